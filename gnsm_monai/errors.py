@@ -1,0 +1,57 @@
+"""The one exception that a user's mistake raises, so that callers can tell it from a defect."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["EXIT_INPUT_ERROR", "InputError", "exit_on_input_error"]
+
+EXIT_INPUT_ERROR = 2
+"""Exit code for wrong usage, configuration or data."""
+
+
+class InputError(ValueError):
+    """A file, folder or setting that the user gave cannot be used.
+
+    The message is one line that names the file or setting and the reason. Bundles and the command line print it
+    and exit with code 2, without a traceback.
+    """
+
+
+@contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """End the program with one line on stderr and exit code 2 where an :class:`InputError` is raised.
+
+    A context manager that is a decorator too. Wrap what a bundle's config calls: MONAI's parser turns any
+    ``Exception`` of an expression into a ``RuntimeError`` with a page of traceback, but lets ``SystemExit`` pass.
+    Wrapped around a whole workflow it finds the error inside such a ``RuntimeError`` as well. Any other exception is a
+    defect and keeps its traceback.
+
+    Raises:
+        SystemExit: with code 2, in place of the :class:`InputError`.
+
+    Example::
+
+        @exit_on_input_error()
+        def build_datalist(folder): ...
+
+        with exit_on_input_error():
+            workflow.run()
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _find_input_error(error)
+        if cause is None:
+            raise
+        print("error:", " ".join(str(cause).splitlines()), file=sys.stderr)
+        raise SystemExit(EXIT_INPUT_ERROR) from None
+
+
+def _find_input_error(error: BaseException | None) -> InputError | None:
+    """The error itself, or the nearest one that it was raised ``from``."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
