@@ -1,0 +1,5 @@
+"""What the score network is trained on."""
+
+from gnsm_monai.losses.score_matching import LOSSES, ScoreMatchingLoss
+
+__all__ = ["LOSSES", "ScoreMatchingLoss"]
