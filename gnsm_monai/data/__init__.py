@@ -1,0 +1,1 @@
+"""Label maps: finding, reading, encoding, degrading, and the built-in phantoms."""

@@ -1,0 +1,72 @@
+"""Dice and volume of a mask, in the geometry of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice
+from monai.transforms import Transform
+
+from gnsm_monai.data.transforms import IMAGE, LABEL, REFERENCE, encode_labels
+from gnsm_monai.errors import InputError
+
+__all__ = ["CompareToReference", "structure_dice"]
+
+
+def structure_dice(label: torch.Tensor, reference: torch.Tensor, num_classes: int) -> np.ndarray:
+    """Dice per foreground structure, ``(K - 1,)`` float64; NaN for a structure that is in neither map.
+
+    Args:
+        label: class indices ``(1, *spatial)``.
+        reference: class indices of the same shape; voxels ignored in either count nowhere.
+        num_classes: classes ``K``, background included.
+    """
+    own, own_mask = encode_labels(label[None], num_classes)
+    other, other_mask = encode_labels(reference[None], num_classes)
+    own, other = own * own_mask * other_mask, other * own_mask * other_mask
+    dice = compute_dice(own, other, include_background=False, ignore_empty=False)[0].double()
+    axes = tuple(range(2, own.ndim))
+    absent = ((own.sum(axes) + other.sum(axes)) == 0)[0, 1:]
+    return torch.where(absent, torch.nan, dice).numpy()
+
+
+class CompareToReference(Transform):
+    """Adds ``volume_ml`` and, where a case has its reference, ``dice`` per structure, then lets the reference go.
+
+    Volumes are in ml; on 2D maps, which have no thickness, the area in square centimetres stands in.
+
+    Args:
+        num_classes: classes ``K``, background included.
+
+    Raises:
+        InputError: on call; the reference or image has another shape or place than the mask.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        case = dict(data)
+        label = case[LABEL]
+        for key in (REFERENCE, IMAGE):
+            if key in case:
+                self._check_geometry(label, case[key], key)
+        counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)[1:]
+        spacing = label.pixdim.numpy()[: label.ndim - 1]
+        case["volume_ml"] = counts * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
+        if REFERENCE in case:
+            case["dice"] = structure_dice(label.as_tensor(), case.pop(REFERENCE).as_tensor(), self.num_classes)
+        return case
+
+    @staticmethod
+    def _check_geometry(label: Any, other: Any, key: str) -> None:
+        path = label.meta.get("filename_or_obj", "label map")
+        if label.shape[1:] != other.shape[1:]:
+            raise InputError(
+                f"{path}: shape {tuple(label.shape[1:])} differs from its {key}'s {tuple(other.shape[1:])}"
+            )
+        if not np.allclose(label.affine, other.affine, atol=1e-2):
+            raise InputError(f"{path}: spacing, orientation or origin differ from its {key}'s")

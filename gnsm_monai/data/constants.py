@@ -1,0 +1,8 @@
+"""Values that every room agrees on."""
+
+from __future__ import annotations
+
+__all__ = ["IGNORE_INDEX"]
+
+IGNORE_INDEX = -1
+"""Class index of voxels that count nowhere: nnU-Net's ignore label, and padding around a case."""

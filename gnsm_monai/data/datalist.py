@@ -1,0 +1,138 @@
+"""Folders of files to lists of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnsm_monai.errors import InputError
+
+__all__ = ["LABEL_ENDINGS", "case_id", "find_images", "find_label_maps", "find_predictions", "split_references"]
+
+LABEL_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+
+Case = dict[str, Any]
+"""``case`` (id) and the paths that are known of it: ``label``, ``reference``, ``image`` (a list, one per channel)."""
+
+
+def case_id(path: Path) -> str | None:
+    """File name without its ending, cut by length (``a.b.nii.gz`` -> ``a.b``); ``None`` for another kind of file."""
+    ending = next((e for e in LABEL_ENDINGS if path.name.lower().endswith(e)), None)
+    return None if ending is None or path.name.startswith(".") else path.name[: -len(ending)]
+
+
+def find_label_maps(folder: str | Path) -> dict[str, Path]:
+    """Label maps of a folder by case id, in order of id.
+
+    Raises:
+        InputError: no such folder, no label map in it, or two files for one case.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        case = case_id(path)
+        if case is None or not path.is_file():
+            continue
+        if case in found:
+            raise InputError(f"{folder}: two files for case '{case}': {found[case].name} and {path.name}")
+        found[case] = path
+    if not found:
+        raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)})")
+    return found
+
+
+def find_images(folder: str | Path, case: str) -> list[Path]:
+    """Image files of a case, one per channel (``CASE_0000``, ``CASE_0001``, …), or the single file ``CASE``.
+
+    Raises:
+        InputError: the case has no image there, or a channel is missing.
+    """
+    folder = Path(folder)
+    for ending in LABEL_ENDINGS:
+        channels = sorted(folder.glob(f"{_escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))
+        if channels:
+            if channels[-1].name != f"{case}_{len(channels) - 1:04d}{ending}":
+                raise InputError(f"{folder}: case '{case}' lacks a channel: found {[c.name for c in channels]}")
+            return channels
+        if (folder / f"{case}{ending}").is_file():
+            return [folder / f"{case}{ending}"]
+    raise InputError(f"{folder}: no image for case '{case}'")
+
+
+def find_predictions(
+    predictions_dir: str | Path | Sequence[str | Path],
+    references_dir: str | Path | None = None,
+    images_dir: str | Path | None = None,
+) -> list[Case]:
+    """Predicted masks of one folder, or of several.
+
+    Args:
+        predictions_dir: a folder, or a list of folders: case ids are then ``FOLDER/CASE``.
+        references_dir: folder with the reference of each case, where there is one.
+        images_dir: folder with the image of each case.
+
+    Returns:
+        Cases with ``case``, ``folder``, ``label`` and, where known, ``reference`` and ``image``.
+
+    Raises:
+        InputError: a folder is missing or empty.
+    """
+    several = not isinstance(predictions_dir, (str, Path))
+    folders = [Path(f) for f in predictions_dir] if several else [Path(predictions_dir)]  # type: ignore[union-attr, arg-type]
+    if not folders:
+        raise InputError("predictions_dir: the list of folders is empty")
+    references = {} if references_dir is None else find_label_maps(references_dir)
+    cases: list[Case] = []
+    for folder, name in zip(folders, _folder_names(folders), strict=True):
+        for case, path in find_label_maps(folder).items():
+            entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": path}
+            if case in references:
+                entry["reference"] = references[case]
+            if images_dir is not None:
+                entry["image"] = find_images(images_dir, case)
+            cases.append(entry)
+    return cases
+
+
+def split_references(cases: Sequence[Case], seed: int = 0, fit: float = 0.14, calibration: float = 0.26) -> list[Case]:
+    """Gives every reference one ``use``: training of the network, fitting of the score, or its calibration.
+
+    What is used for one is used for nothing else, so that held-out masks are truly unseen.
+
+    Args:
+        cases: reference cases.
+        seed: of the shuffle.
+        fit: share for the density of level statistics and the choice of the score, and for validation in training.
+        calibration: share for p-values.
+
+    Raises:
+        InputError: fewer than 8 cases, which leave nothing to learn from.
+    """
+    if len(cases) < 8:
+        raise InputError(f"at least 8 reference label maps are needed, found {len(cases)}")
+    n_fit, n_calibration = max(2, round(fit * len(cases))), max(2, round(calibration * len(cases)))
+    counts = {"train": len(cases) - n_fit - n_calibration, "fit": n_fit, "calibration": n_calibration}
+    uses = np.repeat(list(counts), list(counts.values()))
+    np.random.default_rng(seed).shuffle(uses)
+    return [{**case, "use": str(use)} for case, use in zip(cases, uses, strict=True)]
+
+
+def _folder_names(folders: Sequence[Path]) -> list[str]:
+    """Last part of each path, with as many parents as tell the folders apart (``fold_0/validation``)."""
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise InputError(f"predictions_dir: the same folder is given twice: {[str(f) for f in folders]}")
+    depth = 1
+    while len({r.parts[-depth:] for r in resolved}) < len(resolved):
+        depth += 1
+    return ["/".join(r.parts[-depth:]) for r in resolved]
+
+
+def _escape(name: str) -> str:
+    """Case ids may hold characters that glob would read as a pattern."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

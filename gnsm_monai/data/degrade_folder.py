@@ -1,0 +1,133 @@
+"""Degrade a folder of label files: one copy per kind of failure, of random severity, with a table of the true Dice.
+
+Run as `python -m gnsm_monai.data.degrade_folder --labels_dir labelsTs --output_dir predictions`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813
+
+from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice
+from gnsm_monai.errors import InputError
+
+__all__ = ["degrade_folder", "main"]
+
+ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif")
+COLUMNS = ("folder", "case", "kind", "severity", "dice")
+
+
+def degrade_folder(
+    labels_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    seed: int = 0,
+    kinds: Sequence[str] = KINDS,
+) -> list[dict[str, Any]]:
+    """Write one degraded copy per kind of every label file to `output_dir/KIND/CASE.ext`.
+
+    Geometry and pixel type are kept. Severities are uniform in [0, 1] and depend on (seed, case, kind) alone, so that a
+    case is degraded alike in any folder. The number of classes is the largest label of the folder plus one.
+
+    Args:
+        labels_dir: folder of label files (.nii.gz, .nii, .mha, .nrrd, .png, .tif); its subfolders are not read.
+        output_dir: made where missing; files of the same name are overwritten.
+        seed: seed of severities and failures.
+        kinds: the kinds to make, of `KINDS`.
+
+    Returns:
+        The rows of `output_dir/degradations.csv`: folder (= kind), case, kind, severity, and dice, the mean foreground
+        Dice against the original (1 = identical, NaN for a map without foreground).
+
+    Raises:
+        InputError: no such folder, no label file in it, an unreadable file, values that are no labels, unknown kind.
+    """
+    labels_dir, output_dir = Path(labels_dir), Path(output_dir)
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise InputError(f"kinds: '{unknown[0]}' is unknown; known are {', '.join(KINDS)}")
+    if not labels_dir.is_dir():
+        raise InputError(f"{labels_dir}: no such folder")
+    files = {p: end for p in sorted(labels_dir.iterdir()) if p.is_file() and (end := _ending(p.name))}
+    if not files:
+        raise InputError(f"{labels_dir}: no label file ({', '.join(ENDINGS)}) in this folder")
+    # Two passes, since the number of classes is known after the last file: reading twice is cheaper than keeping all.
+    num_classes = max(int(_read(path)[1].max()) for path in files) + 1
+    rows: list[dict[str, Any]] = []
+    for path, ending in files.items():
+        case = path.name[: -len(ending)]
+        image, label = _read(path)
+        for kind in kinds:
+            rng = _generator(seed, case, kind)
+            severity = float(rng.uniform())
+            failed = degrade(label, kind, severity, rng, num_classes, image.GetSpacing()[::-1])
+            _write(failed, image, output_dir / kind / path.name)
+            dice = mean_foreground_dice(label, failed, num_classes)
+            rows.append(dict(zip(COLUMNS, (kind, case, kind, round(severity, 6), round(dice, 6)), strict=True)))
+    with open(output_dir / "degradations.csv", "w", newline="", encoding="utf-8") as table:
+        writer = csv.DictWriter(table, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `degrade_folder`; returns the exit code, 2 after a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m gnsm_monai.data.degrade_folder", description=__doc__)
+    parser.add_argument("--labels_dir", required=True, help="folder of good label files")
+    parser.add_argument("--output_dir", required=True, help="where KIND/CASE.ext and degradations.csv are written")
+    parser.add_argument("--seed", type=int, default=0, help="seed of severities and failures (default: 0)")
+    options = parser.parse_args(arguments)
+    try:
+        degrade_folder(options.labels_dir, options.output_dir, options.seed)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _ending(name: str) -> str:
+    """The label file ending of a name, "" if it has none."""
+    return next((ending for ending in ENDINGS if name.endswith(ending)), "")
+
+
+def _generator(seed: int, case: str, kind: str) -> np.random.Generator:
+    """Generator of one (seed, case, kind), the same in every run: Python's own hash of a string is not."""
+    digest = hashlib.sha256(f"{seed}\n{case}\n{kind}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+def _read(path: Path) -> tuple[Any, npt.NDArray[np.integer[Any]]]:
+    """SimpleITK image and its labels, axes (z, y, x); a float file of whole numbers is read as int."""
+    try:
+        image: Any = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: cannot be read as an image") from error
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per pixel, a label map has one")
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.array_equal(array, np.rint(array)):
+            raise InputError(f"{path}: holds values that are no whole numbers, so it is no label map")
+        array = array.astype(np.int32)
+    return image, array
+
+
+def _write(label: npt.NDArray[np.integer[Any]], like: Any, path: Path) -> None:
+    image: Any = sitk.GetImageFromArray(label.astype(sitk.GetArrayViewFromImage(like).dtype))
+    image.CopyInformation(like)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
