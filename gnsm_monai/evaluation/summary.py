@@ -1,0 +1,162 @@
+"""All metrics of a ranking at once, with bootstrap intervals, and the worth of every single level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gnsm_monai.evaluation.metrics import (
+    _is_constant,
+    _score_and_dice,
+    augrc,
+    aurc,
+    auroc,
+    average_precision,
+    e_aurc,
+    kendall,
+    norm_aurc,
+    pearson,
+    spearman,
+)
+
+__all__ = ["correlation_summary", "level_correlations"]
+
+_Floats = npt.NDArray[np.float64]
+_Metric = Callable[[_Floats, _Floats], float]
+_MIN_CASES = 3
+
+
+def correlation_summary(
+    score: npt.ArrayLike,
+    dice: npt.ArrayLike,
+    failure_dice: Sequence[float] = (0.5, 0.7),
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    *,
+    groups: npt.ArrayLike | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Every metric of this module with a percentile bootstrap interval over cases; ready for JSON.
+
+    Args:
+        score: anomaly per mask, shape (n,), higher = worse.
+        dice: Dice per mask, shape (n,), in [0, 1].
+        failure_dice: a mask below this Dice counts as failed; one AUROC and one average precision per limit.
+        n_bootstrap: resamples; all metrics see the same ones. Those on which a metric is undefined are left out of it.
+        seed: of the resampling.
+        confidence: of the interval, in (0, 1); names its key, `ci95` for 0.95.
+        groups: case of each mask, shape (n,), when several masks belong to one case (the same patients segmented by
+            several models). Whole cases are then drawn: intervals over masks would be too narrow.
+
+    Returns:
+        Keys pearson, spearman, kendall, auroc_0.5, average_precision_0.5, ... (one pair per limit), aurc, e_aurc,
+        norm_aurc, augrc. Each is `{"value": float, "ci95": [low, high], "n": masks}`, the interval None in the rare
+        event that no resample defines the metric, or `{"value": None, "reason": text}`.
+
+    Raises:
+        ValueError: as `pearson` does; also where `failure_dice`, `n_bootstrap`, `confidence` or `groups` is out of
+            range.
+    """
+    anomaly, overlap = _score_and_dice(score, dice)
+    members = _members(groups, anomaly.size)
+    if n_bootstrap < 1:
+        raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}.")
+    metrics = _metrics(failure_dice)
+    if len(members) < _MIN_CASES:
+        return {name: {"value": None, "reason": f"fewer than {_MIN_CASES} cases"} for name in metrics}
+
+    values = {name: metric(anomaly, overlap) for name, (metric, _) in metrics.items()}
+    defined = [name for name, value in values.items() if not math.isnan(value)]
+    generator = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {name: [] for name in defined}
+    for _ in range(n_bootstrap):
+        rows = np.concatenate([members[case] for case in generator.integers(0, len(members), size=len(members))])
+        for name in defined:
+            draws[name].append(metrics[name][0](anomaly[rows], overlap[rows]))
+
+    summary: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name in draws:
+            interval = _percentiles(draws[name], confidence)
+            summary[name] = {"value": value, f"ci{100 * confidence:g}": interval, "n": anomaly.size}
+        else:
+            summary[name] = {"value": None, "reason": _why_undefined(overlap, metrics[name][1])}
+    return summary
+
+
+def _metrics(failure_dice: Sequence[float]) -> dict[str, tuple[_Metric, float | None]]:
+    """Each metric of (score, Dice) by name, with the Dice below which it sees a failure, if it does."""
+    table: dict[str, tuple[_Metric, float | None]] = {
+        "pearson": (pearson, None),
+        "spearman": (spearman, None),
+        "kendall": (kendall, None),
+    }
+    for limit in failure_dice:
+        if not 0 < limit <= 1:
+            raise ValueError(f"failure_dice must lie in (0, 1], got {limit}.")
+        table[f"auroc_{limit:g}"] = (partial(_at_limit, auroc, limit), limit)
+        table[f"average_precision_{limit:g}"] = (partial(_at_limit, average_precision, limit), limit)
+    return table | {
+        "aurc": (aurc, None),
+        "e_aurc": (e_aurc, None),
+        "norm_aurc": (norm_aurc, None),
+        "augrc": (augrc, None),
+    }
+
+
+def _at_limit(metric: Callable[..., float], limit: float, score: _Floats, dice: _Floats) -> float:
+    return metric(score, dice < limit)
+
+
+def _why_undefined(dice: _Floats, limit: float | None) -> str:
+    if limit is not None:
+        return f"{'every' if (dice < limit).all() else 'no'} mask has Dice < {limit:g}"
+    return f"{'Dice' if _is_constant(dice) else 'the anomaly score'} is the same for every mask"
+
+
+def _members(groups: npt.ArrayLike | None, n: int) -> list[npt.NDArray[np.intp]]:
+    """Row indices of the masks of each case."""
+    cases = np.arange(n) if groups is None else np.asarray(groups)
+    if cases.shape != (n,):
+        raise ValueError(f"groups must have shape ({n},), got {cases.shape}.")
+    _, case = np.unique(cases, return_inverse=True)
+    return np.split(np.argsort(case, kind="stable"), np.cumsum(np.bincount(case))[:-1])
+
+
+def _percentiles(values: list[float], confidence: float) -> list[float] | None:
+    defined = [value for value in values if not math.isnan(value)]
+    if not defined:
+        return None
+    return [float(bound) for bound in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])]
+
+
+def level_correlations(levels: _Floats, dice: npt.ArrayLike, statistics: Sequence[str]) -> list[dict[str, Any]]:
+    """Spearman and Pearson correlation with Dice (-1 is best) of every statistic at every noise level.
+
+    Args:
+        levels: level statistics per mask, ``(n, L, S)``.
+        dice: Dice per mask, ``(n,)``.
+        statistics: names of the ``S`` statistics.
+
+    Returns:
+        Rows ``statistic, level, spearman, pearson``, level ``mean`` being the mean over levels; statistics that the
+        model does not have (NaN) are left out.
+    """
+    rows = []
+    for s, name in enumerate(statistics):
+        values = levels[:, :, s]
+        if not np.isfinite(values).all():
+            continue
+        columns = {**{str(level): values[:, level] for level in range(values.shape[1])}, "mean": values.mean(axis=1)}
+        rows += [
+            {"statistic": name, "level": level, "spearman": spearman(v, dice), "pearson": pearson(v, dice)}
+            for level, v in columns.items()
+        ]
+    return rows
