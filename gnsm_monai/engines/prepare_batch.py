@@ -1,0 +1,66 @@
+"""Label maps to noisy network inputs and targets: what makes MONAI's trainer do score matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.engines.utils import PrepareBatch
+from torch import Tensor
+
+from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels
+from gnsm_monai.noise import NoiseSchedule, gumbel_noise, relax
+
+__all__ = ["NoisyLabelPrepareBatch"]
+
+
+class NoisyLabelPrepareBatch(PrepareBatch):
+    """``prepare_batch`` of MONAI's ``SupervisedTrainer`` and ``SupervisedEvaluator`` for denoising score matching.
+
+    A batch ``{"label": (B, 1, *spatial)}`` of class indices, and ``"image"`` ``(B, C, *spatial)`` for a network with
+    image channels, becomes ``(inputs, target, args, kwargs)``: the noisy relaxed one-hot maps, the target of
+    :class:`gnsm_monai.losses.ScoreMatchingLoss`, the noise level and the image.
+
+    Args:
+        schedule: the noise.
+        num_classes: classes ``K``, background included.
+        fixed_seed: ``None`` draws one level per sample and fresh noise (training). A number repeats every sample at
+            all ``L`` levels, with noise from that seed, the same for every batch (validation): losses of different
+            epochs are then compared on equal noise. The batch grows to ``B * L``.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, num_classes: int, fixed_seed: int | None = None) -> None:
+        self.schedule, self.num_classes, self.fixed_seed = schedule, num_classes, fixed_seed
+
+    def __call__(
+        self,
+        batchdata: dict[str, Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor], dict[str, Tensor]]:
+        label = batchdata[LABEL].to(device, non_blocking=non_blocking)
+        probabilities, mask = encode_labels(label, self.num_classes)
+        image = batchdata.get(IMAGE)
+        if image is not None:
+            image = image.as_tensor() if isinstance(image, MetaTensor) else image
+            image = image.to(device, non_blocking=non_blocking)
+        generator = None
+        if self.fixed_seed is None:
+            level = torch.randint(self.schedule.num_levels, (len(label),), device=label.device)
+        else:
+            # Drawn on the CPU, so that every device validates on the same noise.
+            generator = torch.Generator().manual_seed(self.fixed_seed)
+            copies = self.schedule.num_levels
+            level = torch.arange(copies, device=label.device).repeat(len(label))
+            probabilities, mask = probabilities.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
+            image = None if image is None else image.repeat_interleave(copies, 0)
+        log_alpha = self.schedule.log_alpha(probabilities, level)
+        if generator is None:
+            noise = gumbel_noise(log_alpha)
+        else:
+            noise = gumbel_noise(torch.empty(log_alpha.shape), generator).to(log_alpha.device)
+        x = relax(log_alpha, self.schedule.temperature(level), noise)
+        target = {"x": x, "probabilities": probabilities, "level": level, "mask": mask}
+        return x, target, (level,), {} if image is None else {"image": image}

@@ -1,0 +1,23 @@
+"""ignite handlers: what happens beside the training and scoring steps."""
+
+from gnsm_monai.handlers.checkpoint import TrainingCheckpoint
+from gnsm_monai.handlers.ema import WarmUpEMA
+from gnsm_monai.handlers.epoch_seed import EpochSeed
+from gnsm_monai.handlers.gradient_clip import GradientClip
+from gnsm_monai.handlers.level_loss import LevelLoss
+from gnsm_monai.handlers.progress import TerminalProgress
+from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.handlers.stop_on_nan import StopOnNan
+from gnsm_monai.handlers.training_log import TrainingLog
+
+__all__ = [
+    "EpochSeed",
+    "GradientClip",
+    "LevelLoss",
+    "RankingWriter",
+    "StopOnNan",
+    "TerminalProgress",
+    "TrainingCheckpoint",
+    "TrainingLog",
+    "WarmUpEMA",
+]

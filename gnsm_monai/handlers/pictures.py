@@ -1,0 +1,79 @@
+"""Small pictures of label maps for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["class_colours", "level_pictures"]
+
+ENLARGE = 3
+"""Screen pixels per voxel."""
+GAP = 4
+"""Pixels between pictures."""
+MISFIT_NATS = 3.0
+"""Misfit that is drawn in the strongest colour."""
+
+
+def class_colours(num_classes: int) -> np.ndarray:
+    """RGB in [0, 1] per class, ``(K, 3)``: black for background, then colour-blind safe tones (Okabe and Ito 2008)."""
+    tones = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
+    colours = [(0.0, 0.0, 0.0)] + [matplotlib.colors.to_rgb(tones[i % len(tones)]) for i in range(num_classes - 1)]
+    return np.array(colours, dtype=np.float32)
+
+
+def level_pictures(logits: Tensor, target: Mapping[str, Tensor], levels: Sequence[int]) -> np.ndarray:
+    """One row of pictures per noise level: mask, noisy mask, denoised mask, posterior, misfit.
+
+    Volumes are cut across their last axis, through the middle of the mask. The posterior is drawn as a mixture
+    of the class colours, so that doubt shows as a mixed colour; misfit runs from black (0) to yellow (3 nats and more).
+
+    Args:
+        logits: posterior logits of one case at all levels, ``(L, K, *spatial)``.
+        target: what :class:`gnsm_monai.engines.NoisyLabelPrepareBatch` made, with the same first axis.
+        levels: which levels to draw.
+
+    Returns:
+        ``(height, width, 3)`` float32 in [0, 1].
+    """
+    probabilities = target["probabilities"][0]
+    plane = _plane(probabilities)
+    rows = []
+    for level in levels:
+        posterior = torch.softmax(logits[level].float(), 0)
+        misfit = -(probabilities * posterior.clamp_min(1e-12).log()).sum(0)
+        noisy = torch.softmax(target["x"][level].float(), 0)
+        hard = F.one_hot(posterior.argmax(0), len(posterior)).movedim(-1, 0).float()
+        rows.append(
+            [_mixture(plane(m)) for m in (probabilities, noisy, hard, posterior)] + [_heat(plane(misfit[None]))]
+        )
+    return np.concatenate([np.concatenate([_framed(cell) for cell in row], axis=1) for row in rows], axis=0)
+
+
+def _plane(probabilities: Tensor):  # type: ignore[no-untyped-def]
+    """Function that cuts ``(C, *spatial)`` through the middle of the foreground to ``(C, width, height)``."""
+    if probabilities.ndim == 3:
+        return lambda m: m
+    places = probabilities[1:].sum(0).nonzero()
+    index = int(places[:, -1].median()) if len(places) else probabilities.shape[-1] // 2
+    return lambda m: m[..., index]
+
+
+def _mixture(maps: Tensor) -> np.ndarray:
+    """Probabilities ``(K, width, height)`` as mixed class colours, ``(height, width, 3)``, first axis to the right."""
+    return np.einsum("kxy,kc->yxc", maps.cpu().numpy(), class_colours(len(maps)))[::-1]
+
+
+def _heat(values: Tensor) -> np.ndarray:
+    shown = (values[0].T / MISFIT_NATS).clamp(0, 1).cpu().numpy()
+    return np.asarray(matplotlib.colormaps["inferno"](shown)[..., :3], dtype=np.float32)[::-1]
+
+
+def _framed(picture: np.ndarray) -> np.ndarray:
+    large = picture.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1)
+    return np.pad(large, ((0, GAP), (0, GAP), (0, 0)), constant_values=1.0).astype(np.float32)

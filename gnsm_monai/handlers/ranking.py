@@ -1,0 +1,156 @@
+"""The ranking: what a scoring engine found, gathered, sorted and written."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import monai
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+import gnsm_monai
+from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
+from gnsm_monai.files import save_json, save_table
+from gnsm_monai.scoring.scorer import STATISTICS
+
+__all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
+
+RANKING_COLUMNS = (
+    "rank", "case", "status", "anomaly_score", "p_value", "flag", "predicted_dice", "predicted_dice_low",
+    "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message",
+)  # fmt: skip
+STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
+
+
+class RankingWriter:
+    """Collects the output of :class:`gnsm_monai.engines.ScoreStep` and writes the results when the engine completes.
+
+    To ``output_dir``: ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json`` and, with
+    references, ``levels.csv``: correlation with Dice of every statistic at every level. In a distributed run rank 0
+    writes, once, what all ranks found.
+
+    Args:
+        output_dir: folder of the results.
+        settings: plain values for the summary: which model scored what.
+        failure_dice: Dice limits below which a mask counts as a failure.
+        seed: of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        settings: Mapping[str, Any],
+        failure_dice: Sequence[float] = (0.5, 0.7),
+        seed: int = 0,
+    ) -> None:
+        self.output_dir, self.settings = Path(output_dir), dict(settings)
+        self.failure_dice, self.seed = tuple(failure_dice), seed
+        self.rows: list[dict[str, Any]] = []
+        self.logger = logging.getLogger(__name__)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    @property
+    def num_failed(self) -> int:
+        """Cases that could not be scored."""
+        return sum(row["status"] == "failed" for row in self.rows)
+
+    def _started(self, engine: Engine) -> None:
+        self.rows, self._start = [], time.monotonic()
+
+    def _collect(self, engine: Engine) -> None:
+        row = {key: value for key, value in engine.state.output.items() if key != "anomaly_map"}  # type: ignore[union-attr]
+        if row["status"] == "failed":
+            self.logger.warning("%s: %s", row["case"], row["message"])
+        self.rows.append(row)
+
+    def _write(self, engine: Engine) -> None:
+        seconds = time.monotonic() - self._start
+        gathered = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
+        # Samplers repeat cases to give every rank as many: by case, the later one replaces its equal.
+        unique = {row["case"]: row for rows in gathered for row in rows}
+        self.rows = sorted(unique.values(), key=_worst_first)
+        if idist.get_rank() != 0:
+            return
+        for rank, row in enumerate(self.rows, start=1):
+            row["rank"] = rank
+        structures = [{"case": r["case"], **s} for r in self.rows for s in r.get("structures", [])]
+        summary = self._summary(seconds)
+        save_table(self.output_dir / "structures.csv", STRUCTURE_COLUMNS, structures)
+        measured = [row for row in self.rows if _has_dice(row)]
+        if len(measured) > 2:
+            save_table(self.output_dir / "levels.csv", *self._levels(measured))
+        save_json(self.output_dir / "summary.json", summary)
+        save_table(self.output_dir / "ranking.csv", RANKING_COLUMNS, self.rows)
+        self._report(summary)
+
+    def _summary(self, seconds: float) -> dict[str, Any]:
+        measured = [row for row in self.rows if _has_dice(row)]
+        folders = list(dict.fromkeys(row["folder"] for row in self.rows))
+        summary: dict[str, Any] = {
+            "cases": len(self.rows),
+            "scored": len(self.rows) - self.num_failed,
+            "failed": self.num_failed,
+            "with_reference": len(measured),
+            "seconds_per_case": seconds / max(len(self.rows), 1),
+            "settings": self.settings,
+            "versions": {
+                "gnsm_monai": gnsm_monai.__version__,
+                "monai": monai.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        if measured:
+            summary["metrics"] = self._metrics(measured)
+            summary["metrics_per_folder"] = {
+                folder: self._metrics([row for row in measured if row["folder"] == folder]) for folder in folders
+            }
+        return summary
+
+    def _metrics(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Pooled over folders the same patient counts once in the bootstrap, however many masks of it there are."""
+        patients = [row["case"].rsplit("/", 1)[-1] for row in rows]
+        scores, dice = [row["anomaly_score"] for row in rows], [row["dice"] for row in rows]
+        if not rows:
+            return {}
+        return correlation_summary(scores, dice, self.failure_dice, seed=self.seed, groups=patients)
+
+    def _levels(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+        folders = list(dict.fromkeys(row["folder"] for row in rows))
+        groups = {"pooled": rows, **{f: [r for r in rows if r["folder"] == f] for f in folders if len(folders) > 1}}
+        table = []
+        for name, members in groups.items():
+            levels, dice = np.stack([row["levels"] for row in members]), np.array([row["dice"] for row in members])
+            table += [{"masks": name, **entry} for entry in level_correlations(levels, dice, STATISTICS)]
+        return ["masks", "statistic", "level", "spearman", "pearson"], table
+
+    def _report(self, summary: Mapping[str, Any]) -> None:
+        path = self.output_dir / "ranking.csv"
+        self.logger.info("%d cases ranked, %d failed: %s", summary["scored"], summary["failed"], path)
+        pooled = {"pooled": summary.get("metrics"), **summary.get("metrics_per_folder", {})}
+        for name, metrics in pooled.items():
+            if metrics and metrics["spearman"]["value"] is not None:
+                values = ", ".join(f"{m} {metrics[m]['value']:.3f}" for m in ("spearman", "pearson", "norm_aurc"))
+                self.logger.info("anomaly against Dice, %s (%d masks): %s", name, metrics["spearman"]["n"], values)
+
+
+def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
+    failed = row["status"] == "failed"
+    return failed, 0.0 if failed else -row["anomaly_score"], row["case"]
+
+
+def _has_dice(row: Mapping[str, Any]) -> bool:
+    dice = row.get("dice")
+    return row["status"] == "ok" and dice is not None and not np.isnan(dice)

@@ -1,0 +1,119 @@
+"""From level statistics to one number: the anomaly score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from gnsm_monai.errors import InputError
+from gnsm_monai.scoring.density import DENSITIES
+from gnsm_monai.scoring.scorer import STATISTICS
+
+__all__ = ["RULES", "AnomalyModel"]
+
+RULES: dict[str, tuple[tuple[str, ...], str]] = {
+    "disagreement": (("disagreement",), "mean"),
+    "misfit": (("misfit",), "mean"),
+    "misfit+disagreement": (("misfit", "disagreement"), "mean"),
+    "misfit_gmm": (("misfit",), "gmm"),
+    "misfit_knn": (("misfit",), "knn"),
+    "score_norm_gmm": (("score_norm",), "gmm"),
+    "score_norm_knn": (("score_norm",), "knn"),
+}
+"""Each rule: the statistics it reads at all levels, and how it makes one number of them.
+
+``mean``: mean over levels, in units of the statistic's spread over held-out references and their degradations, summed
+over statistics. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the published score.
+"""
+
+
+@dataclass(frozen=True)
+class AnomalyModel:
+    """One rule, fitted to held-out references.
+
+    Args:
+        rule: name in :data:`RULES`.
+        arrays: what the rule needs, plain arrays.
+        worst: highest score that references and their degradations (an empty mask among them) reached.
+        comparison: Spearman correlation with Dice, on degraded references, of every rule that was considered.
+    """
+
+    rule: str
+    arrays: Mapping[str, np.ndarray]
+    worst: float
+    comparison: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls, references: np.ndarray, degraded: np.ndarray, dice: np.ndarray, rule: str = "auto", seed: int = 0
+    ) -> AnomalyModel:
+        """Fits every rule and keeps one.
+
+        Args:
+            references: level statistics of held-out references, ``(N, L, S)``.
+            degraded: level statistics of degraded copies of them, ``(M, L, S)``.
+            dice: Dice of the degraded copies to their references, ``(M,)``.
+            rule: name of a rule, or ``auto`` for the one whose score follows Dice best on references and copies.
+            seed: of the densities.
+
+        Raises:
+            InputError: unknown rule, or one whose statistics the parametrisation does not give.
+        """
+        everything = np.concatenate([references, degraded])
+        quality = np.concatenate([np.ones(len(references)), dice])
+        fitted: dict[str, dict[str, np.ndarray]] = {}
+        comparison: dict[str, float] = {}
+        for name in RULES:
+            if np.isfinite(_select(everything, name)).all():
+                fitted[name] = _fit(name, references, everything, seed)
+                comparison[name] = float(spearmanr(_apply(name, fitted[name], everything), quality).statistic)
+        chosen = min(comparison, key=lambda name: comparison[name]) if rule == "auto" else rule
+        if chosen not in fitted:
+            raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
+        worst = float(_apply(chosen, fitted[chosen], everything).max())
+        return cls(chosen, fitted[chosen], worst, comparison)
+
+    def score(self, levels: np.ndarray) -> np.ndarray:
+        """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""
+        return _apply(self.rule, self.arrays, levels)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
+        head = {"rule": np.array(self.rule), "worst": np.array(self.worst)}
+        table = {"compared": np.array(list(self.comparison)), "spearman": np.array(list(self.comparison.values()))}
+        return {**head, **table, **{f"rule_{name}": value for name, value in self.arrays.items()}}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> AnomalyModel:
+        rule = str(arrays["rule"])
+        if rule not in RULES:
+            raise InputError(f"the model's anomaly score '{rule}' is not known to this version")
+        own = {name.removeprefix("rule_"): value for name, value in arrays.items() if name.startswith("rule_")}
+        comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
+        return cls(rule, own, float(arrays["worst"]), comparison)
+
+
+def _select(levels: np.ndarray, rule: str) -> np.ndarray:
+    """Features of a rule, ``(N, statistics, L)``."""
+    columns = [STATISTICS.index(name) for name in RULES[rule][0]]
+    return np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
+
+
+def _fit(rule: str, references: np.ndarray, everything: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    combine = RULES[rule][1]
+    if combine in DENSITIES:
+        return DENSITIES[combine].fit(_select(references, rule).reshape(len(references), -1), seed)
+    spread = _select(everything, rule).mean(2).std(0)
+    return {"spread": np.where(spread > 0, spread, 1.0)}
+
+
+def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
+    combine = RULES[rule][1]
+    features = _select(levels, rule)
+    if combine in DENSITIES:
+        return DENSITIES[combine].anomaly(features.reshape(len(features), -1), arrays)
+    total: np.ndarray = (features.mean(2) / arrays["spread"]).sum(1)
+    return total

@@ -1,0 +1,167 @@
+"""Level statistics of one label map: how well the score network can explain it at every noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.inferers import Inferer, SimpleInferer
+from torch import Tensor, nn
+
+from gnsm_monai.networks import score_from_logits
+from gnsm_monai.noise import NoiseSchedule, gumbel_noise, relax
+from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
+
+__all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
+
+STATISTICS = ("score_norm", "misfit", "misfit_rest", "disagreement")
+"""Statistics per level, each higher = worse.
+
+- ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
+- ``misfit``: mean of ``-log P(m_v | x)`` in nats over the band around the structures of the mask and of its denoised
+  version; a level-wise pseudo-likelihood. NaN for the ``direct`` parametrisation, which has no posterior.
+- ``misfit_rest``: the same mean over the voxels outside the band.
+- ``disagreement``: 1 - mean Dice over structures between the mask and its denoised version ``argmax_c P(c | x)``.
+"""
+
+
+@dataclass(frozen=True)
+class CaseStatistics:
+    """What the network says of one label map.
+
+    Args:
+        levels: ``(L, len(STATISTICS))`` float64, per noise level.
+        structures: ``(K - 1, L)`` float64: ``1 - Dice`` between mask and denoised mask per structure and level; NaN
+            where a structure is in neither and may be missing.
+        anomaly_map: ``(*spatial)`` float32, mean over levels of the voxel's misfit (``posterior``) or squared score
+            (``direct``); higher = worse.
+    """
+
+    levels: np.ndarray
+    structures: np.ndarray
+    anomaly_map: np.ndarray
+
+
+class Scorer:
+    """Runs the score network over all noise levels of one label map at a time.
+
+    A mask's statistics depend on the mask and the model alone: the noise is either left out (the centre of each
+    level) or drawn from a fixed seed, the same numbers for every mask, and masks are never batched together, so that
+    neither batch size nor order can change a score.
+
+    Args:
+        schedule: the noise that the network was trained with.
+        parametrisation: what the network's logits mean, ``posterior`` or ``direct``.
+        band_voxels: half-width per axis, in voxels, of the band around the structures.
+        always_present: per structure, whether every reference has it; one that is missing from such a mask counts as
+            full disagreement. Default: all of them.
+        num_draws: noise draws per level to average over; 0 scores the noise-free centre.
+        seed: seed of the draws.
+        level_batch: levels that the network sees at once (memory only).
+        inferer: how the network is run over a map.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        parametrisation: str = "posterior",
+        band_voxels: Sequence[int] = (2, 2, 2),
+        always_present: Sequence[bool] | None = None,
+        num_draws: int = 0,
+        seed: int = 0,
+        level_batch: int = 5,
+        inferer: Inferer | None = None,
+    ) -> None:
+        self.schedule, self.parametrisation = schedule, parametrisation
+        self.band_voxels, self.always_present = tuple(band_voxels), always_present
+        self.num_draws, self.seed, self.level_batch = num_draws, seed, level_batch
+        self.inferer = inferer or SimpleInferer()
+
+    @torch.inference_mode()
+    def __call__(
+        self, network: nn.Module, probabilities: Tensor, mask: Tensor | None = None, image: Tensor | None = None
+    ) -> CaseStatistics:
+        """Statistics of one (soft) label map.
+
+        Args:
+            network: the score network, in eval mode.
+            probabilities: ``(1, K, *spatial)``, one-hot or soft.
+            mask: ``(1, 1, *spatial)``, 1 where a voxel counts; all by default.
+            image: ``(1, C, *spatial)`` for a network with image channels.
+        """
+        mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
+        draws = self._noise(probabilities)
+        rows, structures, maps = [], [], []
+        for levels in torch.arange(self.schedule.num_levels, device=probabilities.device).split(self.level_batch):
+            n = len(levels)
+            log_alpha = self.schedule.log_alpha(probabilities.expand(n, *probabilities.shape[1:]), levels)
+            per_draw = []
+            for noise in draws:
+                x = relax(log_alpha, self.schedule.temperature(levels), noise)
+                extra = {} if image is None else {"image": image.expand(n, *image.shape[1:])}
+                logits = upcast(self.inferer(x, network, levels, **extra))
+                per_draw.append(self._statistics(logits, x, levels, probabilities, mask))
+            for collected, values in zip((rows, structures, maps), zip(*per_draw, strict=True), strict=True):
+                collected.append(torch.stack(values).mean(0))
+        return CaseStatistics(
+            torch.cat(rows).double().cpu().numpy(),
+            torch.cat(structures).double().cpu().numpy().T.copy(),
+            torch.cat(maps).mean(0).cpu().numpy(),
+        )
+
+    def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
+        """The common random numbers: drawn on the CPU, so that every device gets the same ones."""
+        if not self.num_draws:
+            return [None]
+        generator = torch.Generator().manual_seed(self.seed)
+        like = torch.empty(probabilities.shape)
+        return [gumbel_noise(like, generator).to(probabilities.device) for _ in range(self.num_draws)]
+
+    def _statistics(
+        self, logits: Tensor, x: Tensor, levels: Tensor, probabilities: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``(n, statistics)``, ``(n, structures)`` and ``(n, *spatial)`` of ``n`` levels."""
+        score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * mask
+        squared = (score.double() ** 2).sum(CLASS_DIM)
+        norm = squared.flatten(1).sum(1).sqrt()
+        if self.parametrisation == "direct":
+            nan = torch.full_like(norm, torch.nan)
+            structures = nan[:, None].expand(-1, logits.shape[CLASS_DIM] - 1)
+            return torch.stack([norm, nan, nan, nan], dim=1), structures, squared.float()
+        misfit = -(probabilities * F.log_softmax(logits, CLASS_DIM)).sum(CLASS_DIM, keepdim=True) * mask
+        own = F.one_hot(probabilities.argmax(CLASS_DIM), logits.shape[CLASS_DIM]).movedim(-1, 1)[:, 1:] * mask
+        denoised = F.one_hot(logits.argmax(CLASS_DIM), logits.shape[CLASS_DIM]).movedim(-1, 1)[:, 1:] * mask
+        band = self._band((own.amax(CLASS_DIM, keepdim=True) + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * mask
+        structures = self._disagreement(own, denoised)
+        values = [
+            norm,
+            _mean(misfit, band),
+            _mean(misfit, mask - band),
+            structures.nanmean(1).nan_to_num(0.0),  # nothing here and nothing expected: full agreement
+        ]
+        return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
+
+    def _band(self, foreground: Tensor) -> Tensor:
+        """Voxels within ``band_voxels`` of ``foreground``, ``(n, 1, *spatial)``."""
+        pool = F.max_pool2d if foreground.ndim == 4 else F.max_pool3d
+        kernel = [2 * r + 1 for r in self.band_voxels]
+        return pool(foreground.float(), kernel, stride=1, padding=list(self.band_voxels))
+
+    def _disagreement(self, own: Tensor, denoised: Tensor) -> Tensor:
+        """``1 - Dice`` per level and structure, ``(n, K - 1)``."""
+        axes = tuple(range(2, own.ndim))
+        sizes = own.sum(axes) + denoised.sum(axes)
+        present = torch.ones(own.shape[1], dtype=torch.bool)
+        if self.always_present is not None:
+            present = torch.as_tensor(self.always_present, dtype=torch.bool)
+        absent = torch.where(present.to(own.device), 1.0, torch.nan).double()
+        return torch.where(sizes > 0, 1 - 2 * (own * denoised).sum(axes) / sizes.clamp_min(1).double(), absent)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean over ``where``, per sample ``(n,)``; 0 over nothing."""
+    axes = tuple(range(1, values.ndim))
+    return (values * where).sum(axes) / where.sum(axes).clamp_min(1)

@@ -1,0 +1,220 @@
+"""What the bundles' configs call: each function is one step whose user errors end in one line and exit code 2."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from monai.data import CacheDataset, Dataset
+from monai.engines import Evaluator
+from monai.transforms import Compose
+
+from gnsm_monai.data.compare import CompareToReference
+from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.data.references import References, read_references
+from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resample
+from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.noise import NoiseSchedule, build_schedule
+from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.reference_fit import ReferenceFit, load_anomaly_model, load_settings, load_weights
+
+__all__ = [
+    "SCORING_FAILED",
+    "case_keys",
+    "finish_training",
+    "load_model",
+    "load_scores",
+    "load_trained",
+    "noise_schedule",
+    "phantoms_if_none",
+    "predictions",
+    "reference_dataset",
+    "references",
+    "references_dir",
+    "scoring_dataset",
+    "stop_if_failed",
+    "training_settings",
+    "validation_interval",
+]
+
+SCORING_FAILED = 3
+"""Exit code where some predictions could not be scored; the others were."""
+
+logger = logging.getLogger(__name__)
+
+
+@exit_on_input_error()
+def noise_schedule(noise: str | Mapping[str, Any]) -> NoiseSchedule:
+    """See :func:`gnsm_monai.noise.build_schedule`."""
+    return build_schedule(noise)
+
+
+@exit_on_input_error()
+def phantoms_if_none(dataset_dir: str | None, data_dir: str, spatial_dims: int, seed: int = 0) -> str:
+    """``dataset_dir``, or the built-in phantoms where none is given: made once, in ``data_dir``."""
+    if dataset_dir:
+        return str(dataset_dir)
+    if idist.get_local_rank() > 0:
+        idist.barrier()
+    folder = str(write_phantom_dataset(Path(data_dir), spatial_dims, seed=seed))
+    if idist.get_world_size() > 1 and idist.get_local_rank() == 0:
+        idist.barrier()
+    return folder
+
+
+@exit_on_input_error()
+def references(dataset_dir: str, spatial_dims: int, with_images: bool, max_voxels: int, seed: int) -> References:
+    """See :func:`gnsm_monai.data.references.read_references`."""
+    found = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed)
+    logger.info(
+        "%s: %d references (%d to train, %d to fit the score, %d to calibrate), %s, grid of %s voxels of %s mm",
+        dataset_dir,
+        len(found.cases),
+        *(len(found.used_for(use)) for use in ("train", "fit", "calibration")),
+        ", ".join(found.labels.names),
+        "x".join(map(str, found.spatial_size)),
+        "x".join(f"{mm:.3g}" for mm in found.voxel_size),
+    )
+    return found
+
+
+def validation_interval(epochs: int) -> int:
+    """Epochs between validations: about four of them in a run, one always after the last epoch."""
+    return max(n for n in range(1, max(1, epochs // 4) + 1) if epochs % n == 0)
+
+
+@exit_on_input_error()
+def references_dir(references_dir: str | None, dataset_dir: str | None) -> str | None:
+    """``references_dir``, or ``dataset_dir/labelsTs`` where that exists and no other folder is given."""
+    default = Path(dataset_dir) / "labelsTs" if dataset_dir else None
+    return references_dir or (str(default) if default and default.is_dir() else None)
+
+
+def case_keys(with_images: bool) -> list[str]:
+    """Keys of a case that hold maps."""
+    return ["label", "image"] if with_images else ["label"]
+
+
+def reference_dataset(
+    references: References, use: str, transform: Sequence[Any] = (), cache_rate: float = 1.0
+) -> CacheDataset:
+    """Reference maps of one use on the model's grid, read once and kept in memory, then ``transform``."""
+    keys = case_keys(references.image_channels > 0)
+    load = load_case(references.labels, len(references.spatial_size), keys)
+    place = FitToGridd(references.spatial_size, grow=False, keys=keys)
+    steps = Compose([*load.transforms, *resample(references.spacing, keys).transforms, place, *transform])
+    data = [{key: case[key] for key in keys} for case in references.used_for(use)]
+    return CacheDataset(data, steps, cache_rate=cache_rate, progress=False)
+
+
+def training_settings(
+    references: References, network: ScoreUNet, parametrisation: str, scoring: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plain values that scoring needs besides the weights: kept in the model's settings.json."""
+    return {
+        "format": 1,
+        "spatial_dims": len(references.spatial_size),
+        "labels": references.labels.to_dict(),
+        "always_present": references.always_present,
+        "spacing": references.spacing,
+        "voxel_size": references.voxel_size,
+        "spatial_size": references.spatial_size,
+        "parametrisation": parametrisation,
+        "network": network.settings,
+        "scoring": dict(scoring),
+        "cases": {use: len(references.used_for(use)) for use in ("train", "fit", "calibration")},
+    }
+
+
+@exit_on_input_error()
+def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule) -> None:
+    """Fits the anomaly score on held-out references, and logs the validation table per level. Rank 0 does it."""
+    if idist.get_rank() == 0:
+        arrays = fit.run()
+        num_classes = fit.references.labels.num_classes
+        losses = evaluator.state.metrics.get("val_loss_per_level", torch.full((schedule.num_levels,), torch.nan))
+        columns = {
+            "level": [str(level) for level in range(schedule.num_levels)],
+            "beta": [f"{beta:.4f}" for beta in schedule.betas],
+            "tau": [f"{tau:.2f}" for tau in schedule.temperatures],
+            "flip rate": [f"{rate:.4f}" for rate in schedule.flip_rates(num_classes).tolist()],
+            "val loss": [f"{loss:.5f}" for loss in losses.tolist()],
+        }
+        for name, values in fit.level_figures(arrays).items():
+            if np.isfinite(values).any():
+                columns[name] = [f"{value:.3f}" for value in values]
+        logger.info(
+            "validation per noise level (loss on held-out references; Spearman of each statistic with the Dice of "
+            "degraded references, -1 is best):\n%s",
+            level_table(columns),
+        )
+        logger.info("model: %s", fit.model_dir)
+    if idist.get_world_size() > 1:
+        idist.barrier()
+
+
+@exit_on_input_error()
+def load_model(model_dir: str) -> dict[str, Any]:
+    """Settings of a trained model, plain data. See :func:`gnsm_monai.scoring.reference_fit.load_settings`."""
+    return load_settings(model_dir)
+
+
+@exit_on_input_error()
+def load_scores(model_dir: str) -> AnomalyModel:
+    """See :func:`gnsm_monai.scoring.reference_fit.load_anomaly_model`."""
+    return load_anomaly_model(model_dir)
+
+
+@exit_on_input_error()
+def load_trained(network: torch.nn.Module, model_dir: str) -> torch.nn.Module:
+    """See :func:`gnsm_monai.scoring.reference_fit.load_weights`."""
+    return load_weights(network, model_dir)
+
+
+@exit_on_input_error()
+def predictions(
+    predictions_dir: str | Sequence[str] | None,
+    references_dir: str | None,
+    images_dir: str | None,
+    settings: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Cases to score. Raises InputError where a folder is missing or the model needs images and none are given."""
+    if not predictions_dir:
+        raise InputError("predictions_dir: name the folder of predicted masks, or a list of folders")
+    needs_images = settings["network"]["image_channels"] > 0
+    if needs_images and not images_dir:
+        raise InputError("images_dir: this model is conditioned on images: name the folder of the cases' images")
+    found = find_predictions(predictions_dir, references_dir or None, images_dir if needs_images else None)
+    logger.info("%d predicted masks, %d with a reference", len(found), sum("reference" in case for case in found))
+    return found
+
+
+def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Dataset:
+    """Predicted masks on the model's grid, compared with their references on the way; bad ones carry a message."""
+    scheme = LabelScheme.from_dict(settings["labels"])
+    keys = case_keys(settings["network"]["image_channels"] > 0)
+    steps = Compose(
+        [
+            *load_case(scheme, settings["spatial_dims"], [*keys, "reference"]).transforms,
+            CompareToReference(scheme.num_classes),
+            *resample(settings["spacing"], keys).transforms,
+            FitToGridd(settings["spatial_size"], grow=True, keys=keys),
+        ]
+    )
+    return Dataset(list(cases), CaughtErrors(steps))
+
+
+def stop_if_failed(ranking: RankingWriter) -> None:
+    """Raises SystemExit with code 3 where some cases could not be scored; their messages are in ranking.csv."""
+    if ranking.num_failed:
+        raise SystemExit(SCORING_FAILED)
