@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 from gnsm_monai.errors import InputError
 
 __all__ = ["load_arrays", "load_json", "save_arrays", "save_json", "save_table", "sha256", "write_atomically"]
+
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -61,23 +64,32 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # A lone array (.npy) is no context manager, and a zip member may use a compression that Python does not know.
+    except (OSError, ValueError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """CSV with ``columns``; what a row lacks, or is None or NaN, stays empty; floats keep nine digits."""
+    """CSV with ``columns``; what a row lacks, or is None or NaN, stays empty; floats keep nine digits.
+
+    Text that a spreadsheet would run as a formula (it begins with = + - @, a tab or a line break), such as the id
+    of a case from a file of unknown origin, gets a single quote before it.
+    """
 
     def text(value: Any) -> str:
-        if value is None or (isinstance(value, float) and np.isnan(value)):
+        if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
             return ""
-        return f"{value:.9g}" if isinstance(value, float) else str(value)
+        if isinstance(value, str):
+            value = value.replace("\r\n", "\n").replace("\r", "\n")  # csv leaves a lone \r unquoted: a torn row
+            return f"'{value}" if value.startswith(FORMULA_SIGNS) else value
+        return f"{value:.9g}" if isinstance(value, (float, np.floating)) else str(value)
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([text(row.get(column)) for column in columns] for row in rows)
-    write_atomically(path, buffer.getvalue().encode())
+    # File names need not be valid text, and one of them must not cost the whole table.
+    write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
 
 
 def sha256(path: str | Path) -> str:

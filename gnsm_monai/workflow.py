@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from monai.data import CacheDataset, Dataset
 from monai.engines import Evaluator
@@ -20,6 +19,7 @@ from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resample
+from gnsm_monai.engines import single_case
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.handlers.training_log import level_table
@@ -32,16 +32,19 @@ __all__ = [
     "SCORING_FAILED",
     "case_keys",
     "finish_training",
+    "join_processes",
     "load_model",
     "load_scores",
     "load_trained",
     "noise_schedule",
     "phantoms_if_none",
     "predictions",
+    "ranking_settings",
     "reference_dataset",
     "references",
     "references_dir",
     "scoring_dataset",
+    "single_case",
     "stop_if_failed",
     "training_settings",
     "validation_interval",
@@ -57,6 +60,14 @@ logger = logging.getLogger(__name__)
 def noise_schedule(noise: str | Mapping[str, Any]) -> NoiseSchedule:
     """See :func:`gnsm_monai.noise.build_schedule`."""
     return build_schedule(noise)
+
+
+def join_processes(device: str) -> None:
+    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes."""
+    cuda = str(device).startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(torch.device(device))
+    idist.initialize("nccl" if cuda else "gloo")
 
 
 @exit_on_input_error()
@@ -151,8 +162,7 @@ def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSche
             "val loss": [f"{loss:.5f}" for loss in losses.tolist()],
         }
         for name, values in fit.level_figures(arrays).items():
-            if np.isfinite(values).any():
-                columns[name] = [f"{value:.3f}" for value in values]
+            columns[name] = [f"{value:.3f}" for value in values]
         logger.info(
             "validation per noise level (loss on held-out references; Spearman of each statistic with the Dice of "
             "degraded references, -1 is best):\n%s",
@@ -212,6 +222,22 @@ def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, A
         ]
     )
     return Dataset(list(cases), CaughtErrors(steps))
+
+
+def ranking_settings(
+    settings: Mapping[str, Any], model_dir: str, predictions_dir: Any, references_dir: str | None
+) -> dict[str, Any]:
+    """What a summary says of how its scores came about."""
+    folders = [predictions_dir] if isinstance(predictions_dir, str) else list(predictions_dir)
+    return {
+        "model_dir": str(model_dir),
+        "weights_sha256": settings["weights_sha256"],
+        "anomaly_score": settings["anomaly_score"],
+        "predictions_dir": [str(folder) for folder in folders],
+        "references_dir": references_dir,
+        "structures": settings["labels"]["names"],
+        "noise": settings["network"]["noise"],
+    }
 
 
 def stop_if_failed(ranking: RankingWriter) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice
+from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from gnsm_monai.data.transforms import IMAGE, LABEL, REFERENCE, encode_labels
+from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.overlap import foreground_dice
 from gnsm_monai.errors import InputError
 
-__all__ = ["CompareToReference", "structure_dice"]
+__all__ = ["CompareToReference", "check_geometry", "structure_dice"]
 
 
 def structure_dice(label: torch.Tensor, reference: torch.Tensor, num_classes: int) -> np.ndarray:
@@ -24,13 +25,7 @@ def structure_dice(label: torch.Tensor, reference: torch.Tensor, num_classes: in
         reference: class indices of the same shape; voxels ignored in either count nowhere.
         num_classes: classes ``K``, background included.
     """
-    own, own_mask = encode_labels(label[None], num_classes)
-    other, other_mask = encode_labels(reference[None], num_classes)
-    own, other = own * own_mask * other_mask, other * own_mask * other_mask
-    dice = compute_dice(own, other, include_background=False, ignore_empty=False)[0].double()
-    axes = tuple(range(2, own.ndim))
-    absent = ((own.sum(axes) + other.sum(axes)) == 0)[0, 1:]
-    return torch.where(absent, torch.nan, dice).numpy()
+    return foreground_dice(label.numpy(), reference.numpy(), num_classes)
 
 
 class CompareToReference(Transform):
@@ -53,7 +48,7 @@ class CompareToReference(Transform):
         label = case[LABEL]
         for key in (REFERENCE, IMAGE):
             if key in case:
-                self._check_geometry(label, case[key], key)
+                check_geometry(label, case[key], key)
         counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)[1:]
         spacing = label.pixdim.numpy()[: label.ndim - 1]
         case["volume_ml"] = counts * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
@@ -61,12 +56,20 @@ class CompareToReference(Transform):
             case["dice"] = structure_dice(label.as_tensor(), case.pop(REFERENCE).as_tensor(), self.num_classes)
         return case
 
-    @staticmethod
-    def _check_geometry(label: Any, other: Any, key: str) -> None:
-        path = label.meta.get("filename_or_obj", "label map")
-        if label.shape[1:] != other.shape[1:]:
-            raise InputError(
-                f"{path}: shape {tuple(label.shape[1:])} differs from its {key}'s {tuple(other.shape[1:])}"
-            )
-        if not np.allclose(label.affine, other.affine, atol=1e-2):
-            raise InputError(f"{path}: spacing, orientation or origin differ from its {key}'s")
+
+def check_geometry(label: MetaTensor, other: MetaTensor, key: str) -> None:
+    """That two maps ``(C, *spatial)`` show the same place.
+
+    Args:
+        label: label map, which the message names.
+        other: its reference or image.
+        key: what ``other`` is.
+
+    Raises:
+        InputError: shape, spacing, orientation or origin (by more than 0.01 mm) differ.
+    """
+    path = label.meta.get("filename_or_obj", "label map")
+    if label.shape[1:] != other.shape[1:]:
+        raise InputError(f"{path}: shape {tuple(label.shape[1:])} differs from its {key}'s {tuple(other.shape[1:])}")
+    if not np.allclose(label.affine, other.affine, atol=1e-2):
+        raise InputError(f"{path}: spacing, orientation or origin differ from its {key}'s")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["IGNORE_INDEX"]
+__all__ = ["IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE"]
 
 IGNORE_INDEX = -1
 """Class index of voxels that count nowhere: nnU-Net's ignore label, and padding around a case."""
+
+IMAGE, LABEL, REFERENCE = "image", "label", "reference"
+"""Keys of a case that hold maps."""

@@ -50,9 +50,11 @@ def find_images(folder: str | Path, case: str) -> list[Path]:
     """Image files of a case, one per channel (``CASE_0000``, ``CASE_0001``, …), or the single file ``CASE``.
 
     Raises:
-        InputError: the case has no image there, or a channel is missing.
+        InputError: no such folder, the case has no image there, or a channel is missing.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     for ending in LABEL_ENDINGS:
         channels = sorted(folder.glob(f"{_escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))
         if channels:
@@ -77,7 +79,8 @@ def find_predictions(
         images_dir: folder with the image of each case.
 
     Returns:
-        Cases with ``case``, ``folder``, ``label`` and, where known, ``reference`` and ``image``.
+        Cases with ``case``, ``folder``, ``label`` and, where known, ``reference`` and ``image``; a case whose image is
+        missing has a ``message`` that says so.
 
     Raises:
         InputError: a folder is missing or empty.
@@ -87,6 +90,8 @@ def find_predictions(
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
     references = {} if references_dir is None else find_label_maps(references_dir)
+    if images_dir is not None and not Path(images_dir).is_dir():
+        raise InputError(f"{images_dir}: no such folder")
     cases: list[Case] = []
     for folder, name in zip(folders, _folder_names(folders), strict=True):
         for case, path in find_label_maps(folder).items():
@@ -94,7 +99,10 @@ def find_predictions(
             if case in references:
                 entry["reference"] = references[case]
             if images_dir is not None:
-                entry["image"] = find_images(images_dir, case)
+                try:
+                    entry["image"] = find_images(images_dir, case)
+                except InputError as error:  # the other cases can be scored
+                    entry["message"] = str(error)
             cases.append(entry)
     return cases
 
@@ -114,7 +122,8 @@ def split_references(cases: Sequence[Case], seed: int = 0, fit: float = 0.14, ca
         InputError: fewer than 8 cases, which leave nothing to learn from.
     """
     if len(cases) < 8:
-        raise InputError(f"at least 8 reference label maps are needed, found {len(cases)}")
+        folder = f"{Path(cases[0]['label']).parent}: " if cases else ""
+        raise InputError(f"{folder}at least 8 reference label maps are needed, found {len(cases)}")
     n_fit, n_calibration = max(2, round(fit * len(cases))), max(2, round(calibration * len(cases)))
     counts = {"train": len(cases) - n_fit - n_calibration, "fit": n_fit, "calibration": n_calibration}
     uses = np.repeat(list(counts), list(counts.values()))

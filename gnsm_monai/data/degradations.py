@@ -8,148 +8,28 @@ map falls to a wanted value: a severity means the same damage for every kind, ca
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
-from scipy.stats import rankdata
 
+from gnsm_monai.data._scene import LabelMap, Mask, Plan, Scene, smooth_field
 from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.errors import InputError
 
 __all__ = ["KINDS", "degrade", "mean_foreground_dice", "smooth_field"]
-
-LabelMap: TypeAlias = npt.NDArray[np.integer[Any]]
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Field: TypeAlias = npt.NDArray[np.float32]
-Plan: TypeAlias = Callable[[float], LabelMap]
 
 DICE_RANGE = 0.7  # severity 1 aims at a mean Dice of 1 - 0.7
 SCAN_STEPS = 8
 BISECTIONS = 12
 
 
-def mean_foreground_dice(a: LabelMap, b: LabelMap, num_classes: int) -> float:
-    """Mean Dice over the foreground structures 1..num_classes-1 of two label maps of equal shape; 1 = identical.
-
-    A structure absent from both maps is left out, as nnU-Net does (NaN if none is left); one absent from a single map
-    counts as 0. Voxels that are `IGNORE_INDEX` in either map count nowhere.
-    """
-    valid = (a != IGNORE_INDEX) & (b != IGNORE_INDEX)
-    pairs = a[valid].astype(np.intp) * num_classes + b[valid]
-    joint = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-    sizes = (joint.sum(axis=0) + joint.sum(axis=1))[1:]
-    present = sizes > 0
-    return float(np.mean(2 * joint.diagonal()[1:][present] / sizes[present])) if present.any() else float("nan")
-
-
-def smooth_field(shape: Sequence[int], spacing: Sequence[float], length: float, rng: np.random.Generator) -> Field:
-    """Smooth Gaussian random field of mean 0 and variance 1 at every voxel, float32 of shape `shape`.
-
-    Args:
-        shape: voxels per axis.
-        spacing: voxel size per axis in mm.
-        length: width of the bumps in mm (standard deviation of each).
-        rng: source of the random numbers.
-    """
-    weights = []
-    for size, step in zip(shape, spacing, strict=True):
-        position = np.arange(size) * step
-        centres = np.arange(-2 * length, position[-1] + 3 * length, length)
-        bumps = np.exp(-0.5 * ((position[:, None] - centres) / length) ** 2)
-        weights.append(bumps / np.linalg.norm(bumps, axis=1, keepdims=True))
-    field = rng.standard_normal([w.shape[1] for w in weights])
-    for axis, w in enumerate(weights):  # separable, hence fast for any length, unlike a wide Gaussian filter
-        field = np.moveaxis(np.tensordot(w, field, axes=(1, axis)), 0, axis)
-    return field.astype(np.float32)
-
-
-class _Scene:
-    """One label map (ignore read as background) with the geometry that every kind needs; lengths in mm."""
-
-    def __init__(self, label: LabelMap, num_classes: int, spacing: Sequence[float], rng: np.random.Generator) -> None:
-        self.label, self.rng, self.num_classes = label, rng, num_classes
-        self.spacing = np.asarray(spacing, dtype=float)
-        self.foreground: Mask = label > 0
-        self.structures = [int(c) for c in np.unique(label[self.foreground])]
-
-    @cached_property
-    def grid(self) -> list[Field]:
-        extents = zip(self.label.shape, self.spacing, strict=True)
-        axes = [np.arange(n, dtype=np.float32) * np.float32(step) for n, step in extents]
-        return list(np.meshgrid(*axes, indexing="ij"))
-
-    def radius(self, mask: Mask) -> float:
-        """Half the side of the cube that is as large as the mask: its scale in mm, at least one voxel."""
-        volume = max(int(np.count_nonzero(mask)), 1) * float(np.prod(self.spacing))
-        return float(max(0.5 * volume ** (1 / mask.ndim), self.spacing.max()))
-
-    def noise(self, length: float) -> Field:
-        return smooth_field(self.label.shape, self.spacing.tolist(), length, self.rng)
-
-    def pick(self, mask: Mask) -> tuple[int, ...]:
-        """Index of a random voxel of the mask, which must not be empty."""
-        return tuple(int(i) for i in np.unravel_index(self.rng.choice(np.flatnonzero(mask)), mask.shape))
-
-    def spread(self, mask: Mask, count: int, candidates: int = 6) -> list[tuple[int, ...]]:
-        """Random voxels of the mask that keep apart: each the farthest of some candidates from those before it."""
-        seeds = [self.pick(mask)]
-        while len(seeds) < count:
-            drawn = [self.pick(mask) for _ in range(candidates)]
-            gaps = np.linalg.norm((np.array(drawn)[:, None] - np.array(seeds)) * self.spacing, axis=-1)
-            seeds.append(drawn[int(gaps.min(axis=1).argmax())])
-        return seeds
-
-    def per_seed(self, values: npt.NDArray[np.floating[Any]]) -> Field:
-        """Values (S,) in the shape that broadcasts with `distances`."""
-        return values.astype(np.float32).reshape(-1, *[1] * self.label.ndim)
-
-    def distances(self, seeds: list[tuple[int, ...]], length: float) -> Field:
-        """Distance of every voxel to each seed, (S, *spatial) in mm, in one smoothly bent space.
-
-        The bend is mild enough to keep balls connected, so {distance < r} is a compact blob of irregular shape.
-        """
-        bent = [x + np.float32(0.25 * length) * self.noise(0.8 * length) for x in self.grid]
-        return np.stack([np.sqrt(sum(((x - x[seed]) ** 2 for x in bent), np.float32(0))) for seed in seeds])
-
-    def cut(self) -> Field:
-        """Position along a random direction, or along the object's longest axis, with a wavy front."""
-        direction = self.rng.standard_normal(self.label.ndim)
-        lengthwise, sign = self.rng.random() < 0.5, self.rng.choice([-1.0, 1.0])
-        if lengthwise:
-            points = np.argwhere(self.foreground) * self.spacing
-            direction = sign * np.linalg.svd(np.cov(points.T, ddof=0).reshape(self.label.ndim, -1))[0][:, 0]
-        direction = direction / np.linalg.norm(direction)
-        scale = self.radius(self.foreground)
-        along = sum((np.float32(d) * x for d, x in zip(direction, self.grid, strict=True)), np.float32(0))
-        return np.asarray(along + np.float32(0.3 * scale) * self.noise(scale), dtype=np.float32)
-
-    def ranked(self, order: Field, *masks: Mask) -> Field:
-        """Amount in (0, 1] at which each voxel is changed: mask after mask, inside a mask by `order`; else inf."""
-        amount = np.full(self.label.shape, np.inf, dtype=np.float32)
-        for i, mask in enumerate(masks):
-            ranks = rankdata(order[mask], method="max")
-            amount[mask] = (i + ranks / max(ranks.size, 1)) / len(masks)
-        return amount
-
-    def one_or_all(self) -> list[Mask]:
-        """Either the whole foreground at once, or its structures in a random order."""
-        if self.rng.random() < 0.5:
-            return [self.foreground]
-        return [self.label == c for c in self.rng.permutation(self.structures)]
-
-    def replacing(self, amounts: Field, replacement: LabelMap | int) -> Plan:
-        return lambda amount: np.where(amounts <= amount, replacement, self.label).astype(self.label.dtype)
-
-
-def _missing_part(scene: _Scene) -> Plan:
+def _missing_part(scene: Scene) -> Plan:
     """A wavy cut takes a growing share of the whole object, or of one structure after another."""
     return scene.replacing(scene.ranked(scene.cut(), *scene.one_or_all()), 0)
 
 
-def _leakage(scene: _Scene) -> Plan:
+def _leakage(scene: Scene) -> Plan:
     """One or more structures spill over a place of their boundary, into background and neighbours alike."""
     leaking = scene.rng.permutation(scene.structures)[: scene.rng.integers(1, len(scene.structures) + 1)]
     masks = [scene.label == c for c in leaking]
@@ -160,7 +40,7 @@ def _leakage(scene: _Scene) -> Plan:
     return scene.replacing(scene.ranked(time.min(axis=0), leaked != scene.label), leaked)
 
 
-def _wrong_side(scene: _Scene) -> Plan:
+def _wrong_side(scene: Scene) -> Plan:
     """A growing part is taken away and painted mirrored about the centre of the field of view.
 
     The axis is the one whose mirror image differs most; where even that resembles the object, the part is shifted
@@ -188,7 +68,7 @@ def _wrong_side(scene: _Scene) -> Plan:
     return at
 
 
-def _boundary_drift(scene: _Scene) -> Plan:
+def _boundary_drift(scene: Scene) -> Plan:
     """A smooth random displacement, growing in size, bends every boundary in and out."""
     scale = scene.radius(scene.foreground)
     displacement = [2 * scale / step * scene.noise(1.2 * scale) for step in scene.spacing]
@@ -202,7 +82,7 @@ def _boundary_drift(scene: _Scene) -> Plan:
     return at
 
 
-def _holes(scene: _Scene) -> Plan:
+def _holes(scene: Scene) -> Plan:
     """Several balls of background grow from inside the structures, at least one from each."""
     scale = scene.radius(scene.foreground)
     seeds = []
@@ -214,7 +94,7 @@ def _holes(scene: _Scene) -> Plan:
     return scene.replacing(scene.ranked((scene.distances(seeds, scale) / size).min(axis=0), scene.foreground), 0)
 
 
-def _islands(scene: _Scene) -> Plan:
+def _islands(scene: Scene) -> Plan:
     """Separate blobs of structure labels grow in the background, at some distance from the object.
 
     Where the field of view is too small for islands alone to bring the Dice down, the object itself fades.
@@ -236,7 +116,7 @@ def _islands(scene: _Scene) -> Plan:
     return scene.replacing(amounts, np.where(free, labels[np.argmin(time, axis=0)], 0))
 
 
-def _swapped_labels(scene: _Scene) -> Plan:
+def _swapped_labels(scene: Scene) -> Plan:
     """Neighbouring structures exchange labels in a region that grows from where they meet, pair after pair.
 
     Of an odd number one structure keeps its label; a lone structure loses the region to background instead.
@@ -260,14 +140,14 @@ def _swapped_labels(scene: _Scene) -> Plan:
     return scene.replacing(scene.ranked(order, *masks), replacement)
 
 
-def _truncated_fov(scene: _Scene) -> Plan:
+def _truncated_fov(scene: Scene) -> Plan:
     """Everything beyond a plane across one axis is lost, as where the field of view ended there."""
     extents = [s.stop - s.start for s in ndimage.find_objects(scene.foreground.astype(np.int8))[0]]
     axis = scene.rng.choice([i for i, extent in enumerate(extents) if extent > 1] or [0])
     return scene.replacing(scene.ranked(scene.rng.choice([-1, 1]) * scene.grid[axis], scene.foreground), 0)
 
 
-_PLANS: dict[str, Callable[[_Scene], Plan]] = {
+_PLANS: dict[str, Callable[[Scene], Plan]] = {
     "missing_part": _missing_part,
     "leakage": _leakage,
     "wrong_side": _wrong_side,
@@ -323,7 +203,7 @@ def degrade(
         raise InputError(f"label: values must lie in 0..{num_classes - 1}, got {known.min()}..{known.max()}")
     if severity == 0 or not known.any():
         return np.array(label)
-    plan = _PLANS[kind](_Scene(known, num_classes, spacing, rng))
+    plan = _PLANS[kind](Scene(known, num_classes, spacing, rng))
 
     def at(amount: float) -> tuple[float, LabelMap]:
         failed = plan(amount)

@@ -91,6 +91,8 @@ def read_label_scheme(folder: Path) -> LabelScheme | None:
             raise InputError(f"{path}: labels '{values[value]}' and '{name}' share the value {value}")
         else:
             values[value] = name
+    if ignore_value is not None and ignore_value in values:
+        raise InputError(f"{path}: labels '{values[ignore_value]}' and 'ignore' share the value {ignore_value}")
     if 0 not in values or len(values) < 2:
         raise InputError(f"{path}: background (0) and at least one structure must be declared")
     ordered = sorted(values)

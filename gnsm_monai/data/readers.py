@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ __all__ = ["SimpleITKReader"]
 
 
 class SimpleITKReader(ImageReader):
-    """Thin MONAI reader for ``.mha``, ``.mhd``, ``.nrrd``, ``.png`` and ``.tif`` by SimpleITK.
+    """Thin MONAI reader for ``.mha``, ``.mhd``, ``.nrrd``, ``.png``, ``.tif`` and ``.bmp`` by SimpleITK.
 
     Arrays come with axis 0 = x, as nibabel gives NIfTI arrays, and with a RAS affine, so that one orientation rule
-    serves all formats. Channels of a colour image come last.
+    serves all formats. Channels of a colour image come last. Pictures have 1 mm per pixel, as for nnU-Net: their
+    resolution is meant for printing, and few programs that write masks pass it on.
     """
 
-    ENDINGS = (".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+    PICTURES = (".png", ".tif", ".tiff", ".bmp")
+    ENDINGS = (".mha", ".mhd", ".nrrd", *PICTURES)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         names = [filename] if isinstance(filename, (str, Path)) else list(filename)  # type: ignore[arg-type]
@@ -30,13 +33,31 @@ class SimpleITKReader(ImageReader):
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> sitk.Image | list[sitk.Image]:
         names = [data] if isinstance(data, (str, Path)) else list(data)  # type: ignore[arg-type]
-        images = [sitk.ReadImage(str(name)) for name in names]
+        images = [self._read(str(name)) for name in names]
         return images if len(images) > 1 else images[0]
+
+    @classmethod
+    def _read(cls, name: str) -> sitk.Image:
+        try:
+            image: sitk.Image = sitk.ReadImage(name)
+        except RuntimeError as error:  # the reason follows source lines and addresses in memory
+            raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
+        if name.lower().endswith(cls.PICTURES):
+            image.SetSpacing([1.0] * image.GetDimension())
+        if name.lower().endswith(".bmp") and image.GetNumberOfComponentsPerPixel() == 3:
+            channels: list[sitk.Image] = [sitk.VectorIndexSelectionCast(image, i) for i in range(3)]
+            grey = sitk.GetArrayViewFromImage(channels[0])
+            # ITK gives grey bitmaps as colour.
+            if all(np.array_equal(grey, sitk.GetArrayViewFromImage(channel)) for channel in channels[1:]):
+                return channels[0]
+        return image
 
     def get_data(self, img: sitk.Image | list[sitk.Image]) -> tuple[np.ndarray, dict[str, Any]]:
         images = img if isinstance(img, list) else [img]
         arrays = [self._array(image) for image in images]
         first = images[0]
+        if any(image.GetSize() != first.GetSize() for image in images):
+            raise ValueError(f"its channels differ in size: {[image.GetSize() for image in images]}")
         channels = first.GetNumberOfComponentsPerPixel()
         meta: dict[str, Any] = {
             MetaKeys.AFFINE: self._affine(first),

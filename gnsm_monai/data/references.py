@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from gnsm_monai.data.class_index import distinct_values
+from gnsm_monai.data.compare import check_geometry
+from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, find_images, find_label_maps, split_references
-from gnsm_monai.data.nnunet import LabelScheme, read_dataset_json, read_label_scheme
-from gnsm_monai.data.transforms import LABEL, centred_extent, load_case, one_line
+from gnsm_monai.data.failures import one_line
+from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
+from gnsm_monai.data.transforms import centred_extent, load_maps
 from gnsm_monai.errors import InputError
 
 __all__ = ["References", "read_references"]
@@ -19,9 +22,14 @@ __all__ = ["References", "read_references"]
 SIZE_MULTIPLE = 8
 """Grids are rounded up to it, so that three halvings leave nothing to pad."""
 
-
 MARGIN = 2
 """Voxels of background kept on each side of the outermost structure."""
+
+COARSE_SIZE = 24
+"""Voxels per axis of the maps whose symmetry is examined."""
+
+MOST_STRUCTURES = 255
+"""Without dataset.json, files with more values than this are taken for images that were put in the wrong folder."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,8 @@ class References:
     Args:
         cases: every case with ``case``, ``label``, ``use`` and, where asked for, ``image``.
         labels: the classes.
-        spacing: mm per axis that all cases are resampled to; ``None`` where they share one already.
+        spacing: mm per axis that cases of another spacing are resampled to, references as well as what is scored
+            later; ``None`` keeps every case's own.
         voxel_size: mm per axis of the model's grid.
         spatial_size: voxels per axis that hold the structures of every reference, centred on its field of view.
         always_present: per structure, whether every reference has it.
@@ -77,83 +86,143 @@ def read_references(
         flip_axes: axes to mirror in augmentation, or ``auto``.
 
     Raises:
-        InputError: no labels, an unreadable file, or a value outside the declared labels; the message names the file.
+        InputError: no labels, too few cases, an unreadable file, a value outside the declared labels, or an image that
+            is missing or shows another place; the message names the file.
     """
     folder = Path(dataset_dir)
+    labels_dir = folder / "labelsTr"
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    if not (folder / "labelsTr").is_dir():
+    if not labels_dir.is_dir():
         raise InputError(f"{folder}: no folder labelsTr with reference label maps")
     scheme = read_label_scheme(folder)
-    cases: list[Case] = [{"case": k, LABEL: v} for k, v in find_label_maps(folder / "labelsTr").items()]
+    # Before the files are read, which takes a while.
+    cases = split_references([{"case": k, LABEL: v} for k, v in find_label_maps(labels_dir).items()], seed)
     if with_images:
-        cases = [{**case, "image": find_images(folder / "imagesTr", case["case"])} for case in cases]
-    maps, spacings = _read_all(cases, scheme, spatial_dims)
-    scheme = scheme or LabelScheme.from_values({int(v) for m in maps for v in np.unique(m)})
-    if scheme.num_classes < 2:
-        raise InputError(f"{folder / 'labelsTr'}: the label maps hold no structure, only background")
+        cases = [{**case, IMAGE: find_images(folder / "imagesTr", case["case"])} for case in cases]
+    measured = _measure_all(cases, scheme, spatial_dims)
+    if scheme is None:
+        scheme = LabelScheme.from_values({value for m in measured for value in m.values})
+        if scheme.num_classes > MOST_STRUCTURES + 1:
+            raise InputError(
+                f"{labels_dir}: the label maps hold {scheme.num_classes} different values and no dataset.json "
+                "declares them: are these images?"
+            )
+        measured = [m.indexed(scheme) for m in measured]
+    if not any(value > 0 for m in measured for value in m.values):
+        raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
 
-    voxel_size = _common_spacing(maps, spacings, max_voxels)
-    scales = spacings / voxel_size
-    extents = np.array([centred_extent(m) for m in maps]) * scales + 2 * MARGIN
-    spatial_size = np.ceil(np.round(extents.max(0), 3) / SIZE_MULTIPLE).astype(int) * SIZE_MULTIPLE
-    present = np.array([[(m == c).any() for c in range(1, scheme.num_classes)] for m in maps])
-    channels = len((read_dataset_json(folder) or {}).get("channel_names", {})) or len(cases[0].get("image", []))
+    voxel_size, spatial_size = _grid(measured, max_voxels)
     return References(
-        cases=split_references(cases, seed),
+        cases=cases,
         labels=scheme,
-        spacing=None if np.allclose(scales, 1, rtol=0.01) else voxel_size.tolist(),
+        spacing=voxel_size.tolist(),
         voxel_size=voxel_size.tolist(),
         spatial_size=spatial_size.tolist(),
-        always_present=present.all(0).tolist(),
-        flip_axes=_symmetric_axes(maps, scheme.num_classes) if flip_axes == "auto" else [int(a) for a in flip_axes],
-        image_channels=channels if with_images else 0,
+        always_present=[all(c in m.values for m in measured) for c in range(1, scheme.num_classes)],
+        flip_axes=(
+            _symmetric_axes([m.coarse for m in measured], scheme.num_classes)
+            if flip_axes == "auto"
+            else [int(axis) for axis in flip_axes]
+        ),
+        image_channels=measured[0].image_channels,
     )
 
 
-def _read_all(cases: list[Case], scheme: LabelScheme | None, spatial_dims: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Label maps as int16 arrays, and their spacings ``(cases, axes)`` in mm."""
-    load = load_case(scheme, spatial_dims)
-    maps, spacings = [], []
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of one label map: all maps of a data set at full size may not fit in memory.
+
+    Args:
+        extent: see :func:`centred_extent`.
+        spacing: mm per axis.
+        values: class indices that occur (file values as long as the classes are not known).
+        coarse: the map at ``COARSE_SIZE`` voxels per axis.
+        image_channels: channels of the case's image, 0 without.
+    """
+
+    extent: np.ndarray
+    spacing: np.ndarray
+    values: frozenset[int]
+    coarse: np.ndarray
+    image_channels: int
+
+    def indexed(self, scheme: LabelScheme) -> _Measured:
+        """File values replaced by class indices."""
+        index = {value: i for i, value in enumerate(scheme.values)}
+        coarse = np.searchsorted(scheme.values, self.coarse)  # the values are in order
+        return replace(self, values=frozenset(index[value] for value in self.values), coarse=coarse)
+
+
+def _measure_all(cases: Sequence[Case], scheme: LabelScheme | None, spatial_dims: int) -> list[_Measured]:
+    load = load_maps(scheme, spatial_dims, [key for key in (LABEL, IMAGE) if key in cases[0]])
+    measured: list[_Measured] = []
     for case in cases:
         try:
-            label = load({LABEL: case[LABEL]})[LABEL]
+            measured.append(_measure(load(case)))
         except Exception as error:  # each reader raises its own kinds
             raise InputError(one_line(error, case[LABEL])) from error
-        maps.append(label.as_tensor()[0].numpy())
-        spacings.append(label.pixdim[:spatial_dims].numpy())
-    return maps, np.array(spacings, dtype=np.float64)
+        if measured[-1].image_channels != measured[0].image_channels:
+            raise InputError(
+                f"{case[IMAGE][0]}: an image of {measured[-1].image_channels} channels, where that of case "
+                f"'{cases[0]['case']}' has {measured[0].image_channels}"
+            )
+    return measured
 
 
-def _common_spacing(maps: list[np.ndarray], spacings: np.ndarray, max_voxels: int) -> np.ndarray:
-    """Median spacing (nnU-Net's rule), made coarser by one factor where the largest map would exceed the budget."""
-    spacing = np.median(spacings, axis=0)
-    largest = np.max(np.array([centred_extent(m) for m in maps]) * spacings, axis=0)
-    voxels = float(np.prod(largest / spacing))
-    return spacing * max(1.0, voxels / max_voxels) ** (1 / len(spacing))  # type: ignore[no-any-return]
+def _measure(case: Case) -> _Measured:
+    label = case[LABEL]
+    if IMAGE in case:
+        check_geometry(label, case[IMAGE], IMAGE)
+    array = label.as_tensor()[0].numpy()
+    coarse = array[np.ix_(*[_sampled(n) for n in array.shape])]
+    return _Measured(
+        extent=centred_extent(array),
+        spacing=label.pixdim.numpy().astype(np.float64),
+        values=frozenset(distinct_values(array)[0].tolist()),
+        coarse=coarse,
+        image_channels=len(case[IMAGE]) if IMAGE in case else 0,
+    )
 
 
-def _symmetric_axes(maps: list[np.ndarray], num_classes: int, size: int = 24) -> list[int]:
+def _sampled(size: int) -> np.ndarray:
+    """``COARSE_SIZE`` voxels of an axis, evenly spread and mirror-symmetric: else a symmetric map would not look so."""
+    low = (2 * np.arange(COARSE_SIZE // 2) + 1) * size // (2 * COARSE_SIZE)
+    return np.concatenate([low, size - 1 - low[::-1]])
+
+
+def _grid(measured: Sequence[_Measured], max_voxels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Voxel size in mm, the median (nnU-Net's rule) or coarser, and voxels per axis, at most ``max_voxels`` in all."""
+    spacings = np.stack([m.spacing for m in measured])
+    extents = np.stack([m.extent for m in measured]) * spacings
+    voxel_size = np.median(spacings, axis=0)
+    if max_voxels < SIZE_MULTIPLE ** len(voxel_size):
+        raise InputError(f"max_voxels: must be at least {SIZE_MULTIPLE ** len(voxel_size)}, got {max_voxels}")
+    while True:
+        needed = (extents / voxel_size).max(0) + 2 * MARGIN
+        size = np.ceil(np.round(needed, 3) / SIZE_MULTIPLE).astype(int) * SIZE_MULTIPLE
+        if np.prod(size) <= max_voxels:
+            return voxel_size, size
+        voxel_size = voxel_size * 1.01
+
+
+def _symmetric_axes(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
     """Axes along which mirrored maps fit the voxelwise frequencies of the maps no worse than the maps themselves.
 
     Frequencies come from one half of the maps, the comparison from the other: a mirrored map must be within half a
     standard deviation of the usual log-likelihood. Left and right structures with labels of their own fail at once.
     """
-    grid = (size,) * maps[0].ndim
-    coarse = (
-        torch.stack(
-            [torch.nn.functional.interpolate(torch.from_numpy(m)[None, None].float(), grid)[0, 0] for m in maps]
-        )
-        .long()
-        .clamp_min(0)
-    )
-    one_hot = torch.nn.functional.one_hot(coarse, num_classes).float()
-    log_prior = (one_hot[::2].mean(0) * 0.999 + 0.001 / num_classes).log()
+    indices = [np.maximum(m, 0).astype(np.intp)[None] for m in maps]  # ignored counts as background
+    learnt, compared = indices[::2], indices[1::2]
+    frequency = np.zeros((num_classes, *maps[0].shape))
+    for index in learnt:
+        np.put_along_axis(frequency, index, np.take_along_axis(frequency, index, 0) + 1 / len(learnt), 0)
+    log_prior = np.log(frequency * 0.999 + 0.001 / num_classes)
 
-    def log_likelihood(sample: torch.Tensor) -> torch.Tensor:
-        return (sample * log_prior).sum(-1).flatten(1).mean(1)
+    def log_likelihood(samples: Sequence[np.ndarray]) -> np.ndarray:
+        return np.array([np.take_along_axis(log_prior, sample, 0).mean() for sample in samples])
 
-    usual = log_likelihood(one_hot[1::2])
-    spread = usual.std().item()
-    mirrored = [log_likelihood(one_hot[1::2].flip(axis + 1)).mean().item() for axis in range(len(grid))]
-    return [axis for axis, value in enumerate(mirrored) if value >= usual.mean().item() - 0.5 * spread]
+    usual = log_likelihood(compared)
+    limit = usual.mean() - 0.5 * usual.std(ddof=1) - 1e-9  # identical maps have no spread, only rounding
+    mirrored = [log_likelihood([np.flip(m, axis + 1) for m in compared]).mean() for axis in range(maps[0].ndim)]
+    return [axis for axis, value in enumerate(mirrored) if value >= limit]

@@ -11,27 +11,31 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
+    CastToTyped,
     ClipIntensityPercentilesd,
     Compose,
-    EnsureChannelFirstd,
-    LoadImaged,
     MapTransform,
     NormalizeIntensityd,
     Orientationd,
+    Pad,
     RandAffined,
     RandFlipd,
-    ResizeWithPadOrCrop,
-    Spacingd,
+    Spacing,
+    SpatialCrop,
     Transform,
 )
 from torch import Tensor
 
-from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.class_index import ToClassIndexd
+from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.failures import CaughtErrors, one_line
+from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.readers import SimpleITKReader
-from gnsm_monai.errors import InputError
 
 __all__ = [
+    "IMAGE",
+    "LABEL",
+    "REFERENCE",
     "CaughtErrors",
     "FitToGridd",
     "ToClassIndexd",
@@ -39,14 +43,16 @@ __all__ = [
     "centred_extent",
     "encode_labels",
     "load_case",
+    "load_maps",
     "one_line",
     "resample",
 ]
 
-IMAGE, LABEL, REFERENCE = "image", "label", "reference"
+SAME_SPACING = 0.01
+"""Relative difference of spacings up to which a map is left as it is: rounding in file headers, not another scan."""
 
 
-def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
+def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
     """Reads label maps (and images) of a case, volumes in RAS orientation, at the case's own spacing.
 
     Args:
@@ -56,16 +62,19 @@ def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
 
     Returns:
         Transform of a case of paths to a case of tensors: label maps ``(1, *spatial)`` int16 class indices with
-        ``IGNORE_INDEX`` where ignored, images ``(C, *spatial)`` float32 with zero mean and unit deviation.
+        ``IGNORE_INDEX`` where ignored (int32 values without a scheme), images ``(C, *spatial)`` float32.
     """
-    maps = [key for key in keys if key != IMAGE]
-    steps: list[Callable[..., Any]] = [
-        LoadImaged(keys, reader=SimpleITKReader, image_only=True, allow_missing_keys=True),
-        EnsureChannelFirstd(keys, allow_missing_keys=True),
-        ToClassIndexd(maps, scheme, spatial_dims, allow_missing_keys=True),
-    ]
+    steps: list[Callable[..., Any]] = [LoadMapsd(keys, spatial_dims, allow_missing_keys=True)]
+    if maps := _label_keys(keys):
+        steps.append(ToClassIndexd(maps, scheme, spatial_dims, allow_missing_keys=True))
     if spatial_dims == 3:
         steps.append(Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True))
+    return Compose(steps)
+
+
+def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
+    """:func:`load_maps`, and images brought to zero mean and unit deviation per channel."""
+    steps = [*load_maps(scheme, spatial_dims, keys).transforms]
     if IMAGE in keys:
         # A few voxels of metal or artefact must not set the scale of all others.
         steps += [
@@ -75,12 +84,33 @@ def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
     return Compose(steps)
 
 
+def _label_keys(keys: Sequence[str]) -> list[str]:
+    return [key for key in keys if key != IMAGE]
+
+
+class _ToSpacingd(MapTransform):
+    """Resamples the maps whose spacing differs from ``spacing`` (mm per axis); class indices stay int16."""
+
+    def __init__(self, keys: KeysCollection, spacing: Sequence[float]) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.spacing = tuple(float(mm) for mm in spacing)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
+        case = dict(data)
+        for key in self.key_iterator(case):
+            if not np.allclose(case[key].pixdim.numpy(), self.spacing, rtol=SAME_SPACING, atol=0):
+                mode = "bilinear" if key == IMAGE else "nearest"
+                kind = case[key].dtype
+                case[key] = Spacing(self.spacing, mode=mode)(case[key]).to(kind)
+        return case
+
+
 def resample(spacing: Sequence[float] | None, keys: Sequence[str] = (LABEL,)) -> Compose:
-    """To ``spacing`` in mm per axis, label maps by nearest neighbour; ``None`` keeps each case's own."""
-    if spacing is None:
-        return Compose([])
-    modes = ["bilinear" if key == IMAGE else "nearest" for key in keys]
-    return Compose([Spacingd(keys, pixdim=spacing, mode=modes, allow_missing_keys=True)])
+    """To ``spacing`` in mm per axis, label maps by nearest neighbour; ``None`` keeps each case's own.
+
+    A map whose spacing differs by no more than 1 % is not touched.
+    """
+    return Compose([] if spacing is None else [_ToSpacingd(keys, spacing)])
 
 
 class FitToGridd(Transform):
@@ -96,25 +126,41 @@ class FitToGridd(Transform):
     def __init__(self, spatial_size: Sequence[int], grow: bool = False, keys: Sequence[str] = (LABEL,)) -> None:
         self.spatial_size, self.grow, self.keys = tuple(spatial_size), grow, tuple(keys)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         size: Sequence[int] = self.spatial_size
         if self.grow:
             size = np.maximum(size, centred_extent(np.asarray(data[LABEL])[0])).tolist()
         case = dict(data)
         for key in self.keys:
             if key in case:
-                fit = ResizeWithPadOrCrop(size, value=0 if key == IMAGE else IGNORE_INDEX)
-                case[key] = fit(case[key])
+                case[key] = _centre(case[key], size, 0 if key == IMAGE else IGNORE_INDEX)
         return case
+
+
+def _centre(image: MetaTensor, size: Sequence[int], value: int) -> MetaTensor:
+    """``(C, *spatial)`` cropped and padded to ``(C, *size)``, voxel 0 of each axis coming to (new - old) // 2.
+
+    MONAI's ResizeWithPadOrCrop rounds half voxels down where it pads and up where it crops: of two cases whose fields
+    of view end on either side of the grid, one would lie a voxel off.
+    """
+    old = image.shape[1:]
+    shifts = [(n - m) // 2 for n, m in zip(size, old, strict=True)]
+    kept = [slice(max(0, -s), min(m, n - s)) for s, n, m in zip(shifts, size, old, strict=True)]
+    added = [(max(0, s), max(0, n - m - s)) for s, n, m in zip(shifts, size, old, strict=True)]
+    pad: Any = Pad([(0, 0), *added], value=value)  # type: ignore[arg-type]
+    return pad(SpatialCrop(roi_slices=kept)(image))  # type: ignore[no-any-return]
 
 
 def centred_extent(label: np.ndarray) -> np.ndarray:
     """Least size per axis of a box around the centre of ``label`` ``(*spatial)`` that holds all its structures."""
-    places = np.argwhere(label > 0)
-    if not len(places):
+    inside = label > 0
+    if not inside.any():
         return np.ones(label.ndim, dtype=np.int64)
-    centre = (np.array(label.shape) - 1) / 2
-    return np.ceil(2 * np.abs(places - centre).max(0)).astype(np.int64) + 1
+    size = []
+    for axis, n in enumerate(label.shape):
+        hit = np.flatnonzero(inside.any(tuple(a for a in range(label.ndim) if a != axis)))
+        size.append(max(n - 1 - 2 * hit[0], 2 * hit[-1] - (n - 1)) + 1)  # twice the reach from (n - 1) / 2
+    return np.array(size, dtype=np.int64)
 
 
 def augmentation(
@@ -146,7 +192,9 @@ def augmentation(
         allow_missing_keys=True,
     )
     flips = [RandFlipd(keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True) for axis in flip_axes]
-    return Compose([affine, *flips])
+    maps = _label_keys(keys)
+    cast = [CastToTyped(maps, torch.int16, allow_missing_keys=True)] if maps else []
+    return Compose([affine, *flips, *cast])
 
 
 def encode_labels(label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -157,84 +205,3 @@ def encode_labels(label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     index = label.as_tensor() if isinstance(label, MetaTensor) else label
     one_hot = F.one_hot(index[:, 0].long().clamp_min(0), num_classes).movedim(-1, 1).float()
     return one_hot, (index != IGNORE_INDEX).float()
-
-
-class ToClassIndexd(MapTransform):
-    """File values of label maps to class indices, with every check that a wrong file deserves.
-
-    Args:
-        keys: label maps.
-        scheme: the classes; ``None`` keeps the values, checked to be whole numbers >= 0.
-        spatial_dims: axes that the model works on; a further axis of one voxel is dropped.
-
-    Raises:
-        InputError: on call; no voxels, wrong number of axes, NaN, fractions, or a value that is no known label.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, scheme: LabelScheme | None, spatial_dims: int, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.scheme, self.spatial_dims = scheme, spatial_dims
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        case = dict(data)
-        for key in self.key_iterator(case):
-            case[key] = self.convert(case[key])
-        return case
-
-    def convert(self, label: MetaTensor) -> MetaTensor:
-        path = label.meta.get("filename_or_obj", "label map")
-        if label.numel() == 0:
-            raise InputError(f"{path}: an axis without voxels, shape {tuple(label.shape[1:])}")
-        if label.ndim != self.spatial_dims + 1 or label.shape[0] != 1:
-            shape = tuple(label.shape[1:] if label.shape[0] == 1 else label.shape)
-            raise InputError(f"{path}: a label map of {self.spatial_dims} axes is needed, found shape {shape}")
-        values = np.unique(label.numpy())
-        if not np.isfinite(values).all():
-            raise InputError(f"{path}: NaN or infinite values in a label map")
-        if (values != np.round(values)).any():
-            fraction = values[values != np.round(values)][0]
-            raise InputError(f"{path}: label values must be whole numbers, found {fraction:g}")
-        return self._to_index(label, values.astype(np.int64), path)
-
-    def _to_index(self, label: MetaTensor, values: np.ndarray, path: str) -> MetaTensor:
-        if self.scheme is None:
-            if values.min() < 0:
-                raise InputError(f"{path}: label values must not be negative, found {values.min()}")
-            return label.to(torch.int16)
-        known = {value: index for index, value in enumerate(self.scheme.values)}
-        if self.scheme.ignore_value is not None:
-            known[self.scheme.ignore_value] = IGNORE_INDEX
-        unknown = [int(value) for value in values if int(value) not in known]
-        if unknown:
-            raise InputError(f"{path}: label value {unknown[0]} is not among the declared {sorted(known)}")
-        if all(int(value) == known[int(value)] for value in values):
-            return label.to(torch.int16)
-        table = np.array([known[int(value)] for value in values], dtype=np.int16)
-        index = table[np.searchsorted(values, label.numpy())]
-        return label.new_tensor(index).to(torch.int16).copy_meta_from(label)  # type: ignore[no-any-return]
-
-
-class CaughtErrors(Transform):
-    """Runs a transform on a case; a case that fails comes back as ``{"case", "folder", "message"}``.
-
-    One bad file among many must not stop the others.
-    """
-
-    def __init__(self, transform: Callable[[Any], Any]) -> None:
-        self.transform = transform
-
-    def __call__(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return dict(self.transform(dict(case)))
-        except Exception as error:  # every reader raises its own kinds
-            return {"case": case["case"], "folder": case.get("folder", ""), "message": one_line(error, case[LABEL])}
-
-
-def one_line(error: BaseException, path: Any) -> str:
-    """The reason at the root of a chain of exceptions, in one line that names the file."""
-    while error.__cause__ is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, InputError) else f"{path}: cannot be read: {text}"

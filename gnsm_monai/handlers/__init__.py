@@ -3,6 +3,7 @@
 from gnsm_monai.handlers.checkpoint import TrainingCheckpoint
 from gnsm_monai.handlers.ema import WarmUpEMA
 from gnsm_monai.handlers.epoch_seed import EpochSeed
+from gnsm_monai.handlers.existing import existing
 from gnsm_monai.handlers.gradient_clip import GradientClip
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.progress import TerminalProgress
@@ -20,4 +21,5 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingLog",
     "WarmUpEMA",
+    "existing",
 ]

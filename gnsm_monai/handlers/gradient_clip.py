@@ -25,4 +25,4 @@ class GradientClip:
         if engine.scaler is not None:  # type: ignore[attr-defined]
             engine.scaler.unscale_(engine.optimizer)  # type: ignore[attr-defined]
         parameters = engine.network.parameters()  # type: ignore[attr-defined]
-        engine.state.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+        setattr(engine.state, "gradient_norm", torch.nn.utils.clip_grad_norm_(parameters, self.max_norm))  # noqa: B010

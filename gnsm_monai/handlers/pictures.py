@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -55,7 +55,7 @@ def level_pictures(logits: Tensor, target: Mapping[str, Tensor], levels: Sequenc
     return np.concatenate([np.concatenate([_framed(cell) for cell in row], axis=1) for row in rows], axis=0)
 
 
-def _plane(probabilities: Tensor):  # type: ignore[no-untyped-def]
+def _plane(probabilities: Tensor) -> Callable[[Tensor], Tensor]:
     """Function that cuts ``(C, *spatial)`` through the middle of the foreground to ``(C, width, height)``."""
     if probabilities.ndim == 3:
         return lambda m: m
@@ -66,7 +66,8 @@ def _plane(probabilities: Tensor):  # type: ignore[no-untyped-def]
 
 def _mixture(maps: Tensor) -> np.ndarray:
     """Probabilities ``(K, width, height)`` as mixed class colours, ``(height, width, 3)``, first axis to the right."""
-    return np.einsum("kxy,kc->yxc", maps.cpu().numpy(), class_colours(len(maps)))[::-1]
+    mixed: np.ndarray = np.einsum("kxy,kc->yxc", maps.cpu().numpy(), class_colours(len(maps)))
+    return mixed[::-1]
 
 
 def _heat(values: Tensor) -> np.ndarray:

@@ -76,9 +76,9 @@ class RankingWriter:
 
     def _write(self, engine: Engine) -> None:
         seconds = time.monotonic() - self._start
-        gathered = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
+        gathered: Any = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
         # Samplers repeat cases to give every rank as many: by case, the later one replaces its equal.
-        unique = {row["case"]: row for rows in gathered for row in rows}
+        unique: dict[str, dict[str, Any]] = {row["case"]: row for rows in gathered for row in rows}
         self.rows = sorted(unique.values(), key=_worst_first)
         if idist.get_rank() != 0:
             return

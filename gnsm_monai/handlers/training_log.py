@@ -57,7 +57,7 @@ class TrainingLog:
         self._loss_sum = 0.0
 
     def _add(self, engine: Engine) -> None:
-        self._loss_sum += float(engine.state.output["loss"])  # type: ignore[call-overload, index]
+        self._loss_sum += engine.state.output["loss"].item()  # type: ignore[union-attr, call-overload, index]
 
     def _keep(self, engine: Engine) -> None:
         self._first_output = engine.state.output
@@ -84,7 +84,7 @@ class TrainingLog:
         self.logger.info("epoch %d: validation loss %.5f", epoch, metrics["val_loss"])
 
     def _completed(self, engine: Engine) -> None:
-        self.writer.flush()
+        self.writer.close()
 
 
 def level_table(columns: dict[str, list[str]]) -> str:

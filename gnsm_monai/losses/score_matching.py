@@ -59,7 +59,7 @@ class ScoreMatchingLoss(nn.Module):
         voxel_loss = self.voxel_loss(upcast(logits), target)
         axes = tuple(range(1, mask.ndim))
         mean = (voxel_loss * mask).sum(axes) / mask.sum(axes).clamp_min(1)
-        return mean * self.level_weights.to(level.device)[level]  # type: ignore[index, operator]
+        return mean * self.level_weights.to(level.device)[level]  # type: ignore[index]
 
     def voxel_loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """Loss of every voxel, ``(B, 1, *spatial)``, unmasked and unweighted."""

@@ -21,8 +21,8 @@ __all__ = ["ScoreUNet", "plan_strides"]
 def plan_strides(spatial_size: Sequence[int], spacing: Sequence[float], num_steps: int) -> list[list[int]]:
     """Stride per downsampling step and axis that brings anisotropic voxels towards cubes.
 
-    An axis is halved while it keeps at least 4 voxels and its spacing stays below twice the finest one (the rule of
-    nnU-Net's planner).
+    An axis is halved while it keeps at least 4 voxels and its spacing is below twice the finest one among the axes
+    that do (the rule of nnU-Net's planner).
 
     Args:
         spatial_size: voxels per axis.
@@ -35,7 +35,9 @@ def plan_strides(spatial_size: Sequence[int], spacing: Sequence[float], num_step
     size, mm = list(spatial_size), list(spacing)
     strides = []
     for _ in range(num_steps):
-        step = [2 if n >= 8 and s < 2 * min(mm) else 1 for n, s in zip(size, mm, strict=True)]
+        # An axis too short to halve keeps its spacing, and must not hold the others back.
+        finest = min((s for n, s in zip(size, mm, strict=True) if n >= 8), default=0.0)
+        step = [2 if n >= 8 and s < 2 * finest else 1 for n, s in zip(size, mm, strict=True)]
         size = [-(-n // f) for n, f in zip(size, step, strict=True)]
         mm = [s * f for s, f in zip(mm, step, strict=True)]
         strides.append(step)
@@ -161,9 +163,12 @@ class ScoreUNet(nn.Module):
         return logits
 
     def _standardise(self, x: Tensor, level: Tensor) -> Tensor:
-        """``log alpha + G``, centred over the classes: of unit scale at every level, with nothing of ``x`` lost."""
-        tau = expand_like(self.schedule.temperature(level), x)
-        return (x - x.mean(CLASS_DIM, keepdim=True)) * tau
+        """``x`` at the scale of the noise, the same at every level, its offset kept.
+
+        GroupNorm divides by the spread of a sample's features. Without the offset that spread would be the noise's
+        alone, and the noise-free centre of a level, a weak and clean pattern, would reach the network magnified.
+        """
+        return x * (expand_like(self.schedule.temperature(level), x) / 3)
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """Coordinates from the centre of the field of view, ``(B, axes, *spatial)``; -1 … 1 inside position_size."""
@@ -189,5 +194,5 @@ class ScoreUNet(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    """Eight groups, or as many as divide the channels."""
-    return next(g for g in (8, 4, 2, 1) if channels % g == 0)
+    """Eight groups, or as many as divide the channels, of two or more each: one voxel can still be normalised."""
+    return next((g for g in (8, 4, 2) if channels % g == 0 and channels >= 2 * g), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,8 +46,8 @@ class NoiseSchedule:
             raise InputError(f"noise: {len(self.betas)} betas and {len(self.temperatures)} temperatures do not match")
         if not all(0 <= beta <= 1 for beta in self.betas):
             raise InputError(f"noise: every beta must lie in [0, 1], got {self.betas}")
-        if not all(tau > 0 for tau in self.temperatures):
-            raise InputError(f"noise: every temperature must be positive, got {self.temperatures}")
+        if not all(0 < tau < math.inf for tau in self.temperatures):
+            raise InputError(f"noise: every temperature must be positive and finite, got {self.temperatures}")
         if not 0 < self.floor < 1:
             raise InputError(f"noise: floor must lie in (0, 1), got {self.floor}")
 
@@ -139,8 +140,8 @@ def build_schedule(noise: str | Mapping[str, Any] | NoiseSchedule) -> NoiseSched
     """
     if isinstance(noise, NoiseSchedule):
         return noise
-    settings = {"name": noise} if isinstance(noise, str) else dict(noise)
     try:
+        settings = {"name": noise} if isinstance(noise, str) else dict(noise)
         if "betas" in settings:
             betas, taus = tuple(settings.pop("betas")), tuple(settings.pop("temperatures"))
             return NoiseSchedule(betas, taus, **settings)
@@ -148,5 +149,7 @@ def build_schedule(noise: str | Mapping[str, Any] | NoiseSchedule) -> NoiseSched
         if name not in SCHEDULES:
             raise InputError(f"noise: unknown schedule '{name}', known are {', '.join(SCHEDULES)}")
         return SCHEDULES[name](**settings)
-    except (TypeError, KeyError) as error:
+    except InputError:
+        raise
+    except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"noise: cannot read {noise!r}: {error}") from error

@@ -12,7 +12,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
 from gnsm_monai.scoring.scorer import STATISTICS
 
-__all__ = ["RULES", "AnomalyModel"]
+__all__ = ["RULES", "AnomalyModel", "rank_correlation"]
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "disagreement": (("disagreement",), "mean"),
@@ -69,7 +69,7 @@ class AnomalyModel:
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
                 fitted[name] = _fit(name, references, everything, seed)
-                comparison[name] = float(spearmanr(_apply(name, fitted[name], everything), quality).statistic)
+                comparison[name] = rank_correlation(_apply(name, fitted[name], everything), quality)
         chosen = min(comparison, key=lambda name: comparison[name]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
@@ -96,6 +96,11 @@ class AnomalyModel:
         return cls(rule, own, float(arrays["worst"]), comparison)
 
 
+def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
+    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same."""
+    return 0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(spearmanr(values, quality).statistic)
+
+
 def _select(levels: np.ndarray, rule: str) -> np.ndarray:
     """Features of a rule, ``(N, statistics, L)``."""
     columns = [STATISTICS.index(name) for name in RULES[rule][0]]
@@ -114,6 +119,7 @@ def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray) -> n
     combine = RULES[rule][1]
     features = _select(levels, rule)
     if combine in DENSITIES:
-        return DENSITIES[combine].anomaly(features.reshape(len(features), -1), arrays)
+        density: np.ndarray = DENSITIES[combine].anomaly(features.reshape(len(features), -1), arrays)
+        return density
     total: np.ndarray = (features.mean(2) / arrays["spread"]).sum(1)
     return total

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
 from gnsm_monai.data.constants import IGNORE_INDEX
@@ -18,7 +17,7 @@ from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import LABEL, FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, sha256
-from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation
 from gnsm_monai.scoring.scorer import STATISTICS, Scorer
 
 __all__ = ["SETTINGS", "STATISTICS_FILE", "ReferenceFit", "load_anomaly_model", "load_settings", "load_weights"]
@@ -91,17 +90,19 @@ class ReferenceFit:
         arrays["calibration_cases"] = np.array([case["case"] for case in calibration])
         save_arrays(self.model_dir / STATISTICS_FILE, {**arrays, **model.to_arrays()})
         # Last, and with the identity of the weights: a folder with settings is a complete model.
-        save_json(self.model_dir / SETTINGS, {**self.settings, "weights_sha256": sha256(self.model_dir / WEIGHTS)})
+        identity = {"anomaly_score": model.rule, "weights_sha256": sha256(self.model_dir / WEIGHTS)}
+        save_json(self.model_dir / SETTINGS, {**self.settings, **identity})
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
         return arrays
 
     def level_figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Spearman correlation with Dice of every statistic at every level, on references and degraded copies."""
+        """Spearman correlation with Dice of every statistic at every level, ``(L,)`` each, on references and copies."""
         everything = np.concatenate([arrays["fit"], arrays["degraded"]])
         quality = np.concatenate([np.ones(len(arrays["fit"])), arrays["degraded_dice"]])
         return {
-            name: np.array([_spearman(everything[:, level, s], quality) for level in range(everything.shape[1])])
+            name: np.array([rank_correlation(values, quality) for values in everything[:, :, s].T])
             for s, name in enumerate(STATISTICS)
+            if np.isfinite(everything[:, :, s]).all()
         }
 
     def _load(self, case: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class ReferenceFit:
         return dict(resample(self.references.spacing, keys)(loaded))
 
     def _score(self, case: Mapping[str, Any]) -> np.ndarray:
-        placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(case)
+        placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
         label = placed[LABEL].as_tensor()[None].to(self.device)
         probabilities, mask = encode_labels(label, self.references.labels.num_classes)
         image = placed["image"].as_tensor()[None].to(self.device) if "image" in placed else None
@@ -169,12 +170,6 @@ def load_weights(network: nn.Module, model_dir: str | Path) -> nn.Module:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: the weights cannot be loaded: {reason}") from error
     return network
-
-
-def _spearman(values: np.ndarray, quality: np.ndarray) -> float:
-    if not np.isfinite(values).all() or np.ptp(values) == 0:
-        return float("nan")
-    return float(spearmanr(values, quality).statistic)
 
 
 def _comparison(model: AnomalyModel) -> str:

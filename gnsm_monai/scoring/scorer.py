@@ -94,7 +94,9 @@ class Scorer:
         """
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
         draws = self._noise(probabilities)
-        rows, structures, maps = [], [], []
+        rows: list[Tensor] = []
+        structures: list[Tensor] = []
+        maps: list[Tensor] = []
         for levels in torch.arange(self.schedule.num_levels, device=probabilities.device).split(self.level_batch):
             n = len(levels)
             log_alpha = self.schedule.log_alpha(probabilities.expand(n, *probabilities.shape[1:]), levels)

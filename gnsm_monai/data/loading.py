@@ -1,0 +1,102 @@
+"""From the files of a case to maps in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import ImageReader, MetaTensor, NibabelReader
+from monai.transforms import EnsureChannelFirst, MapTransform
+from monai.utils import ImageMetaKey
+
+from gnsm_monai.data.constants import IMAGE
+from gnsm_monai.data.failures import one_line
+from gnsm_monai.data.readers import SimpleITKReader
+from gnsm_monai.errors import InputError
+
+__all__ = ["LoadMapsd"]
+
+
+class LoadMapsd(MapTransform):
+    """Reads files as maps ``(C, *spatial)``: images as float32, label maps with the numbers of the file.
+
+    The format alone decides who reads: nibabel for NIfTI (ITK silently reads NaN as 0 there and refuses sheared
+    affines), SimpleITK for the others. MONAI's ``LoadImage`` would try one reader after another on a damaged file and
+    report the reason of none.
+
+    Args:
+        keys: which maps; the value of each is a path or a list of paths, one per channel.
+        spatial_dims: 2 or 3. A further, last axis of one voxel (a slice stored as a volume) is dropped.
+
+    Raises:
+        InputError: on call; a file is missing, damaged, or without a usable spacing and orientation, or an image has
+            another number of axes or holds NaN.
+    """
+
+    def __init__(self, keys: KeysCollection, spatial_dims: int, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spatial_dims = spatial_dims
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
+        case = dict(data)
+        for key in self.key_iterator(case):
+            case[key] = self.load(case[key], is_image=key == IMAGE)
+        return case
+
+    def load(self, paths: Any, is_image: bool = False) -> MetaTensor:
+        names = [str(paths)] if isinstance(paths, (str, Path)) else [str(path) for path in paths]
+        path = names[0]
+        nifti = path.lower().endswith((".nii", ".nii.gz"))
+        reader: ImageReader = NibabelReader() if nifti else SimpleITKReader()
+        try:
+            array, meta = reader.get_data(reader.read(names))
+            array = _plain_type(np.asarray(array), is_image)
+            meta[ImageMetaKey.FILENAME_OR_OBJ] = path
+            found: Any = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
+        except InputError:
+            raise
+        except Exception as error:  # each reader raises its own kinds
+            raise InputError(one_line(error, path)) from error
+        if found.ndim == self.spatial_dims + 2 and found.shape[-1] == 1:
+            found = found[..., 0]
+        if is_image:
+            self._check_image(found, path)
+        if found.ndim == self.spatial_dims + 1:
+            found.affine = _checked_affine(np.asarray(found.affine, dtype=np.float64), self.spatial_dims, path)
+        return found  # type: ignore[no-any-return]
+
+    def _check_image(self, image: MetaTensor, path: str) -> None:
+        if image.ndim != self.spatial_dims + 1:
+            raise InputError(
+                f"{path}: an image of {self.spatial_dims} axes is needed, found shape {tuple(image.shape[1:])}"
+            )
+        if not torch.isfinite(image).all():
+            raise InputError(f"{path}: NaN or infinite values in an image")
+
+
+def _plain_type(array: np.ndarray, is_image: bool) -> np.ndarray:
+    """A type that torch computes with: it knows unsigned integers of 16 bits and more by name only."""
+    if is_image:
+        return array.astype(np.float32)
+    if array.dtype.kind in "iub":
+        wide = array.dtype.itemsize > 4 or array.dtype == np.uint32
+        return array.astype(np.int64 if wide else np.int32)
+    return array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)
+
+
+def _checked_affine(affine: np.ndarray, dims: int, path: str) -> torch.Tensor:
+    """Affine ``(dims + 1, dims + 1)``; a slice that does not lie across the third axis keeps its voxel size only."""
+    lengths = np.linalg.norm(affine[:-1, :dims], axis=0)
+    if affine.shape[0] > dims + 1:
+        kept = [*range(dims), affine.shape[0] - 1]
+        affine = affine[np.ix_(kept, kept)]
+        if not np.allclose(np.linalg.norm(affine[:dims, :dims], axis=0), lengths, rtol=1e-3):
+            affine = np.diag([*lengths, 1.0])
+    # The volume of a voxel against that of a box with its edges: 0 where two axes of the file point the same way.
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:dims, :dims])) > 1e-6 * lengths.prod()):
+        raise InputError(f"{path}: spacing and orientation in its header are unusable (an affine without inverse)")
+    return torch.from_numpy(affine)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import yaml
+from monai.data import DataLoader
+
+from gnsm_monai import workflow as steps
+from gnsm_monai.handlers.ranking import RANKING_COLUMNS, STRUCTURE_COLUMNS
+from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, run_config
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def results(model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folders = [str(dataset / "predictions" / kind) for kind in ("missing_part", "islands")]
+    output = tmp_path_factory.mktemp("results")
+    run_config(
+        EVALUATE,
+        "infer",
+        model_dir=str(model),
+        predictions_dir=folders,
+        references_dir=str(dataset / "labelsTs"),
+        output_dir=str(output),
+        device="cpu",
+    )
+    return output
+
+
+def test_ranking_has_the_columns_of_the_contract_worst_first(results: Path) -> None:
+    rows = read(results / "ranking.csv")
+    assert tuple(rows[0]) == RANKING_COLUMNS
+    assert [row["rank"] for row in rows] == [str(n) for n in range(1, 9)]
+    scores = [float(row["anomaly_score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert {row["case"].split("/")[0] for row in rows} == {"missing_part", "islands"}
+    assert all(row["status"] == "ok" and not row["message"] and not row["p_value"] for row in rows)
+
+
+def test_dice_is_that_of_an_independent_implementation(results: Path, dataset: Path) -> None:
+    for row in read(results / "ranking.csv"):
+        kind, case = row["case"].split("/")
+        mask, reference = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{case}.png")))
+            for folder in (dataset / "predictions" / kind, dataset / "labelsTs")
+        )
+        dice = [
+            2 * np.sum((mask == c) & (reference == c)) / (np.sum(mask == c) + np.sum(reference == c))
+            for c in np.union1d(mask, reference)[1:]
+        ]
+        assert float(row["dice"]) == pytest.approx(np.mean(dice), abs=1e-6)
+
+
+def test_structures_have_volume_and_dice(results: Path) -> None:
+    rows = read(results / "structures.csv")
+    assert tuple(rows[0]) == STRUCTURE_COLUMNS
+    assert len(rows) == 8 * 3
+    assert all(0 <= float(row["anomaly_score"] or 1) <= 1 and float(row["volume_ml"]) >= 0 for row in rows)
+
+
+def test_summary_has_pooled_and_per_folder_metrics_and_the_models_identity(results: Path, model: Path) -> None:
+    summary = json.loads((results / "summary.json").read_text())
+    assert (summary["cases"], summary["failed"], summary["with_reference"]) == (8, 0, 8)
+    assert summary["settings"]["weights_sha256"] == json.loads((model / "settings.json").read_text())["weights_sha256"]
+    assert set(summary["metrics_per_folder"]) == {"missing_part", "islands"}
+    for metrics in (summary["metrics"], *summary["metrics_per_folder"].values()):
+        assert {"pearson", "spearman", "kendall", "aurc", "e_aurc", "norm_aurc", "augrc", "auroc_0.7"} <= set(metrics)
+        assert -1 <= metrics["spearman"]["value"] <= 1
+    assert summary["metrics"]["spearman"]["n"] == 8
+
+
+def test_levels_table_has_every_statistic_at_every_level(results: Path) -> None:
+    rows = [row for row in read(results / "levels.csv") if row["masks"] == "pooled"]
+    assert {row["statistic"] for row in rows} == {"score_norm", "misfit", "misfit_rest", "disagreement"}
+    assert {row["level"] for row in rows} == {"0", "1", "2", "mean"}
+
+
+def test_the_same_mask_gets_the_same_score_in_any_order_and_company(
+    results: Path, model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without references, alone in its folder, shuffled: bit-equal scores."""
+    expected = {row["case"]: row["anomaly_score"] for row in read(results / "ranking.csv")}
+    found = steps.find_predictions
+
+    def shuffled(*arguments: Any) -> list[dict[str, Any]]:
+        cases = found(*arguments)
+        random.Random(3).shuffle(cases)
+        return cases
+
+    monkeypatch.setattr(steps, "find_predictions", shuffled)
+    folder = str(dataset / "predictions" / "islands")
+    shared = {"model_dir": str(model), "device": "cpu"}
+    run_config(INFERENCE, "infer", predictions_dir=folder, output_dir=str(tmp_path), num_workers=1, **shared)
+    rows = read(tmp_path / "ranking.csv")
+    assert {f"islands/{row['case']}": row["anomaly_score"] for row in rows}.items() <= expected.items()
+    assert len(rows) == 4
+    assert all(row["dice"] == "" for row in rows)
+    assert not (tmp_path / "levels.csv").exists()
+
+
+def test_bad_masks_fail_one_by_one_and_the_others_are_ranked(model: Path, dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    good = sorted((dataset / "predictions" / "islands").glob("*.png"))
+    for path in good:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.png").write_bytes(good[0].read_bytes()[:40])
+    (folder / "truncated.nii.gz").write_bytes(gzip.compress(b"no header"))
+    stray = sitk.ReadImage(str(good[0]))
+    stray[0, 0] = 77
+    sitk.WriteImage(stray, str(folder / "stray.png"))
+    sitk.WriteImage(sitk.Image(64, 64, sitk.sitkUInt8), str(folder / "empty.png"))
+    settings = {"model_dir": str(model), "predictions_dir": str(folder), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(SystemExit) as stop:
+        run_config(INFERENCE, "infer", device="cpu", **settings)
+    assert stop.value.code == steps.SCORING_FAILED
+    rows = read(tmp_path / "out" / "ranking.csv")
+    failed = {row["case"]: row["message"] for row in rows if row["status"] == "failed"}
+    assert set(failed) == {"broken", "truncated", "stray"}
+    assert "77" in failed["stray"] and "stray.png" in failed["stray"]
+    assert all(f"{case}." in message and "\n" not in message for case, message in failed.items())
+    assert [row["status"] for row in rows] == ["ok"] * 5 + ["failed"] * 3
+    assert rows[0]["case"] == "empty"  # an empty mask is the worst possible one
+
+
+def test_evaluate_repeats_inference_but_for_the_main_id() -> None:
+    """MONAI configs cannot include one another, so a test holds the two together."""
+    train, evaluate, inference = (
+        yaml.safe_load((CONFIGS / name).read_text()) for name in ("train.yaml", "evaluate.yaml", "inference.yaml")
+    )
+    own = {"imports", "evaluating", "run"}
+    assert evaluate["evaluating"] == inference["inference"]
+    for key in set(evaluate) - own:
+        assert evaluate[key] == inference[key], key
+    for key in set(inference) - set(evaluate) - {"inference"}:
+        assert key in train, key
+    assert set(inference["imports"]) <= set(evaluate["imports"])
+
+
+def test_a_dataloader_hands_over_single_cases() -> None:
+    batches = list(DataLoader([{"case": "a"}, {"case": "b"}], batch_size=1, collate_fn=steps.single_case))
+    assert batches == [{"case": "a"}, {"case": "b"}]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.files import load_arrays, load_json
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.scoring import STATISTICS, load_weights
+from tests.bundles.conftest import CONFIGS, TINY, TRAIN, run_config
+
+
+def test_training_leaves_a_complete_model(model: Path) -> None:
+    settings = load_json(model / "settings.json")
+    assert settings["labels"]["names"] == ["ventricle", "myocardium", "right_ventricle"]
+    assert settings["cases"] == {"train": 10, "fit": 2, "calibration": 4}
+    network = load_weights(ScoreUNet(**settings["network"]), model)
+    assert any(parameter.abs().sum() > 0 for parameter in network.head[-1].parameters())
+    arrays = load_arrays(model / "reference_statistics.npz")
+    assert arrays["fit"].shape == (2, 3, len(STATISTICS))
+    assert arrays["degraded"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
+    assert arrays["calibration_scores"].shape == (4,)
+    assert not set(arrays["fit_cases"]) & set(arrays["calibration_cases"])
+    assert np.isfinite(arrays["fit"]).all()
+
+
+def test_tensorboard_shows_the_loss_of_every_level_and_pictures(model: Path) -> None:
+    events = EventAccumulator(str(model / "tensorboard")).Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {f"validation_loss_per_level/level_{level:02d}" for level in range(3)} <= scalars
+    assert {"train/loss", "train/learning_rate", "train/gradient_norm", "validation/loss"} <= scalars
+    (picture,) = events.Images("validation/mask_noisy_denoised_posterior_misfit")[-1:]
+    assert picture.width > picture.height > 64
+
+
+def test_training_ends_with_a_table_per_level(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(tmp_path), spatial_dims=2, **TINY)
+    table = next(record.getMessage() for record in caplog.records if "validation per noise level" in record.message)
+    rows = table.splitlines()[1:]
+    assert rows[0].split()[:6] == ["level", "beta", "tau", "flip", "rate", "val"]
+    assert [row.split()[0] for row in rows[1:]] == ["0", "1", "2"]
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(dataset: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**TINY, "epochs": 4, "dataset_dir": str(dataset), "spatial_dims": 2}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_config(TRAIN, model_dir=str(whole), **settings)
+    stopped = {**settings, "train::trainer::max_epochs": 2}
+    run_config(TRAIN, model_dir=str(parts), **stopped)
+    first_half = torch.load(parts / "checkpoint.pt", weights_only=True)
+    run_config(TRAIN, model_dir=str(parts), resume=True, **settings)
+    for name in ("checkpoint.pt", "model.pt"):
+        expected, found = (torch.load(folder / name, weights_only=True) for folder in (whole, parts))
+        assert _equal(expected, found), name
+    assert not _equal(first_half["network"], torch.load(parts / "checkpoint.pt", weights_only=True)["network"])
+    assert first_half["trainer"]["iteration"] == 6
+    ours, theirs = (load_arrays(folder / "reference_statistics.npz") for folder in (whole, parts))
+    assert np.array_equal(ours["degraded"], theirs["degraded"])
+
+
+def test_the_seed_decides_the_weights(dataset: Path, tmp_path: Path) -> None:
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        folder = tmp_path / str(number)
+        settings = {**TINY, "dataset_dir": str(dataset), "spatial_dims": 2, "seed": seed}
+        run_config(TRAIN, model_dir=str(folder), **settings)
+        weights.append(torch.load(folder / "model.pt", weights_only=True))
+    assert _equal(weights[0], weights[1])
+    assert not _equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("noise", "loss"), [("temperature", "kl"), ("mixing", "dsm")])
+def test_the_published_noise_and_the_direct_losses_train_and_score(
+    dataset: Path, tmp_path: Path, noise: str, loss: str
+) -> None:
+    settings = {**TINY, "noise": {"name": noise, "num_levels": 2}, "loss": loss, "anomaly_score": "auto"}
+    run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(tmp_path), spatial_dims=2, **settings)
+    assert load_json(tmp_path / "settings.json")["anomaly_score"].startswith("score_norm_")
+
+
+def test_volumes_train_with_images_and_anisotropic_voxels(tmp_path: Path) -> None:
+    volumes = write_phantom_dataset(tmp_path, spatial_dims=3, num_train=8, num_test=1)
+    settings = {**TINY, "epochs": 1, "steps_per_epoch": 1, "condition_on_image": True}
+    run_config(TRAIN, dataset_dir=str(volumes), model_dir=str(tmp_path / "model"), **settings)
+    kept = load_json(tmp_path / "model" / "settings.json")
+    assert kept["network"]["image_channels"] == 1
+    assert kept["voxel_size"] == [1.5, 1.5, 2.0]
+    assert kept["scoring"]["band_voxels"] == [2, 2, 2]
+
+
+def test_two_processes_train_one_model(dataset: Path, tmp_path: Path) -> None:
+    configs = f"['{TRAIN}','{CONFIGS / 'multi_gpu_train.yaml'}']"
+    options = {
+        "noise": "{'name':'mixing','num_levels':2}", "epochs": 2, "steps_per_epoch": 2, "device": "cpu",
+        "network_def::channels": "[4,8]", "fit::copies": 1, "spatial_dims": 2, "dataset_dir": dataset,
+        "model_dir": tmp_path / "model",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", "training", "--config_file", configs]
+    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    state = torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)
+    assert state["trainer"]["iteration"] == 4
+    assert not any(name.startswith("module.") for name in state["network"])
+    assert load_json(tmp_path / "model" / "settings.json")["cases"]["train"] == 10
+    assert len(list((tmp_path / "model" / "tensorboard").iterdir())) == 1  # one writer, whatever the number of ranks
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)

@@ -1,0 +1,108 @@
+"""Dice and volume of a mask in the geometry of its file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.metrics import compute_dice
+
+from gnsm_monai.data.compare import CompareToReference, check_geometry, structure_dice
+from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.overlap import foreground_dice, mean_foreground_dice
+from gnsm_monai.errors import InputError
+
+
+def meta(array: np.ndarray, spacing: tuple[float, ...] | None = None, origin: float = 0.0) -> MetaTensor:
+    affine = torch.diag(torch.tensor([*(spacing or (1.0,) * array.ndim), 1.0], dtype=torch.float64))
+    affine[:-1, -1] = origin
+    return MetaTensor(torch.from_numpy(array[None].astype(np.int16)), affine=affine)
+
+
+def plain_dice(a: np.ndarray, b: np.ndarray, num_classes: int) -> np.ndarray:
+    """The definition, structure by structure."""
+    dice = []
+    for c in range(1, num_classes):
+        valid = (a != IGNORE_INDEX) & (b != IGNORE_INDEX)
+        own, other = (a == c) & valid, (b == c) & valid
+        total = own.sum() + other.sum()
+        dice.append(2 * (own & other).sum() / total if total else np.nan)
+    return np.array(dice)
+
+
+def pair(seed: int, num_classes: int = 5, shape: tuple[int, ...] = (9, 10, 11)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    a = rng.integers(IGNORE_INDEX, num_classes, shape)
+    return a, np.where(rng.random(shape) < 0.6, a, rng.integers(IGNORE_INDEX, num_classes, shape))
+
+
+class TestDice:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_dice_is_that_of_the_definition(self, seed: int) -> None:
+        a, b = pair(seed)
+        b[b == 3] = 0
+        a[a == 4], b[b == 4] = 0, 0
+        found = structure_dice(torch.from_numpy(a[None]), torch.from_numpy(b[None]), 5)
+        np.testing.assert_allclose(found, plain_dice(a, b, 5), atol=1e-12)
+        assert found.dtype == np.float64 and found[2] == 0 and np.isnan(found[3])
+
+    def test_dice_is_that_of_monai(self) -> None:
+        a, b = (np.maximum(m, 0) for m in pair(7))
+        one_hot = [torch.nn.functional.one_hot(torch.from_numpy(m), 5).movedim(-1, 0)[None] for m in (a, b)]
+        expected = compute_dice(*one_hot, include_background=False)[0].numpy()
+        np.testing.assert_allclose(foreground_dice(a, b, 5), expected, atol=1e-6)
+
+    def test_a_structure_in_one_map_only_has_zero_and_in_none_nan(self) -> None:
+        a, b = np.array([1, 1, 0, 0]), np.array([0, 0, 2, 0])
+        np.testing.assert_array_equal(foreground_dice(a, b, 4), [0, 0, np.nan])
+        assert mean_foreground_dice(a, b, 4) == 0
+        assert np.isnan(mean_foreground_dice(a * 0, b * 0, 4))
+
+    def test_voxels_ignored_in_either_map_count_nowhere(self) -> None:
+        a = np.array([1, 1, 1, IGNORE_INDEX, 0])
+        b = np.array([1, 0, IGNORE_INDEX, 1, 0])
+        assert foreground_dice(a, b, 2)[0] == pytest.approx(2 / 3)
+        assert np.isnan(foreground_dice(np.array([1]), np.array([IGNORE_INDEX]), 2)[0])
+
+
+class TestCompareToReference:
+    def test_dice_and_volume_are_added_and_the_reference_goes(self) -> None:
+        a, b = pair(1)
+        spacing = (1.5, 2.0, 0.5)
+        found = CompareToReference(5)({"case": "x", "label": meta(a, spacing), "reference": meta(b, spacing)})
+        assert set(found) == {"case", "label", "volume_ml", "dice"}
+        np.testing.assert_allclose(found["dice"], plain_dice(a, b, 5), atol=1e-6)
+        expected = [(a == c).sum() * 1.5 * 2 * 0.5 / 1000 for c in range(1, 5)]
+        np.testing.assert_allclose(found["volume_ml"], expected)
+
+    def test_on_2d_maps_the_area_in_square_centimetres_stands_in(self) -> None:
+        label = np.zeros((20, 30), np.int16)
+        label[:10, :10] = 1
+        assert CompareToReference(2)({"label": meta(label, (1.0, 2.0))})["volume_ml"].tolist() == [2.0]
+
+    def test_without_a_reference_there_is_no_dice(self) -> None:
+        assert "dice" not in CompareToReference(2)({"label": meta(np.zeros((4, 4)))})
+
+    def test_the_case_given_is_not_changed(self) -> None:
+        case = {"label": meta(np.zeros((4, 4))), "reference": meta(np.zeros((4, 4)))}
+        CompareToReference(2)(case)
+        assert set(case) == {"label", "reference"}
+
+    @pytest.mark.parametrize("key", ["reference", "image"])
+    def test_another_shape_is_refused(self, key: str) -> None:
+        label = meta(np.zeros((4, 5)))
+        label.meta["filename_or_obj"] = "m/a.png"
+        with pytest.raises(InputError, match=rf"^m/a\.png: shape \(4, 5\) differs from its {key}'s \(4, 6\)$"):
+            CompareToReference(2)({"label": label, key: meta(np.zeros((4, 6)))})
+
+    @pytest.mark.parametrize(("spacing", "origin"), [((1.0, 1.1), 0.0), ((1.0, -1.0), 0.0), ((1.0, 1.0), 0.5)])
+    def test_another_place_is_refused(self, spacing: tuple[float, float], origin: float) -> None:
+        label = meta(np.zeros((4, 5)))
+        label.meta["filename_or_obj"] = "m/a.mha"
+        with pytest.raises(InputError, match=r"^m/a\.mha: spacing, orientation or origin differ from its reference's$"):
+            CompareToReference(2)({"label": label, "reference": meta(np.zeros((4, 5)), spacing, origin)})
+
+    def test_rounding_of_headers_and_channels_of_images_are_no_difference(self) -> None:
+        image = MetaTensor(torch.zeros(3, 4, 5), affine=meta(np.zeros((4, 5)), (1.0, 1.001), 0.005).affine)
+        check_geometry(meta(np.zeros((4, 5))), image, "image")

@@ -1,0 +1,148 @@
+"""Folders to cases: which files belong together, and what is said where one is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gnsm_monai.data.datalist import case_id, find_images, find_label_maps, find_predictions, split_references
+from gnsm_monai.errors import InputError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("a.nii.gz", "a"),
+        ("a.b.nii.gz", "a.b"),
+        ("A.NII.GZ", "A"),
+        ("a.png", "a"),
+        ("a.tiff", "a"),
+        ("a.gz", None),
+        ("a.npz", None),
+        ("a.json", None),
+        ("._a.nii.gz", None),
+    ],
+)
+def test_the_case_id_is_the_name_without_its_ending(name: str, case: str | None) -> None:
+    assert case_id(Path(name)) == case
+
+
+class TestFindLabelMaps:
+    def test_other_files_and_folders_are_passed_over(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path, "b.nii.gz", "a.mha", "a.npz", "dataset.json", ".DS_Store")
+        touch(tmp_path / "sub.nii.gz", "c.nii.gz")
+        assert find_label_maps(folder) == {"a": folder / "a.mha", "b": folder / "b.nii.gz"}
+
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"nowhere: no such folder$"):
+            find_label_maps(tmp_path / "nowhere")
+
+    def test_an_empty_folder_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=rf"^{tmp_path}: no label maps"):
+            find_label_maps(tmp_path)
+
+    def test_two_files_for_one_case_are_both_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"two files for case 'a': a\.mha and a\.nii\.gz$"):
+            find_label_maps(touch(tmp_path, "a.nii.gz", "a.mha"))
+
+
+class TestFindImages:
+    def test_channels_come_in_order(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a_0001.nii.gz", "a_0000.nii.gz", "ab_0000.nii.gz", "a_seg_0000.nii.gz")
+        assert [p.name for p in find_images(tmp_path, "a")] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+
+    def test_a_single_file_may_lack_the_channel(self, tmp_path: Path) -> None:
+        assert find_images(touch(tmp_path, "a.png"), "a") == [tmp_path / "a.png"]
+
+    def test_names_are_no_patterns(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a[1]_0000.png", "a1_0000.png")
+        assert [p.name for p in find_images(tmp_path, "a[1]")] == ["a[1]_0000.png"]
+
+    @pytest.mark.parametrize("names", [("a_0000.png", "a_0002.png"), ("a_0001.png",)])
+    def test_a_missing_channel_is_refused(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        with pytest.raises(InputError, match="case 'a' lacks a channel: found"):
+            find_images(touch(tmp_path, *names), "a")
+
+    def test_a_missing_image_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=rf"^{tmp_path}: no image for case 'a'$"):
+            find_images(touch(tmp_path, "b_0000.png"), "a")
+
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"imagesTr: no such folder$"):
+            find_images(tmp_path / "imagesTr", "a")
+
+
+class TestFindPredictions:
+    def test_one_folder_gives_plain_case_ids(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path / "masks", "a.nii.gz")
+        assert find_predictions(str(folder)) == [{"case": "a", "folder": "masks", "label": folder / "a.nii.gz"}]
+
+    def test_several_folders_give_ids_with_the_folder(self, tmp_path: Path) -> None:
+        folders = [touch(tmp_path / name, "a.nii.gz", "b.nii.gz") for name in ("fast", "slow")]
+        cases = find_predictions(folders)
+        assert [c["case"] for c in cases] == ["fast/a", "fast/b", "slow/a", "slow/b"]
+        assert [c["folder"] for c in cases] == ["fast", "fast", "slow", "slow"]
+
+    def test_folders_of_one_name_are_told_apart_by_their_parents(self, tmp_path: Path) -> None:
+        folders = [touch(tmp_path / fold / "validation", "a.nii.gz") for fold in ("fold_0", "fold_1")]
+        assert [c["case"] for c in find_predictions(folders)] == ["fold_0/validation/a", "fold_1/validation/a"]
+
+    def test_the_same_folder_twice_is_refused(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path / "masks", "a.nii.gz")
+        with pytest.raises(InputError, match="the same folder is given twice"):
+            find_predictions([folder, folder / ".." / "masks"])
+
+    def test_no_folder_is_refused(self) -> None:
+        with pytest.raises(InputError, match="the list of folders is empty"):
+            find_predictions([])
+
+    def test_references_are_matched_by_case_whatever_their_format(self, tmp_path: Path) -> None:
+        masks, references = touch(tmp_path / "m", "a.nii.gz", "b.nii.gz"), touch(tmp_path / "r", "b.mha", "c.mha")
+        first, second = find_predictions(masks, references)
+        assert "reference" not in first
+        assert second["reference"] == references / "b.mha"
+
+    def test_a_missing_image_fails_its_case_only(self, tmp_path: Path) -> None:
+        masks, images = touch(tmp_path / "m", "a.png", "b.png"), touch(tmp_path / "i", "b_0000.png")
+        first, second = find_predictions(masks, images_dir=images)
+        assert first["message"] == f"{images}: no image for case 'a'" and "image" not in first
+        assert second["image"] == [images / "b_0000.png"] and "message" not in second
+
+    def test_a_missing_folder_of_images_stops_all(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"nowhere: no such folder$"):
+            find_predictions(touch(tmp_path / "m", "a.png"), images_dir=tmp_path / "nowhere")
+
+
+class TestSplitReferences:
+    cases = tuple({"case": str(i), "label": Path(f"labelsTr/{i}.nii.gz")} for i in range(50))
+
+    @pytest.mark.parametrize(("count", "sizes"), [(8, (4, 2, 2)), (50, (30, 7, 13))])
+    def test_shares_are_as_asked(self, count: int, sizes: tuple[int, int, int]) -> None:
+        uses = Counter(case["use"] for case in split_references(self.cases[:count]))
+        assert (uses["train"], uses["fit"], uses["calibration"]) == sizes
+
+    def test_every_case_has_one_use_and_keeps_its_place(self) -> None:
+        split = split_references(self.cases)
+        assert [case["case"] for case in split] == [case["case"] for case in self.cases]
+        assert {case["use"] for case in split} == {"train", "fit", "calibration"}
+
+    def test_the_seed_decides(self) -> None:
+        assert split_references(self.cases, seed=1) == split_references(self.cases, seed=1)
+        assert split_references(self.cases, seed=1) != split_references(self.cases, seed=2)
+
+    def test_the_cases_given_are_not_changed(self) -> None:
+        split_references(self.cases)
+        assert "use" not in self.cases[0]
+
+    def test_too_few_cases_are_refused_with_their_folder(self) -> None:
+        with pytest.raises(InputError, match=r"^labelsTr: at least 8 reference label maps are needed, found 7$"):
+            split_references(self.cases[:7])
