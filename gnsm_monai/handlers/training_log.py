@@ -57,7 +57,8 @@ class TrainingLog:
         self._loss_sum = 0.0
 
     def _add(self, engine: Engine) -> None:
-        self._loss_sum += engine.state.output["loss"].item()  # type: ignore[union-attr, call-overload, index]
+        output: Any = engine.state.output
+        self._loss_sum += output["loss"].item()
 
     def _keep(self, engine: Engine) -> None:
         self._first_output = engine.state.output

@@ -163,12 +163,13 @@ class ScoreUNet(nn.Module):
         return logits
 
     def _standardise(self, x: Tensor, level: Tensor) -> Tensor:
-        """``x`` at the scale of the noise, the same at every level, its offset kept.
+        """``log alpha + G``, centred over the classes, at a scale that all levels share, plus an offset.
 
         GroupNorm divides by the spread of a sample's features. Without the offset that spread would be the noise's
         alone, and the noise-free centre of a level, a weak and clean pattern, would reach the network magnified.
         """
-        return x * (expand_like(self.schedule.temperature(level), x) / 3)
+        centred = x - x.mean(CLASS_DIM, keepdim=True)
+        return centred * (expand_like(self.schedule.temperature(level), x) / 3) - 0.5
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """Coordinates from the centre of the field of view, ``(B, axes, *spatial)``; -1 … 1 inside position_size."""

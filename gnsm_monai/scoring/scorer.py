@@ -60,8 +60,7 @@ class Scorer:
             full disagreement. Default: all of them.
         num_draws: noise draws per level to average over; 0 scores the noise-free centre.
         seed: seed of the draws.
-        level_batch: levels that the network sees at once (memory only).
-        inferer: how the network is run over a map.
+        inferer: how the network is run over the ``L`` noisy maps of a case, which come as one batch.
     """
 
     def __init__(
@@ -72,12 +71,11 @@ class Scorer:
         always_present: Sequence[bool] | None = None,
         num_draws: int = 0,
         seed: int = 0,
-        level_batch: int = 5,
         inferer: Inferer | None = None,
     ) -> None:
         self.schedule, self.parametrisation = schedule, parametrisation
         self.band_voxels, self.always_present = tuple(band_voxels), always_present
-        self.num_draws, self.seed, self.level_batch = num_draws, seed, level_batch
+        self.num_draws, self.seed = num_draws, seed
         self.inferer = inferer or SimpleInferer()
 
     @torch.inference_mode()
@@ -93,25 +91,19 @@ class Scorer:
             image: ``(1, C, *spatial)`` for a network with image channels.
         """
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
-        draws = self._noise(probabilities)
-        rows: list[Tensor] = []
-        structures: list[Tensor] = []
-        maps: list[Tensor] = []
-        for levels in torch.arange(self.schedule.num_levels, device=probabilities.device).split(self.level_batch):
-            n = len(levels)
-            log_alpha = self.schedule.log_alpha(probabilities.expand(n, *probabilities.shape[1:]), levels)
-            per_draw = []
-            for noise in draws:
-                x = relax(log_alpha, self.schedule.temperature(levels), noise)
-                extra = {} if image is None else {"image": image.expand(n, *image.shape[1:])}
-                logits = upcast(self.inferer(x, network, levels, **extra))
-                per_draw.append(self._statistics(logits, x, levels, probabilities, mask))
-            for collected, values in zip((rows, structures, maps), zip(*per_draw, strict=True), strict=True):
-                collected.append(torch.stack(values).mean(0))
+        levels = torch.arange(self.schedule.num_levels, device=probabilities.device)
+        log_alpha = self.schedule.log_alpha(probabilities.expand(len(levels), *probabilities.shape[1:]), levels)
+        extra = {} if image is None else {"image": image.expand(len(levels), *image.shape[1:])}
+        draws = []
+        for noise in self._noise(probabilities):
+            x = relax(log_alpha, self.schedule.temperature(levels), noise)
+            logits = upcast(self.inferer(x, network, levels, **extra))
+            draws.append(self._statistics(logits, x, levels, probabilities, mask))
+        rows, structures, maps = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
         return CaseStatistics(
-            torch.cat(rows).double().cpu().numpy(),
-            torch.cat(structures).double().cpu().numpy().T.copy(),
-            torch.cat(maps).mean(0).cpu().numpy(),
+            rows.double().cpu().numpy(),
+            structures.double().cpu().numpy().T.copy(),
+            maps.mean(0).cpu().numpy(),
         )
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
