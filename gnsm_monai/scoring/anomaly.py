@@ -104,7 +104,8 @@ def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
 def _select(levels: np.ndarray, rule: str) -> np.ndarray:
     """Features of a rule, ``(N, statistics, L)``."""
     columns = [STATISTICS.index(name) for name in RULES[rule][0]]
-    return np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
+    features: np.ndarray = np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
+    return features
 
 
 def _fit(rule: str, references: np.ndarray, everything: np.ndarray, seed: int) -> dict[str, np.ndarray]:

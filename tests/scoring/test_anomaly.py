@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from gnsm_monai.errors import InputError
+from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
+from gnsm_monai.scoring.anomaly import rank_correlation
+
+LEVELS = 4
+
+
+def statistics(dice: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Level statistics ``(N, L, S)`` of which disagreement follows Dice closely, misfit loosely, the rest not at all."""
+    rng = np.random.default_rng(seed)
+    values = rng.random((len(dice), LEVELS, len(STATISTICS)))
+    values[:, :, STATISTICS.index("disagreement")] = (1 - dice)[:, None] + 0.02 * rng.normal(size=(len(dice), LEVELS))
+    values[:, :, STATISTICS.index("misfit")] = (1 - dice)[:, None] + 0.5 * rng.normal(size=(len(dice), LEVELS))
+    return values
+
+
+@pytest.fixture
+def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    dice = np.random.default_rng(1).uniform(0.3, 1, 80)
+    return statistics(np.full(20, 0.99), 2), statistics(dice, 3), dice
+
+
+def test_auto_takes_the_rule_that_follows_dice_best(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    model = AnomalyModel.fit(*data)
+    assert model.rule == "disagreement"
+    assert set(model.comparison) == set(RULES)
+    assert model.comparison["disagreement"] == min(model.comparison.values())
+
+
+def test_a_mean_rule_is_the_mean_over_levels_up_to_one_factor(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    model = AnomalyModel.fit(*data, rule="disagreement")
+    ratio = model.score(data[1]) / data[1][:, :, STATISTICS.index("disagreement")].mean(1)
+    np.testing.assert_allclose(ratio, ratio[0])
+    assert ratio[0] > 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_survives_plain_arrays(rule: str, data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    model = AnomalyModel.fit(*data, rule=rule)
+    again = AnomalyModel.from_arrays(model.to_arrays())
+    assert np.array_equal(again.score(data[1]), model.score(data[1]))
+    assert (again.rule, again.worst, dict(again.comparison)) == (model.rule, model.worst, dict(model.comparison))
+
+
+def test_the_worst_score_is_the_highest_that_was_seen(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    model = AnomalyModel.fit(*data)
+    assert model.worst == max(model.score(data[0]).max(), model.score(data[1]).max())
+
+
+def test_statistics_that_a_model_lacks_leave_their_rules_out(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    references, degraded, dice = data
+    for values in (references, degraded):
+        values[:, :, 1:] = np.nan
+    model = AnomalyModel.fit(references, degraded, dice)
+    assert set(model.comparison) == {"score_norm_gmm", "score_norm_knn"}
+    with pytest.raises(InputError, match="'misfit' is not one of auto, score_norm_gmm, score_norm_knn"):
+        AnomalyModel.fit(references, degraded, dice, rule="misfit")
+
+
+def test_an_unknown_rule_in_a_file_is_refused(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    arrays = {**AnomalyModel.fit(*data).to_arrays(), "rule": np.array("magic")}
+    with pytest.raises(InputError, match="'magic' is not known"):
+        AnomalyModel.from_arrays(arrays)
+
+
+def test_rank_correlation_is_spearmans_and_zero_for_a_constant() -> None:
+    values = np.random.default_rng(0).random((2, 30))
+    assert rank_correlation(*values) == pytest.approx(spearmanr(*values).statistic)
+    assert rank_correlation(np.ones(30), values[0]) == 0.0

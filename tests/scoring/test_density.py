@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.neighbors import NearestNeighbors
+
+from gnsm_monai.files import load_arrays, save_arrays
+from gnsm_monai.scoring.density import DENSITIES, GaussianMixtureDensity, NearestNeighbourDensity
+
+
+@pytest.fixture
+def features() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3)) * [1, 10, 100] + [5, -3, 1000]
+
+
+def test_a_mixture_of_one_component_is_the_gaussian_density(features: np.ndarray) -> None:
+    few = features[:15]  # too few for two components
+    fitted = GaussianMixtureDensity.fit(few)
+    z = (few - few.mean(0)) / few.std(0)
+    expected = -multivariate_normal(z.mean(0), np.cov(z.T, bias=True) + 1e-3 * np.eye(3)).logpdf(z)
+    np.testing.assert_allclose(GaussianMixtureDensity.anomaly(few, fitted), expected, rtol=1e-6)
+
+
+def test_two_clusters_get_two_components(features: np.ndarray) -> None:
+    clusters = np.concatenate([features, features + 40 * features.std(0)])
+    assert len(GaussianMixtureDensity.fit(clusters)["weights"]) >= 2
+
+
+def test_neighbour_distance_agrees_with_scikit_learn(features: np.ndarray) -> None:
+    fitted = NearestNeighbourDensity.fit(features)
+    queries = features[:7] * 1.1
+    z, points = ((x - features.mean(0)) / features.std(0) for x in (queries, features))
+    expected = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(z)[0].mean(1)
+    np.testing.assert_allclose(NearestNeighbourDensity.anomaly(queries, fitted), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_what_is_far_from_the_references_is_more_anomalous(name: str, features: np.ndarray) -> None:
+    fitted = DENSITIES[name].fit(features)
+    inside, outside = (
+        DENSITIES[name].anomaly(x, fitted) for x in (features, features.mean(0) + 8 * features.std(0) * [[1, -1, 1]])
+    )
+    assert outside.min() > inside.max()
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_a_fitted_density_survives_a_file_without_pickle(name: str, features: np.ndarray, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    fitted = DENSITIES[name].fit(features)
+    save_arrays(tmp_path / "density.npz", fitted)
+    loaded = load_arrays(tmp_path / "density.npz")
+    assert np.array_equal(DENSITIES[name].anomaly(features, loaded), DENSITIES[name].anomaly(features, fitted))
+
+
+def test_a_constant_feature_is_legal(features: np.ndarray) -> None:
+    features[:, 1] = 7.0
+    for density in DENSITIES.values():
+        assert np.isfinite(density.anomaly(features, density.fit(features))).all()

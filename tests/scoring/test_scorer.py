@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gnsm_monai.engines import ChunkedInferer
+from gnsm_monai.networks import ScoreUNet, posterior_score
+from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.scoring import STATISTICS, Scorer
+
+SCHEDULE = mixing_schedule(num_levels=3)
+NORM, MISFIT, REST, DISAGREEMENT = range(len(STATISTICS))
+
+
+class FixedPosterior(nn.Module):
+    """A network that answers with the same logits, whatever it sees."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        return self.logits.expand_as(x)
+
+
+def square(where: slice = slice(4, 8), size: int = 16) -> Tensor:
+    """One-hot map ``(1, 3, size, size)`` with a square of class 1."""
+    label = torch.zeros(1, size, size, dtype=torch.long)
+    label[:, where, 4:8] = 1
+    return F.one_hot(label, 3).movedim(-1, 1).float()
+
+
+@pytest.fixture
+def network() -> ScoreUNet:
+    torch.manual_seed(0)
+    net = ScoreUNet(2, 3, noise=SCHEDULE, channels=(4, 8)).eval()
+    nn.init.normal_(net.head[-1].weight)
+    return net
+
+
+def test_statistics_agree_with_their_definitions() -> None:
+    mask, guess = square(), square(slice(5, 9))
+    logits = 3 * guess + 0.1 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = Scorer(SCHEDULE, band_voxels=(2, 2))(FixedPosterior(logits), mask)
+    levels = torch.arange(3)
+    x = SCHEDULE.noise_free(mask.expand(3, -1, -1, -1), levels)
+    score = posterior_score(logits.expand_as(x), x, levels, SCHEDULE)
+    np.testing.assert_allclose(found.levels[:, NORM], score.flatten(1).norm(dim=1), rtol=1e-5)
+    misfit = -(mask * logits.log_softmax(1)).sum(1)[0]
+    band = torch.zeros(16, 16, dtype=torch.bool)
+    band[2:11, 2:10] = True  # two voxels around rows 4 … 8 and columns 4 … 7
+    assert found.levels[0, MISFIT] == pytest.approx(misfit[band].mean().item(), rel=1e-5)
+    assert found.levels[0, REST] == pytest.approx(misfit[~band].mean().item(), rel=1e-5)
+    # rows 4 … 7 against 5 … 8: three of four in common; class 2 is in neither, though every reference has it
+    assert found.levels[:, DISAGREEMENT] == pytest.approx((0.25 + 1) / 2)
+    np.testing.assert_allclose(found.anomaly_map, misfit, rtol=1e-4)
+
+
+def test_a_structure_that_may_be_missing_is_left_out() -> None:
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
+    found = scorer(FixedPosterior(3 * square(slice(5, 9))), square())
+    assert found.levels[:, DISAGREEMENT] == pytest.approx(0.25)
+    assert np.isnan(found.structures[1]).all()
+    assert found.structures[0] == pytest.approx(0.25)
+
+
+def test_an_empty_mask_disagrees_fully_even_if_the_network_would_leave_it_empty() -> None:
+    empty = F.one_hot(torch.zeros(1, 16, 16, dtype=torch.long), 3).movedim(-1, 1).float()
+    found = Scorer(SCHEDULE, band_voxels=(2, 2))(FixedPosterior(5 * empty), empty)
+    assert (found.levels[:, DISAGREEMENT] == 1).all()
+    assert np.isfinite(found.levels).all()
+
+
+def test_masked_voxels_count_nowhere() -> None:
+    mask = square()
+    logits = 3 * square(slice(5, 9))
+    counts = torch.ones(1, 1, 16, 16)
+    counts[..., 12:] = 0
+    changed = logits.clone()
+    changed[..., 12:] = torch.randn(1, 3, 16, 4)
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
+    ours, theirs = (scorer(FixedPosterior(value), mask, counts).levels for value in (logits, changed))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_direct_form_has_the_score_norm_alone(network: ScoreUNet) -> None:
+    found = Scorer(SCHEDULE, "direct", band_voxels=(2, 2))(network, square())
+    assert np.isfinite(found.levels[:, NORM]).all()
+    assert np.isnan(found.levels[:, NORM + 1 :]).all()
+    assert found.anomaly_map.min() >= 0
+
+
+@pytest.mark.parametrize("num_draws", [0, 2])
+def test_the_same_mask_always_gets_the_same_statistics(network: ScoreUNet, num_draws: int) -> None:
+    """Common random numbers: neither torch's own generator nor the masks scored before play a part."""
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), num_draws=num_draws, seed=5)
+    first = scorer(network, square())
+    torch.manual_seed(99)
+    scorer(network, square(slice(0, 12)))
+    np.testing.assert_array_equal(scorer(network, square()).levels, first.levels)
+
+
+def test_draws_of_another_seed_give_other_statistics(network: ScoreUNet) -> None:
+    ours, theirs = (Scorer(SCHEDULE, band_voxels=(2, 2), num_draws=1, seed=s)(network, square()) for s in (0, 1))
+    assert not np.array_equal(ours.levels, theirs.levels)
+
+
+def test_the_size_of_the_pieces_changes_nothing_but_rounding(network: ScoreUNet) -> None:
+    ours, theirs = (
+        Scorer(SCHEDULE, band_voxels=(2, 2), inferer=ChunkedInferer(size))(network, square()).levels for size in (1, 3)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_volumes_and_soft_maps_are_scored_too() -> None:
+    torch.manual_seed(0)
+    net = ScoreUNet(3, 2, noise=SCHEDULE, channels=(4, 8)).eval()
+    soft = torch.softmax(torch.randn(1, 2, 6, 7, 5), 1)
+    found = Scorer(SCHEDULE, band_voxels=(1, 1, 2))(net, soft)
+    assert found.levels.shape == (3, len(STATISTICS))
+    assert found.anomaly_map.shape == (6, 7, 5)
+    assert np.isfinite(found.levels).all()
