@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from monai.data import CacheDataset, Dataset
-from monai.engines import Evaluator
+from monai.engines import Evaluator, Trainer
+from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose
 
 from gnsm_monai.data.compare import CompareToReference
@@ -18,19 +21,22 @@ from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
-from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resample
+from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.anomaly import RULES, AnomalyModel
 from gnsm_monai.scoring.reference_fit import ReferenceFit, load_anomaly_model, load_settings, load_weights
 
 __all__ = [
     "SCORING_FAILED",
     "case_keys",
+    "check_scoring_options",
+    "check_training_options",
     "finish_training",
     "join_processes",
     "load_model",
@@ -39,6 +45,7 @@ __all__ = [
     "noise_schedule",
     "phantoms_if_none",
     "predictions",
+    "process_device",
     "ranking_settings",
     "reference_dataset",
     "references",
@@ -46,8 +53,10 @@ __all__ = [
     "scoring_dataset",
     "single_case",
     "stop_if_failed",
+    "train",
     "training_settings",
     "validation_interval",
+    "with_prior",
 ]
 
 SCORING_FAILED = 3
@@ -62,12 +71,57 @@ def noise_schedule(noise: str | Mapping[str, Any]) -> NoiseSchedule:
     return build_schedule(noise)
 
 
+@exit_on_input_error()
+def check_training_options(loss: str, anomaly_score: str, device: str, **positive: float) -> None:
+    """Refuses option values that would fail in the middle of a training, before anything is read or written."""
+    if loss not in LOSSES:
+        raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
+    known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
+    if anomaly_score not in known:
+        raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
+    for name, value in positive.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise InputError(f"{name}: must be a positive number, got {value!r}")
+    check_device(device)
+
+
+@exit_on_input_error()
+def check_scoring_options(failure_dice: Sequence[float], device: str) -> None:
+    """Refuses option values that would fail after all masks were scored."""
+    values = failure_dice if isinstance(failure_dice, (list, tuple)) else [failure_dice]
+    if not all(isinstance(value, (int, float)) and 0 < value <= 1 for value in values):
+        raise InputError(f"failure_dice: a list of numbers in (0, 1] is needed, got {failure_dice!r}")
+    check_device(device)
+
+
+def check_device(device: str) -> None:
+    """Raises InputError where torch has no such device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: '{device}' cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def process_device() -> str:
+    """GPU of this process, where there is one; by LOCAL_RANK, as ignite knows no ranks before processes join."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
 def join_processes(device: str) -> None:
-    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes."""
+    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes.
+
+    The time-out is long: the others wait while the first one scores the held-out references.
+    """
     cuda = str(device).startswith("cuda")
     if cuda:
         torch.cuda.set_device(torch.device(device))
-    idist.initialize("nccl" if cuda else "gloo")
+    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
+
+
+@exit_on_input_error()
+def train(trainer: Trainer) -> None:
+    """Runs MONAI's trainer; a checkpoint that cannot be continued ends in one line."""
+    trainer.run()
 
 
 @exit_on_input_error()
@@ -100,7 +154,7 @@ def references(dataset_dir: str, spatial_dims: int, with_images: bool, max_voxel
 
 
 def validation_interval(epochs: int) -> int:
-    """Epochs between validations: about four of them in a run, one always after the last epoch."""
+    """Epochs between validations: a divisor, so that one follows the last epoch, and at most a quarter of all."""
     return max(n for n in range(1, max(1, epochs // 4) + 1) if epochs % n == 0)
 
 
@@ -128,6 +182,19 @@ def reference_dataset(
     return CacheDataset(data, steps, cache_rate=cache_rate, progress=False)
 
 
+def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:
+    """Gives the network the frequency of each class at each voxel of the training references, smoothed by a voxel."""
+    if network.position_size is None:
+        return network
+    counts = torch.zeros_like(network.log_prior)  # type: ignore[arg-type]
+    cases = reference_dataset(references, "train", cache_rate=0.0)
+    for case in cases:
+        counts += encode_labels(case["label"][None], network.num_classes)[0][0]
+    smooth = GaussianFilter(len(references.spatial_size), sigma=1.0)(counts[None])[0]
+    network.set_prior(smooth / smooth.sum(0, keepdim=True))
+    return network
+
+
 def training_settings(
     references: References, network: ScoreUNet, parametrisation: str, scoring: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -137,6 +204,7 @@ def training_settings(
         "spatial_dims": len(references.spatial_size),
         "labels": references.labels.to_dict(),
         "always_present": references.always_present,
+        "never_empty": references.never_empty,
         "spacing": references.spacing,
         "voxel_size": references.voxel_size,
         "spatial_size": references.spatial_size,

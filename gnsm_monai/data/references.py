@@ -44,6 +44,7 @@ class References:
         voxel_size: mm per axis of the model's grid.
         spatial_size: voxels per axis that hold the structures of every reference, centred on its field of view.
         always_present: per structure, whether every reference has it.
+        never_empty: whether every reference has some structure.
         flip_axes: axes along which mirrored references look like references.
         image_channels: channels of the images, 0 without.
     """
@@ -54,6 +55,7 @@ class References:
     voxel_size: list[float]
     spatial_size: list[int]
     always_present: list[bool]
+    never_empty: bool
     flip_axes: list[int]
     image_channels: int = 0
 
@@ -120,6 +122,7 @@ def read_references(
         voxel_size=voxel_size.tolist(),
         spatial_size=spatial_size.tolist(),
         always_present=[all(c in m.values for m in measured) for c in range(1, scheme.num_classes)],
+        never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=(
             _symmetric_axes([m.coarse for m in measured], scheme.num_classes)
             if flip_axes == "auto"

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels, one_line
+from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.scorer import Scorer
 
@@ -34,14 +35,12 @@ class ScoreStep:
         scorer: gives the level statistics.
         model: turns them into the anomaly score.
         structures: names of the foreground structures.
-        always_present: per structure, whether every reference has it.
+        never_empty: whether every reference has a structure, so that an empty mask is the worst possible one.
     """
 
-    def __init__(
-        self, scorer: Scorer, model: AnomalyModel, structures: Sequence[str], always_present: Sequence[bool]
-    ) -> None:
+    def __init__(self, scorer: Scorer, model: AnomalyModel, structures: Sequence[str], never_empty: bool) -> None:
         self.scorer, self.model = scorer, model
-        self.structures, self.always_present = tuple(structures), tuple(always_present)
+        self.structures, self.never_empty = tuple(structures), never_empty
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
         row = {"case": case["case"], "folder": case.get("folder", "")}
@@ -61,13 +60,17 @@ class ScoreStep:
         network.eval()
         statistics = self.scorer(network, probabilities, mask, image)
         anomaly = float(self.model.score(statistics.levels[None])[0])
-        if any(self.always_present) and not torch.any(label > 0):
-            anomaly = max(anomaly, self.model.worst)  # nothing segmented where all references have something
+        if not np.isfinite(anomaly):
+            raise InputError(f"{case['case']}: the anomaly score is no number")
+        # Nothing segmented where every reference has something; the ranking puts such masks first.
+        empty = self.never_empty and not bool(torch.any(label > 0))
+        anomaly = max(anomaly, self.model.worst) if empty else anomaly
         per_structure = np.array([_nanmean(levels) for levels in statistics.structures])
         dice = case.get("dice")
         known = np.isfinite(per_structure)
         return {
             "anomaly_score": anomaly,
+            "empty": empty,
             "worst_structure": self.structures[int(np.nanargmax(per_structure))] if known.any() else "",
             "dice": None if dice is None else _nanmean(dice),
             "levels": statistics.levels,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import DiskSaver, EarlyStopping
@@ -14,9 +17,12 @@ from monai.engines import Evaluator
 from monai.handlers import CheckpointLoader
 from torch import nn
 
-__all__ = ["CHECKPOINT", "WEIGHTS", "TrainingCheckpoint"]
+from gnsm_monai.errors import InputError
+from gnsm_monai.scoring.reference_fit import SETTINGS, STATISTICS_FILE, WEIGHTS
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.pt"
+__all__ = ["CHECKPOINT", "TrainingCheckpoint"]
+
+CHECKPOINT = "checkpoint.pt"
 
 
 class TrainingCheckpoint:
@@ -35,7 +41,12 @@ class TrainingCheckpoint:
         metric: name of that metric, lower = better.
         interval: epochs between validations.
         patience: validations without a better metric after which training ends.
-        resume: continue from ``checkpoint.pt`` where there is one.
+        resume: continue from ``checkpoint.pt`` where there is one. Without it, what an earlier run left in the folder
+            is removed when training starts, so that nothing of it is mistaken for this run's.
+        settings: plain values that a continued run must share with the one that was stopped.
+
+    Raises:
+        InputError: when a run is continued with other settings, or from a file that is no checkpoint of it.
     """
 
     def __init__(
@@ -48,18 +59,19 @@ class TrainingCheckpoint:
         interval: int = 1,
         patience: int = 10,
         resume: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.save_dir, self.objects, self.weights = Path(save_dir), dict(objects), weights
         self.evaluator, self.metric = evaluator, metric
         self.interval, self.patience, self.resume = interval, patience, resume
+        self.settings = json.loads(json.dumps(dict(settings or {})))
         self.best: float | None = None
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
         self._early_stop = EarlyStopping(self.patience, lambda _: -self._value(), engine)
         self.objects.update(trainer=engine, best=self, early_stop=self._early_stop)
-        if self.resume:
-            engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.STARTED, self._load if self.resume else self._clear)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validated)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
@@ -73,22 +85,48 @@ class TrainingCheckpoint:
         return float(self.evaluator.state.metrics[self.metric])
 
     def _validated(self, engine: Engine) -> None:
-        if self.best is None or self._value() < self.best:
-            self.best = self._value()
+        value = self._value()
+        if math.isfinite(value) and (self.best is None or value < self.best):
+            self.best = value
             self._saver()({"model": self.weights.state_dict()}, WEIGHTS)
             self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, self.metric, self.best)
         self._early_stop(engine)
 
     def _save(self, engine: Engine) -> None:
-        self._saver()({name: item.state_dict() for name, item in self.objects.items()}, CHECKPOINT)
+        state = {name: item.state_dict() for name, item in self._all_objects(engine).items()}
+        self._saver()({**state, "settings": json.dumps(self.settings)}, CHECKPOINT)
+
+    def _all_objects(self, engine: Engine) -> dict[str, Any]:
+        """With the gradient scaler of mixed precision, which MONAI makes when the run starts."""
+        scaler = getattr(engine, "scaler", None)
+        return self.objects if scaler is None else {**self.objects, "scaler": scaler}
+
+    def _clear(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            for name in (CHECKPOINT, WEIGHTS, SETTINGS, STATISTICS_FILE):
+                (self.save_dir / name).unlink(missing_ok=True)
 
     def _load(self, engine: Engine) -> None:
         path = self.save_dir / CHECKPOINT
         if not path.is_file():
             self.logger.info("%s: no checkpoint yet, training starts anew", path)
             return
-        CheckpointLoader(str(path), self.objects, map_location=torch.device("cpu"))(engine)  # type: ignore[arg-type]
+        self._check(path)
+        objects = self._all_objects(engine)
+        CheckpointLoader(str(path), objects, map_location=torch.device("cpu"))(engine)  # type: ignore[arg-type]
         self.logger.info("continues after epoch %d of %s", engine.state.epoch, engine.state.max_epochs)
+        if self._early_stop.counter >= self.patience:
+            engine.terminate()
+
+    def _check(self, path: Path) -> None:
+        """Another seed would mix training and held-out cases; another length would break the learning rate's plan."""
+        try:
+            saved = json.loads(torch.load(path, map_location="cpu", weights_only=True)["settings"])
+        except Exception as error:  # pickle, zip and JSON errors of many kinds
+            raise InputError(f"{path}: no checkpoint of this version can be read from it") from error
+        other = sorted(key for key in {*saved, *self.settings} if saved.get(key) != self.settings.get(key))
+        if other:
+            raise InputError(f"{path}: cannot be continued, its training had other settings: {', '.join(other)}")
 
     def _saver(self) -> DiskSaver:
         return DiskSaver(self.save_dir, atomic=True, require_empty=False)

@@ -79,19 +79,25 @@ class RankingWriter:
         gathered: Any = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
         # Samplers repeat cases to give every rank as many: by case, the later one replaces its equal.
         unique: dict[str, dict[str, Any]] = {row["case"]: row for rows in gathered for row in rows}
-        self.rows = sorted(unique.values(), key=_worst_first)
+        self.rows = list(unique.values())
         if idist.get_rank() != 0:
             return
+        scores = [row["anomaly_score"] for row in self.rows if row["status"] == "ok"]
+        for row in self.rows:
+            if row.get("empty"):
+                row["anomaly_score"] = max(scores)  # no mask is worse than none at all
+        self.rows.sort(key=_worst_first)
         for rank, row in enumerate(self.rows, start=1):
             row["rank"] = rank
         structures = [{"case": r["case"], **s} for r in self.rows for s in r.get("structures", [])]
-        summary = self._summary(seconds)
+        save_table(self.output_dir / "ranking.csv", RANKING_COLUMNS, self.rows)
         save_table(self.output_dir / "structures.csv", STRUCTURE_COLUMNS, structures)
         measured = [row for row in self.rows if _has_dice(row)]
+        (self.output_dir / "levels.csv").unlink(missing_ok=True)
         if len(measured) > 2:
             save_table(self.output_dir / "levels.csv", *self._levels(measured))
+        summary = self._summary(seconds)
         save_json(self.output_dir / "summary.json", summary)
-        save_table(self.output_dir / "ranking.csv", RANKING_COLUMNS, self.rows)
         self._report(summary)
 
     def _summary(self, seconds: float) -> dict[str, Any]:
@@ -146,9 +152,9 @@ class RankingWriter:
                 self.logger.info("anomaly against Dice, %s (%d masks): %s", name, metrics["spearman"]["n"], values)
 
 
-def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
+def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, bool, str]:
     failed = row["status"] == "failed"
-    return failed, 0.0 if failed else -row["anomaly_score"], row["case"]
+    return failed, 0.0 if failed else -row["anomaly_score"], not row.get("empty", False), row["case"]
 
 
 def _has_dice(row: Mapping[str, Any]) -> bool:

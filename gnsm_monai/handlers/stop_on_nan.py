@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+
+import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import TerminateOnNan
 
 __all__ = ["StopOnNan"]
 
 
-class StopOnNan(TerminateOnNan):
-    """ignite's ``TerminateOnNan`` on the loss of a MONAI trainer, attached as MONAI attaches handlers."""
-
-    def __init__(self) -> None:
-        super().__init__(output_transform=lambda output: output["loss"])
+class StopOnNan:
+    """ignite's ``TerminateOnNan`` for MONAI trainers, on several processes: all of them stop, or the others would wait
+    for the one that did."""
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        bad = 0.0 if torch.isfinite(engine.state.output["loss"]) else 1.0  # type: ignore[index, call-overload]
+        if idist.get_world_size() > 1:
+            bad = float(idist.all_reduce(bad, "MAX"))
+        if bad:
+            logging.getLogger(__name__).error("step %d: the loss is no number, training ends", engine.state.iteration)
+            engine.terminate()

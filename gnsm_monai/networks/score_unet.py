@@ -76,8 +76,12 @@ class ScoreUNet(nn.Module):
         noise: schedule, or what :func:`gnsm_monai.noise.build_schedule` makes one from.
         channels: features per resolution, finest first.
         strides: stride per downsampling step, a number or one per axis; ``len(channels) - 1`` of them, 2 by default.
-        position_size: voxels per axis of the usual field of view. The network is then told where a voxel lies, as
-            coordinates from its centre in units of its half-width. ``None`` leaves positions out.
+        position_size: voxels per axis of the usual field of view. The network is then told where a voxel lies: by
+            coordinates from its centre in units of its half-width, and by :attr:`log_prior`. ``None`` leaves positions
+            out.
+        posterior: the logits are those of the label's posterior, and the layers' output is added to the exact posterior
+            of voxels that know nothing of each other, ``log prior + log p(x_v | c)``. What is left to learn is context:
+            training starts at the voxelwise prior instead of at nothing.
 
     Shapes: x ``(B, K, *spatial)``, level ``(B,)``, image ``(B, image_channels, *spatial)`` -> ``(B, K, *spatial)``,
     for any spatial size: what the strides don't divide is padded and cropped inside.
@@ -95,6 +99,7 @@ class ScoreUNet(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 64),
         strides: Sequence[int | Sequence[int]] | None = None,
         position_size: Sequence[int] | None = None,
+        posterior: bool = True,
     ) -> None:
         super().__init__()
         steps = [2] * (len(channels) - 1) if strides is None else list(strides)
@@ -104,6 +109,7 @@ class ScoreUNet(nn.Module):
         if position_size is not None and len(position_size) != spatial_dims:
             raise ValueError(f"position_size {tuple(position_size)} needs {spatial_dims} axes")
         self.spatial_dims, self.num_classes, self.image_channels = spatial_dims, num_classes, image_channels
+        self.posterior = posterior
         self.schedule = build_schedule(noise)
         self.position_size = None if position_size is None else tuple(position_size)
         self.settings = {
@@ -114,13 +120,20 @@ class ScoreUNet(nn.Module):
             "channels": list(channels),
             "strides": [list(stride) for stride in self.strides],
             "position_size": None if position_size is None else list(position_size),
+            "posterior": posterior,
         }
         """Plain values that make an equal network, for a model's settings.json."""
+
+        mean, deviation = self.schedule.log_likelihood_scale(num_classes)
+        self.register_buffer("evidence_mean", mean, persistent=False)
+        self.register_buffer("evidence_deviation", deviation, persistent=False)
+        # Flat until set_prior: every class is as probable as any other, everywhere.
+        self.register_buffer("log_prior", torch.zeros(num_classes, *(position_size or [1] * spatial_dims)))
 
         conv = Conv[Conv.CONV, spatial_dims]
         width = 4 * channels[0]
         self.embedding = LevelEmbedding(self.schedule.num_levels, width)
-        in_channels = num_classes + image_channels + (spatial_dims if position_size is not None else 0)
+        in_channels = 2 * num_classes + image_channels + (spatial_dims if position_size is not None else 0)
         self.stem = conv(in_channels, channels[0], kernel_size=3, padding=1)
         self.encoder = nn.ModuleList(ResidualBlock(spatial_dims, c, c, width) for c in channels)
         pairs = list(itertools.pairwise(channels))
@@ -134,14 +147,15 @@ class ScoreUNet(nn.Module):
         self.head = nn.Sequential(
             nn.GroupNorm(_groups(channels[0]), channels[0]), nn.SiLU(), conv(channels[0], num_classes, kernel_size=1)
         )
-        # All-zero logits at the start: the loss begins at that of the uniform guess, without a spike.
+        # Nothing is added at the start: the loss begins at that of the posterior of independent voxels.
         nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.head[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, level: Tensor, image: Tensor | None = None) -> Tensor:
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
-        features = [self._standardise(x, level)]
+        evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)
+        features = [self._standardise(evidence, level), prior.expand_as(x) / 3]
         if image is not None:
             features.append(image.to(x.dtype))
         if self.position_size is not None:
@@ -160,16 +174,38 @@ class ScoreUNet(nn.Module):
             h = F.interpolate(up(h), size=skip.shape[2:], mode="nearest")
             h = block(torch.cat([h, skip], dim=CLASS_DIM), embedding)
         logits: Tensor = self.head(h)[crop]
-        return logits
+        return logits + evidence + prior if self.posterior else logits
 
-    def _standardise(self, x: Tensor, level: Tensor) -> Tensor:
-        """``log alpha + G``, centred over the classes, at a scale that all levels share, plus an offset.
+    def set_prior(self, frequencies: Tensor) -> None:
+        """Sets :attr:`log_prior` from how often each voxel of the usual field of view has each class.
+
+        Args:
+            frequencies: ``(K, *position_size)``, summing to 1 over the classes; 0 is allowed.
+        """
+        if frequencies.shape != self.log_prior.shape:
+            raise ValueError(f"frequencies of shape {tuple(self.log_prior.shape)} are needed")
+        self.log_prior.copy_((0.999 * frequencies + 0.001 / self.num_classes).log())  # type: ignore[operator]
+
+    def _prior(self, x: Tensor) -> Tensor:
+        """:attr:`log_prior` centred on the field of view of ``x``, its edge repeated outside, ``(1, K, *spatial)``."""
+        prior: Tensor = self.log_prior[None].to(x.dtype)  # type: ignore[index]
+        for axis, n in enumerate(x.shape[2:], start=2):
+            usual = prior.shape[axis]
+            index = torch.arange(n, device=x.device) - (n - usual) // 2
+            prior = prior.index_select(axis, index.clamp(0, usual - 1))
+        return prior
+
+    def _standardise(self, evidence: Tensor, level: Tensor) -> Tensor:
+        """Log-likelihoods at a scale that all levels share, plus an offset.
 
         GroupNorm divides by the spread of a sample's features. Without the offset that spread would be the noise's
         alone, and the noise-free centre of a level, a weak and clean pattern, would reach the network magnified.
         """
-        centred = x - x.mean(CLASS_DIM, keepdim=True)
-        return centred * (expand_like(self.schedule.temperature(level), x) / 3) - 0.5
+        mean, deviation = (
+            expand_like(values[level], evidence)  # type: ignore[index]
+            for values in (self.evidence_mean, self.evidence_deviation)
+        )
+        return (evidence - mean) / (2 * deviation) + 0.5
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """Coordinates from the centre of the field of view, ``(B, axes, *spatial)``; -1 … 1 inside position_size."""

@@ -76,6 +76,29 @@ class NoiseSchedule:
         own = (1 - beta) + beta / num_classes
         return own.clamp_min(self.floor), (beta / num_classes).clamp_min(self.floor)
 
+    def log_likelihood(self, x: Tensor, level: Tensor) -> Tensor:
+        """``log p(x_v | y_v = c)`` for every class ``c`` and voxel, up to a constant per voxel, ``(B, K, *spatial)``.
+
+        What ``x_v`` alone says of its label, and all that it says: a sufficient statistic. Of the log-density's terms
+        only ``-K logsumexp_k(z_k)`` depends on ``c``; ``alpha(c)`` has one entry ``own`` and the others ``other``.
+        """
+        x = upcast(x)
+        num_classes = x.shape[1]
+        own, other = (expand_like(weight, x) for weight in self.class_weights(level, num_classes))
+        w = torch.softmax(-expand_like(self.temperature(level), x) * x, 1)
+        return -num_classes * torch.log(other + (own - other) * w)
+
+    def log_likelihood_scale(self, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of :meth:`log_likelihood` under noise alone, per level, ``(L,)`` each.
+
+        Without a label ``softmax(-tau x)`` is Dirichlet(1, …, 1), hence each entry Beta(1, K - 1).
+        """
+        quantile = (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096
+        w = 1 - (1 - quantile) ** (1 / (num_classes - 1))
+        own, other = (v.double()[:, None] for v in self.class_weights(torch.arange(self.num_levels), num_classes))
+        values = -num_classes * torch.log(other + (own - other) * w)
+        return values.mean(1).float(), values.std(1).float()
+
     def noise_free(self, probabilities: Tensor, level: Tensor) -> Tensor:
         """Relaxed one-hot without a random draw: the centre of the noise at ``level``, ``(B, K, *spatial)``."""
         return relax(self.log_alpha(probabilities, level), self.temperature(level))

@@ -17,7 +17,9 @@ __all__ = ["RULES", "AnomalyModel", "rank_correlation"]
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "disagreement": (("disagreement",), "mean"),
     "misfit": (("misfit",), "mean"),
+    "misfit_inside": (("misfit_inside",), "mean"),
     "misfit+disagreement": (("misfit", "disagreement"), "mean"),
+    "misfit_inside+disagreement": (("misfit_inside", "disagreement"), "mean"),
     "misfit_gmm": (("misfit",), "gmm"),
     "misfit_knn": (("misfit",), "knn"),
     "score_norm_gmm": (("score_norm",), "gmm"),
@@ -25,8 +27,8 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Each rule: the statistics it reads at all levels, and how it makes one number of them.
 
-``mean``: mean over levels, in units of the statistic's spread over held-out references and their degradations, summed
-over statistics. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the published score.
+``mean``: mean over levels and statistics, each in units of its spread over held-out references and their degradations.
+ ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the published score.
 """
 
 
@@ -56,20 +58,20 @@ class AnomalyModel:
             references: level statistics of held-out references, ``(N, L, S)``.
             degraded: level statistics of degraded copies of them, ``(M, L, S)``.
             dice: Dice of the degraded copies to their references, ``(M,)``.
-            rule: name of a rule, or ``auto`` for the one whose score follows Dice best on references and copies.
+            rule: name of a rule, or ``auto`` for the one whose score follows Dice best on the copies.
             seed: of the densities.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
         everything = np.concatenate([references, degraded])
-        quality = np.concatenate([np.ones(len(references)), dice])
         fitted: dict[str, dict[str, np.ndarray]] = {}
         comparison: dict[str, float] = {}
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
                 fitted[name] = _fit(name, references, everything, seed)
-                comparison[name] = rank_correlation(_apply(name, fitted[name], everything), quality)
+                # Densities were fitted to the references themselves: only the copies are fair to compare on.
+                comparison[name] = rank_correlation(_apply(name, fitted[name], degraded), dice)
         chosen = min(comparison, key=lambda name: comparison[name]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
@@ -112,7 +114,7 @@ def _fit(rule: str, references: np.ndarray, everything: np.ndarray, seed: int) -
     combine = RULES[rule][1]
     if combine in DENSITIES:
         return DENSITIES[combine].fit(_select(references, rule).reshape(len(references), -1), seed)
-    spread = _select(everything, rule).mean(2).std(0)
+    spread = _select(everything, rule).std(0)
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 
@@ -122,5 +124,5 @@ def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray) -> n
     if combine in DENSITIES:
         density: np.ndarray = DENSITIES[combine].anomaly(features.reshape(len(features), -1), arrays)
         return density
-    total: np.ndarray = (features.mean(2) / arrays["spread"]).sum(1)
-    return total
+    mean: np.ndarray = (features / arrays["spread"]).mean((1, 2))
+    return mean

@@ -14,7 +14,7 @@ from torch import nn
 from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice
 from gnsm_monai.data.references import References
-from gnsm_monai.data.transforms import LABEL, FitToGridd, encode_labels, load_case, resample
+from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation
@@ -42,7 +42,6 @@ class ReferenceFit:
         rule: rule of the anomaly score, or ``auto``.
         seed: of the degradations and densities.
         device: where the network runs.
-        with_images: whether the network sees images.
     """
 
     def __init__(
@@ -64,6 +63,8 @@ class ReferenceFit:
 
     def run(self) -> dict[str, np.ndarray]:
         """Returns the arrays that are written to ``reference_statistics.npz``."""
+        if not (self.model_dir / WEIGHTS).is_file():
+            raise InputError(f"{self.model_dir}: no weights to keep: the validation loss was never a number")
         load_weights(self.network, self.model_dir)
         self.network.to(self.device).eval()
         fit, calibration = self.references.used_for("fit"), self.references.used_for("calibration")
@@ -77,10 +78,12 @@ class ReferenceFit:
         for number, case in enumerate(fit):
             clean = self._load(case)
             held_out.append(self._score(clean))
-            for kind, label, quality in self._degraded(clean[LABEL][0].numpy(), number):
+            for kind, label, quality in self._degraded(clean[LABEL][0].numpy(), number, "empty" not in kinds):
                 degraded.append(self._score({**clean, LABEL: clean[LABEL].new_tensor(label[None])}))
                 dice.append(quality)
                 kinds.append(kind)
+        if not degraded:
+            raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
         arrays = {"fit": np.stack(held_out), "degraded": np.stack(degraded), "degraded_dice": np.array(dice)}
         model = AnomalyModel.fit(arrays["fit"], arrays["degraded"], arrays["degraded_dice"], self.rule, self.seed)
         arrays["calibration"] = np.stack([self._score(self._load(case)) for case in calibration])
@@ -106,7 +109,7 @@ class ReferenceFit:
         }
 
     def _load(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        keys = [key for key in (LABEL, "image") if key in case]
+        keys = [key for key in (LABEL, IMAGE) if key in case]
         dims = len(self.references.spatial_size)
         loaded = load_case(self.references.labels, dims, keys)({key: case[key] for key in keys})
         return dict(resample(self.references.spacing, keys)(loaded))
@@ -115,11 +118,16 @@ class ReferenceFit:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
         label = placed[LABEL].as_tensor()[None].to(self.device)
         probabilities, mask = encode_labels(label, self.references.labels.num_classes)
-        image = placed["image"].as_tensor()[None].to(self.device) if "image" in placed else None
+        image = placed[IMAGE].as_tensor()[None].to(self.device) if IMAGE in placed else None
         return self.scorer(self.network, probabilities, mask, image).levels
 
-    def _degraded(self, label: np.ndarray, number: int) -> list[tuple[str, np.ndarray, float]]:
-        """Degraded copies of the reference of that number: kind, label map, Dice; one empty map for the first."""
+    def _degraded(self, label: np.ndarray, number: int, empty: bool) -> list[tuple[str, np.ndarray, float]]:
+        """Degraded copies of the reference of that number, and an ``empty`` one if asked for: kind, label map, Dice.
+
+        An empty reference has nothing to degrade.
+        """
+        if not (label > 0).any():
+            return []
         num_classes, spacing = self.references.labels.num_classes, self.references.voxel_size
         copies = []
         for copy in range(self.copies):
@@ -127,7 +135,7 @@ class ReferenceFit:
             rng = np.random.default_rng([self.seed, number, copy])
             worse = degrade(label, kind, rng.uniform(), rng, num_classes, spacing)
             copies.append((kind, worse, mean_foreground_dice(worse, label, num_classes)))
-        if number == 0:
+        if empty:
             copies.append(("empty", np.where(label == IGNORE_INDEX, label, 0), 0.0))
         return copies
 
@@ -144,7 +152,10 @@ def load_settings(model_dir: str | Path) -> dict[str, Any]:
         raise InputError(f"{folder}: no trained model here ({state})")
     settings = load_json(folder / SETTINGS)
     if settings.get("weights_sha256") != sha256(folder / WEIGHTS):
-        raise InputError(f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for")
+        raise InputError(
+            f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for: "
+            "if its training was stopped, run it again with --resume True"
+        )
     return settings
 
 

@@ -17,12 +17,14 @@ from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
-STATISTICS = ("score_norm", "misfit", "misfit_rest", "disagreement")
+STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement")
 """Statistics per level, each higher = worse.
 
 - ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
 - ``misfit``: mean of ``-log P(m_v | x)`` in nats over the band around the structures of the mask and of its denoised
   version; a level-wise pseudo-likelihood. NaN for the ``direct`` parametrisation, which has no posterior.
+- ``misfit_inside``: the same mean over the mask's own structures alone; at a level that hides every label this is the
+  mask's improbability under the voxelwise prior. An empty mask gets the mean over the band, where all of it is missing.
 - ``misfit_rest``: the same mean over the voxels outside the band.
 - ``disagreement``: 1 - mean Dice over structures between the mask and its denoised version ``argmax_c P(c | x)``.
 """
@@ -124,15 +126,17 @@ class Scorer:
         if self.parametrisation == "direct":
             nan = torch.full_like(norm, torch.nan)
             structures = nan[:, None].expand(-1, logits.shape[CLASS_DIM] - 1)
-            return torch.stack([norm, nan, nan, nan], dim=1), structures, squared.float()
+            return torch.stack([norm, *[nan] * (len(STATISTICS) - 1)], dim=1), structures, squared.float()
         misfit = -(probabilities * F.log_softmax(logits, CLASS_DIM)).sum(CLASS_DIM, keepdim=True) * mask
         own = F.one_hot(probabilities.argmax(CLASS_DIM), logits.shape[CLASS_DIM]).movedim(-1, 1)[:, 1:] * mask
         denoised = F.one_hot(logits.argmax(CLASS_DIM), logits.shape[CLASS_DIM]).movedim(-1, 1)[:, 1:] * mask
-        band = self._band((own.amax(CLASS_DIM, keepdim=True) + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * mask
+        inside = own.amax(CLASS_DIM, keepdim=True)
+        band = self._band((inside + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * mask
         structures = self._disagreement(own, denoised)
         values = [
             norm,
             _mean(misfit, band),
+            _mean(misfit, inside if inside.any() else band),
             _mean(misfit, mask - band),
             structures.nanmean(1).nan_to_num(0.0),  # nothing here and nothing expected: full agreement
         ]

@@ -53,7 +53,9 @@ def main() -> None:
         predictions = _predictions(arguments.data, name, folder, arguments.work)
         results = {run: _run(name, run, folder, predictions, arguments.work) for run in RUNS[name]}
         sections.append(_section(name, results, _rivals(folder, predictions)))
-        (ROOT / "docs" / "benchmarks" / f"main_job_{name}.md").write_text(sections[-1])
+        page = ROOT / "docs" / "benchmarks" / f"main_job_{name}.md"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(sections[-1])
         print(sections[-1])
 
 

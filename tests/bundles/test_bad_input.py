@@ -70,6 +70,21 @@ def test_a_misspelt_override_is_refused_with_the_nearest_name(dataset: Path, tmp
     assert "--learning_rate" in train(tmp_path, dataset, "--learing_rate", "0.1")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("loss", "typo", "'typo' is not one of posterior"),
+        ("anomaly_score", "typo", "'typo' is not one of auto"),
+        ("epochs", "0", "must be a positive number"),
+        ("device", "cuda:7", "device: 'cuda:7'"),
+    ],
+)
+def test_option_values_that_cannot_work_are_refused(
+    dataset: Path, tmp_path: Path, option: str, value: str, part: str
+) -> None:
+    assert part in train(tmp_path, dataset, f"--{option}", value)
+
+
 def test_an_unknown_noise_is_refused(dataset: Path, tmp_path: Path) -> None:
     assert "temprature" in train(tmp_path, dataset, "--noise", "temprature")
 

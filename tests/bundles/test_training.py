@@ -67,6 +67,27 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(dataset: Pa
     assert np.array_equal(ours["degraded"], theirs["degraded"])
 
 
+def test_a_run_is_not_continued_with_other_settings(
+    model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes((model / "checkpoint.pt").read_bytes())
+    settings = {**TINY, "dataset_dir": str(dataset), "spatial_dims": 2, "seed": 3, "learning_rate": 0.1}
+    with pytest.raises(SystemExit) as stop:
+        run_config(TRAIN, model_dir=str(tmp_path), resume=True, **settings)
+    assert stop.value.code == 2
+    assert "its training had other settings: cases, learning_rate, seed" in capsys.readouterr().err
+
+
+def test_a_new_run_removes_what_an_earlier_one_left(model: Path, dataset: Path, tmp_path: Path) -> None:
+    for name in ("checkpoint.pt", "model.pt", "settings.json", "reference_statistics.npz"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    settings = {**TINY, "dataset_dir": str(dataset), "spatial_dims": 2, "learning_rate": float("1e30")}
+    with pytest.raises(SystemExit):  # the loss is no number before the first validation
+        run_config(TRAIN, model_dir=str(tmp_path), **settings)
+    assert not (tmp_path / "settings.json").exists()
+    assert not (tmp_path / "model.pt").exists()
+
+
 def test_the_seed_decides_the_weights(dataset: Path, tmp_path: Path) -> None:
     weights = []
     for number, seed in enumerate((0, 0, 1)):

@@ -154,3 +154,21 @@ def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
     assert weights == at_epoch[values.index(best) + 1]
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["best"] == {"best": best}
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "checkpoint.pt"}  # no temporary file stays
+
+
+def test_a_run_that_ended_early_is_not_trained_on_when_continued(tmp_path: Path) -> None:
+    values = [1.0, 2.0, 2.0, 2.0, 2.0]
+    for expected in (3, 3):
+        network, evaluator = nn.Linear(1, 1, bias=False), FakeEvaluator(values)
+        checkpoint = TrainingCheckpoint(
+            tmp_path,
+            {"network": network},
+            network,
+            evaluator,  # type: ignore[arg-type]
+            patience=2,
+            resume=True,
+        )
+        engine = trainer(network, [checkpoint], epochs=5)
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda e, f=evaluator: setattr(f, "epoch", e.state.epoch))
+        engine.run()
+        assert engine.state.epoch == expected

@@ -12,7 +12,7 @@ from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import STATISTICS, Scorer
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, REST, DISAGREEMENT = range(len(STATISTICS))
+NORM, MISFIT, INSIDE, REST, DISAGREEMENT = range(len(STATISTICS))
 
 
 class FixedPosterior(nn.Module):
@@ -53,6 +53,8 @@ def test_statistics_agree_with_their_definitions() -> None:
     band = torch.zeros(16, 16, dtype=torch.bool)
     band[2:11, 2:10] = True  # two voxels around rows 4 … 8 and columns 4 … 7
     assert found.levels[0, MISFIT] == pytest.approx(misfit[band].mean().item(), rel=1e-5)
+    own = mask[0, 1] > 0
+    assert found.levels[0, INSIDE] == pytest.approx(misfit[own].mean().item(), rel=1e-5)
     assert found.levels[0, REST] == pytest.approx(misfit[~band].mean().item(), rel=1e-5)
     # rows 4 … 7 against 5 … 8: three of four in common; class 2 is in neither, though every reference has it
     assert found.levels[:, DISAGREEMENT] == pytest.approx((0.25 + 1) / 2)
