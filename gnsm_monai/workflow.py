@@ -186,10 +186,10 @@ def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:
     """Gives the network the frequency of each class at each voxel of the training references, smoothed by a voxel."""
     if network.position_size is None:
         return network
-    counts = torch.zeros_like(network.log_prior)  # type: ignore[arg-type]
+    counts = torch.zeros_like(network.log_prior)
     cases = reference_dataset(references, "train", cache_rate=0.0)
-    for case in cases:
-        counts += encode_labels(case["label"][None], network.num_classes)[0][0]
+    for number in range(len(cases)):
+        counts += encode_labels(cases[number]["label"][None], network.num_classes)[0][0]
     smooth = GaussianFilter(len(references.spatial_size), sigma=1.0)(counts[None])[0]
     network.set_prior(smooth / smooth.sum(0, keepdim=True))
     return network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -19,7 +20,8 @@ class StopOnNan:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        bad = 0.0 if torch.isfinite(engine.state.output["loss"]) else 1.0  # type: ignore[index, call-overload]
+        output: Any = engine.state.output
+        bad = 0.0 if torch.isfinite(output["loss"]) else 1.0
         if idist.get_world_size() > 1:
             bad = float(idist.all_reduce(bad, "MAX"))
         if bad:

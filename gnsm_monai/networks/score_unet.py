@@ -128,12 +128,15 @@ class ScoreUNet(nn.Module):
         self.register_buffer("evidence_mean", mean, persistent=False)
         self.register_buffer("evidence_deviation", deviation, persistent=False)
         # Flat until set_prior: every class is as probable as any other, everywhere.
+        self.log_prior: Tensor
         self.register_buffer("log_prior", torch.zeros(num_classes, *(position_size or [1] * spatial_dims)))
 
         conv = Conv[Conv.CONV, spatial_dims]
         width = 4 * channels[0]
         self.embedding = LevelEmbedding(self.schedule.num_levels, width)
-        in_channels = 2 * num_classes + image_channels + (spatial_dims if position_size is not None else 0)
+        in_channels = num_classes + image_channels
+        if position_size is not None:
+            in_channels += num_classes + spatial_dims  # prior and coordinates
         self.stem = conv(in_channels, channels[0], kernel_size=3, padding=1)
         self.encoder = nn.ModuleList(ResidualBlock(spatial_dims, c, c, width) for c in channels)
         pairs = list(itertools.pairwise(channels))
@@ -155,11 +158,11 @@ class ScoreUNet(nn.Module):
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
         evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)
-        features = [self._standardise(evidence, level), prior.expand_as(x) / 3]
+        features = [self._standardise(evidence, level)]
         if image is not None:
             features.append(image.to(x.dtype))
         if self.position_size is not None:
-            features.append(self._coordinates(x))
+            features += [prior.expand_as(x) / 3, self._coordinates(x)]
         inputs, crop = self._pad(torch.cat(features, dim=CLASS_DIM))
         embedding = self.embedding(level)
 
@@ -184,11 +187,11 @@ class ScoreUNet(nn.Module):
         """
         if frequencies.shape != self.log_prior.shape:
             raise ValueError(f"frequencies of shape {tuple(self.log_prior.shape)} are needed")
-        self.log_prior.copy_((0.999 * frequencies + 0.001 / self.num_classes).log())  # type: ignore[operator]
+        self.log_prior.copy_((0.999 * frequencies + 0.001 / self.num_classes).log())
 
     def _prior(self, x: Tensor) -> Tensor:
         """:attr:`log_prior` centred on the field of view of ``x``, its edge repeated outside, ``(1, K, *spatial)``."""
-        prior: Tensor = self.log_prior[None].to(x.dtype)  # type: ignore[index]
+        prior: Tensor = self.log_prior[None].to(x.dtype)
         for axis, n in enumerate(x.shape[2:], start=2):
             usual = prior.shape[axis]
             index = torch.arange(n, device=x.device) - (n - usual) // 2

@@ -24,6 +24,7 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     assert settings["cases"] == {"train": 10, "fit": 2, "calibration": 4}
     network = load_weights(ScoreUNet(**settings["network"]), model)
     assert any(parameter.abs().sum() > 0 for parameter in network.head[-1].parameters())
+    assert network.log_prior.std() > 1  # the frequencies of the training references
     arrays = load_arrays(model / "reference_statistics.npz")
     assert arrays["fit"].shape == (2, 3, len(STATISTICS))
     assert arrays["degraded"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
