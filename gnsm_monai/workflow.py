@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from monai.data import CacheDataset, Dataset
 from monai.engines import Evaluator, Trainer
@@ -24,12 +25,13 @@ from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.handlers.training_log import level_table
-from gnsm_monai.losses import LOSSES
+from gnsm_monai.losses import LOSSES, ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.anomaly import RULES, AnomalyModel
+from gnsm_monai.scoring.anomaly import RULES, AnomalyModel, context_weights
 from gnsm_monai.scoring.reference_fit import ReferenceFit, load_anomaly_model, load_settings, load_weights
 
 __all__ = [
@@ -216,29 +218,56 @@ def training_settings(
 
 
 @exit_on_input_error()
-def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule) -> None:
-    """Fits the anomaly score on held-out references, and logs the validation table per level. Rank 0 does it."""
+def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss) -> None:
+    """Fits the anomaly score on held-out references, and logs the validation table per level.
+
+    All processes validate the weights that were kept; then rank 0 goes on alone.
+    """
+    losses, independent = _validate_kept_weights(fit, evaluator, schedule, loss)
     if idist.get_rank() == 0:
-        arrays = fit.run()
+        weights = None if independent is None else context_weights(independent, losses)
+        arrays = fit.run(weights)
         num_classes = fit.references.labels.num_classes
-        losses = evaluator.state.metrics.get("val_loss_per_level", torch.full((schedule.num_levels,), torch.nan))
         columns = {
             "level": [str(level) for level in range(schedule.num_levels)],
             "beta": [f"{beta:.4f}" for beta in schedule.betas],
             "tau": [f"{tau:.2f}" for tau in schedule.temperatures],
             "flip rate": [f"{rate:.4f}" for rate in schedule.flip_rates(num_classes).tolist()],
-            "val loss": [f"{loss:.5f}" for loss in losses.tolist()],
+            "val loss": [f"{loss:.5f}" for loss in losses],
         }
+        if independent is not None and weights is not None:
+            columns["no context"] = [f"{loss:.5f}" for loss in independent]
+            columns["weight"] = [f"{weight:.3f}" for weight in weights]
         for name, values in fit.level_figures(arrays).items():
             columns[name] = [f"{value:.3f}" for value in values]
         logger.info(
-            "validation per noise level (loss on held-out references; Spearman of each statistic with the Dice of "
-            "degraded references, -1 is best):\n%s",
+            "validation per noise level (loss on held-out references, and of voxels that know nothing of each other; "
+            "weight in the score; Spearman of each statistic with the Dice of degraded references, -1 is best):\n%s",
             level_table(columns),
         )
         logger.info("model: %s", fit.model_dir)
     if idist.get_world_size() > 1:
         idist.barrier()
+
+
+def _validate_kept_weights(
+    fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Loss per level of ``model.pt`` on held-out references, and of independent voxels where the logits allow it."""
+    network: ScoreUNet = evaluator.network  # type: ignore[attr-defined]
+    fit.load_weights(network)
+
+    def independent(output: Mapping[str, Any]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        target = output["label"]
+        return network.independent_logits(target["x"], target["level"]), target
+
+    if network.posterior:
+        LevelLoss(loss, schedule.num_levels, independent, evaluator.state.device).attach(evaluator, "independent")
+    evaluator.run()
+    metrics = evaluator.state.metrics
+    return metrics["val_loss_per_level"].cpu().numpy(), (
+        metrics["independent"].cpu().numpy() if network.posterior else None
+    )
 
 
 @exit_on_input_error()

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+from torch import nn
 
 from gnsm_monai import workflow
+from gnsm_monai.engines import NoisyLabelPrepareBatch
+from gnsm_monai.handlers import LevelLoss
+from gnsm_monai.losses import ScoreMatchingLoss
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.noise import mixing_schedule
 
 
 @pytest.mark.parametrize(("epochs", "interval"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (10, 2), (16, 4), (100, 25)])
@@ -33,3 +44,40 @@ def test_predictions_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         workflow.predictions(None, None, None, {"network": {"image_channels": 0}})
     assert "predictions_dir: name the folder" in capsys.readouterr().err
+
+
+def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
+    schedule, cpu = mixing_schedule(3), torch.device("cpu")
+    network = ScoreUNet(2, 3, noise=schedule, channels=(4, 8), position_size=(8, 8))
+    network.set_prior(torch.rand(3, 8, 8).softmax(0))
+    loss, prepare = ScoreMatchingLoss("posterior", schedule), NoisyLabelPrepareBatch(schedule, 3, fixed_seed=0)
+    cases = [{"label": torch.randint(3, (1, 8, 8))} for _ in range(4)]
+    evaluator = SupervisedEvaluator(
+        cpu,
+        DataLoader(cases, batch_size=1),
+        network,
+        prepare_batch=prepare,
+        key_val_metric={"val_loss": LevelLoss(loss, 3).nanmean()},
+        additional_metrics={"val_loss_per_level": LevelLoss(loss, 3)},
+        decollate=False,
+    )
+    evaluator.logger.disabled = True
+
+    def kept(net: nn.Module) -> None:
+        """The weights of the best epoch: not those that the evaluator's network had."""
+        torch.manual_seed(0)
+        nn.init.normal_(net.head[-1].weight)
+
+    fit: Any = SimpleNamespace(load_weights=kept)
+    losses, independent = workflow._validate_kept_weights(fit, evaluator, schedule, loss)
+    expected, without = torch.zeros(3), torch.zeros(3)
+    for case in cases:
+        x, target, (level,), _ = prepare({"label": case["label"][None]}, cpu)
+        with torch.no_grad():
+            expected += loss(network(x, level), target) / 4
+            alone = torch.softmax(network.log_prior + schedule.log_likelihood(x, level), 1)
+        picked = (alone * target["probabilities"]).sum(1).log()
+        without -= picked.mean((1, 2)) / 4
+    assert losses == pytest.approx(expected.numpy(), rel=1e-5)
+    assert independent == pytest.approx(without.numpy(), rel=1e-5)
+    assert losses != pytest.approx(independent, rel=0.01)

@@ -58,14 +58,15 @@ class ScoreStep:
         probabilities, mask = encode_labels(label, len(self.structures) + 1)
         image = case[IMAGE].as_tensor()[None].to(device) if IMAGE in case else None
         network.eval()
-        statistics = self.scorer(network, probabilities, mask, image)
+        statistics = self.scorer(network, probabilities, mask, image, self.model.level_weights)
         anomaly = float(self.model.score(statistics.levels[None])[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
         # Nothing segmented where every reference has something; the ranking puts such masks first.
         empty = self.never_empty and not bool(torch.any(label > 0))
         anomaly = max(anomaly, self.model.worst) if empty else anomaly
-        per_structure = np.array([_nanmean(levels) for levels in statistics.structures])
+        # A structure is defined at some levels only where its denoised version comes and goes.
+        per_structure = np.array([_nanmean(levels, self.model.level_weights) for levels in statistics.structures])
         dice = case.get("dice")
         known = np.isfinite(per_structure)
         return {
@@ -88,7 +89,7 @@ class ScoreStep:
         }
 
 
-def _nanmean(values: np.ndarray) -> float:
-    """Mean of what is defined; NaN where nothing is."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
+def _nanmean(values: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Weighted mean of what is defined; NaN where nothing is."""
+    shares = np.isfinite(values) * (np.ones(len(values)) if weights is None else weights)
+    return float(np.nansum(values * shares) / shares.sum()) if shares.sum() else float("nan")

@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 
 import gnsm_monai
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
-from gnsm_monai.files import save_json, save_table
+from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.scoring.scorer import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
@@ -32,8 +32,9 @@ STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml
 class RankingWriter:
     """Collects the output of :class:`gnsm_monai.engines.ScoreStep` and writes the results when the engine completes.
 
-    To ``output_dir``: ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json`` and, with
-    references, ``levels.csv``: correlation with Dice of every statistic at every level. In a distributed run rank 0
+    To ``output_dir``: ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json``,
+    ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with references,
+    ``levels.csv``: correlation with Dice of every statistic at every level. In a distributed run rank 0
     writes, once, what all ranks found.
 
     Args:
@@ -92,6 +93,14 @@ class RankingWriter:
         structures = [{"case": r["case"], **s} for r in self.rows for s in r.get("structures", [])]
         save_table(self.output_dir / "ranking.csv", RANKING_COLUMNS, self.rows)
         save_table(self.output_dir / "structures.csv", STRUCTURE_COLUMNS, structures)
+        scored = [row for row in self.rows if row["status"] == "ok"]
+        if scored:
+            statistics = {
+                "case": np.array([row["case"] for row in scored]),
+                "statistic": np.array(STATISTICS),
+                "levels": np.stack([row["levels"] for row in scored]),
+            }
+            save_arrays(self.output_dir / "level_statistics.npz", statistics)
         measured = [row for row in self.rows if _has_dice(row)]
         (self.output_dir / "levels.csv").unlink(missing_ok=True)
         if len(measured) > 2:

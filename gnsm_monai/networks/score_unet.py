@@ -179,6 +179,10 @@ class ScoreUNet(nn.Module):
         logits: Tensor = self.head(h)[crop]
         return logits + evidence + prior if self.posterior else logits
 
+    def independent_logits(self, x: Tensor, level: Tensor) -> Tensor:
+        """Posterior logits of voxels that know nothing of each other: prior and the voxel's own noisy value alone."""
+        return self.schedule.log_likelihood(x, level) + self._prior(x)
+
     def set_prior(self, frequencies: Tensor) -> None:
         """Sets :attr:`log_prior` from how often each voxel of the usual field of view has each class.
 

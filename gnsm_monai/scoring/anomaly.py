@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -12,7 +12,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
 from gnsm_monai.scoring.scorer import STATISTICS
 
-__all__ = ["RULES", "AnomalyModel", "rank_correlation"]
+__all__ = ["RULES", "AnomalyModel", "context_weights", "rank_correlation"]
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "disagreement": (("disagreement",), "mean"),
@@ -27,8 +27,9 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Each rule: the statistics it reads at all levels, and how it makes one number of them.
 
-``mean``: mean over levels and statistics, each in units of its spread over held-out references and their degradations.
- ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the published score.
+``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
+references and their degradations. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
+published score.
 """
 
 
@@ -41,16 +42,24 @@ class AnomalyModel:
         arrays: what the rule needs, plain arrays.
         worst: highest score that references and their degradations (an empty mask among them) reached.
         comparison: Spearman correlation with Dice, on degraded references, of every rule that was considered.
+        level_weights: ``(L,)``, summing to 1: what each level counts in means over levels.
     """
 
     rule: str
     arrays: Mapping[str, np.ndarray]
     worst: float
-    comparison: Mapping[str, float] = field(default_factory=dict)
+    comparison: Mapping[str, float]
+    level_weights: np.ndarray
 
     @classmethod
     def fit(
-        cls, references: np.ndarray, degraded: np.ndarray, dice: np.ndarray, rule: str = "auto", seed: int = 0
+        cls,
+        references: np.ndarray,
+        degraded: np.ndarray,
+        dice: np.ndarray,
+        rule: str = "auto",
+        seed: int = 0,
+        level_weights: np.ndarray | None = None,
     ) -> AnomalyModel:
         """Fits every rule and keeps one.
 
@@ -60,31 +69,34 @@ class AnomalyModel:
             dice: Dice of the degraded copies to their references, ``(M,)``.
             rule: name of a rule, or ``auto`` for the one whose score follows Dice best on the copies.
             seed: of the densities.
+            level_weights: ``(L,)``, not negative, such as :func:`context_weights`; equal by default.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
         everything = np.concatenate([references, degraded])
+        weights = np.ones(references.shape[1]) if level_weights is None else np.asarray(level_weights, dtype=np.float64)
+        weights = weights / weights.sum()
         fitted: dict[str, dict[str, np.ndarray]] = {}
         comparison: dict[str, float] = {}
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
                 fitted[name] = _fit(name, references, everything, seed)
                 # Densities were fitted to the references themselves: only the copies are fair to compare on.
-                comparison[name] = rank_correlation(_apply(name, fitted[name], degraded), dice)
+                comparison[name] = rank_correlation(_apply(name, fitted[name], degraded, weights), dice)
         chosen = min(comparison, key=lambda name: comparison[name]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
-        worst = float(_apply(chosen, fitted[chosen], everything).max())
-        return cls(chosen, fitted[chosen], worst, comparison)
+        worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
+        return cls(chosen, fitted[chosen], worst, comparison, weights)
 
     def score(self, levels: np.ndarray) -> np.ndarray:
         """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""
-        return _apply(self.rule, self.arrays, levels)
+        return _apply(self.rule, self.arrays, levels, self.level_weights)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
-        head = {"rule": np.array(self.rule), "worst": np.array(self.worst)}
+        head = {"rule": np.array(self.rule), "worst": np.array(self.worst), "level_weights": self.level_weights}
         table = {"compared": np.array(list(self.comparison)), "spearman": np.array(list(self.comparison.values()))}
         return {**head, **table, **{f"rule_{name}": value for name, value in self.arrays.items()}}
 
@@ -95,7 +107,26 @@ class AnomalyModel:
             raise InputError(f"the model's anomaly score '{rule}' is not known to this version")
         own = {name.removeprefix("rule_"): value for name, value in arrays.items() if name.startswith("rule_")}
         comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
-        return cls(rule, own, float(arrays["worst"]), comparison)
+        return cls(rule, own, float(arrays["worst"]), comparison, arrays["level_weights"])
+
+
+def context_weights(independent_loss: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Weight per level, ``(L,)``, summing to 1: how much of a label the rest of the map tells at that noise.
+
+    The cross-entropy that context saves, ``independent_loss - loss`` in nats per voxel, both on held-out references, is
+    a lower bound of the conditional mutual information of a voxel's label and all other noisy voxels, given its own.
+    Where noise is so weak that a voxel shows its label, or so strong that nothing is left but the prior, context saves
+    nothing, and the level has no opinion of the mask's shape. Equal weights where no level learned any context.
+
+    Args:
+        independent_loss: cross-entropy per level of voxels that know nothing of each other, ``(L,)``.
+        loss: cross-entropy per level of the network, ``(L,)``.
+    """
+    gain = np.clip(np.asarray(independent_loss, dtype=np.float64) - np.asarray(loss, dtype=np.float64), 0, None)
+    if not gain.sum() > 0:
+        return np.full(len(gain), 1 / len(gain))
+    weights: np.ndarray = gain / gain.sum()
+    return weights
 
 
 def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
@@ -118,11 +149,11 @@ def _fit(rule: str, references: np.ndarray, everything: np.ndarray, seed: int) -
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 
-def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
+def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     combine = RULES[rule][1]
     features = _select(levels, rule)
     if combine in DENSITIES:
         density: np.ndarray = DENSITIES[combine].anomaly(features.reshape(len(features), -1), arrays)
         return density
-    mean: np.ndarray = (features / arrays["spread"]).mean((1, 2))
+    mean: np.ndarray = (features / arrays["spread"]).mean(1) @ weights
     return mean

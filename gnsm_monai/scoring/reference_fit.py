@@ -61,11 +61,13 @@ class ReferenceFit:
         self.copies, self.rule, self.seed, self.device = copies, rule, seed, torch.device(device)
         self.logger = logging.getLogger(__name__)
 
-    def run(self) -> dict[str, np.ndarray]:
-        """Returns the arrays that are written to ``reference_statistics.npz``."""
-        if not (self.model_dir / WEIGHTS).is_file():
-            raise InputError(f"{self.model_dir}: no weights to keep: the validation loss was never a number")
-        load_weights(self.network, self.model_dir)
+    def run(self, level_weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Returns the arrays that are written to ``reference_statistics.npz``.
+
+        Args:
+            level_weights: what each level counts in the score, ``(L,)``; equal by default.
+        """
+        self.load_weights(self.network)
         self.network.to(self.device).eval()
         fit, calibration = self.references.used_for("fit"), self.references.used_for("calibration")
         self.logger.info(
@@ -85,7 +87,9 @@ class ReferenceFit:
         if not degraded:
             raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
         arrays = {"fit": np.stack(held_out), "degraded": np.stack(degraded), "degraded_dice": np.array(dice)}
-        model = AnomalyModel.fit(arrays["fit"], arrays["degraded"], arrays["degraded_dice"], self.rule, self.seed)
+        model = AnomalyModel.fit(
+            arrays["fit"], arrays["degraded"], arrays["degraded_dice"], self.rule, self.seed, level_weights
+        )
         arrays["calibration"] = np.stack([self._score(self._load(case)) for case in calibration])
         arrays["calibration_scores"] = model.score(arrays["calibration"])
         arrays["degraded_kinds"] = np.array(kinds)
@@ -97,6 +101,12 @@ class ReferenceFit:
         save_json(self.model_dir / SETTINGS, {**self.settings, **identity})
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
         return arrays
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Loads the weights that training kept. Raises InputError where it kept none."""
+        if not (self.model_dir / WEIGHTS).is_file():
+            raise InputError(f"{self.model_dir}: no weights to keep: the validation loss was never a number")
+        load_weights(network, self.model_dir)
 
     def level_figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)`` each, on references and copies."""

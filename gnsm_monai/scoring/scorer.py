@@ -38,8 +38,8 @@ class CaseStatistics:
         levels: ``(L, len(STATISTICS))`` float64, per noise level.
         structures: ``(K - 1, L)`` float64: ``1 - Dice`` between mask and denoised mask per structure and level; NaN
             where a structure is in neither and may be missing.
-        anomaly_map: ``(*spatial)`` float32, mean over levels of the voxel's misfit (``posterior``) or squared score
-            (``direct``); higher = worse.
+        anomaly_map: ``(*spatial)`` float32, weighted mean over levels of the voxel's misfit (``posterior``) or squared
+            score (``direct``); higher = worse.
     """
 
     levels: np.ndarray
@@ -82,7 +82,12 @@ class Scorer:
 
     @torch.inference_mode()
     def __call__(
-        self, network: nn.Module, probabilities: Tensor, mask: Tensor | None = None, image: Tensor | None = None
+        self,
+        network: nn.Module,
+        probabilities: Tensor,
+        mask: Tensor | None = None,
+        image: Tensor | None = None,
+        level_weights: np.ndarray | None = None,
     ) -> CaseStatistics:
         """Statistics of one (soft) label map.
 
@@ -91,6 +96,7 @@ class Scorer:
             probabilities: ``(1, K, *spatial)``, one-hot or soft.
             mask: ``(1, 1, *spatial)``, 1 where a voxel counts; all by default.
             image: ``(1, C, *spatial)`` for a network with image channels.
+            level_weights: of the levels in the anomaly map, ``(L,)``; equal by default.
         """
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
         levels = torch.arange(self.schedule.num_levels, device=probabilities.device)
@@ -105,7 +111,7 @@ class Scorer:
         return CaseStatistics(
             rows.double().cpu().numpy(),
             structures.double().cpu().numpy().T.copy(),
-            maps.mean(0).cpu().numpy(),
+            _level_mean(maps, level_weights).cpu().numpy(),
         )
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
@@ -157,6 +163,13 @@ class Scorer:
             present = torch.as_tensor(self.always_present, dtype=torch.bool)
         absent = torch.where(present.to(own.device), 1.0, torch.nan).double()
         return torch.where(sizes > 0, 1 - 2 * (own * denoised).sum(axes) / sizes.clamp_min(1).double(), absent)
+
+
+def _level_mean(maps: Tensor, weights: np.ndarray | None) -> Tensor:
+    equal = torch.full((len(maps),), 1 / len(maps))
+    shares = equal if weights is None else torch.as_tensor(weights)
+    mean: Tensor = torch.tensordot(shares.to(maps), maps, dims=1)
+    return mean
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

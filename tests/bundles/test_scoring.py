@@ -14,7 +14,10 @@ import yaml
 from monai.data import DataLoader
 
 from gnsm_monai import workflow as steps
+from gnsm_monai.files import load_arrays
 from gnsm_monai.handlers.ranking import RANKING_COLUMNS, STRUCTURE_COLUMNS
+from gnsm_monai.scoring import STATISTICS
+from gnsm_monai.scoring.reference_fit import load_anomaly_model
 from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, run_config
 
 
@@ -91,6 +94,14 @@ def test_levels_table_has_every_statistic_at_every_level(results: Path) -> None:
         "disagreement",
     }
     assert {row["level"] for row in rows} == {"0", "1", "2", "mean"}
+
+
+def test_level_statistics_are_kept_and_explain_the_scores(results: Path, model: Path) -> None:
+    kept, scores = load_arrays(results / "level_statistics.npz"), read(results / "ranking.csv")
+    assert kept["case"].tolist() == [row["case"] for row in scores]
+    assert tuple(kept["statistic"]) == STATISTICS
+    explained = load_anomaly_model(model).score(kept["levels"])
+    np.testing.assert_allclose(explained, [float(row["anomaly_score"]) for row in scores], rtol=1e-6)
 
 
 def test_the_same_mask_gets_the_same_score_in_any_order_and_company(

@@ -24,6 +24,7 @@ def test_a_fresh_network_is_the_posterior_of_independent_voxels() -> None:
     x = torch.randn(2, 3, 6, 8).log_softmax(1)
     expected = torch.softmax((0.999 * frequencies() + 0.001 / 3).log() + SCHEDULE.log_likelihood(x, level), 1)
     torch.testing.assert_close(net(x, level).softmax(1), expected)
+    torch.testing.assert_close(net.independent_logits(x, level).softmax(1), expected)
 
 
 def test_the_direct_form_starts_at_nothing() -> None:

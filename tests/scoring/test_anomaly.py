@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
-from gnsm_monai.scoring.anomaly import rank_correlation
+from gnsm_monai.scoring.anomaly import context_weights, rank_correlation
 
 LEVELS = 4
 
@@ -40,6 +40,23 @@ def test_a_mean_rule_is_the_mean_over_levels_in_units_of_their_spread(
     everything = np.concatenate(data[:2])[:, :, STATISTICS.index("disagreement")]
     expected = (data[1][:, :, STATISTICS.index("disagreement")] / everything.std(0)).mean(1)
     np.testing.assert_allclose(model.score(data[1]), expected)
+
+
+def test_levels_count_by_their_weight_in_mean_rules(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    model = AnomalyModel.fit(*data, rule="disagreement", level_weights=np.array([3.0, 0, 1, 0]))
+    columns = [STATISTICS.index("disagreement")]
+    spread = np.concatenate(data[:2])[:, :, columns].std(0)
+    first, _, third, _ = (data[1][:, :, columns] / spread)[:, :, 0].T
+    np.testing.assert_allclose(model.score(data[1]), 0.75 * first + 0.25 * third)
+    again = AnomalyModel.from_arrays(model.to_arrays())
+    assert np.array_equal(again.level_weights, [0.75, 0, 0.25, 0])
+
+
+def test_context_weights_are_what_context_saves() -> None:
+    np.testing.assert_allclose(
+        context_weights(np.array([0.5, 0.6, 0.7]), np.array([0.2, 0.5, 0.7001])), [0.75, 0.25, 0]
+    )
+    np.testing.assert_allclose(context_weights(np.array([0.5, 0.6]), np.array([0.5, 0.7])), [0.5, 0.5])
 
 
 @pytest.mark.parametrize("rule", RULES)

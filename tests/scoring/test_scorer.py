@@ -76,6 +76,15 @@ def test_an_empty_mask_disagrees_fully_even_if_the_network_would_leave_it_empty(
     assert np.isfinite(found.levels).all()
 
 
+def test_the_map_is_the_weighted_mean_over_levels(network: ScoreUNet) -> None:
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
+    single = [scorer(network, square(), level_weights=np.eye(3)[level]).anomaly_map for level in range(3)]
+    mixed = scorer(network, square(), level_weights=np.array([0.5, 0.2, 0.3])).anomaly_map
+    np.testing.assert_allclose(mixed, 0.5 * single[0] + 0.2 * single[1] + 0.3 * single[2], rtol=1e-5)
+    np.testing.assert_allclose(scorer(network, square()).anomaly_map, np.mean(single, axis=0), rtol=1e-5)
+    assert not np.allclose(single[0], single[2])
+
+
 def test_masked_voxels_count_nowhere() -> None:
     mask = square()
     logits = 3 * square(slice(5, 9))
