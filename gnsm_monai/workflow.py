@@ -32,7 +32,9 @@ from gnsm_monai.losses import LOSSES, ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.anomaly import RULES, AnomalyModel, context_weights
-from gnsm_monai.scoring.reference_fit import ReferenceFit, load_anomaly_model, load_settings, load_weights
+from gnsm_monai.scoring.calibration import Calibration
+from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
+from gnsm_monai.scoring.reference_fit import ReferenceFit
 
 __all__ = [
     "SCORING_FAILED",
@@ -41,6 +43,7 @@ __all__ = [
     "check_training_options",
     "finish_training",
     "join_processes",
+    "load_decisions",
     "load_model",
     "load_scores",
     "load_trained",
@@ -88,11 +91,13 @@ def check_training_options(loss: str, anomaly_score: str, device: str, **positiv
 
 
 @exit_on_input_error()
-def check_scoring_options(failure_dice: Sequence[float], device: str) -> None:
+def check_scoring_options(failure_dice: Sequence[float], alpha: float, device: str) -> None:
     """Refuses option values that would fail after all masks were scored."""
     values = failure_dice if isinstance(failure_dice, (list, tuple)) else [failure_dice]
     if not all(isinstance(value, (int, float)) and 0 < value <= 1 for value in values):
         raise InputError(f"failure_dice: a list of numbers in (0, 1] is needed, got {failure_dice!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
+        raise InputError(f"alpha: must be a number between 0 and 1, got {alpha!r}")
     check_device(device)
 
 
@@ -283,6 +288,12 @@ def load_scores(model_dir: str) -> AnomalyModel:
 
 
 @exit_on_input_error()
+def load_decisions(model_dir: str) -> Calibration:
+    """See :func:`gnsm_monai.scoring.model_files.load_calibration`."""
+    return load_calibration(model_dir)
+
+
+@exit_on_input_error()
 def load_trained(network: torch.nn.Module, model_dir: str) -> torch.nn.Module:
     """See :func:`gnsm_monai.scoring.reference_fit.load_weights`."""
     return load_weights(network, model_dir)
@@ -322,7 +333,7 @@ def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, A
 
 
 def ranking_settings(
-    settings: Mapping[str, Any], model_dir: str, predictions_dir: Any, references_dir: str | None
+    settings: Mapping[str, Any], model_dir: str, predictions_dir: Any, references_dir: str | None, alpha: float
 ) -> dict[str, Any]:
     """What a summary says of how its scores came about."""
     folders = [predictions_dir] if isinstance(predictions_dir, str) else list(predictions_dir)
@@ -330,6 +341,7 @@ def ranking_settings(
         "model_dir": str(model_dir),
         "weights_sha256": settings["weights_sha256"],
         "anomaly_score": settings["anomaly_score"],
+        "alpha": alpha,
         "predictions_dir": [str(folder) for folder in folders],
         "references_dir": references_dir,
         "structures": settings["labels"]["names"],

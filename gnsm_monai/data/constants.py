@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE"]
+__all__ = ["FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE"]
 
 IGNORE_INDEX = -1
 """Class index of voxels that count nowhere: nnU-Net's ignore label, and padding around a case."""
 
 IMAGE, LABEL, REFERENCE = "image", "label", "reference"
 """Keys of a case that hold maps."""
+
+FILE_AFFINE, FILE_SHAPE = "file_affine", "file_shape"
+"""Keys of a map's metadata: geometry of its file, before any transform; index to mm, and voxels per axis."""

@@ -17,9 +17,12 @@ from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.errors import InputError
 
-__all__ = ["KINDS", "degrade", "mean_foreground_dice", "smooth_field"]
+__all__ = ["KINDS", "degrade", "degrade_like_a_segmenter", "mean_foreground_dice", "smooth_field"]
 
 DICE_RANGE = 0.7  # severity 1 aims at a mean Dice of 1 - 0.7
+SEGMENTER_DRIFT = (0.07, 0.3)
+"""Severities of the boundary drift that every copy like a segmenter's has: Dice 0.95 to 0.79, as of good networks."""
+
 SCAN_STEPS = 8
 BISECTIONS = 12
 
@@ -211,6 +214,22 @@ def degrade(
         return mean_foreground_dice(label, failed, num_classes), failed
 
     return _search(at, label.copy(), 1 - DICE_RANGE * severity)
+
+
+def degrade_like_a_segmenter(
+    label: LabelMap,
+    kind: str,
+    rng: np.random.Generator,
+    num_classes: int,
+    spacing: Sequence[float] | None = None,
+) -> LabelMap:
+    """Copy with one failure of random severity, on a mask whose boundaries err a little everywhere.
+
+    No segmenter fails in one place and equals the reference to the voxel elsewhere: copies that did would teach that a
+    mask without an obvious failure has a Dice of 1. Arguments and errors are those of :func:`degrade`.
+    """
+    drifted = degrade(label, "boundary_drift", rng.uniform(*SEGMENTER_DRIFT), rng, num_classes, spacing)
+    return degrade(drifted, kind, rng.uniform(), rng, num_classes, spacing)
 
 
 def _search(at: Callable[[float], tuple[float, LabelMap]], unchanged: LabelMap, target: float) -> LabelMap:

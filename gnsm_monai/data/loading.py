@@ -13,7 +13,7 @@ from monai.data import ImageReader, MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, MapTransform
 from monai.utils import ImageMetaKey
 
-from gnsm_monai.data.constants import IMAGE
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE
 from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.readers import SimpleITKReader
 from gnsm_monai.errors import InputError
@@ -66,7 +66,9 @@ class LoadMapsd(MapTransform):
         if is_image:
             self._check_image(found, path)
         if found.ndim == self.spatial_dims + 1:
-            found.affine = _checked_affine(np.asarray(found.affine, dtype=np.float64), self.spatial_dims, path)
+            found.meta[FILE_SHAPE] = tuple(found.shape[1:])
+            affine = _checked_affine(np.asarray(found.affine, dtype=np.float64), self.spatial_dims, path)
+            found.affine = found.meta[FILE_AFFINE] = affine
         return found  # type: ignore[no-any-return]
 
     def _check_image(self, image: MetaTensor, path: str) -> None:

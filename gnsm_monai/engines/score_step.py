@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.calibration import Calibration, p_values
+from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.scoring.scorer import CaseStatistics, Scorer
 
 __all__ = ["ScoreStep", "single_case"]
 
@@ -23,24 +26,38 @@ def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return case
 
 
+PREDICTED = ("predicted_dice", "predicted_dice_low", "predicted_dice_high")
+
+
 class ScoreStep:
     """``iteration_update`` of MONAI's ``SupervisedEvaluator``: scores one case.
 
     The batch is a case as :class:`gnsm_monai.data.transforms.CaughtErrors` gives it. The output is the case's row of
-    ranking.csv (``case, folder, status, anomaly_score, worst_structure, dice, message``) with ``levels``, its level
-    statistics ``(L, S)``, ``structures`` (per structure: anomaly, ``volume_ml``, ``dice``) and ``anomaly_map``. A case
-    that cannot be scored has status ``failed`` and a message.
+    ranking.csv with ``levels``, its level statistics ``(L, S)``, ``structures`` (rows of structures.csv),
+    ``worst_slices`` (one index per array axis of the file), ``picture`` (planes through the worst place) and
+    ``anomaly_map`` on the model's grid with the affines and the shape that bring it to the file. A case that cannot be
+    scored has status ``failed`` and a message.
 
     Args:
         scorer: gives the level statistics.
         model: turns them into the anomaly score.
+        calibration: turns the score into p-values and a predicted Dice.
         structures: names of the foreground structures.
         never_empty: whether every reference has a structure, so that an empty mask is the worst possible one.
+        alpha: a mask is flagged where its p-value is no higher.
     """
 
-    def __init__(self, scorer: Scorer, model: AnomalyModel, structures: Sequence[str], never_empty: bool) -> None:
-        self.scorer, self.model = scorer, model
-        self.structures, self.never_empty = tuple(structures), never_empty
+    def __init__(
+        self,
+        scorer: Scorer,
+        model: AnomalyModel,
+        calibration: Calibration,
+        structures: Sequence[str],
+        never_empty: bool,
+        alpha: float = 0.05,
+    ) -> None:
+        self.scorer, self.model, self.calibration = scorer, model, calibration
+        self.structures, self.never_empty, self.alpha = tuple(structures), never_empty, alpha
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
         row = {"case": case["case"], "folder": case.get("folder", "")}
@@ -52,12 +69,11 @@ class ScoreStep:
             return {**row, "status": "failed", "message": one_line(error, case["case"])}
 
     def _score(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
-        device = engine.state.device  # type: ignore[attr-defined]
         network = engine.network  # type: ignore[attr-defined]
-        label = case[LABEL].as_tensor()[None].to(device)
-        probabilities, mask = encode_labels(label, len(self.structures) + 1)
-        image = case[IMAGE].as_tensor()[None].to(device) if IMAGE in case else None
         network.eval()
+        label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
+        probabilities, mask = encode_labels(label, len(self.structures) + 1)
+        image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
         statistics = self.scorer(network, probabilities, mask, image, self.model.level_weights)
         anomaly = float(self.model.score(statistics.levels[None])[0])
         if not np.isfinite(anomaly):
@@ -65,31 +81,51 @@ class ScoreStep:
         # Nothing segmented where every reference has something; the ranking puts such masks first.
         empty = self.never_empty and not bool(torch.any(label > 0))
         anomaly = max(anomaly, self.model.worst) if empty else anomaly
-        # A structure is defined at some levels only where its denoised version comes and goes.
-        per_structure = np.array([_nanmean(levels, self.model.level_weights) for levels in statistics.structures])
-        dice = case.get("dice")
-        known = np.isfinite(per_structure)
+        p_value = float(p_values(np.array(anomaly), self.calibration.scores))
+        predicted = self.calibration.dice.predict(np.array(anomaly))
         return {
             "anomaly_score": anomaly,
+            "p_value": p_value,
+            "flag": int(p_value <= self.alpha),
+            **dict(zip(PREDICTED, predicted.tolist(), strict=True)),
             "empty": empty,
-            "worst_structure": self.structures[int(np.nanargmax(per_structure))] if known.any() else "",
-            "dice": None if dice is None else _nanmean(dice),
+            "dice": None if case.get("dice") is None else _nanmean(case["dice"]),
             "levels": statistics.levels,
-            "structures": [
-                {"structure": n, "anomaly_score": a, "volume_ml": v, "dice": None if dice is None else d}
-                for n, a, v, d in zip(
-                    self.structures,
-                    per_structure.tolist(),
-                    case["volume_ml"].tolist(),
-                    [None] * len(self.structures) if dice is None else dice.tolist(),
-                    strict=True,
-                )
-            ],
-            "anomaly_map": statistics.anomaly_map,
+            **self._structures(case, statistics),
+            **self._places(case, statistics),
         }
 
+    def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> dict[str, Any]:
+        anomaly = self.model.structure_scores(statistics.structures)
+        columns = {
+            "structure": self.structures,
+            "anomaly_score": anomaly.tolist(),
+            "p_value": self.calibration.structure_p_values(anomaly).tolist(),
+            "volume_ml": case["volume_ml"].tolist(),
+            "dice": [None] * len(self.structures) if case.get("dice") is None else case["dice"].tolist(),
+        }
+        worst = self.structures[int(np.nanargmax(anomaly))] if np.isfinite(anomaly).any() else ""
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return {"worst_structure": worst, "structures": rows}
 
-def _nanmean(values: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Weighted mean of what is defined; NaN where nothing is."""
-    shares = np.isfinite(values) * (np.ones(len(values)) if weights is None else weights)
-    return float(np.nansum(values * shares) / shares.sum()) if shares.sum() else float("nan")
+    def _places(self, case: Mapping[str, Any], statistics: CaseStatistics) -> dict[str, Any]:
+        """Where the mask is worst, by indices of its file."""
+        label, anomaly = case[LABEL], statistics.anomaly_map
+        grid, file = label.affine.numpy(), np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
+        shape = label.meta[FILE_SHAPE]
+        image = case[IMAGE].as_tensor()[0].numpy() if IMAGE in case else None
+        place = worst_place(anomaly, statistics.band)
+        picture = picture_of(place, label.as_tensor()[0].numpy(), anomaly, image, grid, file, shape)
+        where = {"picture": picture, "anomaly_map": anomaly, "affine": grid, FILE_AFFINE: file, FILE_SHAPE: shape}
+        if anomaly.ndim == 2:
+            return where
+        slices, means = worst_slices(anomaly, statistics.band)
+        in_file, axes = file_index(slices, grid, file, shape), file_axes(grid, file)
+        axis = axes[int(np.argmax(means))]
+        return {**where, "worst_slices": in_file, "worst_slice_axis": axis, "worst_slice": in_file[axis]}
+
+
+def _nanmean(values: np.ndarray) -> float:
+    """Mean of what is defined; NaN where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

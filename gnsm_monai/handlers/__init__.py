@@ -6,6 +6,7 @@ from gnsm_monai.handlers.epoch_seed import EpochSeed
 from gnsm_monai.handlers.existing import existing
 from gnsm_monai.handlers.gradient_clip import GradientClip
 from gnsm_monai.handlers.level_loss import LevelLoss
+from gnsm_monai.handlers.maps import MapWriter
 from gnsm_monai.handlers.progress import TerminalProgress
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.handlers.stop_on_nan import StopOnNan
@@ -15,6 +16,7 @@ __all__ = [
     "EpochSeed",
     "GradientClip",
     "LevelLoss",
+    "MapWriter",
     "RankingWriter",
     "StopOnNan",
     "TerminalProgress",

@@ -18,7 +18,7 @@ from monai.handlers import CheckpointLoader
 from torch import nn
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.reference_fit import SETTINGS, STATISTICS_FILE, WEIGHTS
+from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS
 
 __all__ = ["CHECKPOINT", "TrainingCheckpoint"]
 

@@ -26,6 +26,8 @@ RANKING_COLUMNS = (
     "rank", "case", "status", "anomaly_score", "p_value", "flag", "predicted_dice", "predicted_dice_low",
     "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message",
 )  # fmt: skip
+GRID_KEYS = ("anomaly_map", "affine", "file_affine", "file_shape")
+"""What a row has for those who write maps, and what need not be kept of every case."""
 STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 
 
@@ -70,7 +72,7 @@ class RankingWriter:
         self.rows, self._start = [], time.monotonic()
 
     def _collect(self, engine: Engine) -> None:
-        row = {key: value for key, value in engine.state.output.items() if key != "anomaly_map"}  # type: ignore[union-attr]
+        row = {key: value for key, value in engine.state.output.items() if key not in GRID_KEYS}  # type: ignore[union-attr]
         if row["status"] == "failed":
             self.logger.warning("%s: %s", row["case"], row["message"])
         self.rows.append(row)

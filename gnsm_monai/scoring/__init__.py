@@ -1,17 +1,23 @@
 """From label maps to anomaly scores: level statistics, densities, and what held-out references score."""
 
 from gnsm_monai.scoring.anomaly import RULES, AnomalyModel
-from gnsm_monai.scoring.reference_fit import ReferenceFit, load_anomaly_model, load_settings, load_weights
+from gnsm_monai.scoring.calibration import Calibration, DicePredictor, p_values
+from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
+from gnsm_monai.scoring.reference_fit import ReferenceFit
 from gnsm_monai.scoring.scorer import STATISTICS, CaseStatistics, Scorer
 
 __all__ = [
     "RULES",
     "STATISTICS",
     "AnomalyModel",
+    "Calibration",
     "CaseStatistics",
+    "DicePredictor",
     "ReferenceFit",
     "Scorer",
     "load_anomaly_model",
+    "load_calibration",
     "load_settings",
     "load_weights",
+    "p_values",
 ]

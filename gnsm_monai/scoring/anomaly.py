@@ -94,6 +94,17 @@ class AnomalyModel:
         """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""
         return _apply(self.rule, self.arrays, levels, self.level_weights)
 
+    def structure_scores(self, structures: np.ndarray) -> np.ndarray:
+        """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.
+
+        A structure that is neither in the mask nor in its denoised version at a level is NaN there, and that level
+        does not count; NaN where none does.
+        """
+        weights = np.isfinite(structures) * self.level_weights
+        total = weights.sum(1)
+        mean: np.ndarray = np.nansum(structures * weights, axis=1) / np.where(total > 0, total, np.nan)
+        return mean
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         head = {"rule": np.array(self.rule), "worst": np.array(self.worst), "level_weights": self.level_weights}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,28 @@ import torch
 from torch import nn
 
 from gnsm_monai.data.constants import IGNORE_INDEX
-from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice
+from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, sha256
+from gnsm_monai.files import save_arrays, save_json, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation
-from gnsm_monai.scoring.scorer import STATISTICS, Scorer
+from gnsm_monai.scoring.calibration import Calibration, DicePredictor
+from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
+from gnsm_monai.scoring.scorer import STATISTICS, CaseStatistics, Scorer
 
-__all__ = ["SETTINGS", "STATISTICS_FILE", "ReferenceFit", "load_anomaly_model", "load_settings", "load_weights"]
+__all__ = ["ReferenceFit"]
 
-SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
+
+@dataclass(frozen=True)
+class _Scored:
+    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of degraded copies."""
+
+    clean: np.ndarray
+    structures: np.ndarray
+    degraded: np.ndarray
+    dice: np.ndarray
+    kinds: list[str]
 
 
 class ReferenceFit:
@@ -39,6 +51,7 @@ class ReferenceFit:
         model_dir: folder with ``model.pt``.
         settings: plain values to keep in ``settings.json``.
         copies: degraded copies per reference kept for fitting, of changing kind and random severity.
+        calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice.
         rule: rule of the anomaly score, or ``auto``.
         seed: of the degradations and densities.
         device: where the network runs.
@@ -52,13 +65,15 @@ class ReferenceFit:
         model_dir: str | Path,
         settings: Mapping[str, Any],
         copies: int = 4,
+        calibration_copies: int = 2,
         rule: str = "auto",
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
         self.scorer, self.network, self.references = scorer, network, references
         self.model_dir, self.settings = Path(model_dir), dict(settings)
-        self.copies, self.rule, self.seed, self.device = copies, rule, seed, torch.device(device)
+        self.copies, self.calibration_copies = copies, calibration_copies
+        self.rule, self.seed, self.device = rule, seed, torch.device(device)
         self.logger = logging.getLogger(__name__)
 
     def run(self, level_weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -71,31 +86,39 @@ class ReferenceFit:
         self.network.to(self.device).eval()
         fit, calibration = self.references.used_for("fit"), self.references.used_for("calibration")
         self.logger.info(
-            "scoring %d held-out references with %d degraded copies each, and %d for calibration",
+            "scoring %d held-out references with %d degraded copies each, and %d with %d each for calibration",
             len(fit),
             self.copies,
             len(calibration),
+            self.calibration_copies,
         )
-        held_out, degraded, dice, kinds = [], [], [], []
-        for number, case in enumerate(fit):
-            clean = self._load(case)
-            held_out.append(self._score(clean))
-            for kind, label, quality in self._degraded(clean[LABEL][0].numpy(), number, "empty" not in kinds):
-                degraded.append(self._score({**clean, LABEL: clean[LABEL].new_tensor(label[None])}))
-                dice.append(quality)
-                kinds.append(kind)
-        if not degraded:
+        fitted = self._scored(fit, self.copies, stream=0)
+        if not fitted.kinds:
             raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
-        arrays = {"fit": np.stack(held_out), "degraded": np.stack(degraded), "degraded_dice": np.array(dice)}
-        model = AnomalyModel.fit(
-            arrays["fit"], arrays["degraded"], arrays["degraded_dice"], self.rule, self.seed, level_weights
+        model = AnomalyModel.fit(fitted.clean, fitted.degraded, fitted.dice, self.rule, self.seed, level_weights)
+        unseen = self._scored(calibration, self.calibration_copies, stream=1)
+        if not unseen.kinds:
+            raise InputError(
+                "the references kept for calibration hold no structure: no Dice can be predicted from them"
+            )
+        # Degraded copies alone: a predicted mask, however good, never equals its reference.
+        predictor = DicePredictor.fit(
+            model.score(fitted.degraded), fitted.dice, model.score(unseen.degraded), unseen.dice
         )
-        arrays["calibration"] = np.stack([self._score(self._load(case)) for case in calibration])
-        arrays["calibration_scores"] = model.score(arrays["calibration"])
-        arrays["degraded_kinds"] = np.array(kinds)
-        arrays["fit_cases"] = np.array([case["case"] for case in fit])
-        arrays["calibration_cases"] = np.array([case["case"] for case in calibration])
-        save_arrays(self.model_dir / STATISTICS_FILE, {**arrays, **model.to_arrays()})
+        structures = np.stack([model.structure_scores(levels) for levels in unseen.structures])
+        arrays = {
+            "fit": fitted.clean,
+            "degraded": fitted.degraded,
+            "degraded_dice": fitted.dice,
+            "degraded_kinds": np.array(fitted.kinds),
+            "calibration": unseen.clean,
+            "calibration_degraded": unseen.degraded,
+            "calibration_degraded_dice": unseen.dice,
+            "fit_cases": np.array([case["case"] for case in fit]),
+            "calibration_cases": np.array([case["case"] for case in calibration]),
+        }
+        decisions = Calibration(model.score(unseen.clean), structures, predictor)
+        save_arrays(self.model_dir / STATISTICS_FILE, {**arrays, **model.to_arrays(), **decisions.to_arrays()})
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         identity = {"anomaly_score": model.rule, "weights_sha256": sha256(self.model_dir / WEIGHTS)}
         save_json(self.model_dir / SETTINGS, {**self.settings, **identity})
@@ -124,14 +147,36 @@ class ReferenceFit:
         loaded = load_case(self.references.labels, dims, keys)({key: case[key] for key in keys})
         return dict(resample(self.references.spacing, keys)(loaded))
 
-    def _score(self, case: Mapping[str, Any]) -> np.ndarray:
+    def _scored(self, cases: Sequence[Mapping[str, Any]], copies: int, stream: int) -> _Scored:
+        clean, structures, degraded, dice, kinds = [], [], [], [], []
+        for number, case in enumerate(cases):
+            loaded = self._load(case)
+            statistics = self._score(loaded)
+            clean.append(statistics.levels)
+            structures.append(statistics.structures)
+            label = loaded[LABEL][0].numpy()
+            for kind, worse, quality in self._degraded(label, number, copies, stream, "empty" not in kinds):
+                degraded.append(self._score({**loaded, LABEL: loaded[LABEL].new_tensor(worse[None])}).levels)
+                dice.append(quality)
+                kinds.append(kind)
+        return _Scored(
+            np.stack(clean),
+            np.stack(structures),
+            np.stack(degraded) if degraded else np.empty((0, *clean[0].shape)),
+            np.array(dice),
+            kinds,
+        )
+
+    def _score(self, case: Mapping[str, Any]) -> CaseStatistics:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
         label = placed[LABEL].as_tensor()[None].to(self.device)
         probabilities, mask = encode_labels(label, self.references.labels.num_classes)
         image = placed[IMAGE].as_tensor()[None].to(self.device) if IMAGE in placed else None
-        return self.scorer(self.network, probabilities, mask, image).levels
+        return self.scorer(self.network, probabilities, mask, image)
 
-    def _degraded(self, label: np.ndarray, number: int, empty: bool) -> list[tuple[str, np.ndarray, float]]:
+    def _degraded(
+        self, label: np.ndarray, number: int, num_copies: int, stream: int, empty: bool
+    ) -> list[tuple[str, np.ndarray, float]]:
         """Degraded copies of the reference of that number, and an ``empty`` one if asked for: kind, label map, Dice.
 
         An empty reference has nothing to degrade.
@@ -140,57 +185,14 @@ class ReferenceFit:
             return []
         num_classes, spacing = self.references.labels.num_classes, self.references.voxel_size
         copies = []
-        for copy in range(self.copies):
-            kind = KINDS[(number * self.copies + copy) % len(KINDS)]
-            rng = np.random.default_rng([self.seed, number, copy])
-            worse = degrade(label, kind, rng.uniform(), rng, num_classes, spacing)
+        for copy in range(num_copies):
+            kind = KINDS[(number * num_copies + copy) % len(KINDS)]
+            rng = np.random.default_rng([self.seed, stream, number, copy])
+            worse = degrade_like_a_segmenter(label, kind, rng, num_classes, spacing)
             copies.append((kind, worse, mean_foreground_dice(worse, label, num_classes)))
         if empty:
             copies.append(("empty", np.where(label == IGNORE_INDEX, label, 0), 0.0))
         return copies
-
-
-def load_settings(model_dir: str | Path) -> dict[str, Any]:
-    """Plain settings of a finished model.
-
-    Raises:
-        InputError: no such model, training that was not finished, or weights that belong to another run.
-    """
-    folder = Path(model_dir)
-    if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
-        state = "training was not finished: run it again with --resume True" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder}: no trained model here ({state})")
-    settings = load_json(folder / SETTINGS)
-    if settings.get("weights_sha256") != sha256(folder / WEIGHTS):
-        raise InputError(
-            f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for: "
-            "if its training was stopped, run it again with --resume True"
-        )
-    return settings
-
-
-def load_anomaly_model(model_dir: str | Path) -> AnomalyModel:
-    """The fitted anomaly score of a finished model. Raises InputError where the file is missing or damaged."""
-    path = Path(model_dir) / STATISTICS_FILE
-    try:
-        return AnomalyModel.from_arrays(load_arrays(path))
-    except KeyError as error:
-        raise InputError(f"{path}: lacks the array {error}") from error
-
-
-def load_weights(network: nn.Module, model_dir: str | Path) -> nn.Module:
-    """Loads ``model.pt`` into ``network``, never executing code from it, and returns the network.
-
-    Raises:
-        InputError: the file is missing, damaged, or of another network.
-    """
-    path = Path(model_dir) / WEIGHTS
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    except Exception as error:  # pickle, zip and shape errors of many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: the weights cannot be loaded: {reason}") from error
-    return network
 
 
 def _comparison(model: AnomalyModel) -> str:

@@ -40,11 +40,16 @@ class CaseStatistics:
             where a structure is in neither and may be missing.
         anomaly_map: ``(*spatial)`` float32, weighted mean over levels of the voxel's misfit (``posterior``) or squared
             score (``direct``); higher = worse.
+        denoised: ``(*spatial)`` int16, the most probable class in the weighted mean posterior of all levels: what the
+            mask would be if it were like the references. For ``direct`` the mask itself.
+        band: ``(*spatial)`` bool, around the structures of the mask and of ``denoised``.
     """
 
     levels: np.ndarray
     structures: np.ndarray
     anomaly_map: np.ndarray
+    denoised: np.ndarray
+    band: np.ndarray
 
 
 class Scorer:
@@ -96,7 +101,7 @@ class Scorer:
             probabilities: ``(1, K, *spatial)``, one-hot or soft.
             mask: ``(1, 1, *spatial)``, 1 where a voxel counts; all by default.
             image: ``(1, C, *spatial)`` for a network with image channels.
-            level_weights: of the levels in the anomaly map, ``(L,)``; equal by default.
+            level_weights: of the levels in the anomaly map and the denoised mask, ``(L,)``; equal by default.
         """
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
         levels = torch.arange(self.schedule.num_levels, device=probabilities.device)
@@ -106,12 +111,19 @@ class Scorer:
         for noise in self._noise(probabilities):
             x = relax(log_alpha, self.schedule.temperature(levels), noise)
             logits = upcast(self.inferer(x, network, levels, **extra))
-            draws.append(self._statistics(logits, x, levels, probabilities, mask))
-        rows, structures, maps = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
+            posterior = probabilities[0]
+            if self.parametrisation == "posterior":
+                posterior = _level_mean(torch.softmax(logits, CLASS_DIM), level_weights)
+            draws.append((*self._statistics(logits, x, levels, probabilities, mask), posterior))
+        rows, structures, maps, posterior = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
+        denoised = posterior.argmax(0)
+        either = (probabilities[0].argmax(0) > 0) | (denoised > 0)
         return CaseStatistics(
             rows.double().cpu().numpy(),
             structures.double().cpu().numpy().T.copy(),
             _level_mean(maps, level_weights).cpu().numpy(),
+            denoised.to(torch.int16).cpu().numpy(),
+            (self._band(either[None, None]) * mask)[0, 0].bool().cpu().numpy(),
         )
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:

@@ -17,7 +17,7 @@ from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_arrays
 from gnsm_monai.handlers.ranking import RANKING_COLUMNS, STRUCTURE_COLUMNS
 from gnsm_monai.scoring import STATISTICS
-from gnsm_monai.scoring.reference_fit import load_anomaly_model
+from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration
 from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, run_config
 
 
@@ -49,7 +49,23 @@ def test_ranking_has_the_columns_of_the_contract_worst_first(results: Path) -> N
     scores = [float(row["anomaly_score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert {row["case"].split("/")[0] for row in rows} == {"missing_part", "islands"}
-    assert all(row["status"] == "ok" and not row["message"] and not row["p_value"] for row in rows)
+    assert all(row["status"] == "ok" and not row["message"] for row in rows)
+
+
+def test_decisions_follow_from_the_scores_of_unseen_references(results: Path, model: Path) -> None:
+    known = load_calibration(model).scores
+    rows = read(results / "ranking.csv")
+    for row in rows:
+        at_least = sum(score >= float(row["anomaly_score"]) for score in known)
+        assert float(row["p_value"]) == pytest.approx((1 + at_least) / (len(known) + 1))
+        assert row["flag"] == str(int(float(row["p_value"]) <= 0.05))
+        low, middle, high = (float(row[f"predicted_dice{end}"]) for end in ("_low", "", "_high"))
+        assert 0 <= low <= middle <= high <= 1
+    predicted = [float(row["predicted_dice"]) for row in rows]
+    assert predicted == sorted(predicted)
+    assert all(row["worst_slice"] == row["worst_slice_axis"] == "" for row in rows)  # pictures are no volumes
+    structures = read(results / "structures.csv")
+    assert all((row["p_value"] == "") == (row["anomaly_score"] == "") for row in structures)
 
 
 def test_dice_is_that_of_an_independent_implementation(results: Path, dataset: Path) -> None:

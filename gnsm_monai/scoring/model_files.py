@@ -1,0 +1,82 @@
+"""A trained model's files, which are data alone: weights, plain settings, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import load_arrays, load_json, sha256
+from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.calibration import Calibration
+
+__all__ = [
+    "SETTINGS",
+    "STATISTICS_FILE",
+    "WEIGHTS",
+    "load_anomaly_model",
+    "load_calibration",
+    "load_settings",
+    "load_weights",
+]
+
+SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
+
+_Fitted = TypeVar("_Fitted")
+
+
+def load_settings(model_dir: str | Path) -> dict[str, Any]:
+    """Plain settings of a finished model.
+
+    Raises:
+        InputError: no such model, training that was not finished, or weights that belong to another run.
+    """
+    folder = Path(model_dir)
+    if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
+        state = "training was not finished: run it again with --resume True" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: no trained model here ({state})")
+    settings = load_json(folder / SETTINGS)
+    if settings.get("weights_sha256") != sha256(folder / WEIGHTS):
+        raise InputError(
+            f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for: "
+            "if its training was stopped, run it again with --resume True"
+        )
+    return settings
+
+
+def load_anomaly_model(model_dir: str | Path) -> AnomalyModel:
+    """The fitted anomaly score of a finished model. Raises InputError where the file is missing or damaged."""
+    return _fitted(model_dir, AnomalyModel.from_arrays)
+
+
+def load_calibration(model_dir: str | Path) -> Calibration:
+    """What a finished model decides by. Raises InputError where the file is missing or damaged."""
+    return _fitted(model_dir, Calibration.from_arrays)
+
+
+def _fitted(model_dir: str | Path, read: Callable[[Mapping[str, np.ndarray]], _Fitted]) -> _Fitted:
+    path = Path(model_dir) / STATISTICS_FILE
+    try:
+        return read(load_arrays(path))
+    except KeyError as error:
+        raise InputError(f"{path}: lacks the array {error}") from error
+
+
+def load_weights(network: nn.Module, model_dir: str | Path) -> nn.Module:
+    """Loads ``model.pt`` into ``network``, never executing code from it, and returns the network.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another network.
+    """
+    path = Path(model_dir) / WEIGHTS
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+    except Exception as error:  # pickle, zip and shape errors of many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: the weights cannot be loaded: {reason}") from error
+    return network
