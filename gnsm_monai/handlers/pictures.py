@@ -61,18 +61,18 @@ def _plane(probabilities: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda m: m
     places = probabilities[1:].sum(0).nonzero()
     index = int(places[:, -1].median()) if len(places) else probabilities.shape[-1] // 2
-    return lambda m: m[..., index]
+    return lambda m: m[..., index].flip(-1)  # front on top; a picture's second axis runs down as it is
 
 
 def _mixture(maps: Tensor) -> np.ndarray:
     """Probabilities ``(K, width, height)`` as mixed class colours, ``(height, width, 3)``, first axis to the right."""
     mixed: np.ndarray = np.einsum("kxy,kc->yxc", maps.cpu().numpy(), class_colours(len(maps)))
-    return mixed[::-1]
+    return mixed
 
 
 def _heat(values: Tensor) -> np.ndarray:
     shown = (values[0].T / MISFIT_NATS).clamp(0, 1).cpu().numpy()
-    return np.asarray(matplotlib.colormaps["inferno"](shown)[..., :3], dtype=np.float32)[::-1]
+    return np.asarray(matplotlib.colormaps["inferno"](shown)[..., :3], dtype=np.float32)
 
 
 def _framed(picture: np.ndarray) -> np.ndarray:
