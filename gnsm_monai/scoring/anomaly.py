@@ -12,7 +12,9 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
 from gnsm_monai.scoring.scorer import STATISTICS
 
-__all__ = ["RULES", "AnomalyModel", "context_weights", "rank_correlation"]
+__all__ = ["RULES", "AnomalyModel", "context_weights", "rank_correlation", "simplest_of_the_best"]
+
+BOOTSTRAPS = 200
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "disagreement": (("disagreement",), "mean"),
@@ -25,7 +27,7 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
 }
-"""Each rule: the statistics it reads at all levels, and how it makes one number of them.
+"""Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and their degradations. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
@@ -67,7 +69,7 @@ class AnomalyModel:
             references: level statistics of held-out references, ``(N, L, S)``.
             degraded: level statistics of degraded copies of them, ``(M, L, S)``.
             dice: Dice of the degraded copies to their references, ``(M,)``.
-            rule: name of a rule, or ``auto`` for the one whose score follows Dice best on the copies.
+            rule: name of a rule, or ``auto``, see :func:`simplest_of_the_best`.
             seed: of the densities.
             level_weights: ``(L,)``, not negative, such as :func:`context_weights`; equal by default.
 
@@ -84,7 +86,10 @@ class AnomalyModel:
                 fitted[name] = _fit(name, references, everything, seed)
                 # Densities were fitted to the references themselves: only the copies are fair to compare on.
                 comparison[name] = rank_correlation(_apply(name, fitted[name], degraded, weights), dice)
-        chosen = min(comparison, key=lambda name: comparison[name]) if rule == "auto" else rule
+        chosen = rule
+        if rule == "auto":
+            scores = {name: _apply(name, arrays, degraded, weights) for name, arrays in fitted.items()}
+            chosen = simplest_of_the_best(scores, dice, seed)
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
@@ -119,6 +124,26 @@ class AnomalyModel:
         own = {name.removeprefix("rule_"): value for name, value in arrays.items() if name.startswith("rule_")}
         comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
         return cls(rule, own, float(arrays["worst"]), comparison, arrays["level_weights"])
+
+
+def simplest_of_the_best(scores: Mapping[str, np.ndarray], dice: np.ndarray, seed: int = 0) -> str:
+    """The first rule whose correlation with Dice is within one standard error of the best one's (Breiman et al. 1984).
+
+    A few dozen copies of a few references cannot tell rules of nearly equal worth apart, and the most flexible of them,
+    densities, are the ones that gain most from chance and from the copies' artefacts.
+
+    Args:
+        scores: anomaly of the degraded copies ``(M,)`` by each rule, the simplest rule first.
+        dice: of the copies, ``(M,)``.
+        seed: of the bootstrap over copies that gives the standard error of the difference.
+    """
+    spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
+    best = min(spearman, key=lambda name: spearman[name])
+    samples = np.random.default_rng(seed).integers(len(dice), size=(BOOTSTRAPS, len(dice)))
+    resampled = {name: np.array([rank_correlation(v[i], dice[i]) for i in samples]) for name, v in scores.items()}
+    return next(
+        name for name in scores if spearman[name] - spearman[best] <= (resampled[name] - resampled[best]).std(ddof=1)
+    )
 
 
 def context_weights(independent_loss: np.ndarray, loss: np.ndarray) -> np.ndarray:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
+from sklearn.neighbors import KNeighborsRegressor
 
 __all__ = ["Calibration", "DicePredictor", "p_values"]
 
 CONFIDENCE = 0.9
 """Nominal coverage of the interval of a predicted Dice."""
+
+NEIGHBOURS, LEAST_SPREAD = 20, 0.01
+"""Copies of the nearest scores whose mean error is the spread, and the least spread (a Dice)."""
 
 
 def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
@@ -34,17 +38,20 @@ class DicePredictor:
     """Dice of a mask, predicted from its anomaly score alone.
 
     Isotonic regression (a higher score never predicts a higher Dice) on degraded copies of references, with a
-    split-conformal interval from copies of other references (Lei et al. 2018). The interval is as good as the copies
-    are like the failures that are met: its coverage is no guarantee on a segmenter that fails in other ways.
+    locally weighted split-conformal interval from copies of other references (Lei et al. 2018, section 5.2): narrow
+    where the score tells much of Dice, wide where it does not. The interval is as good as the copies are like the
+    failures that are met: its coverage is no guarantee on a segmenter that fails in other ways.
 
     Args:
         scores: knots of the regression, rising, ``(m,)``.
         dice: predicted Dice at the knots, falling, ``(m,)``.
-        residuals: true minus predicted Dice of the calibration copies, ``(n,)``.
+        spread: typical size of an error at the knots, ``(m,)``.
+        residuals: true minus predicted Dice of the calibration copies in units of the spread, rising, ``(n,)``.
     """
 
     scores: np.ndarray
     dice: np.ndarray
+    spread: np.ndarray
     residuals: np.ndarray
 
     @classmethod
@@ -53,19 +60,26 @@ class DicePredictor:
     ) -> DicePredictor:
         """Fits scores ``(N,)`` with known Dice, and calibrates on others ``(n,)`` of references not seen so far."""
         regression = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, dice)
-        knots, values = regression.X_thresholds_, regression.y_thresholds_
-        predicted = np.interp(calibration_scores, knots, values)
-        return cls(np.asarray(knots), np.asarray(values), np.sort(calibration_dice - predicted))
+        knots = np.unique(scores)
+        errors = np.abs(dice - regression.predict(scores))
+        local = KNeighborsRegressor(min(NEIGHBOURS, len(scores))).fit(scores[:, None], errors)
+        spread = np.maximum(local.predict(knots[:, None]), LEAST_SPREAD)
+        fitted = cls(knots, regression.predict(knots), spread, np.empty(0))
+        residuals = (calibration_dice - fitted._at(calibration_scores)[0]) / fitted._at(calibration_scores)[1]
+        return replace(fitted, residuals=np.sort(residuals))
+
+    def _at(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted Dice and spread."""
+        return np.interp(scores, self.scores, self.dice), np.interp(scores, self.scores, self.spread)
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
         """Predicted Dice and the ends of its interval, ``(N, 3)``, each in [0, 1], of anomaly scores ``(N,)``."""
-        predicted = np.interp(scores, self.scores, self.dice)
+        predicted, spread = self._at(np.asarray(scores, dtype=np.float64))
         n = len(self.residuals)
         # The quantiles of finite samples: at least this share of n + 1 exchangeable residuals lies between them.
-        tail = (1 - CONFIDENCE) / 2
-        low = self.residuals[max(0, int(np.floor(tail * (n + 1))) - 1)]
-        high = self.residuals[min(n - 1, int(np.ceil((1 - tail) * (n + 1))) - 1)]
-        ends = [predicted, predicted + min(low, 0.0), predicted + max(high, 0.0)]
+        outside = int(round((1 - CONFIDENCE) / 2 * (n + 1), 9))
+        low, high = self.residuals[max(0, outside - 1)], self.residuals[min(n - 1, n - outside)]
+        ends = [predicted, predicted + min(low, 0.0) * spread, predicted + max(high, 0.0) * spread]
         return np.stack(ends, axis=-1).clip(0, 1)
 
 
@@ -94,12 +108,16 @@ class Calibration:
             "calibration_structures": self.structures,
             "predicted_dice_scores": self.dice.scores,
             "predicted_dice": self.dice.dice,
+            "predicted_dice_spread": self.dice.spread,
             "predicted_dice_residuals": self.dice.residuals,
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
         predictor = DicePredictor(
-            arrays["predicted_dice_scores"], arrays["predicted_dice"], arrays["predicted_dice_residuals"]
+            arrays["predicted_dice_scores"],
+            arrays["predicted_dice"],
+            arrays["predicted_dice_spread"],
+            arrays["predicted_dice_residuals"],
         )
         return cls(arrays["calibration_scores"], arrays["calibration_structures"], predictor)

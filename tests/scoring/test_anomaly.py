@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
-from gnsm_monai.scoring.anomaly import context_weights, rank_correlation
+from gnsm_monai.scoring.anomaly import context_weights, rank_correlation, simplest_of_the_best
 
 LEVELS = 4
 
@@ -40,6 +40,16 @@ def test_a_mean_rule_is_the_mean_over_levels_in_units_of_their_spread(
     everything = np.concatenate(data[:2])[:, :, STATISTICS.index("disagreement")]
     expected = (data[1][:, :, STATISTICS.index("disagreement")] / everything.std(0)).mean(1)
     np.testing.assert_allclose(model.score(data[1]), expected)
+
+
+def test_a_rule_must_be_clearly_better_to_be_taken_before_a_simpler_one() -> None:
+    rng = np.random.default_rng(0)
+    dice = rng.random(60)
+    loose = -dice + 0.2 * rng.normal(size=60)
+    near, clear, poor = -dice + 0.19 * rng.normal(size=60), -dice + 0.02 * rng.normal(size=60), rng.random(60)
+    assert rank_correlation(near, dice) < rank_correlation(loose, dice)
+    assert simplest_of_the_best({"poor": poor, "simple": loose, "flexible": near}, dice) == "simple"
+    assert simplest_of_the_best({"poor": poor, "simple": loose, "flexible": clear}, dice) == "flexible"
 
 
 def test_levels_count_by_their_weight_in_mean_rules(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

@@ -46,9 +46,21 @@ def test_a_higher_score_never_predicts_a_higher_dice_and_the_interval_covers() -
 
 
 def test_an_interval_from_few_copies_is_their_whole_range() -> None:
-    predictor = DicePredictor(np.array([0.0, 1.0]), np.array([0.9, 0.5]), np.array([-0.3, -0.1, 0.05]))
+    predictor = DicePredictor(
+        np.array([0.0, 1.0]), np.array([0.9, 0.5]), np.array([0.1, 0.2]), np.array([-3.0, -1.0, 0.5])
+    )
     assert predictor.predict(np.array(0.0)) == pytest.approx([0.9, 0.6, 0.95])
-    assert predictor.predict(np.array(5.0)) == pytest.approx([0.5, 0.2, 0.55])
+    assert predictor.predict(np.array(5.0)) == pytest.approx([0.5, 0.0, 0.6])
+
+
+def test_the_interval_is_wide_where_the_score_says_little() -> None:
+    def uneven(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        score = rng.uniform(0, 1, n)
+        return score, 0.8 - 0.4 * score + np.where(score < 0.5, 0.01, 0.1) * rng.normal(size=n)
+
+    low, high = DicePredictor.fit(*uneven(300, 0), *uneven(200, 1)).predict(np.array([0.2, 0.8]))[:, 1:].T
+    assert (high - low)[1] > 4 * (high - low)[0]
 
 
 def test_structures_are_compared_with_the_references_that_have_them_and_survive_plain_arrays() -> None:
