@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE"]
+__all__ = ["IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE", "SOFT"]
 
 IGNORE_INDEX = -1
 """Class index of voxels that count nowhere: nnU-Net's ignore label, and padding around a case."""
 
 IMAGE, LABEL, REFERENCE = "image", "label", "reference"
 """Keys of a case that hold maps."""
+
+SOFT = "probabilities"
+"""Key of a case that holds the class probabilities of its label map, where a network saved them."""

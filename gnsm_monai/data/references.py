@@ -121,7 +121,7 @@ def read_references(
         spacing=voxel_size.tolist(),
         voxel_size=voxel_size.tolist(),
         spatial_size=spatial_size.tolist(),
-        always_present=[all(c in m.values for m in measured) for c in range(1, scheme.num_classes)],
+        always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.members],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=(
             _symmetric_axes([m.coarse for m in measured], scheme.num_classes)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 
-from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels, one_line
+from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.scorer import Scorer
@@ -55,7 +55,8 @@ class ScoreStep:
         device = engine.state.device  # type: ignore[attr-defined]
         network = engine.network  # type: ignore[attr-defined]
         label = case[LABEL].as_tensor()[None].to(device)
-        probabilities, mask = encode_labels(label, len(self.structures) + 1)
+        soft = case[SOFT].as_tensor()[None].to(device) if SOFT in case else None
+        probabilities, mask = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(device) if IMAGE in case else None
         network.eval()
         statistics = self.scorer(network, probabilities, mask, image, self.model.level_weights)
@@ -72,6 +73,7 @@ class ScoreStep:
         return {
             "anomaly_score": anomaly,
             "empty": empty,
+            "soft": soft is not None,
             "worst_structure": self.structures[int(np.nanargmax(per_structure))] if known.any() else "",
             "dice": None if dice is None else _nanmean(dice),
             "levels": statistics.levels,

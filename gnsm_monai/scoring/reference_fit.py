@@ -144,7 +144,8 @@ class ReferenceFit:
             kind = KINDS[(number * self.copies + copy) % len(KINDS)]
             rng = np.random.default_rng([self.seed, number, copy])
             worse = degrade(label, kind, rng.uniform(), rng, num_classes, spacing)
-            copies.append((kind, worse, mean_foreground_dice(worse, label, num_classes)))
+            dice = mean_foreground_dice(worse, label, num_classes, self.references.labels.members)
+            copies.append((kind, worse, dice))
         if empty:
             copies.append(("empty", np.where(label == IGNORE_INDEX, label, 0), 0.0))
         return copies

@@ -77,6 +77,16 @@ class TestMeasures:
         assert sorted(names) == sorted(f"case{i}" for i in range(12))
         assert [len(found.used_for(use)) for use in ("train", "fit", "calibration")] == [7, 2, 3]
 
+    def test_regions_are_always_present_where_any_of_their_classes_is(self, dataset: Callable[..., Path]) -> None:
+        maps = [two_boxes(seed) for seed in range(8)]
+        maps[3][maps[3] == 2] = 1
+        folder = dataset(maps)
+        labels = {"background": 0, "whole": [1, 2], "core": 2}
+        (folder / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+        found = read_references(folder, 2)
+        assert found.labels.structures == ("whole", "core") and found.labels.num_classes == 3
+        assert found.always_present == [True, False]
+
     def test_the_same_folder_gives_the_same_references(self, dataset: Callable[..., Path]) -> None:
         folder = dataset()
         assert read_references(folder, 2, seed=3) == read_references(folder, 2, seed=3)
