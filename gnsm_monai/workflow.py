@@ -183,7 +183,7 @@ def reference_dataset(
     keys = case_keys(references.image_channels > 0)
     load = load_case(references.labels, len(references.spatial_size), keys)
     place = FitToGridd(references.spatial_size, grow=False, keys=keys)
-    steps = Compose([*load.transforms, *resample(references.spacing, keys).transforms, place, *transform])
+    steps = Compose([*load.transforms, *resample(references.voxel_size, keys).transforms, place, *transform])
     data = [{key: case[key] for key in keys} for case in references.used_for(use)]
     return CacheDataset(data, steps, cache_rate=cache_rate, progress=False)
 
@@ -211,7 +211,6 @@ def training_settings(
         "labels": references.labels.to_dict(),
         "always_present": references.always_present,
         "never_empty": references.never_empty,
-        "spacing": references.spacing,
         "voxel_size": references.voxel_size,
         "spatial_size": references.spatial_size,
         "parametrisation": parametrisation,
@@ -347,7 +346,7 @@ def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, A
         [
             *load_case(scheme, settings["spatial_dims"], [*keys, "reference"]).transforms,
             CompareToReference(scheme.num_classes, scheme.members),
-            *resample(settings["spacing"], keys).transforms,
+            *resample(settings["voxel_size"], keys).transforms,
             FitToGridd(settings["spatial_size"], grow=True, keys=keys),
         ]
     )

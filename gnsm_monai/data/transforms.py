@@ -111,12 +111,12 @@ class _ToSpacingd(MapTransform):
         return case
 
 
-def resample(spacing: Sequence[float] | None, keys: Sequence[str] = (LABEL,)) -> Compose:
-    """To ``spacing`` in mm per axis, label maps by nearest neighbour, others linearly; ``None`` keeps each case's own.
+def resample(spacing: Sequence[float], keys: Sequence[str] = (LABEL,)) -> Compose:
+    """To ``spacing`` in mm per axis, label maps by nearest neighbour, images and probabilities linearly.
 
     A map whose spacing differs by no more than 1 % is not touched.
     """
-    return Compose([] if spacing is None else [_ToSpacingd(keys, spacing)])
+    return Compose([_ToSpacingd(keys, spacing)])
 
 
 class FitToGridd(Transform):

@@ -122,7 +122,7 @@ class ReferenceFit:
         keys = [key for key in (LABEL, IMAGE) if key in case]
         dims = len(self.references.spatial_size)
         loaded = load_case(self.references.labels, dims, keys)({key: case[key] for key in keys})
-        return dict(resample(self.references.spacing, keys)(loaded))
+        return dict(resample(self.references.voxel_size, keys)(loaded))
 
     def _score(self, case: Mapping[str, Any]) -> np.ndarray:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))

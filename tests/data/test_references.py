@@ -103,7 +103,7 @@ class TestMeasures:
     def test_the_grid_has_the_median_spacing(self, dataset: Callable[..., Path]) -> None:
         spacings = [(1.0, 1.0)] * 5 + [(2.0, 1.0), (3.0, 0.5), (1.0, 4.0)]
         found = read_references(dataset(spacings=spacings), 2)
-        assert found.voxel_size == found.spacing == [1, 1]
+        assert found.voxel_size == [1, 1]
 
     def test_the_grid_is_centred_on_the_field_of_view(self, dataset: Callable[..., Path]) -> None:
         maps = [box((40, 10), slice(30, 38), slice(4, 6)) for _ in range(8)]
