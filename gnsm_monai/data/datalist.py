@@ -35,7 +35,11 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
     Raises:
         InputError: no such folder, no label map in it, or two files for one case of which none is preferred.
     """
-    folder = Path(folder)
+    return {case: _preferred(case, paths) for case, paths in _label_files(Path(folder)).items()}
+
+
+def _label_files(folder: Path) -> dict[str, list[Path]]:
+    """All files of each case."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files: dict[str, list[Path]] = {}
@@ -46,10 +50,12 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
         files.setdefault(case, []).append(path)
     if not files:
         raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)})")
-    return {case: paths[0] if len(paths) == 1 else _preferred(case, paths) for case, paths in files.items()}
+    return files
 
 
 def _preferred(case: str, paths: Sequence[Path]) -> Path:
+    if len(paths) == 1:
+        return paths[0]
     folder = paths[0].parent
     ending = preferred_ending(folder)
     chosen = [path for path in paths if path.name[len(case) :].lower() == ending]
@@ -95,7 +101,7 @@ def find_predictions(
 
     Returns:
         Cases with ``case``, ``folder``, ``label`` and, where known, ``reference``, ``probabilities`` and ``image``; a
-        case whose image is missing has a ``message`` that says so.
+        case whose image is missing, or whose mask is ambiguous, has a ``message`` that says so.
 
     Raises:
         InputError: a folder is missing or empty.
@@ -109,8 +115,12 @@ def find_predictions(
         raise InputError(f"{images_dir}: no such folder")
     cases: list[Case] = []
     for folder, name in zip(folders, _folder_names(folders), strict=True):
-        for case, path in find_label_maps(folder).items():
-            entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": path}
+        for case, paths in _label_files(folder).items():
+            entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": paths[0]}
+            try:
+                entry["label"] = _preferred(case, paths)
+            except InputError as error:  # the other cases can be scored
+                entry["message"] = str(error)
             if case in references:
                 entry["reference"] = references[case]
             if soft and (probabilities := folder / f"{case}.npz").is_file():
@@ -118,8 +128,8 @@ def find_predictions(
             if images_dir is not None:
                 try:
                     entry["image"] = find_images(images_dir, case)
-                except InputError as error:  # the other cases can be scored
-                    entry["message"] = str(error)
+                except InputError as error:
+                    entry.setdefault("message", str(error))
             cases.append(entry)
     return cases
 

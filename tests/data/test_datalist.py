@@ -119,6 +119,12 @@ class TestFindPredictions:
         folders = [touch(tmp_path / fold / "validation", "a.nii.gz") for fold in ("fold_0", "fold_1")]
         assert [c["case"] for c in find_predictions(folders)] == ["fold_0/validation/a", "fold_1/validation/a"]
 
+    def test_two_files_for_one_case_fail_that_case_only(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path / "m", "a.nii.gz", "a.mha", "b.mha")
+        first, second = find_predictions(folder)
+        assert first["message"] == f"{folder}: 2 files for case 'a': a.mha and a.nii.gz"
+        assert "message" not in second
+
     def test_probabilities_beside_a_mask_are_found_where_asked_for(self, tmp_path: Path) -> None:
         folder = touch(tmp_path / "m", "a.b.nii.gz", "a.b.npz", "c.nii.gz", "d.npz")
         first, second = find_predictions(folder, soft=True)
