@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from gnsm_monai.errors import InputError
 
 __all__ = ["LabelScheme", "Region", "check_same_labels", "read_dataset_json", "read_label_scheme"]
@@ -61,6 +64,12 @@ class LabelScheme:
     def members(self) -> tuple[tuple[int, ...], ...]:
         """Indices of the classes that each structure consists of."""
         return tuple(region.classes for region in self.regions) or tuple((c,) for c in range(1, self.num_classes))
+
+    def to_values(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """Values in the files of class indices, `IGNORE_INDEX` among them, of any shape."""
+        table = np.array([*self.values, self.ignore_value or 0], dtype=np.int64)
+        found: npt.NDArray[np.int64] = table[index]  # IGNORE_INDEX, -1, is the last one
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
