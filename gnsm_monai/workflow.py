@@ -18,8 +18,10 @@ from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose
 
 from gnsm_monai.data.compare import CompareToReference
+from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_predictions
-from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
+from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, encode_labels, load_case, resample
@@ -43,6 +45,7 @@ __all__ = [
     "check_training_options",
     "finish_training",
     "join_processes",
+    "label_scheme",
     "load_decisions",
     "load_model",
     "load_scores",
@@ -91,13 +94,14 @@ def check_training_options(loss: str, anomaly_score: str, device: str, **positiv
 
 
 @exit_on_input_error()
-def check_scoring_options(failure_dice: Sequence[float], alpha: float, device: str) -> None:
+def check_scoring_options(failure_dice: Sequence[float], alpha: float, soft: str | bool, device: str) -> None:
     """Refuses option values that would fail after all masks were scored."""
     values = failure_dice if isinstance(failure_dice, (list, tuple)) else [failure_dice]
     if not all(isinstance(value, (int, float)) and 0 < value <= 1 for value in values):
         raise InputError(f"failure_dice: a list of numbers in (0, 1] is needed, got {failure_dice!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
         raise InputError(f"alpha: must be a number between 0 and 1, got {alpha!r}")
+    score_soft(soft)
     check_device(device)
 
 
@@ -153,7 +157,7 @@ def references(dataset_dir: str, spatial_dims: int, with_images: bool, max_voxel
         dataset_dir,
         len(found.cases),
         *(len(found.used_for(use)) for use in ("train", "fit", "calibration")),
-        ", ".join(found.labels.names),
+        ", ".join(found.labels.structures),
         "x".join(map(str, found.spatial_size)),
         "x".join(f"{mm:.3g}" for mm in found.voxel_size),
     )
@@ -184,7 +188,7 @@ def reference_dataset(
     keys = case_keys(references.image_channels > 0)
     load = load_case(references.labels, len(references.spatial_size), keys)
     place = FitToGridd(references.spatial_size, grow=False, keys=keys)
-    steps = Compose([*load.transforms, *resample(references.spacing, keys).transforms, place, *transform])
+    steps = Compose([*load.transforms, *resample(references.voxel_size, keys).transforms, place, *transform])
     data = [{key: case[key] for key in keys} for case in references.used_for(use)]
     return CacheDataset(data, steps, cache_rate=cache_rate, progress=False)
 
@@ -212,7 +216,6 @@ def training_settings(
         "labels": references.labels.to_dict(),
         "always_present": references.always_present,
         "never_empty": references.never_empty,
-        "spacing": references.spacing,
         "voxel_size": references.voxel_size,
         "spatial_size": references.spatial_size,
         "parametrisation": parametrisation,
@@ -299,41 +302,82 @@ def load_trained(network: torch.nn.Module, model_dir: str) -> torch.nn.Module:
     return load_weights(network, model_dir)
 
 
+def score_soft(soft: str | bool) -> bool:
+    """Whether probabilities are scored where a network saved them: option ``soft``, whose ``off`` YAML reads as False.
+
+    Raises:
+        InputError: neither ``auto`` nor ``off``.
+    """
+    if soft is not False and soft not in ("auto", "off"):
+        raise InputError(f"soft: 'auto' or 'off' is needed, got {soft!r}")
+    return soft == "auto"
+
+
 @exit_on_input_error()
 def predictions(
     predictions_dir: str | Sequence[str] | None,
     references_dir: str | None,
     images_dir: str | None,
     settings: Mapping[str, Any],
+    soft: str | bool = "auto",
 ) -> list[dict[str, Any]]:
-    """Cases to score. Raises InputError where a folder is missing or the model needs images and none are given."""
+    """Cases to score, with the Dice of nnU-Net's own summary.json where no folder of references is given.
+
+    Raises:
+        InputError: a folder is missing, its masks are made for other labels than the model, or the model needs images
+            and none are given.
+    """
     if not predictions_dir:
         raise InputError("predictions_dir: name the folder of predicted masks, or a list of folders")
     needs_images = settings["network"]["image_channels"] > 0
     if needs_images and not images_dir:
         raise InputError("images_dir: this model is conditioned on images: name the folder of the cases' images")
-    found = find_predictions(predictions_dir, references_dir or None, images_dir if needs_images else None)
-    logger.info("%d predicted masks, %d with a reference", len(found), sum("reference" in case for case in found))
+    images = images_dir if needs_images else None
+    found = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
+    scheme = label_scheme(settings)
+    for folder in dict.fromkeys(case["label"].parent for case in found):
+        check_same_labels(folder, scheme)
+    found = found if references_dir else add_summary_dice(found, scheme)
+    counts = [sum(key in case for case in found) for key in ("reference", "dice", SOFT)]
+    text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"
+    logger.info(text, len(found), *counts)
     return found
+
+
+def label_scheme(settings: Mapping[str, Any]) -> LabelScheme:
+    """Classes and structures of a trained model."""
+    return LabelScheme.from_dict(settings["labels"])
 
 
 def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Dataset:
     """Predicted masks on the model's grid, compared with their references on the way; bad ones carry a message."""
-    scheme = LabelScheme.from_dict(settings["labels"])
-    keys = case_keys(settings["network"]["image_channels"] > 0)
+    scheme = label_scheme(settings)
+    keys = [*case_keys(settings["network"]["image_channels"] > 0), SOFT]
     steps = Compose(
         [
             *load_case(scheme, settings["spatial_dims"], [*keys, "reference"]).transforms,
-            CompareToReference(scheme.num_classes),
-            *resample(settings["spacing"], keys).transforms,
+            CompareToReference(scheme.num_classes, scheme.members),
+            *resample(settings["voxel_size"], keys).transforms,
             FitToGridd(settings["spatial_size"], grow=True, keys=keys),
         ]
     )
     return Dataset(list(cases), CaughtErrors(steps))
 
 
+def dice_source(cases: Sequence[Mapping[str, Any]]) -> str | None:
+    """Where the Dice of cases comes from: ``references``, ``nnU-Net summary.json``, or nowhere."""
+    if any("reference" in case for case in cases):
+        return "references"
+    return "nnU-Net summary.json" if any("dice" in case for case in cases) else None
+
+
 def ranking_settings(
-    settings: Mapping[str, Any], model_dir: str, predictions_dir: Any, references_dir: str | None, alpha: float
+    settings: Mapping[str, Any],
+    model_dir: str,
+    predictions_dir: Any,
+    references_dir: str | None,
+    cases: Sequence[Mapping[str, Any]],
+    alpha: float,
 ) -> dict[str, Any]:
     """What a summary says of how its scores came about."""
     folders = [predictions_dir] if isinstance(predictions_dir, str) else list(predictions_dir)
@@ -344,7 +388,8 @@ def ranking_settings(
         "alpha": alpha,
         "predictions_dir": [str(folder) for folder in folders],
         "references_dir": references_dir,
-        "structures": settings["labels"]["names"],
+        "dice_source": dice_source(cases),
+        "structures": list(label_scheme(settings).structures),
         "noise": settings["network"]["noise"],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,14 @@ from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.errors import InputError
 
-__all__ = ["ToClassIndexd", "distinct_values"]
+__all__ = ["ToClassIndexd", "class_index", "distinct_values"]
 
 TABLE_SIZE = 1 << 16
 """Range of values up to which counting is used: many times faster on a scan than the sorting of np.unique."""
+
+
+MOST_LISTED = 256
+"""Declared values that a message still lists."""
 
 
 class ToClassIndexd(MapTransform):
@@ -58,19 +63,29 @@ class ToClassIndexd(MapTransform):
         return convert_to_dst_type(index, label, dtype=index.dtype)[0]
 
     def _to_index(self, label: np.ndarray, path: str) -> torch.Tensor:
-        values, places = distinct_values(label)
         if self.scheme is None:
-            if values.min() < 0:
-                raise InputError(f"{path}: label values must not be negative, found {values.min()}")
+            if label.min() < 0:
+                raise InputError(f"{path}: label values must not be negative, found {label.min()}")
             return torch.from_numpy(label)
-        known = {value: index for index, value in enumerate(self.scheme.values)}
-        if self.scheme.ignore_value is not None:
-            known[self.scheme.ignore_value] = IGNORE_INDEX
-        unknown = [int(value) for value in values if int(value) not in known]
-        if unknown:
-            raise InputError(f"{path}: label value {unknown[0]} is not among the declared {sorted(known)}")
-        table = np.array([known[int(value)] for value in values], dtype=np.int16)
-        return torch.from_numpy(table[places])
+        return torch.from_numpy(class_index(label, self.scheme, path))
+
+
+def class_index(label: np.ndarray, scheme: LabelScheme, path: str | Path) -> np.ndarray:
+    """Class indices, int16, of the values of a file, ``IGNORE_INDEX`` where ignored.
+
+    Raises:
+        InputError: a value that is no known label; the message names ``path``.
+    """
+    values, places = distinct_values(label)
+    known = {value: index for index, value in enumerate(scheme.values)}
+    if scheme.ignore_value is not None:
+        known[scheme.ignore_value] = IGNORE_INDEX
+    unknown = [int(value) for value in values if int(value) not in known]
+    if unknown:
+        declared = sorted(known) if len(known) <= MOST_LISTED else f"{len(known)} values"
+        raise InputError(f"{path}: label value {unknown[0]} is not among the declared {declared}")
+    found: np.ndarray = np.array([known[int(value)] for value in values], dtype=np.int16)[places]
+    return found
 
 
 def distinct_values(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
@@ -14,18 +13,7 @@ from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE
 from gnsm_monai.data.overlap import foreground_dice
 from gnsm_monai.errors import InputError
 
-__all__ = ["CompareToReference", "check_geometry", "structure_dice"]
-
-
-def structure_dice(label: torch.Tensor, reference: torch.Tensor, num_classes: int) -> np.ndarray:
-    """Dice per foreground structure, ``(K - 1,)`` float64; NaN for a structure that is in neither map.
-
-    Args:
-        label: class indices ``(1, *spatial)``.
-        reference: class indices of the same shape; voxels ignored in either count nowhere.
-        num_classes: classes ``K``, background included.
-    """
-    return foreground_dice(label.numpy(), reference.numpy(), num_classes)
+__all__ = ["CompareToReference", "check_geometry"]
 
 
 class CompareToReference(Transform):
@@ -35,13 +23,15 @@ class CompareToReference(Transform):
 
     Args:
         num_classes: classes ``K``, background included.
+        structures: the classes that each structure consists of; by default each foreground class is one.
 
     Raises:
         InputError: on call; the reference or image has another shape or place than the mask.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, structures: Sequence[Sequence[int]] | None = None) -> None:
         self.num_classes = num_classes
+        self.structures = [[c] for c in range(1, num_classes)] if structures is None else [list(s) for s in structures]
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         case = dict(data)
@@ -49,11 +39,13 @@ class CompareToReference(Transform):
         for key in (REFERENCE, IMAGE):
             if key in case:
                 check_geometry(label, case[key], key)
-        counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)[1:]
+        counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)
         spacing = label.pixdim.numpy()[: label.ndim - 1]
-        case["volume_ml"] = counts * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
+        voxels = np.array([counts[members].sum() for members in self.structures])
+        case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
         if REFERENCE in case:
-            case["dice"] = structure_dice(label.as_tensor(), case.pop(REFERENCE).as_tensor(), self.num_classes)
+            reference = case.pop(REFERENCE)
+            case["dice"] = foreground_dice(label.numpy(), reference.numpy(), self.num_classes, self.structures)
         return case
 
 

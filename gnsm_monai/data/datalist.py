@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gnsm_monai.data.constants import SOFT
+from gnsm_monai.data.nnunet import preferred_ending
 from gnsm_monai.errors import InputError
 
 __all__ = ["LABEL_ENDINGS", "case_id", "find_images", "find_label_maps", "find_predictions", "split_references"]
@@ -15,7 +17,8 @@ __all__ = ["LABEL_ENDINGS", "case_id", "find_images", "find_label_maps", "find_p
 LABEL_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
 
 Case = dict[str, Any]
-"""``case`` (id) and the paths that are known of it: ``label``, ``reference``, ``image`` (a list, one per channel)."""
+"""``case`` (id) and the paths that are known of it: ``label``, ``reference``, ``image`` (a list, one per channel) and
+``probabilities`` (an npz file)."""
 
 
 def case_id(path: Path) -> str | None:
@@ -25,25 +28,41 @@ def case_id(path: Path) -> str | None:
 
 
 def find_label_maps(folder: str | Path) -> dict[str, Path]:
-    """Label maps of a folder by case id, in order of id.
+    """Label maps of a folder by case id, in order of id; all other files are passed over.
+
+    Of two files for one case that one counts which has the ``file_ending`` of the folder's dataset.json.
 
     Raises:
-        InputError: no such folder, no label map in it, or two files for one case.
+        InputError: no such folder, no label map in it, or two files for one case of which none is preferred.
     """
-    folder = Path(folder)
+    return {case: _preferred(case, paths) for case, paths in _label_files(Path(folder)).items()}
+
+
+def _label_files(folder: Path) -> dict[str, list[Path]]:
+    """All files of each case."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         case = case_id(path)
         if case is None or not path.is_file():
             continue
-        if case in found:
-            raise InputError(f"{folder}: two files for case '{case}': {found[case].name} and {path.name}")
-        found[case] = path
-    if not found:
+        files.setdefault(case, []).append(path)
+    if not files:
         raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)})")
-    return found
+    return files
+
+
+def _preferred(case: str, paths: Sequence[Path]) -> Path:
+    if len(paths) == 1:
+        return paths[0]
+    folder = paths[0].parent
+    ending = preferred_ending(folder)
+    chosen = [path for path in paths if path.name[len(case) :].lower() == ending]
+    if len(chosen) != 1:
+        names = " and ".join(path.name for path in paths)
+        raise InputError(f"{folder}: {len(paths)} files for case '{case}': {names}")
+    return chosen[0]
 
 
 def find_images(folder: str | Path, case: str) -> list[Path]:
@@ -70,6 +89,7 @@ def find_predictions(
     predictions_dir: str | Path | Sequence[str | Path],
     references_dir: str | Path | None = None,
     images_dir: str | Path | None = None,
+    soft: bool = False,
 ) -> list[Case]:
     """Predicted masks of one folder, or of several.
 
@@ -77,10 +97,11 @@ def find_predictions(
         predictions_dir: a folder, or a list of folders: case ids are then ``FOLDER/CASE``.
         references_dir: folder with the reference of each case, where there is one.
         images_dir: folder with the image of each case.
+        soft: also find the probabilities that nnU-Net saved beside a mask (``CASE.npz``).
 
     Returns:
-        Cases with ``case``, ``folder``, ``label`` and, where known, ``reference`` and ``image``; a case whose image is
-        missing has a ``message`` that says so.
+        Cases with ``case``, ``folder``, ``label`` and, where known, ``reference``, ``probabilities`` and ``image``; a
+        case whose image is missing, or whose mask is ambiguous, has a ``message`` that says so.
 
     Raises:
         InputError: a folder is missing or empty.
@@ -94,15 +115,21 @@ def find_predictions(
         raise InputError(f"{images_dir}: no such folder")
     cases: list[Case] = []
     for folder, name in zip(folders, _folder_names(folders), strict=True):
-        for case, path in find_label_maps(folder).items():
-            entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": path}
+        for case, paths in _label_files(folder).items():
+            entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": paths[0]}
+            try:
+                entry["label"] = _preferred(case, paths)
+            except InputError as error:  # the other cases can be scored
+                entry["message"] = str(error)
             if case in references:
                 entry["reference"] = references[case]
+            if soft and (probabilities := folder / f"{case}.npz").is_file():
+                entry[SOFT] = probabilities
             if images_dir is not None:
                 try:
                     entry["image"] = find_images(images_dir, case)
-                except InputError as error:  # the other cases can be scored
-                    entry["message"] = str(error)
+                except InputError as error:
+                    entry.setdefault("message", str(error))
             cases.append(entry)
     return cases
 

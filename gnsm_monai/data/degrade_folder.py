@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from gnsm_monai.data.class_index import class_index
 from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice
+from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.errors import InputError
 
 __all__ = ["degrade_folder", "main"]
@@ -36,7 +38,8 @@ def degrade_folder(
     """Write one degraded copy per kind of every label file to `output_dir/KIND/CASE.ext`.
 
     Geometry and pixel type are kept. Severities are uniform in [0, 1] and depend on (seed, case, kind) alone, so that a
-    case is degraded alike in any folder. The number of classes is the largest label of the folder plus one.
+    case is degraded alike in any folder. Classes are those of a dataset.json in the folder or its parent, whose ignore
+    label stays where it is; without one, the number of classes is the largest label of the folder plus one.
 
     Args:
         labels_dir: folder of label files (.nii.gz, .nii, .mha, .nrrd, .png, .tif); its subfolders are not read.
@@ -45,8 +48,8 @@ def degrade_folder(
         kinds: the kinds to make, of `KINDS`.
 
     Returns:
-        The rows of `output_dir/degradations.csv`: folder (= kind), case, kind, severity, and dice, the mean foreground
-        Dice against the original (1 = identical, NaN for a map without foreground).
+        The rows of `output_dir/degradations.csv`: folder (= kind), case, kind, severity, and dice, the mean Dice of
+        the structures against the original (1 = identical, NaN for a map without foreground).
 
     Raises:
         InputError: no such folder, no label file in it, an unreadable file, values that are no labels, unknown kind.
@@ -60,18 +63,21 @@ def degrade_folder(
     files = {p: end for p in sorted(labels_dir.iterdir()) if p.is_file() and (end := _ending(p.name))}
     if not files:
         raise InputError(f"{labels_dir}: no label file ({', '.join(ENDINGS)}) in this folder")
-    # Two passes, since the number of classes is known after the last file: reading twice is cheaper than keeping all.
-    num_classes = max(int(_read(path)[1].max()) for path in files) + 1
+    scheme = read_label_scheme(labels_dir) or read_label_scheme(labels_dir.resolve().parent)
+    if scheme is None:
+        # The number of classes is known after the last file: reading twice is cheaper than keeping all.
+        scheme = LabelScheme.from_values(range(max(int(_read(path)[1].max()) for path in files) + 1))
     rows: list[dict[str, Any]] = []
     for path, ending in files.items():
         case = path.name[: -len(ending)]
-        image, label = _read(path)
+        image, values = _read(path)
+        label = class_index(values, scheme, path)
         for kind in kinds:
             rng = _generator(seed, case, kind)
             severity = float(rng.uniform())
-            failed = degrade(label, kind, severity, rng, num_classes, image.GetSpacing()[::-1])
-            _write(failed, image, output_dir / kind / path.name)
-            dice = mean_foreground_dice(label, failed, num_classes)
+            failed = degrade(label, kind, severity, rng, scheme.num_classes, image.GetSpacing()[::-1])
+            _write(scheme.to_values(failed), image, output_dir / kind / path.name)
+            dice = mean_foreground_dice(label, failed, scheme.num_classes, scheme.members)
             rows.append(dict(zip(COLUMNS, (kind, case, kind, round(severity, 6), round(dice, 6)), strict=True)))
     with open(output_dir / "degradations.csv", "w", newline="", encoding="utf-8") as table:
         writer = csv.DictWriter(table, COLUMNS)

@@ -15,7 +15,7 @@ from monai.utils import ImageMetaKey
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE
 from gnsm_monai.data.failures import one_line
-from gnsm_monai.data.readers import SimpleITKReader
+from gnsm_monai.data.readers import SimpleITKReader, check_claimed_size
 from gnsm_monai.errors import InputError
 
 __all__ = ["LoadMapsd"]
@@ -53,7 +53,11 @@ class LoadMapsd(MapTransform):
         nifti = path.lower().endswith((".nii", ".nii.gz"))
         reader: ImageReader = NibabelReader() if nifti else SimpleITKReader()
         try:
-            array, meta = reader.get_data(reader.read(names))
+            images = reader.read(names)
+            if nifti:  # not read so far but for the header
+                for name, image in zip(names, images if isinstance(images, list) else [images], strict=True):
+                    check_claimed_size(name, image.shape)
+            array, meta = reader.get_data(images)
             array = _plain_type(np.asarray(array), is_image)
             meta[ImageMetaKey.FILENAME_OR_OBJ] = path
             found: Any = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))

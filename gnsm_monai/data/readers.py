@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,28 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
-__all__ = ["SimpleITKReader"]
+__all__ = ["SimpleITKReader", "check_claimed_size"]
+
+MOST_VOXELS = 1 << 32
+"""Whatever a file's size: a label map of more would not fit in memory as whole numbers."""
+
+SMALL, MOST_COMPRESSION = 10**8, 2000
+"""Voxels that any machine can hold, and voxels per byte of a file, above those of a constant map in gzip or LZW."""
+
+
+def check_claimed_size(name: str, shape: Sequence[int]) -> None:
+    """That a file may hold what its header claims, before memory is set aside for it.
+
+    Raises:
+        ValueError: more voxels than fit in memory, or than the bytes of the file can be unpacked to.
+    """
+    voxels = math.prod(int(n) for n in shape)
+    size = Path(name).stat().st_size
+    claim = f"its header claims {' x '.join(str(n) for n in shape)} voxels"
+    if voxels > max(SMALL, MOST_COMPRESSION * size):
+        raise ValueError(f"{claim}, which a file of {size} bytes cannot hold")
+    if voxels > MOST_VOXELS:
+        raise ValueError(f"{claim}, and {MOST_VOXELS} are the most that can be read")
 
 
 class SimpleITKReader(ImageReader):
@@ -39,7 +61,11 @@ class SimpleITKReader(ImageReader):
     @classmethod
     def _read(cls, name: str) -> sitk.Image:
         try:
-            image: sitk.Image = sitk.ReadImage(name)
+            file = sitk.ImageFileReader()
+            file.SetFileName(name)
+            file.ReadImageInformation()
+            check_claimed_size(name, file.GetSize())
+            image: sitk.Image = file.Execute()
         except RuntimeError as error:  # the reason follows source lines and addresses in memory
             raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
         if name.lower().endswith(cls.PICTURES):

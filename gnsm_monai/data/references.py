@@ -39,9 +39,8 @@ class References:
     Args:
         cases: every case with ``case``, ``label``, ``use`` and, where asked for, ``image``.
         labels: the classes.
-        spacing: mm per axis that cases of another spacing are resampled to, references as well as what is scored
-            later; ``None`` keeps every case's own.
-        voxel_size: mm per axis of the model's grid.
+        voxel_size: mm per axis of the model's grid, to which cases of another spacing are resampled, references as well
+            as what is scored later.
         spatial_size: voxels per axis that hold the structures of every reference, centred on its field of view.
         always_present: per structure, whether every reference has it.
         never_empty: whether every reference has some structure.
@@ -51,7 +50,6 @@ class References:
 
     cases: list[Case]
     labels: LabelScheme
-    spacing: list[float] | None
     voxel_size: list[float]
     spatial_size: list[int]
     always_present: list[bool]
@@ -118,10 +116,9 @@ def read_references(
     return References(
         cases=cases,
         labels=scheme,
-        spacing=voxel_size.tolist(),
         voxel_size=voxel_size.tolist(),
         spatial_size=spatial_size.tolist(),
-        always_present=[all(c in m.values for m in measured) for c in range(1, scheme.num_classes)],
+        always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.members],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=(
             _symmetric_axes([m.coarse for m in measured], scheme.num_classes)

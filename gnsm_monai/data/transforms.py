@@ -27,15 +27,17 @@ from monai.transforms import (
 from torch import Tensor
 
 from gnsm_monai.data.class_index import ToClassIndexd
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT
 from gnsm_monai.data.failures import CaughtErrors, one_line
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.soft import LoadSoftd
 
 __all__ = [
     "IMAGE",
     "LABEL",
     "REFERENCE",
+    "SOFT",
     "CaughtErrors",
     "FitToGridd",
     "ToClassIndexd",
@@ -58,15 +60,19 @@ def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
     Args:
         scheme: the classes; ``None`` keeps the values of the file.
         spatial_dims: 2 or 3.
-        keys: which of ``label``, ``reference`` and ``image`` to read, where a case has them.
+        keys: which of ``label``, ``reference``, ``image`` and ``probabilities`` to read, where a case has them.
 
     Returns:
         Transform of a case of paths to a case of tensors: label maps ``(1, *spatial)`` int16 class indices with
-        ``IGNORE_INDEX`` where ignored (int32 values without a scheme), images ``(C, *spatial)`` float32.
+        ``IGNORE_INDEX`` where ignored (int32 values without a scheme), images ``(C, *spatial)`` float32,
+        probabilities ``(K, *spatial)`` float32.
     """
-    steps: list[Callable[..., Any]] = [LoadMapsd(keys, spatial_dims, allow_missing_keys=True)]
+    files = [key for key in keys if key != SOFT]
+    steps: list[Callable[..., Any]] = [LoadMapsd(files, spatial_dims, allow_missing_keys=True)]
     if maps := _label_keys(keys):
         steps.append(ToClassIndexd(maps, scheme, spatial_dims, allow_missing_keys=True))
+    if SOFT in keys and scheme is not None:
+        steps.append(LoadSoftd(scheme))
     if spatial_dims == 3:
         steps.append(Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True))
     return Compose(steps)
@@ -85,7 +91,7 @@ def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
 
 
 def _label_keys(keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if key != IMAGE]
+    return [key for key in keys if key not in (IMAGE, SOFT)]
 
 
 class _ToSpacingd(MapTransform):
@@ -99,18 +105,18 @@ class _ToSpacingd(MapTransform):
         case = dict(data)
         for key in self.key_iterator(case):
             if not np.allclose(case[key].pixdim.numpy(), self.spacing, rtol=SAME_SPACING, atol=0):
-                mode = "bilinear" if key == IMAGE else "nearest"
+                mode = "bilinear" if key in (IMAGE, SOFT) else "nearest"
                 kind = case[key].dtype
                 case[key] = Spacing(self.spacing, mode=mode)(case[key]).to(kind)
         return case
 
 
-def resample(spacing: Sequence[float] | None, keys: Sequence[str] = (LABEL,)) -> Compose:
-    """To ``spacing`` in mm per axis, label maps by nearest neighbour; ``None`` keeps each case's own.
+def resample(spacing: Sequence[float], keys: Sequence[str] = (LABEL,)) -> Compose:
+    """To ``spacing`` in mm per axis, label maps by nearest neighbour, images and probabilities linearly.
 
     A map whose spacing differs by no more than 1 % is not touched.
     """
-    return Compose([] if spacing is None else [_ToSpacingd(keys, spacing)])
+    return Compose([_ToSpacingd(keys, spacing)])
 
 
 class FitToGridd(Transform):
@@ -120,7 +126,7 @@ class FitToGridd(Transform):
         spatial_size: voxels per axis.
         grow: make the grid larger where structures of the label map lie outside it (scoring: nothing of a mask may be
             lost), or cut them (training: cases are batched).
-        keys: label maps and images.
+        keys: label maps, images and probabilities, which are 0 outside the field of view.
     """
 
     def __init__(self, spatial_size: Sequence[int], grow: bool = False, keys: Sequence[str] = (LABEL,)) -> None:
@@ -133,7 +139,7 @@ class FitToGridd(Transform):
         case = dict(data)
         for key in self.keys:
             if key in case:
-                case[key] = _centre(case[key], size, 0 if key == IMAGE else IGNORE_INDEX)
+                case[key] = _centre(case[key], size, 0 if key in (IMAGE, SOFT) else IGNORE_INDEX)
         return case
 
 
@@ -197,11 +203,19 @@ def augmentation(
     return Compose([affine, *flips, *cast])
 
 
-def encode_labels(label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def encode_labels(label: Tensor, num_classes: int, soft: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Class indices ``(B, 1, *spatial)`` to one-hot ``(B, K, *spatial)`` and the mask of voxels that count.
 
     An ignored voxel is background to the network, and its mask is 0: ``(B, 1, *spatial)``, float32.
+
+    Args:
+        label: class indices.
+        num_classes: classes ``K``, background included.
+        soft: class probabilities ``(B, K, *spatial)``, which stand in for the one-hot map where voxels count.
     """
     index = label.as_tensor() if isinstance(label, MetaTensor) else label
     one_hot = F.one_hot(index[:, 0].long().clamp_min(0), num_classes).movedim(-1, 1).float()
-    return one_hot, (index != IGNORE_INDEX).float()
+    counts = index != IGNORE_INDEX
+    if soft is not None:
+        one_hot = torch.where(counts, soft.as_tensor() if isinstance(soft, MetaTensor) else soft, one_hot)
+    return one_hot, counts.float()

@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
-from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels, one_line
+from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, p_values
@@ -72,7 +72,8 @@ class ScoreStep:
         network = engine.network  # type: ignore[attr-defined]
         network.eval()
         label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
-        probabilities, mask = encode_labels(label, len(self.structures) + 1)
+        soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
+        probabilities, mask = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
         statistics = self.scorer(network, probabilities, mask, image, self.model.level_weights)
         anomaly = float(self.model.score(statistics.levels[None])[0])
@@ -89,6 +90,7 @@ class ScoreStep:
             "flag": int(p_value <= self.alpha),
             **dict(zip(PREDICTED, predicted.tolist(), strict=True)),
             "empty": empty,
+            "soft": soft is not None,
             "dice": None if case.get("dice") is None else _nanmean(case["dice"]),
             "levels": statistics.levels,
             **self._structures(case, statistics),

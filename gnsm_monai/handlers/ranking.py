@@ -114,11 +114,13 @@ class RankingWriter:
     def _summary(self, seconds: float) -> dict[str, Any]:
         measured = [row for row in self.rows if _has_dice(row)]
         folders = list(dict.fromkeys(row["folder"] for row in self.rows))
+        soft = [row["case"] for row in self.rows if row.get("soft")]
         summary: dict[str, Any] = {
             "cases": len(self.rows),
             "scored": len(self.rows) - self.num_failed,
             "failed": self.num_failed,
             "with_reference": len(measured),
+            "soft": {"cases": len(soft), "ids": soft},
             "seconds_per_case": seconds / max(len(self.rows), 1),
             "settings": self.settings,
             "versions": {

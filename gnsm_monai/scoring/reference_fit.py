@@ -145,7 +145,7 @@ class ReferenceFit:
         keys = [key for key in (LABEL, IMAGE) if key in case]
         dims = len(self.references.spatial_size)
         loaded = load_case(self.references.labels, dims, keys)({key: case[key] for key in keys})
-        return dict(resample(self.references.spacing, keys)(loaded))
+        return dict(resample(self.references.voxel_size, keys)(loaded))
 
     def _scored(self, cases: Sequence[Mapping[str, Any]], copies: int, stream: int) -> _Scored:
         clean, structures, degraded, dice, kinds = [], [], [], [], []
@@ -189,7 +189,8 @@ class ReferenceFit:
             kind = KINDS[(number * num_copies + copy) % len(KINDS)]
             rng = np.random.default_rng([self.seed, stream, number, copy])
             worse = degrade_like_a_segmenter(label, kind, rng, num_classes, spacing)
-            copies.append((kind, worse, mean_foreground_dice(worse, label, num_classes)))
+            dice = mean_foreground_dice(worse, label, num_classes, self.references.labels.members)
+            copies.append((kind, worse, dice))
         if empty:
             copies.append(("empty", np.where(label == IGNORE_INDEX, label, 0), 0.0))
         return copies

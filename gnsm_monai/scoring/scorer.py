@@ -36,7 +36,7 @@ class CaseStatistics:
 
     Args:
         levels: ``(L, len(STATISTICS))`` float64, per noise level.
-        structures: ``(K - 1, L)`` float64: ``1 - Dice`` between mask and denoised mask per structure and level; NaN
+        structures: ``(S, L)`` float64: ``1 - Dice`` between mask and denoised mask per structure and level; NaN
             where a structure is in neither and may be missing.
         anomaly_map: ``(*spatial)`` float32, weighted mean over levels of the voxel's misfit (``posterior``) or squared
             score (``direct``); higher = worse.
@@ -63,6 +63,7 @@ class Scorer:
         schedule: the noise that the network was trained with.
         parametrisation: what the network's logits mean, ``posterior`` or ``direct``.
         band_voxels: half-width per axis, in voxels, of the band around the structures.
+        structures: the classes that each structure consists of; by default each foreground class is one.
         always_present: per structure, whether every reference has it; one that is missing from such a mask counts as
             full disagreement. Default: all of them.
         num_draws: noise draws per level to average over; 0 scores the noise-free centre.
@@ -75,13 +76,14 @@ class Scorer:
         schedule: NoiseSchedule,
         parametrisation: str = "posterior",
         band_voxels: Sequence[int] = (2, 2, 2),
+        structures: Sequence[Sequence[int]] | None = None,
         always_present: Sequence[bool] | None = None,
         num_draws: int = 0,
         seed: int = 0,
         inferer: Inferer | None = None,
     ) -> None:
         self.schedule, self.parametrisation = schedule, parametrisation
-        self.band_voxels, self.always_present = tuple(band_voxels), always_present
+        self.band_voxels, self.structures, self.always_present = tuple(band_voxels), structures, always_present
         self.num_draws, self.seed = num_draws, seed
         self.inferer = inferer or SimpleInferer()
 
@@ -143,11 +145,11 @@ class Scorer:
         norm = squared.flatten(1).sum(1).sqrt()
         if self.parametrisation == "direct":
             nan = torch.full_like(norm, torch.nan)
-            structures = nan[:, None].expand(-1, logits.shape[CLASS_DIM] - 1)
+            count = logits.shape[CLASS_DIM] - 1 if self.structures is None else len(self.structures)
+            structures = nan[:, None].expand(-1, count)
             return torch.stack([norm, *[nan] * (len(STATISTICS) - 1)], dim=1), structures, squared.float()
         misfit = -(probabilities * F.log_softmax(logits, CLASS_DIM)).sum(CLASS_DIM, keepdim=True) * mask
-        own = F.one_hot(probabilities.argmax(CLASS_DIM), logits.shape[CLASS_DIM]).movedim(-1, 1)[:, 1:] * mask
-        denoised = F.one_hot(logits.argmax(CLASS_DIM), logits.shape[CLASS_DIM]).movedim(-1, 1)[:, 1:] * mask
+        own, denoised = self._present(probabilities) * mask, self._present(logits) * mask
         inside = own.amax(CLASS_DIM, keepdim=True)
         band = self._band((inside + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * mask
         structures = self._disagreement(own, denoised)
@@ -160,6 +162,13 @@ class Scorer:
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
 
+    def _present(self, weights: Tensor) -> Tensor:
+        """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` of ``(n, K, *spatial)``."""
+        one_hot = F.one_hot(weights.argmax(CLASS_DIM), weights.shape[CLASS_DIM]).movedim(-1, 1)
+        if self.structures is None:
+            return one_hot[:, 1:]
+        return torch.stack([one_hot[:, list(classes)].sum(1) for classes in self.structures], dim=1)
+
     def _band(self, foreground: Tensor) -> Tensor:
         """Voxels within ``band_voxels`` of ``foreground``, ``(n, 1, *spatial)``."""
         pool = F.max_pool2d if foreground.ndim == 4 else F.max_pool3d
@@ -167,7 +176,7 @@ class Scorer:
         return pool(foreground.float(), kernel, stride=1, padding=list(self.band_voxels))
 
     def _disagreement(self, own: Tensor, denoised: Tensor) -> Tensor:
-        """``1 - Dice`` per level and structure, ``(n, K - 1)``."""
+        """``1 - Dice`` per level and structure, ``(n, S)``."""
         axes = tuple(range(2, own.ndim))
         sizes = own.sum(axes) + denoised.sum(axes)
         present = torch.ones(own.shape[1], dtype=torch.bool)

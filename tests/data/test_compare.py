@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.metrics import compute_dice
 
-from gnsm_monai.data.compare import CompareToReference, check_geometry, structure_dice
+from gnsm_monai.data.compare import CompareToReference, check_geometry
 from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.overlap import foreground_dice, mean_foreground_dice
 from gnsm_monai.errors import InputError
@@ -43,7 +43,7 @@ class TestDice:
         a, b = pair(seed)
         b[b == 3] = 0
         a[a == 4], b[b == 4] = 0, 0
-        found = structure_dice(torch.from_numpy(a[None]), torch.from_numpy(b[None]), 5)
+        found = foreground_dice(a, b, 5)
         np.testing.assert_allclose(found, plain_dice(a, b, 5), atol=1e-12)
         assert found.dtype == np.float64 and found[2] == 0 and np.isnan(found[3])
 
@@ -58,6 +58,16 @@ class TestDice:
         np.testing.assert_array_equal(foreground_dice(a, b, 4), [0, 0, np.nan])
         assert mean_foreground_dice(a, b, 4) == 0
         assert np.isnan(mean_foreground_dice(a * 0, b * 0, 4))
+
+    def test_regions_are_compared_as_unions_of_their_classes(self) -> None:
+        a, b = pair(3)
+        regions = [(1, 2, 3, 4), (2, 4), (3,)]
+        found = foreground_dice(a, b, 5, regions)
+        for dice, classes in zip(found, regions, strict=True):
+            merged = [np.where(m == IGNORE_INDEX, m, np.isin(m, classes)) for m in (a, b)]
+            assert dice == pytest.approx(plain_dice(*merged, 2)[0], abs=1e-12)
+        assert mean_foreground_dice(a, b, 5, regions) == pytest.approx(found.mean())
+        np.testing.assert_array_equal(foreground_dice(a, b, 5, [(1,), (2,), (3,), (4,)]), foreground_dice(a, b, 5))
 
     def test_voxels_ignored_in_either_map_count_nowhere(self) -> None:
         a = np.array([1, 1, 1, IGNORE_INDEX, 0])
@@ -75,6 +85,13 @@ class TestCompareToReference:
         np.testing.assert_allclose(found["dice"], plain_dice(a, b, 5), atol=1e-6)
         expected = [(a == c).sum() * 1.5 * 2 * 0.5 / 1000 for c in range(1, 5)]
         np.testing.assert_allclose(found["volume_ml"], expected)
+
+    def test_regions_have_the_dice_and_volume_of_their_union(self) -> None:
+        a, b = pair(2)
+        regions = [(1, 2), (2,)]
+        found = CompareToReference(5, regions)({"label": meta(a), "reference": meta(b)})
+        np.testing.assert_array_equal(found["dice"], foreground_dice(a, b, 5, regions))
+        np.testing.assert_allclose(found["volume_ml"], [np.isin(a, c).sum() / 1000 for c in regions])
 
     def test_on_2d_maps_the_area_in_square_centimetres_stands_in(self) -> None:
         label = np.zeros((20, 30), np.int16)

@@ -50,8 +50,31 @@ class TestFindLabelMaps:
         with pytest.raises(InputError, match=rf"^{tmp_path}: no label maps"):
             find_label_maps(tmp_path)
 
+    def test_what_else_nnunet_writes_is_passed_over_and_never_opened(self, tmp_path: Path) -> None:
+        names = (
+            "plans.json",
+            "predict_from_raw_data_args.json",
+            "summary.json",
+            "postprocessing.pkl",
+            "a.pkl",
+            "a.npz",
+        )
+        folder = touch(tmp_path, *names, "dataset.json", "a.nii.gz")
+        assert find_label_maps(folder) == {"a": folder / "a.nii.gz"}
+
+    @pytest.mark.parametrize("place", [".", "..", "../.."])
+    def test_of_two_files_the_one_with_the_declared_ending_counts(self, tmp_path: Path, place: str) -> None:
+        folder = touch(tmp_path / "fold_0" / "validation", "a.bmp", "a.mha", "a.nii.gz", "b.png")
+        (folder / place / "dataset.json").write_text('{"file_ending": ".NII.GZ"}')
+        assert find_label_maps(folder) == {"a": folder / "a.nii.gz", "b": folder / "b.png"}
+
+    def test_an_ending_that_neither_has_decides_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "dataset.json").write_text('{"file_ending": ".nrrd"}')
+        with pytest.raises(InputError, match="2 files for case 'a'"):
+            find_label_maps(touch(tmp_path, "a.nii.gz", "a.mha"))
+
     def test_two_files_for_one_case_are_both_named(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"two files for case 'a': a\.mha and a\.nii\.gz$"):
+        with pytest.raises(InputError, match=r"2 files for case 'a': a\.mha and a\.nii\.gz$"):
             find_label_maps(touch(tmp_path, "a.nii.gz", "a.mha"))
 
 
@@ -95,6 +118,18 @@ class TestFindPredictions:
     def test_folders_of_one_name_are_told_apart_by_their_parents(self, tmp_path: Path) -> None:
         folders = [touch(tmp_path / fold / "validation", "a.nii.gz") for fold in ("fold_0", "fold_1")]
         assert [c["case"] for c in find_predictions(folders)] == ["fold_0/validation/a", "fold_1/validation/a"]
+
+    def test_two_files_for_one_case_fail_that_case_only(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path / "m", "a.nii.gz", "a.mha", "b.mha")
+        first, second = find_predictions(folder)
+        assert first["message"] == f"{folder}: 2 files for case 'a': a.mha and a.nii.gz"
+        assert "message" not in second
+
+    def test_probabilities_beside_a_mask_are_found_where_asked_for(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path / "m", "a.b.nii.gz", "a.b.npz", "c.nii.gz", "d.npz")
+        first, second = find_predictions(folder, soft=True)
+        assert first["probabilities"] == folder / "a.b.npz" and "probabilities" not in second
+        assert all("probabilities" not in case for case in find_predictions(folder))
 
     def test_the_same_folder_twice_is_refused(self, tmp_path: Path) -> None:
         folder = touch(tmp_path / "masks", "a.nii.gz")

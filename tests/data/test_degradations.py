@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -259,6 +260,31 @@ class TestDegradeFolder:
         assert alone == [r for r in beside if r["case"] == "b"]
         assert [r["severity"] for r in alone] != [r["severity"] for r in reseeded]
         assert len({r["severity"] for r in alone}) == len(KINDS)
+
+    @pytest.mark.parametrize("place", ["labelsTs", "."])
+    def test_the_ignore_label_is_no_structure_where_dataset_json_says_so(self, tmp_path: Path, place: str) -> None:
+        label = phantom(2)
+        label[:4] = 7
+        write_case(tmp_path / "labelsTs" / "a.png", np.array([0, 10, 20, 30, 0, 0, 0, 255], np.uint8)[label])
+        labels = {"background": 0, "a": 10, "rest": [20, 30], "c": 30, "ignore": 255}
+        declared = json.dumps({"labels": labels, "regions_class_order": [10, 20, 30]})
+        (tmp_path / place / "dataset.json").write_text(declared)
+        rows = degrade_folder(tmp_path / "labelsTs", tmp_path / "out")
+        for row in rows:
+            failed = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / row["kind"] / "a.png")))
+            assert set(np.unique(failed)) <= {0, 10, 20, 30, 255}
+            np.testing.assert_array_equal(failed == 255, label == 7)
+            dice = []
+            for ours, theirs in (((10,), (1,)), ((20, 30), (2, 3)), ((30,), (3,))):
+                x, y = np.isin(failed, ours), np.isin(label, theirs)
+                dice.append(2 * (x & y).sum() / (x.sum() + y.sum()))
+            assert row["dice"] == pytest.approx(np.mean(dice), abs=1e-6)
+
+    def test_a_value_that_dataset_json_does_not_declare_is_refused(self, tmp_path: Path) -> None:
+        write_case(tmp_path / "in" / "a.png", phantom(2))
+        (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "a": 1}}')
+        with pytest.raises(InputError, match=r"a\.png: label value 2 is not among the declared \[0, 1\]"):
+            degrade_folder(tmp_path / "in", tmp_path / "out")
 
     def test_folder_without_labels_is_named_in_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no label file") as caught:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from gnsm_monai.data.loading import LoadMapsd
-from gnsm_monai.data.readers import SimpleITKReader
+from gnsm_monai.data.readers import SimpleITKReader, check_claimed_size
 from gnsm_monai.errors import InputError
 
 LABEL_3D = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
@@ -140,6 +144,69 @@ def test_a_damaged_file_is_named_with_the_reason_in_one_line(
     message = str(caught.value)
     assert message.startswith(f"{path}: cannot be read: ") and "\n" not in message
     assert "0x" not in message and "registered" not in message and len(message) < 700
+
+
+def claim(path: Path, size: tuple[int, int, int]) -> None:
+    """A small file whose header says that it is of another size."""
+    sitk.WriteImage(oblique_3d(), str(path), useCompression=path.suffix not in (".nii", ".nrrd"))
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if ".nii" in path.name:
+        content = content[:42] + np.array(size, "<i2").tobytes() + content[48:]
+    else:
+        text = " ".join(str(n) for n in size).encode()
+        content = re.sub(rb"(DimSize = |sizes: )5 6 7", rb"\g<1>" + text, content)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("ending", VOLUME_FORMATS)
+def test_a_header_that_claims_a_huge_volume_is_refused_before_memory_is_set_aside(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"case{ending}"
+    claim(path, (10_000, 10_000, 10_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        InputError, match="cannot be read: its header claims 10000 x 10000 x 10000 voxels, which a file"
+    ):
+        LoadMapsd("label", 3)({"label": path})
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
+def test_the_largest_volumes_are_refused_whatever_the_size_of_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "case.mha"
+    path.touch()
+    os.truncate(path, 2**30)  # a hole, not a file of that size on disk
+    with pytest.raises(ValueError, match="4294967296 are the most that can be read"):
+        check_claimed_size(str(path), (2**11, 2**11, 2**11))
+
+
+def test_a_constant_volume_is_compressed_well_and_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "case.nii.gz"
+    path.write_bytes(gzip.compress(nib.Nifti1Image(np.zeros((500, 500, 500), np.uint8), np.eye(4)).to_bytes(), 9))
+    assert 1000 * path.stat().st_size < 500**3
+    check_claimed_size(str(path), nib.load(path).shape)
+
+
+@pytest.mark.parametrize("ending", VOLUME_FORMATS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_nan_in_an_affine_is_refused(tmp_path: Path, ending: str, dims: int) -> None:
+    path = tmp_path / f"case{ending}"
+    if ".nii" in ending:
+        image = nib.Nifti1Image(LABEL_3D if dims == 3 else LABEL_2D[..., None], np.eye(4))
+        image.header["srow_x"][1] = image.header["quatern_b"] = np.nan
+        image.header["sform_code"] = image.header["qform_code"] = 1
+        content = image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F")
+        path.write_bytes(gzip.compress(content) if ending == ".nii.gz" else content)
+        assert np.isnan(nib.load(path).affine).any()
+    else:
+        sitk.WriteImage(oblique_3d() if dims == 3 else placed_2d(), str(path), useCompression=False)
+        content = path.read_bytes()
+        spoilt = re.sub(rb"(ElementSpacing = |space directions: \()[-\d.e]+", rb"\g<1>nan", content)
+        assert spoilt != content
+        path.write_bytes(spoilt)
+    with pytest.raises(
+        InputError, match=rf"case\{ending}: (spacing and orientation in its header|cannot be read)"
+    ) as caught:
+        LoadMapsd("label", dims)({"label": path})
+    assert "\n" not in str(caught.value)
 
 
 def test_nan_in_a_nifti_is_not_read_as_zero(tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ class TestMeasures:
         assert sorted(names) == sorted(f"case{i}" for i in range(12))
         assert [len(found.used_for(use)) for use in ("train", "fit", "calibration")] == [7, 2, 3]
 
+    def test_regions_are_always_present_where_any_of_their_classes_is(self, dataset: Callable[..., Path]) -> None:
+        maps = [two_boxes(seed) for seed in range(8)]
+        maps[3][maps[3] == 2] = 1
+        folder = dataset(maps)
+        labels = {"background": 0, "whole": [1, 2], "core": 2}
+        (folder / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+        found = read_references(folder, 2)
+        assert found.labels.structures == ("whole", "core") and found.labels.num_classes == 3
+        assert found.always_present == [True, False]
+
     def test_the_same_folder_gives_the_same_references(self, dataset: Callable[..., Path]) -> None:
         folder = dataset()
         assert read_references(folder, 2, seed=3) == read_references(folder, 2, seed=3)
@@ -93,7 +103,7 @@ class TestMeasures:
     def test_the_grid_has_the_median_spacing(self, dataset: Callable[..., Path]) -> None:
         spacings = [(1.0, 1.0)] * 5 + [(2.0, 1.0), (3.0, 0.5), (1.0, 4.0)]
         found = read_references(dataset(spacings=spacings), 2)
-        assert found.voxel_size == found.spacing == [1, 1]
+        assert found.voxel_size == [1, 1]
 
     def test_the_grid_is_centred_on_the_field_of_view(self, dataset: Callable[..., Path]) -> None:
         maps = [box((40, 10), slice(30, 38), slice(4, 6)) for _ in range(8)]

@@ -175,9 +175,8 @@ def _raise_cause(call: Callable[[], Any]) -> None:
 
 
 class TestResample:
-    def test_nothing_is_done_without_a_spacing_or_within_one_percent(self) -> None:
+    def test_nothing_is_done_within_one_percent(self) -> None:
         label = meta(np.random.default_rng(0).integers(0, 3, (6, 7)).astype(np.int16), (1.004, 0.996))
-        assert resample(None)({LABEL: label})[LABEL] is label
         assert resample([1.0, 1.0])({LABEL: label})[LABEL] is label
 
     def test_labels_stay_whole_numbers_that_occurred(self) -> None:

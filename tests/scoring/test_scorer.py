@@ -69,6 +69,35 @@ def test_a_structure_that_may_be_missing_is_left_out() -> None:
     assert found.structures[0] == pytest.approx(0.25)
 
 
+def test_regions_disagree_as_unions_of_their_classes() -> None:
+    """Rows 4-7 of class 1 and 8-11 of class 2, against 4-5 and 6-11: the union agrees, its parts do not."""
+    mask, guess = (_stack(rows) for rows in (8, 6))
+    found = Scorer(SCHEDULE, band_voxels=(2, 2), structures=[(1, 2), (2,)])(FixedPosterior(9 * guess), mask)
+    assert found.structures.shape == (2, 3)
+    assert found.structures[:, 0] == pytest.approx([0, 1 - 2 * 4 / (4 + 6)])
+    assert found.levels[:, DISAGREEMENT] == pytest.approx(0.1)
+
+
+def _stack(border: int) -> Tensor:
+    label = torch.zeros(1, 16, 16, dtype=torch.long)
+    label[:, 4:border, 4:8] = 1
+    label[:, border:12, 4:8] = 2
+    return F.one_hot(label, 3).movedim(-1, 1).float()
+
+
+def test_structures_of_one_class_each_change_no_bit(network: ScoreUNet) -> None:
+    ours, theirs = (Scorer(SCHEDULE, band_voxels=(2, 2), structures=s)(network, square()) for s in ([(1,), (2,)], None))
+    np.testing.assert_array_equal(ours.levels, theirs.levels)
+    np.testing.assert_array_equal(ours.structures, theirs.structures)
+    np.testing.assert_array_equal(ours.anomaly_map, theirs.anomaly_map)
+
+
+@pytest.mark.parametrize("parametrisation", ["posterior", "direct"])
+def test_the_number_of_regions_is_that_of_the_structures(network: ScoreUNet, parametrisation: str) -> None:
+    scorer = Scorer(SCHEDULE, parametrisation, band_voxels=(2, 2), structures=[(1, 2), (1,), (2,)])
+    assert scorer(network, square()).structures.shape == (3, 3)
+
+
 def test_an_empty_mask_disagrees_fully_even_if_the_network_would_leave_it_empty() -> None:
     empty = F.one_hot(torch.zeros(1, 16, 16, dtype=torch.long), 3).movedim(-1, 1).float()
     found = Scorer(SCHEDULE, band_voxels=(2, 2))(FixedPosterior(5 * empty), empty)
