@@ -1,0 +1,165 @@
+"""Findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gnsm_monai.scoring.findings import Finding
+
+__all__ = ["NO_REASON", "Words"]
+
+NO_REASON = "no clear reason: the mask is close to what the references suggest"
+
+_ANATOMY = {"R": ("left", "right"), "L": ("right", "left"), "A": ("back", "front"), "P": ("front", "back")}
+_ANATOMY |= {"S": ("bottom", "top"), "I": ("top", "bottom")}
+_PICTURE = (("left", "right"), ("top", "bottom"))
+_END = {"top": "upper", "bottom": "lower"}
+_TOWARDS = {"top": "upwards", "bottom": "downwards"}
+
+
+class Words:
+    """Turns findings into English for maps of one orientation.
+
+    Args:
+        spatial_dims: 3, or 2 for pictures (x to the right, y downwards).
+        orientation: what the index grows towards along each axis, such as "RAS"; not used for pictures.
+
+    Raises:
+        ValueError: an orientation that is not one of R or L, A or P, S or I per axis.
+    """
+
+    def __init__(self, spatial_dims: int, orientation: str = "RAS") -> None:
+        axes = ["RLAPSI".find(letter) // 2 for letter in orientation]
+        if spatial_dims == 3 and sorted(axes) != [0, 1, 2]:
+            raise ValueError(f"orientation must name three directions, such as RAS, got {orientation!r}.")
+        self.ends = _PICTURE if spatial_dims == 2 else tuple(_ANATOMY[letter] for letter in orientation)
+        self.unit = ("mm²", 1.0, "mm²", 1.0) if spatial_dims == 2 else ("ml", 1000.0, "mm³", 1.0)
+
+    def sentence(self, finding: Finding) -> str:
+        return _SENTENCES[finding.kind](self, finding)
+
+    def volume(self, finding: Finding) -> str:
+        unit, factor, small_unit, small = self.unit
+        if finding.volume < 0.01 * factor:
+            return f"{_number(finding.volume / small)} {small_unit}"
+        return f"{_number(finding.volume / factor)} {unit}"
+
+    def share(self, finding: Finding) -> str:
+        """The share of the expected size that is wrong."""
+        whole = Finding("", volume=finding.expected)
+        return f"{max(round(100 * finding.volume / finding.expected), 1)} % of {self.volume(whole)}"
+
+    def end(self, finding: Finding) -> str:
+        """The end where a finding lies; empty in the middle."""
+        if not finding.places:
+            return ""
+        side = self._side(finding.places[0])
+        return f"{_END.get(side, side)} end"
+
+    def towards(self, finding: Finding) -> str:
+        sides = [self._side(place) for place in finding.places[:2]]
+        return " and ".join(_TOWARDS.get(side, f"to the {side}") for side in sides)
+
+    def _side(self, place: tuple[int, int]) -> str:
+        axis, direction = place
+        return self.ends[axis][direction > 0]
+
+
+def _number(value: float) -> str:
+    """Two digits are enough, and all a ranking can vouch for."""
+    return f"{value:.0f}" if value >= 10 else f"{float(f'{value:.2g}'):g}"
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    """Some names, and how many more."""
+    shown, more = list(names[:most]), len(names) - most
+    if more == 1:
+        shown.append(names[most])
+    elif more > 1:
+        shown.append(f"{more} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _are(f: Finding) -> str:
+    return "is" if len(f.names) == 1 else "are"
+
+
+def _its(f: Finding) -> str:
+    return "its" if len(f.names) == 1 else "their"
+
+
+def _of(f: Finding) -> str:
+    return f" of {_listed(f.names)}" if f.names else ""
+
+
+def _shifted(w: Words, f: Finding) -> str:
+    subject = f"{_listed(f.names)} {_are(f)} " if f.names else ""
+    return f"{subject}shifted {_number(f.mm)} mm {w.towards(f)}"
+
+
+def _part(w: Words, f: Finding) -> str:
+    share = f.volume / f.expected
+    if share > 0.85:
+        return f"{f.names[0]} is missing almost wholly ({w.share(f)})"
+    if not f.places:
+        return f"{f.names[0]} is missing {'most' if share > 0.5 else 'a part'} of its middle ({w.share(f)})"
+    return f"{f.names[0]} is missing its {w.end(f)} ({w.share(f)})"
+
+
+def _cut(w: Words, f: Finding) -> str:
+    return f"{_listed(f.names)} {_are(f)} cut off flat at {_its(f)} {w.end(f)} ({w.share(f)} missing)"
+
+
+def _holes(w: Words, f: Finding) -> str:
+    who = f.names[0]
+    return f"hole of {w.volume(f)} in {who}" if f.count == 1 else f"{f.count} holes in {who} ({w.volume(f)})"
+
+
+def _islands(w: Words, f: Finding) -> str:
+    away = f"{_number(f.mm)} mm from the body ({w.volume(f)})"
+    return f"island of {f.names[0]} {away}" if f.count == 1 else f"{f.count} islands of {f.names[0]} up to {away}"
+
+
+def _spread(w: Words, f: Finding) -> str:
+    where = f" {w.towards(f)}" if f.places else ""
+    return f"{f.names[0]} spreads {_number(f.mm)} mm too far{where} ({w.volume(f)})"
+
+
+def _resized(w: Words, f: Finding) -> str:
+    much = "much " if not 1 / 1.5 < f.ratio < 1.5 else ""
+    margin = f", about {_number(f.mm)} mm all round" if f.mm else ""
+    return f"{_listed(f.names)} {_are(f)} {much}{f.kind} than expected ({_number(f.ratio)} x{margin})"
+
+
+def _missing(w: Words, f: Finding) -> str:
+    return f"{_listed(f.names)} {_are(f)} missing ({w.volume(f)} expected)"
+
+
+def _unexpected(w: Words, f: Finding) -> str:
+    return f"{_listed(f.names)} {_are(f)} not expected here ({w.volume(f)})"
+
+
+def _mirrored(w: Words, f: Finding) -> str:
+    low, high = w.ends[f.places[0][0]]
+    return f"mirrored from {low} to {high}"
+
+
+_SENTENCES: dict[str, Callable[[Words, Finding], str]] = {
+    "empty": lambda w, f: f"empty mask ({w.volume(f)} expected)" if f.volume else "empty mask",
+    "missing": _missing,
+    "unexpected": _unexpected,
+    "swapped": lambda w, f: f"{f.names[0]} and {f.other} are swapped",
+    "swapped_in_part": lambda w, f: f"{f.names[0]} and {f.other} are swapped in part ({w.share(f)})",
+    "labelled": lambda w, f: f"part of {f.names[0]} is labelled {f.other} ({w.share(f)})",
+    "shifted": _shifted,
+    "mirrored": _mirrored,
+    "part": _part,
+    "cut": _cut,
+    "holes": _holes,
+    "islands": _islands,
+    "spread": _spread,
+    "larger": _resized,
+    "smaller": _resized,
+    "everywhere": lambda w, f: f"boundary{_of(f)} differs by about {_number(f.mm)} mm everywhere",
+    "boundary": lambda w, f: f"boundary{_of(f)} differs by about {_number(f.mm)} mm",
+}

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from gnsm_monai.data.degradations import KINDS, degrade
+from gnsm_monai.data.phantoms import LABELS, make_phantom
+from gnsm_monai.scoring.reasons import NO_REASON, explain
+
+NAMES = [("anterior", (1,)), ("posterior", (2,))]
+MM = (1.0, 1.0, 1.0)
+
+
+def phantom() -> np.ndarray:
+    """A bar along y: posterior (2) at y 14..34, a broader and shorter anterior (1) at y 34..46; 2.4 and 2.304 ml."""
+    label = np.zeros((40, 60, 40), dtype=np.int16)
+    label[14:24, 14:34, 12:24] = 2
+    label[12:28, 34:46, 12:24] = 1
+    return label
+
+
+def ball(centre: tuple[int, ...], radius: float, shape: tuple[int, ...] = (40, 60, 40)) -> np.ndarray:
+    offset = np.indices(shape) - np.reshape(centre, (-1, *[1] * len(shape)))
+    return np.asarray((offset**2).sum(axis=0) <= radius**2)
+
+
+def reason(wrong: np.ndarray, **more: object) -> str:
+    return explain(wrong, phantom(), NAMES, MM, **more)  # type: ignore[arg-type]
+
+
+def test_equal_maps_give_no_reason() -> None:
+    assert reason(phantom()) == NO_REASON
+
+
+def test_a_few_stray_boundary_voxels_give_no_reason() -> None:
+    wrong = phantom()
+    wrong[14, 14:34:3, 12] = 0
+    wrong[28, 34:46:3, 12] = 1
+    assert reason(wrong) == NO_REASON
+
+
+def test_empty_mask_says_what_was_expected() -> None:
+    assert reason(np.zeros_like(phantom())) == "empty mask (4.7 ml expected)"
+    empty = np.zeros_like(phantom())
+    assert explain(empty, empty, NAMES, MM) == "empty mask"
+
+
+def test_structures_that_are_missing_or_not_expected() -> None:
+    no_posterior = np.where(phantom() == 2, 0, phantom())
+    assert reason(no_posterior) == "posterior is missing (2.4 ml expected)"
+    assert explain(phantom(), no_posterior, NAMES, MM) == "posterior is not expected here (2.4 ml)"
+    assert explain(phantom(), 0 * phantom(), NAMES, MM) == "anterior and posterior are not expected here (4.7 ml)"
+
+
+def test_missing_tail_has_share_size_and_end() -> None:
+    wrong = phantom()
+    oblique = np.indices(wrong.shape)[1] + 0.5 * np.indices(wrong.shape)[0]
+    wrong[(wrong == 2) & (oblique < 33)] = 0
+    share = 1 - np.count_nonzero(wrong == 2) / 2400
+    assert reason(wrong) == f"posterior is missing its back end ({100 * share:.0f} % of 2.4 ml)"
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [
+        (np.s_[:, :22], "posterior is cut off flat at its back end (40 % of 2.4 ml missing)"),
+        (np.s_[:, 40:], "anterior is cut off flat at its front end (50 % of 2.3 ml missing)"),
+        (np.s_[:, :, 20:], "anterior and posterior are cut off flat at their upper end (33 % of 4.7 ml missing)"),
+        (np.s_[:, :, :15], "anterior and posterior are cut off flat at their lower end (25 % of 4.7 ml missing)"),
+        (np.s_[23:], "anterior is cut off flat at its right end (31 % of 2.3 ml missing)"),
+        (np.s_[:17], "anterior and posterior are cut off flat at their left end (31 % of 4.7 ml missing)"),
+    ],
+)
+def test_flat_cut_is_told_from_a_missing_part(cut: tuple[slice, ...], words: str) -> None:
+    wrong = phantom()
+    wrong[cut] = 0
+    assert reason(wrong).split("; ")[0] == words
+
+
+def test_nearly_everything_missing_is_no_end() -> None:
+    wrong = phantom()
+    wrong[(phantom() == 2) & ~ball((19, 33, 18), 4)] = 0
+    assert re.fullmatch(r"posterior is missing almost wholly \(\d\d % of 2.4 ml\)", reason(wrong))
+
+
+def test_islands_have_number_distance_and_volume() -> None:
+    wrong = phantom()
+    wrong[12:18, 2:4, 14:18] = 1  # the object begins at y = 14: voxel centres 11 mm apart
+    assert reason(wrong) == "island of anterior 11 mm from the body (0.048 ml)"
+    wrong[30:34, 20:24, 14:18] = 1
+    assert reason(wrong) == "2 islands of anterior up to 11 mm from the body (0.11 ml)"
+
+
+def test_distance_of_an_island_follows_the_spacing() -> None:
+    wrong = phantom()
+    wrong[12:18, 2:4, 14:18] = 1
+    words = explain(wrong, phantom(), NAMES, (1.0, 2.0, 1.0))
+    assert words == "island of anterior 22 mm from the body (0.096 ml)"
+
+
+def test_holes_closed_and_open() -> None:
+    wrong = phantom()
+    wrong[ball((20, 40, 18), 4)] = 0
+    assert reason(wrong) == "hole of 0.26 ml in anterior"
+    wrong[ball((19, 24, 18), 3)] = 0
+    assert reason(wrong) == "hole of 0.26 ml in anterior; hole of 0.12 ml in posterior"
+    opened = phantom()
+    opened[ball((20, 40, 20), 4.5)] = 0  # breaks through the upper side
+    assert re.fullmatch(r"hole of 0.3\d ml in anterior", reason(opened))
+
+
+def test_swapped_wholly_and_in_part() -> None:
+    label = phantom()
+    swapped = np.where(label > 0, 3 - label, 0)
+    assert reason(swapped) == "anterior and posterior are swapped"
+    near = np.abs(np.indices(label.shape)[1] - 34) <= 7
+    assert reason(np.where(near, swapped, label)).startswith("anterior and posterior are swapped in part (")
+
+
+def test_part_with_a_neighbours_label() -> None:
+    wrong = phantom()
+    wrong[14:24, 24:34, 12:24] = 1
+    assert reason(wrong) == "part of posterior is labelled anterior (50 % of 2.4 ml)"
+
+
+@pytest.mark.parametrize(
+    ("axis", "voxels", "words"),
+    [
+        (0, -6, "to the left"),
+        (0, 6, "to the right"),
+        (1, -6, "to the back"),
+        (1, 6, "to the front"),
+        (2, -6, "downwards"),
+        (2, 6, "upwards"),
+    ],
+)
+def test_shift_of_everything_or_of_one_structure(axis: int, voxels: int, words: str) -> None:
+    label = phantom()
+    assert reason(np.roll(label, voxels, axis)) == f"shifted 6 mm {words}"
+    moved = np.where(label == 1, 1, 0)
+    moved[np.roll(label, voxels, axis) == 2] = 2
+    expected = rf"(posterior is shifted 6 mm {words}|part of anterior is labelled posterior .*)"
+    assert re.match(expected, reason(moved))
+
+
+def test_shift_that_leaves_the_field_of_view_is_still_measured() -> None:
+    label = phantom()
+    wrong = np.zeros_like(label)
+    wrong[:, :42] = label[:, 18:]  # the back 4 mm of it are lost
+    assert reason(wrong).split("; ")[0] == "shifted 18 mm to the back"
+
+
+def test_oblique_shift_names_both_directions() -> None:
+    assert reason(np.roll(phantom(), (6, -8), (0, 1))) == "shifted 10 mm to the back and to the right"
+
+
+@pytest.mark.parametrize(("axis", "words"), [(0, "left to right"), (1, "back to front"), (2, "bottom to top")])
+def test_mirror_image(axis: int, words: str) -> None:
+    label = phantom()
+    label[12:16, 14:46, 24:28] = 1  # a ridge on one side, so that every mirror image differs
+    label[14:24, 14:18, 24:34] = 2
+    assert explain(np.flip(label, axis), label, NAMES, MM) == f"mirrored from {words}"
+
+
+def test_dilated_and_eroded_structures_are_larger_and_smaller() -> None:
+    label = np.where(phantom() == 1, 1, 0)
+    grown = np.where(ndimage.distance_transform_edt(label == 0) <= 2, 1, 0)
+    shrunk = np.where(ndimage.distance_transform_edt(label > 0) > 2, 1, 0)
+    ratios = [np.count_nonzero(m) / np.count_nonzero(label) for m in (grown, shrunk)]
+    words = [explain(m, label, [("liver", (1,))], MM) for m in (grown, shrunk)]
+    assert words[0] == f"liver is much larger than expected ({ratios[0]:.2g} x, about 1.9 mm all round)"
+    assert words[1] == f"liver is much smaller than expected ({ratios[1]:.2g} x, about 2 mm all round)"
+
+
+def test_boundary_that_moves_in_and_out() -> None:
+    label, wrong = (np.zeros((40, 60, 40), dtype=np.int16) for _ in range(2))
+    label[12:28, 20:40, 12:24] = 1
+    wrong[14:26, 20:40, 10:26] = 1  # 2 mm less at the sides, 2 mm more above and below
+    assert explain(wrong, label, NAMES, MM) == "boundary differs by about 1.3 mm everywhere"
+    label[15:25, 5:20, 12:24] = wrong[15:25, 5:20, 12:24] = 2
+    assert explain(wrong, label, NAMES, MM) == "boundary of anterior differs by about 1.3 mm everywhere"
+
+
+def test_leak_has_reach_direction_and_volume() -> None:
+    wrong = phantom()
+    wrong[28:36, 36:42, 14:20] = 1
+    assert reason(wrong) == "anterior spreads 8 mm too far to the right (0.29 ml)"
+
+
+def test_worst_comes_first_and_three_at_most() -> None:
+    wrong = phantom()
+    wrong[:, :24] = 0  # half of the posterior
+    wrong[12:16, 2:6, 14:18] = 1
+    wrong[ball((20, 40, 18), 3)] = 0
+    wrong[28:36, 36:44, 14:22] = 1
+    findings = reason(wrong).split("; ")
+    assert findings[0].startswith("posterior is cut off flat at its back end (50 %")
+    assert findings[1].startswith("anterior spreads 8 mm")
+    assert len(findings) == 3
+
+
+def test_other_orientations_give_the_same_words() -> None:
+    wrong = phantom()
+    wrong[:, :22, 16:] = 0
+    turned = [m[::-1, ::-1].transpose(2, 1, 0) for m in (wrong, phantom())]
+    assert explain(turned[0], turned[1], NAMES, MM, "SPL") == reason(wrong)
+    assert explain(turned[0], turned[1], NAMES, MM) != reason(wrong)
+
+
+def test_pictures_are_described_as_the_viewer_sees_them() -> None:
+    picture = phantom().max(axis=2)
+    spacing = (1.0, 1.0)
+    lower = np.where(np.arange(60) >= 40, 0, picture)
+    assert explain(lower, picture, NAMES, spacing).startswith(
+        "anterior is cut off flat at its lower end (50 % of 192 mm²"
+    )
+    assert explain(np.roll(picture, -5, 0), picture, NAMES, spacing) == "shifted 5 mm to the left"
+    assert explain(np.roll(picture, 5, 1), picture, NAMES, spacing) == "shifted 5 mm downwards"
+
+
+def test_ignored_voxels_count_nowhere() -> None:
+    wrong = phantom()
+    wrong[:, :24] = -1
+    assert reason(wrong) == NO_REASON
+    wrong[:, 24:30][phantom()[:, 24:30] == 2] = 0
+    assert reason(wrong) == "posterior is cut off flat at its back end (60 % of 1.2 ml missing)"
+    assert reason(np.full_like(phantom(), -1)) == "empty mask"
+
+
+def test_structures_may_share_classes() -> None:
+    regions = [("whole", (1, 2)), ("core", (2,))]
+    label = phantom()
+    wrong = np.where(label == 2, 1, label)
+    assert explain(wrong, label, regions, MM) == "core is missing (2.4 ml expected)"
+    wrong = label.copy()
+    wrong[14:24, 14:24, 12:24] = 1
+    assert "whole" not in explain(wrong, label, regions, MM)
+
+
+def test_many_missing_structures_share_a_sentence() -> None:
+    label = np.zeros((52, 24, 12), dtype=np.int16)
+    for i in range(104):
+        label[2 * (i // 4) : 2 * (i // 4) + 2, 6 * (i % 4) : 6 * (i % 4) + 5, 2:10] = i + 1
+    names = [(f"part_{i}", (i,)) for i in range(1, 105)]
+    assert explain(label, label, names, MM) == NO_REASON
+    words = explain(np.where(label > 5, label, 0), label, names, MM)
+    assert words == "part_1, part_2, part_3 and 2 more are missing (0.4 ml expected)"
+    some = np.where((label == 7) | (label == 8), 15 - label, label)
+    assert explain(some, label, names, MM) == "part_7 and part_8 are swapped"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 3), (1, 1, 1), (2, 1, 5), (4, 3, 3), (9, 8, 7)])
+def test_any_map_gets_a_sentence(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(sum(shape))
+    names = [("a", (1,)), ("b", (2,)), ("both", (1, 2)), ("nowhere", (9,))]
+    for _ in range(60):
+        low = rng.integers(-1, 1)
+        label, denoised = (rng.integers(low, rng.integers(1, 5), shape) for _ in range(2))
+        words = explain(label, denoised, names, rng.uniform(0.3, 5, len(shape)).tolist())
+        assert words and "nan" not in words and words.count(";") <= 2
+
+
+def test_maps_are_not_modified() -> None:
+    wrong, denoised = np.roll(phantom(), 4, 0), phantom()
+    wrong[0], before = -1, (np.roll(phantom(), 4, 0), phantom())
+    before[0][0] = -1
+    explain(wrong, denoised, NAMES, MM)
+    assert np.array_equal(wrong, before[0]) and np.array_equal(denoised, before[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((2, 3)), np.zeros((3, 2)), (1, 1), "RAS"), "of one shape"),
+        ((np.zeros(3), np.zeros(3), (1,), "RAS"), "2D or 3D"),
+        ((np.zeros((2, 2)), np.zeros((2, 2)), (1, 1, 1), "RAS"), "2 positive numbers"),
+        ((np.zeros((2, 2)), np.zeros((2, 2)), (1, 0), "RAS"), "2 positive numbers"),
+        ((np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), (1, 1, 1), "RLS"), "three directions"),
+        ((np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), (1, 1, 1), "RASX"), "three directions"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(arguments: tuple, message: str) -> None:
+    label, denoised, spacing, orientation = arguments
+    with pytest.raises(ValueError, match=message):
+        explain(label.astype(int), denoised.astype(int), NAMES, spacing, orientation)
+
+
+NAMES_OF_KIND = {
+    "missing_part": "missing",
+    "leakage": "spreads|larger|labelled",
+    "wrong_side": "mirrored|shifted|island|spreads|missing|labelled",
+    "boundary_drift": "boundary",
+    "holes": "hole",
+    "islands": "island",
+    "swapped_labels": "swapped|labelled",
+    "truncated_fov": "cut off flat|missing",
+}
+FOREIGN_TO_KIND = {
+    "missing_part": "spreads|island|shifted|mirrored|swapped|larger",
+    "leakage": "island|mirrored|cut off",
+    "wrong_side": "swapped",
+    "boundary_drift": "island|mirrored|cut off|hole",
+    "holes": "spreads|island|shifted|mirrored|swapped|larger",
+    "islands": "missing|mirrored|swapped|cut off",
+    "swapped_labels": "spreads|mirrored|hole|cut off",
+    "truncated_fov": "spreads|island|shifted|mirrored|swapped|larger|hole",
+}
+SEEDS = 10
+
+
+def test_every_kind_of_failure_has_its_words() -> None:
+    assert set(NAMES_OF_KIND) == set(FOREIGN_TO_KIND) == set(KINDS)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_reason_names_the_kind_of_failure_and_no_other(kind: str, spatial_dims: int) -> None:
+    """Of failures of a Dice near 0.8, against the reference itself, for at least eight of ten seeds each."""
+    names = [(name, (value,)) for name, value in LABELS.items() if value]
+    spacing = (1.0, 1.0) if spatial_dims == 2 else (1.5, 1.5, 2.0)
+    reasons = []
+    for seed in range(SEEDS):
+        reference = make_phantom(np.random.default_rng([seed, spatial_dims]), spatial_dims)[0].astype(np.int16)
+        wrong = degrade(reference, kind, 0.3, np.random.default_rng(seed), 4, spacing)
+        reasons.append(explain(wrong, reference, names, spacing))
+    named = sum(bool(re.search(NAMES_OF_KIND[kind], words)) for words in reasons)
+    foreign = sum(bool(re.search(FOREIGN_TO_KIND[kind], words)) for words in reasons)
+    assert named >= 0.8 * SEEDS, reasons
+    assert foreign <= 0.2 * SEEDS, reasons
