@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["EXIT_INPUT_ERROR", "InputError", "exit_on_input_error"]
+__all__ = ["EXIT_INPUT_ERROR", "SCORING_FAILED", "InputError", "exit_on_input_error"]
 
 EXIT_INPUT_ERROR = 2
 """Exit code for wrong usage, configuration or data."""
+
+SCORING_FAILED = 3
+"""Exit code where some predictions could not be scored; the others were."""
 
 
 class InputError(ValueError):

@@ -18,7 +18,16 @@ import numpy as np
 
 from gnsm_monai.errors import InputError
 
-__all__ = ["load_arrays", "load_json", "save_arrays", "save_json", "save_table", "sha256", "write_atomically"]
+__all__ = [
+    "file_identity",
+    "load_arrays",
+    "load_json",
+    "save_arrays",
+    "save_json",
+    "save_table",
+    "sha256",
+    "write_atomically",
+]
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 
@@ -90,6 +99,19 @@ def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[
     writer.writerows([text(row.get(column)) for column in columns] for row in rows)
     # File names need not be valid text, and one of them must not cost the whole table.
     write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
+
+
+def file_identity(path: str | Path) -> list[Any]:
+    """Absolute path, size in bytes and time of the last change in ns: equal as long as a file is not touched.
+
+    Size and time are ``None`` where there is no such file.
+    """
+    path = Path(path).absolute()
+    try:
+        found = path.stat()
+    except OSError:
+        return [str(path), None, None]
+    return [str(path), found.st_size, found.st_mtime_ns]
 
 
 def sha256(path: str | Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import FrameType
 
-__all__ = ["bundle_root"]
+__all__ = ["bundle_root", "default_model_dir", "running_bundle_root"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -31,6 +33,38 @@ def bundle_root(name: str = "segmentation_qc") -> Path:
     if name not in shipped:
         raise FileNotFoundError(f"no bundle named '{name}': there are {', '.join(sorted(shipped)) or 'none'}")
     return shipped[name]
+
+
+def running_bundle_root(name: str = "segmentation_qc") -> Path:
+    """Folder of the bundle whose config is being evaluated, wherever it lies: a trained model is a bundle too.
+
+    MONAI tells a config nothing of its own place, so this asks the running ``ConfigWorkflow``, which is found among
+    the callers. Where there is none (a config that is parsed by hand), or its config does not lie in a bundle, it is
+    the bundle that comes with the package.
+
+    Args:
+        name: of that bundle.
+
+    Example::
+
+        bundle_root: $str(running_bundle_root('segmentation_qc'))
+    """
+    from monai.bundle import ConfigWorkflow  # takes seconds, and is at hand where a config is evaluated
+
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigWorkflow):
+            configs = Path(caller.config_root_path).resolve()
+            if configs.name == "configs" and (configs / "metadata.json").is_file():
+                return configs.parent
+        frame = frame.f_back
+    return bundle_root(name)
+
+
+def default_model_dir(root: str | Path) -> str:
+    """Where scoring finds its model: the bundle itself if it is a trained model, else its folder ``models``."""
+    return str(root) if (Path(root) / "settings.json").is_file() else str(Path(root) / "models")
 
 
 def _shipped_bundles() -> list[Path]:

@@ -20,17 +20,19 @@ from monai.transforms import Compose
 from gnsm_monai.data.compare import CompareToReference
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.dimensions import find_spatial_dims
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.engines import single_case
-from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.losses import LOSSES, ScoreMatchingLoss
+from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.anomaly import RULES, AnomalyModel, context_weights
@@ -41,6 +43,7 @@ from gnsm_monai.scoring.reference_fit import ReferenceFit
 __all__ = [
     "SCORING_FAILED",
     "case_keys",
+    "check_output_dir",
     "check_scoring_options",
     "check_training_options",
     "finish_training",
@@ -60,15 +63,13 @@ __all__ = [
     "references_dir",
     "scoring_dataset",
     "single_case",
+    "spatial_dims",
     "stop_if_failed",
     "train",
     "training_settings",
     "validation_interval",
     "with_prior",
 ]
-
-SCORING_FAILED = 3
-"""Exit code where some predictions could not be scored; the others were."""
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,17 @@ def check_scoring_options(failure_dice: Sequence[float], alpha: float, soft: str
     check_device(device)
 
 
+@exit_on_input_error()
+def check_output_dir(output_dir: str) -> None:
+    """Refuses a folder that cannot be written to, without making it."""
+    path = Path(output_dir).absolute()
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
+    if not nearest.is_dir():
+        raise InputError(f"{output_dir}: no folder can be made here: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{output_dir}: cannot be written to")
+
+
 def check_device(device: str) -> None:
     """Raises InputError where torch has no such device."""
     try:
@@ -136,10 +148,24 @@ def train(trainer: Trainer) -> None:
 
 
 @exit_on_input_error()
-def phantoms_if_none(dataset_dir: str | None, data_dir: str, spatial_dims: int, seed: int = 0) -> str:
-    """``dataset_dir``, or the built-in phantoms where none is given: made once, in ``data_dir``."""
-    if dataset_dir:
-        return str(dataset_dir)
+def spatial_dims(dataset_dir: str | None, labels_dir: str | None) -> int:
+    """2 or 3, from the label files; 3 for phantoms."""
+    folder = labels_dir or dataset_dir
+    if not folder or not Path(folder).is_dir():  # what is missing is named where references are read
+        return 3
+    labels = Path(folder) if labels_dir else Path(folder) / "labelsTr"
+    return find_spatial_dims(labels) if labels.is_dir() else 3
+
+
+@exit_on_input_error()
+def phantoms_if_none(
+    dataset_dir: str | None, data_dir: str, spatial_dims: int, labels_dir: str | None = None, seed: int = 0
+) -> str:
+    """``dataset_dir`` or ``labels_dir``, or the built-in phantoms where none is given: made once, in ``data_dir``."""
+    if dataset_dir and labels_dir:
+        raise InputError("dataset_dir, labels_dir: give one of them")
+    if dataset_dir or labels_dir:
+        return str(dataset_dir or labels_dir)
     if idist.get_local_rank() > 0:
         idist.barrier()
     folder = str(write_phantom_dataset(Path(data_dir), spatial_dims, seed=seed))
@@ -149,9 +175,17 @@ def phantoms_if_none(dataset_dir: str | None, data_dir: str, spatial_dims: int, 
 
 
 @exit_on_input_error()
-def references(dataset_dir: str, spatial_dims: int, with_images: bool, max_voxels: int, seed: int) -> References:
+def references(
+    dataset_dir: str,
+    spatial_dims: int,
+    with_images: bool,
+    max_voxels: int,
+    seed: int,
+    bare: bool = False,
+    exclude: Sequence[str] = (),
+) -> References:
     """See :func:`gnsm_monai.data.references.read_references`."""
-    found = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed)
+    found = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed, bare=bare, exclude=exclude)
     logger.info(
         "%s: %d references (%d to train, %d to fit the score, %d to calibrate), %s, grid of %s voxels of %s mm",
         dataset_dir,
@@ -212,6 +246,7 @@ def training_settings(
     """Plain values that scoring needs besides the weights: kept in the model's settings.json."""
     return {
         "format": 1,
+        "dataset": references.name,
         "spatial_dims": len(references.spatial_size),
         "labels": references.labels.to_dict(),
         "always_present": references.always_present,
@@ -227,7 +262,7 @@ def training_settings(
 
 @exit_on_input_error()
 def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss) -> None:
-    """Fits the anomaly score on held-out references, and logs the validation table per level.
+    """Fits the anomaly score on held-out references, logs the validation table per level, and completes the bundle.
 
     All processes validate the weights that were kept; then rank 0 goes on alone.
     """
@@ -253,6 +288,7 @@ def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSche
             "weight in the score; Spearman of each statistic with the Dice of degraded references, -1 is best):\n%s",
             level_table(columns),
         )
+        write_model_bundle(fit.model_dir, columns)
         logger.info("model: %s", fit.model_dir)
     if idist.get_world_size() > 1:
         idist.barrier()
@@ -320,12 +356,13 @@ def predictions(
     images_dir: str | None,
     settings: Mapping[str, Any],
     soft: str | bool = "auto",
+    only_cases: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Cases to score, with the Dice of nnU-Net's own summary.json where no folder of references is given.
+    """Cases to score, all or those named, with the Dice of nnU-Net's own summary.json where no references are given.
 
     Raises:
-        InputError: a folder is missing, its masks are made for other labels than the model, or the model needs images
-            and none are given.
+        InputError: a folder or a named case is missing, masks are made for other labels than the model, or the model
+            needs images and none are given.
     """
     if not predictions_dir:
         raise InputError("predictions_dir: name the folder of predicted masks, or a list of folders")
@@ -334,6 +371,12 @@ def predictions(
         raise InputError("images_dir: this model is conditioned on images: name the folder of the cases' images")
     images = images_dir if needs_images else None
     found = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
+    if only_cases is not None:
+        if missing := sorted(set(only_cases) - {case["case"] for case in found}):
+            raise InputError(f"only_cases: {predictions_dir} has no case '{missing[0]}'")
+        found = [case for case in found if case["case"] in set(only_cases)]
+        if not found:
+            raise InputError("only_cases: no case is named")
     scheme = label_scheme(settings)
     for folder in dict.fromkeys(case["label"].parent for case in found):
         check_same_labels(folder, scheme)
@@ -380,14 +423,14 @@ def ranking_settings(
     alpha: float,
 ) -> dict[str, Any]:
     """What a summary says of how its scores came about."""
-    folders = [predictions_dir] if isinstance(predictions_dir, str) else list(predictions_dir)
+    folders = [predictions_dir] if isinstance(predictions_dir, (str, Path)) else list(predictions_dir)
     return {
         "model_dir": str(model_dir),
         "weights_sha256": settings["weights_sha256"],
         "anomaly_score": settings["anomaly_score"],
         "alpha": alpha,
         "predictions_dir": [str(folder) for folder in folders],
-        "references_dir": references_dir,
+        "references_dir": None if references_dir is None else str(references_dir),
         "dice_source": dice_source(cases),
         "structures": list(label_scheme(settings).structures),
         "noise": settings["network"]["noise"],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import json
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigWorkflow
 
 from gnsm_monai import paths
 
+IMPORT = "$from gnsm_monai.paths import running_bundle_root"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -58,6 +61,25 @@ def test_unknown_bundle_names_those_there_are(package: Path) -> None:
     make_bundle(package / "bundles", "one")
     with pytest.raises(FileNotFoundError, match="no bundle named 'three': there are one, two"):
         paths.bundle_root("three")
+
+
+def test_a_config_finds_the_bundle_around_it(tmp_path: Path) -> None:
+    root = make_bundle(tmp_path, "model")
+    (root / "configs" / "a.json").write_text(json.dumps({"imports": [IMPORT], "root": "$running_bundle_root()"}))
+    workflow = ConfigWorkflow(str(root / "configs" / "a.json"), logging_file=False, init_id="root")
+    assert workflow.initialize() == [root.resolve()]
+
+
+def test_a_config_outside_of_a_bundle_runs_with_the_packages_own(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"imports": [IMPORT], "root": "$running_bundle_root()"}))
+    workflow = ConfigWorkflow(str(tmp_path / "a.json"), logging_file=False, init_id="root")
+    assert workflow.initialize() == [paths.bundle_root()] == [paths.running_bundle_root()]
+
+
+def test_a_trained_model_is_the_default_model_of_its_own_bundle(tmp_path: Path) -> None:
+    assert paths.default_model_dir(tmp_path) == str(tmp_path / "models")
+    (tmp_path / "settings.json").write_text("{}")
+    assert paths.default_model_dir(tmp_path) == str(tmp_path)
 
 
 def test_setup_cfg_names_every_package() -> None:

@@ -81,3 +81,33 @@ def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
     assert losses == pytest.approx(expected.numpy(), rel=1e-5)
     assert independent == pytest.approx(without.numpy(), rel=1e-5)
     assert losses != pytest.approx(independent, rel=0.01)
+
+
+def test_only_the_cases_that_are_named_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_text("")
+    labels = {"names": ["organ"], "values": [0, 1], "ignore_value": None, "regions": []}
+    settings = {"network": {"image_channels": 0}, "labels": labels}
+    found = workflow.predictions(str(tmp_path), None, None, settings, only_cases=["a", "c"])
+    assert [case["case"] for case in found] == ["a", "c"]
+    with pytest.raises(SystemExit):
+        workflow.predictions(str(tmp_path), None, None, settings, only_cases=["a", "d"])
+    assert "has no case 'd'" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workflow.check_output_dir(str(tmp_path / "a" / "b"))
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        workflow.check_output_dir(str(tmp_path / "file" / "b"))
+    assert stop.value.code == 2
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
+def test_a_dataset_and_a_bare_folder_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        workflow.phantoms_if_none("a", "data", 3, "b")
+    assert "dataset_dir, labels_dir: give one of them" in capsys.readouterr().err

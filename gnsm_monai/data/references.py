@@ -46,6 +46,7 @@ class References:
         never_empty: whether every reference has some structure.
         flip_axes: axes along which mirrored references look like references.
         image_channels: channels of the images, 0 without.
+        name: of the folder they are from.
     """
 
     cases: list[Case]
@@ -56,6 +57,7 @@ class References:
     never_empty: bool
     flip_axes: list[int]
     image_channels: int = 0
+    name: str = ""
 
     @property
     def band_voxels(self) -> list[int]:
@@ -74,6 +76,8 @@ def read_references(
     max_voxels: int = 300_000,
     seed: int = 0,
     flip_axes: Sequence[int] | str = "auto",
+    bare: bool = False,
+    exclude: Sequence[str] = (),
 ) -> References:
     """Finds, reads and measures the reference label maps of an nnU-Net dataset.
 
@@ -84,20 +88,28 @@ def read_references(
         max_voxels: the grid is made coarser until it holds no more voxels, so that the network sees a map as a whole.
         seed: of the split.
         flip_axes: axes to mirror in augmentation, or ``auto``.
+        bare: the label maps lie in ``dataset_dir`` itself, without images.
+        exclude: ids of cases that are left out of everything, such as those that are to be scored without having been
+            seen.
 
     Raises:
         InputError: no labels, too few cases, an unreadable file, a value outside the declared labels, or an image that
             is missing or shows another place; the message names the file.
     """
     folder = Path(dataset_dir)
-    labels_dir = folder / "labelsTr"
+    labels_dir = folder if bare else folder / "labelsTr"
+    if bare and with_images:
+        raise InputError("condition_on_image: images are found in a data set only: give dataset_dir, not labels_dir")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not labels_dir.is_dir():
         raise InputError(f"{folder}: no folder labelsTr with reference label maps")
     scheme = read_label_scheme(folder)
     # Before the files are read, which takes a while.
-    cases = split_references([{"case": k, LABEL: v} for k, v in find_label_maps(labels_dir).items()], seed)
+    found = find_label_maps(labels_dir)
+    if unknown := [case for case in exclude if case not in found]:
+        raise InputError(f"exclude_cases: {labels_dir} has no case '{unknown[0]}'")
+    cases = split_references([{"case": k, LABEL: v} for k, v in found.items() if k not in set(exclude)], seed)
     if with_images:
         cases = [{**case, IMAGE: find_images(folder / "imagesTr", case["case"])} for case in cases]
     measured = _measure_all(cases, scheme, spatial_dims)
@@ -126,6 +138,7 @@ def read_references(
             else [int(axis) for axis in flip_axes]
         ),
         image_channels=measured[0].image_channels,
+        name=folder.resolve().name,
     )
 
 

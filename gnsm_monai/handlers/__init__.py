@@ -5,6 +5,7 @@ from gnsm_monai.handlers.ema import WarmUpEMA
 from gnsm_monai.handlers.epoch_seed import EpochSeed
 from gnsm_monai.handlers.existing import existing
 from gnsm_monai.handlers.gradient_clip import GradientClip
+from gnsm_monai.handlers.journal import Journal
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.maps import MapWriter
 from gnsm_monai.handlers.progress import TerminalProgress
@@ -15,6 +16,7 @@ from gnsm_monai.handlers.training_log import TrainingLog
 __all__ = [
     "EpochSeed",
     "GradientClip",
+    "Journal",
     "LevelLoss",
     "MapWriter",
     "RankingWriter",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ class TrainingCheckpoint:
         patience: validations without a better metric after which training ends.
         resume: continue from ``checkpoint.pt`` where there is one. Without it, what an earlier run left in the folder
             is removed when training starts, so that nothing of it is mistaken for this run's.
+        max_minutes: training ends with the epoch in which they are over, counted from the start of this run. The
+            weights of that epoch are validated too, wherever it lies, and the best ones are kept as always. The
+            learning rate keeps to the plan of all epochs, so that a run that goes on later ends where one without a
+            limit does; only that one more epoch was validated.
         settings: plain values that a continued run must share with the one that was stopped.
 
     Raises:
@@ -58,21 +63,27 @@ class TrainingCheckpoint:
         metric: str = "val_loss",
         interval: int = 1,
         patience: int = 10,
+        max_minutes: float | None = None,
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.save_dir, self.objects, self.weights = Path(save_dir), dict(objects), weights
         self.evaluator, self.metric = evaluator, metric
         self.interval, self.patience, self.resume = interval, patience, resume
+        self.max_minutes = max_minutes
         self.settings = json.loads(json.dumps(dict(settings or {})))
         self.best: float | None = None
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
         self._early_stop = EarlyStopping(self.patience, lambda _: -self._value(), engine)
+        self._early_stop.logger = self.logger  # its own one prints in a format of its own
         self.objects.update(trainer=engine, best=self, early_stop=self._early_stop)
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.STARTED, self._load if self.resume else self._clear)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validated)
+        if self.max_minutes is not None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._stop_in_time)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,13 +95,32 @@ class TrainingCheckpoint:
     def _value(self) -> float:
         return float(self.evaluator.state.metrics[self.metric])
 
+    def _begin(self, engine: Engine) -> None:
+        self._start = time.monotonic()
+
     def _validated(self, engine: Engine) -> None:
+        self._keep_if_best(engine)
+        self._early_stop(engine)
+
+    def _keep_if_best(self, engine: Engine) -> None:
         value = self._value()
         if math.isfinite(value) and (self.best is None or value < self.best):
             self.best = value
             self._saver()({"model": self.weights.state_dict()}, WEIGHTS)
             self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, self.metric, self.best)
-        self._early_stop(engine)
+
+    def _stop_in_time(self, engine: Engine) -> None:
+        minutes = (time.monotonic() - self._start) / 60
+        if idist.get_world_size() > 1:
+            minutes = float(idist.all_reduce(minutes, "MAX"))  # all stop, or the others would wait for the one that did
+        assert self.max_minutes is not None
+        if minutes < self.max_minutes or engine.state.epoch == engine.state.max_epochs:
+            return
+        if engine.state.epoch % self.interval:
+            self.evaluator.run(engine.state.epoch)
+            self._keep_if_best(engine)
+        self.logger.info("epoch %d: %.3g minutes are over, training ends", engine.state.epoch, self.max_minutes)
+        engine.terminate()
 
     def _save(self, engine: Engine) -> None:
         state = {name: item.state_dict() for name, item in self._all_objects(engine).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ import torch
 from ignite.engine import Engine, Events
 
 import gnsm_monai
+from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
 from gnsm_monai.files import save_arrays, save_json, save_table
+from gnsm_monai.handlers.journal import Journal
 from gnsm_monai.scoring.scorer import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
@@ -44,6 +47,9 @@ class RankingWriter:
         settings: plain values for the summary: which model scored what.
         failure_dice: Dice limits below which a mask counts as a failure.
         seed: of the bootstrap.
+        journal: keeps the rows of a run that is killed, for the next one.
+        strict: end at the first case that cannot be scored, with exit code 3 and one line that names it. No ranking is
+            written then; the journal keeps what was scored.
     """
 
     def __init__(
@@ -52,16 +58,20 @@ class RankingWriter:
         settings: Mapping[str, Any],
         failure_dice: Sequence[float] = (0.5, 0.7),
         seed: int = 0,
+        journal: Journal | None = None,
+        strict: bool = False,
     ) -> None:
         self.output_dir, self.settings = Path(output_dir), dict(settings)
         self.failure_dice, self.seed = tuple(failure_dice), seed
+        self.journal, self.strict = journal, strict
         self.rows: list[dict[str, Any]] = []
+        self.seconds_per_case = float("nan")
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
 
     @property
     def num_failed(self) -> int:
@@ -69,16 +79,34 @@ class RankingWriter:
         return sum(row["status"] == "failed" for row in self.rows)
 
     def _started(self, engine: Engine) -> None:
-        self.rows, self._start = [], time.monotonic()
+        self._start = time.monotonic()
+        self.rows = [] if self.journal is None else list(self.journal.rows)
+        self._restored = len(self.rows)
 
     def _collect(self, engine: Engine) -> None:
         row = {key: value for key, value in engine.state.output.items() if key not in GRID_KEYS}  # type: ignore[union-attr]
         if row["status"] == "failed":
-            self.logger.warning("%s: %s", row["case"], row["message"])
+            self._failed(row)
+        elif self.journal is not None:
+            self.journal.add(row)
         self.rows.append(row)
 
-    def _write(self, engine: Engine) -> None:
+    def _failed(self, row: Mapping[str, Any]) -> None:
+        if self.strict:
+            kept = "" if self.journal is None else "; what was scored is kept for the next run"
+            print(f"error: {row['case']}: {row['message']} (strict: no ranking is written{kept})", file=sys.stderr)
+            raise SystemExit(SCORING_FAILED)
+        self.logger.warning("%s: %s", row["case"], row["message"])
+
+    def _completed(self, engine: Engine) -> None:
         seconds = time.monotonic() - self._start
+        self.seconds_per_case = seconds / max(len(self.rows) - self._restored, 1)
+        self.write()
+        if self.journal is not None and idist.get_rank() == 0:
+            self.journal.clear()
+
+    def write(self) -> None:
+        """Sorts ``rows`` and writes the results; called when the engine completes."""
         gathered: Any = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
         # Samplers repeat cases to give every rank as many: by case, the later one replaces its equal.
         unique: dict[str, dict[str, Any]] = {row["case"]: row for rows in gathered for row in rows}
@@ -107,11 +135,11 @@ class RankingWriter:
         (self.output_dir / "levels.csv").unlink(missing_ok=True)
         if len(measured) > 2:
             save_table(self.output_dir / "levels.csv", *self._levels(measured))
-        summary = self._summary(seconds)
+        summary = self._summary()
         save_json(self.output_dir / "summary.json", summary)
         self._report(summary)
 
-    def _summary(self, seconds: float) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         measured = [row for row in self.rows if _has_dice(row)]
         folders = list(dict.fromkeys(row["folder"] for row in self.rows))
         soft = [row["case"] for row in self.rows if row.get("soft")]
@@ -121,7 +149,7 @@ class RankingWriter:
             "failed": self.num_failed,
             "with_reference": len(measured),
             "soft": {"cases": len(soft), "ids": soft},
-            "seconds_per_case": seconds / max(len(self.rows), 1),
+            "seconds_per_case": self.seconds_per_case,
             "settings": self.settings,
             "versions": {
                 "gnsm_monai": gnsm_monai.__version__,

@@ -258,3 +258,21 @@ class TestRefusals:
 
     def test_a_grid_of_too_few_voxels(self, dataset: Callable[..., Path]) -> None:
         assert refusal(dataset(), max_voxels=63) == "max_voxels: must be at least 64, got 63"
+
+
+def test_excluded_cases_take_no_part(dataset: Callable[..., Path]) -> None:
+    maps = [two_boxes(seed) for seed in range(10)]
+    maps[4][:] = 0  # the only empty one
+    folder = dataset(maps)
+    found = read_references(folder, 2, exclude=["case4"])
+    assert "case4" not in [case["case"] for case in found.cases] and len(found.cases) == 9
+    assert found.never_empty and not read_references(folder, 2).never_empty
+    assert "has no case 'case99'" in refusal(folder, exclude=["case99"])
+
+
+def test_a_bare_folder_of_label_maps_is_enough(dataset: Callable[..., Path]) -> None:
+    folder = dataset(labels=None) / "labelsTr"
+    found = read_references(folder, 2, bare=True)
+    assert (len(found.cases), found.labels.names, found.name) == (8, ("label_1", "label_2"), "labelsTr")
+    (folder / "dataset.json").write_text(json.dumps({"labels": LABELS}))
+    assert read_references(folder, 2, bare=True).labels.names == ("a", "b")

@@ -1,0 +1,117 @@
+"""Labelling errors among the references: every label map is scored by a model that has not seen it.
+
+The references are dealt into folds. For each fold a model is trained on the others, as ``gnsm train`` does, and scores
+the fold's label maps, as ``gnsm rank`` does. Anomaly scores of different models are not comparable as they are: each
+may follow another rule, on another scale. So each fold's scores are standardised by what its own model makes of its own
+calibration references, which it has not been trained on either::
+
+    (score - median) / (1.4826 * MAD)        MAD: median absolute deviation from the median
+
+0 is a usual reference, whatever the fold, and 1 a deviation of it. Scores per structure are standardised in the same
+way by the structure's own. p-values need no such step: each is a rank among its own model's calibration references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnsm_monai.data.datalist import find_label_maps
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import file_identity, load_arrays, load_json, save_json
+from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.scoring.model_files import STATISTICS_FILE
+
+__all__ = ["merge_folds", "plan_folds", "standardise"]
+
+PLAN = "audit.json"
+
+
+def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> list[list[str]]:
+    """Deals the reference cases of an nnU-Net data set into folds, and keeps the plan in ``output/audit.json``.
+
+    Args:
+        dataset: folder with ``labelsTr``.
+        output: where a plan of an earlier run may lie, whose folds can then go on.
+        folds: how many.
+        seed: of the shuffle.
+
+    Returns:
+        case ids of each fold, as equal in number as can be.
+
+    Raises:
+        InputError: no label maps, fewer than folds, or an earlier plan of other files or another number of folds.
+    """
+    if not Path(dataset).is_dir():
+        raise InputError(f"{dataset}: no such folder")
+    labels_dir = Path(dataset) / "labelsTr"
+    found = find_label_maps(labels_dir)
+    if len(found) < folds:
+        raise InputError(f"{labels_dir}: {folds} folds need as many label maps, found {len(found)}")
+    shuffled = np.random.default_rng(seed).permutation(np.array(list(found), dtype=object)).tolist()
+    plan = [sorted(shuffled[fold::folds]) for fold in range(folds)]
+    content = {"folds": plan, "files": [file_identity(path) for path in found.values()]}
+    path = Path(output) / PLAN
+    if path.is_file() and load_json(path) != content:
+        raise InputError(
+            f"{output}: holds the audit of other label maps or in other folds: name another output folder, or remove it"
+        )
+    save_json(path, content)
+    return plan
+
+
+def standardise(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
+    """Scores in robust deviations from usual references: ``(score - median) / (1.4826 * MAD)``, same shape.
+
+    Where most calibration references are alike (MAD 0) their standard deviation stands in, and 1 where that is 0 too.
+
+    Args:
+        scores: anomaly scores, higher = worse.
+        calibration: those of the same model's calibration references, ``(n,)``; NaN are left out.
+    """
+    known = np.asarray(calibration, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return np.full(np.shape(scores), np.nan)
+    median = np.median(known)
+    spread = 1.4826 * np.median(np.abs(known - median)) or known.std() or 1.0
+    standardised: np.ndarray = (np.asarray(scores, dtype=np.float64) - median) / spread
+    return standardised
+
+
+def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: str | Path) -> None:
+    """Writes one ranking of all references to ``output``, from those of the folds, and forgets the folds' journals."""
+    each = [ranking.settings for ranking in rankings]
+    settings = {
+        **each[0],
+        "model_dir": [fold["model_dir"] for fold in each],
+        "weights_sha256": [fold["weights_sha256"] for fold in each],
+        "anomaly_score": [f"{fold['anomaly_score']}, standardised" for fold in each],
+        "predictions_dir": [str(Path(dataset) / "labelsTr")],
+        "folds": len(rankings),
+    }
+    merged = RankingWriter(output, settings)
+    for ranking in rankings:
+        arrays = load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE)
+        merged.rows += [_comparable(row, arrays) for row in ranking.rows]
+    merged.seconds_per_case = float(np.mean([ranking.seconds_per_case for ranking in rankings]))
+    merged.write()
+    for ranking in rankings:
+        if ranking.journal is not None:
+            ranking.journal.keep = False
+            ranking.journal.clear()
+
+
+def _comparable(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A row with scores standardised by the arrays of the model that gave them."""
+    if row["status"] != "ok":
+        return dict(row)
+    structures = [dict(entry) for entry in row["structures"]]
+    # One column per structure.
+    for entry, known in zip(structures, arrays.get("calibration_structures", np.empty((0, 0))).T, strict=False):
+        entry["anomaly_score"] = float(standardise(entry["anomaly_score"], known))
+    score = float(standardise(row["anomaly_score"], arrays["calibration_scores"]))
+    return {**row, "anomaly_score": score, "structures": structures}

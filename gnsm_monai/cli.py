@@ -1,0 +1,234 @@
+"""The command ``gnsm``: its options, and how it speaks. What it does stands in :mod:`gnsm_monai.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gnsm_monai
+from gnsm_monai.errors import EXIT_INPUT_ERROR, exit_on_input_error
+
+__all__ = ["build_parser", "main"]
+
+STOPPED = 130  # what shells give for Ctrl-C
+
+EXAMPLES = """\
+examples:
+  gnsm demo  --output runs/demo
+  gnsm train --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/model
+  gnsm rank  --model runs/model --predictions predictions --output runs/results
+  gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
+             --output runs/results
+  gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
+
+exit code: 0 done; 2 wrong usage, configuration or training data, nothing written; 3 some masks could not be scored
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A mistake is one line, as everywhere in this package."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} ({self.prog} --help lists the options)", file=sys.stderr)
+        raise SystemExit(EXIT_INPUT_ERROR)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        the exit code: 0, or 3 where some masks could not be scored.
+
+    Raises:
+        SystemExit: with code 2 after a user's mistake, with 3 at the first failed case of ``rank --strict``.
+    """
+    options = vars(build_parser().parse_args(arguments))
+    command = options.pop("command")
+    given = {name: value for name, value in options.items() if value is not None}
+    _speak_plainly()
+    # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
+    from gnsm_monai import commands
+
+    try:
+        with exit_on_input_error():
+            run: Callable[..., int] = getattr(commands, command)
+            return run(**given)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        return STOPPED
+
+
+def _speak_plainly() -> None:
+    """Lines of this package alone, without time and module; and no warnings of the libraries below it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names need not be valid text
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    own = logging.getLogger("gnsm_monai")
+    own.handlers, own.propagate = [handler], False
+    own.setLevel(logging.INFO)
+    import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
+
+    for name in [
+        "ignite",
+        "monai",
+        *(n for n in logging.root.manager.loggerDict if n.startswith(("ignite.", "monai."))),
+    ]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of all commands; each command's own are named as the arguments of its function."""
+    parser = _Parser(
+        prog="gnsm",
+        description="Ranks segmentation masks, worst first, without ground truth.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gnsm_monai {gnsm_monai.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _demo(_command(commands, "demo", "see it work on built-in phantoms, in a few minutes"))
+    _train(_command(commands, "train", "learn what reference label maps look like"))
+    _rank(_command(commands, "rank", "rank predicted masks, worst first"))
+    _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    description = summary[0].upper() + summary[1:] + "."
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, allow_abbrev=False
+    )
+    return parser
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder for data, model and results")
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument(
+        "--dataset",
+        dest="dataset_dir",
+        type=_path,
+        metavar="DATASET",
+        help="nnU-Net raw data set: label maps in labelsTr, their names in dataset.json",
+    )
+    data.add_argument(
+        "--labels", dest="labels_dir", type=_path, metavar="DIR", help="a bare folder of reference label maps"
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="MODEL", help="folder of the model")
+    parser.add_argument(
+        "--condition-on-image",
+        action="store_const",
+        const=True,
+        help="let the network see each case's image too (imagesTr); ranking then needs --images",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_positive(int), metavar="N", help="length of training (default: 10)")
+    length.add_argument(
+        "--max-minutes",
+        type=_positive(float),
+        metavar="M",
+        help="train for no longer than the epoch in which these are over",
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    parser.add_argument(
+        "--resume", action="store_const", const=True, help="go on with a training of this MODEL that was stopped"
+    )
+
+
+def _rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=_path, required=True, help="folder that gnsm train has written")
+    parser.add_argument(
+        "--predictions",
+        type=_path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folder of predicted masks, or several of them: cases are then called DIR/CASE",
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    parser.add_argument(
+        "--images",
+        dest="images_dir",
+        type=_path,
+        metavar="DIR",
+        help="folder of the cases' images, for a model that sees images",
+    )
+    parser.add_argument(
+        "--references",
+        dest="references_dir",
+        type=_path,
+        metavar="DIR",
+        help="folder of references, to measure the ranking against Dice",
+    )
+    parser.add_argument(
+        "--alpha", type=_share, metavar="0.05", help="share of good masks that may be flagged by mistake"
+    )
+    parser.add_argument(
+        "--failure-dice", type=_limits, metavar="0.7", help="a mask below this Dice is a failure, in the metrics"
+    )
+    parser.add_argument(
+        "--soft", choices=("auto", "off"), help="score probabilities (CASE.npz) where they lie beside the masks"
+    )
+    parser.add_argument(
+        "--maps", dest="write_maps", action="store_const", const=True, help="write the anomaly of every voxel"
+    )
+    parser.add_argument(
+        "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
+    )
+    parser.add_argument(
+        "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
+    )
+
+
+def _audit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", type=_path, required=True, help="nnU-Net raw data set whose labelsTr is examined")
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of models and results")
+    parser.add_argument(
+        "--folds", type=_folds, metavar="5", help="models: each scores what the others were trained on (default: 5)"
+    )
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a folder is needed")
+    return Path(text)
+
+
+def _number(kind: Callable[[str], Any], allowed: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not allowed(value):
+            raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
+        return value
+
+    return read
+
+
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    return _number(kind, lambda value: 0 < value < float("inf"), "a positive number")
+
+
+_share = _number(float, lambda value: 0 < value < 1, "a number between 0 and 1")
+_whole = _number(int, lambda value: value >= 0, "a whole number")
+_folds = _number(int, lambda value: value >= 2, "a whole number of at least 2")
+
+
+def _limits(text: str) -> list[float]:
+    """The usual limits and the chosen one."""
+    return sorted({0.5, 0.7, float(_share(text))})

@@ -1,0 +1,102 @@
+"""Which rows of a killed run still hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gnsm_monai.handlers import Journal
+from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
+
+OPTIONS = {"alpha": 0.05, "device": "cpu"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    for name in (SETTINGS, STATISTICS_FILE):
+        (tmp_path / "model" / name).write_text(name)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[dict[str, Any]]:
+    found = []
+    for name in ("a", "b", "c"):
+        paths = [tmp_path / f"{name}{part}.png" for part in ("", "_reference", "_0000")]
+        for path in paths:
+            path.write_text("content")
+        found.append({"case": f"f/{name}", "label": paths[0], "reference": paths[1], "image": [paths[2]]})
+    return found
+
+
+@pytest.fixture
+def journal(tmp_path: Path, model: Path, cases: list[dict[str, Any]]) -> Path:
+    """Folder of a run that was killed after two of three cases."""
+    run = Journal(tmp_path / "out" / ".progress", model, OPTIONS)
+    assert run.unfinished(cases) == cases
+    for case in cases[:2]:
+        run.add(row_of(case))
+    return run.folder
+
+
+def row_of(case: dict[str, Any]) -> dict[str, Any]:
+    return {"case": case["case"], "status": "ok", "anomaly_score": 0.5, "levels": np.ones((2, 3))}
+
+
+def left(folder: Path, model: Path, cases: list[dict[str, Any]], **options: Any) -> list[str]:
+    run = Journal(folder, model, {**OPTIONS, **options})
+    names = [case["case"] for case in run.unfinished(cases)]
+    assert {row["case"] for row in run.rows} == {case["case"] for case in cases} - set(names)
+    return names
+
+
+def test_the_next_run_scores_what_is_left(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+    run = Journal(journal, model, OPTIONS)
+    assert run.unfinished(cases) == cases[2:]
+    assert [row["case"] for row in run.rows] == ["f/a", "f/b"]
+    assert np.array_equal(run.rows[0]["levels"], np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("part", ["label", "reference", "image"])
+def test_a_changed_file_is_scored_again(journal: Path, model: Path, cases: list[dict[str, Any]], part: str) -> None:
+    path = cases[1][part][0] if part == "image" else cases[1][part]
+    os.utime(path, ns=(1, 1))
+    assert left(journal, model, cases) == ["f/b", "f/c"]
+
+
+def test_a_reference_that_came_later_is_compared_with(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+    without = [{key: value for key, value in case.items() if key != "reference"} for case in cases]
+    assert left(journal, model, without) == ["f/a", "f/b", "f/c"]
+
+
+def test_nothing_holds_for_other_options_or_another_model(
+    journal: Path, model: Path, cases: list[dict[str, Any]]
+) -> None:
+    everything = ["f/a", "f/b", "f/c"]
+    assert left(journal, model, cases, alpha=0.1) == everything
+    assert left(journal, model, cases, write_maps=True) == everything
+    (model / STATISTICS_FILE).write_text("fitted again")
+    assert left(journal, model, cases) == everything
+
+
+def test_a_damaged_file_of_the_journal_is_scored_again(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+    path = sorted(journal.iterdir())[0]
+    path.write_bytes(path.read_bytes()[:-30])
+    assert len(left(journal, model, cases)) == 2
+
+
+def test_one_case_is_always_left(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+    assert left(journal, model, cases[:2]) == ["f/b"]
+
+
+def test_the_folder_goes_when_the_ranking_is_complete(journal: Path, model: Path) -> None:
+    Journal(journal, model, OPTIONS, keep=True).clear()
+    assert journal.is_dir()
+    Journal(journal, model, OPTIONS).clear()
+    assert not journal.exists()
+    Journal(journal, model, OPTIONS).clear()  # nothing was scored: no folder

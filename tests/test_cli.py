@@ -1,0 +1,130 @@
+"""The command line: what it passes on, and one line for every mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnsm_monai import cli, commands
+
+
+@pytest.fixture(autouse=True)
+def _keep_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How this process logs is pytest's."""
+    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Commands that were called, in place of what they do."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def record(name: str, **arguments: Any) -> int:
+        calls.append((name, arguments))
+        return 0
+
+    for name in commands.__all__:
+        monkeypatch.setattr(commands, name, lambda name=name, **arguments: record(name, **arguments))
+    return calls
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_options_that_are_not_given_are_left_to_the_configs(called: list[Any]) -> None:
+    assert cli.main(["rank", "--model", "m", "--predictions", "p", "--output", "o"]) == 0
+    assert called == [("rank", {"model": Path("m"), "predictions": [Path("p")], "output": Path("o")})]
+
+
+def test_every_option_of_rank_is_an_override_of_the_config(called: list[Any]) -> None:
+    text = "rank --model m --predictions p q --output o --images i --references r --alpha 0.1 --failure-dice 0.8"
+    cli.main([*text.split(), "--soft", "off", "--maps", "--workers", "2", "--strict"])
+    ((_, given),) = called
+    assert given == {
+        "model": Path("m"), "predictions": [Path("p"), Path("q")], "output": Path("o"), "images_dir": Path("i"),
+        "references_dir": Path("r"), "alpha": 0.1, "failure_dice": [0.5, 0.7, 0.8], "soft": "off", "write_maps": True,
+        "num_workers": 2, "strict": True,
+    }  # fmt: skip
+
+
+def test_every_option_of_train_is_an_override_of_the_config(called: list[Any]) -> None:
+    text = "train --dataset d --output o --condition-on-image --epochs 3 --device cpu --resume"
+    cli.main(text.split())
+    text = "train --labels l --output o --max-minutes 1.5"
+    cli.main(text.split())
+    train, bare = [given for _, given in called]
+    assert train == {
+        "dataset_dir": Path("d"), "output": Path("o"), "condition_on_image": True, "epochs": 3, "device": "cpu",
+        "resume": True,
+    }  # fmt: skip
+    assert bare == {"labels_dir": Path("l"), "output": Path("o"), "max_minutes": 1.5}
+
+
+def test_overrides_exist_in_the_configs() -> None:
+    """MONAI would take an option that no config knows without a word."""
+    from monai.bundle import ConfigParser
+
+    configs = commands.bundle_root() / "configs"
+    for command, config in (("train", "train.yaml"), ("rank", "inference.yaml")):
+        keys = set(ConfigParser.load_config_files(str(configs / config)))
+        (subparsers,) = [a for a in cli.build_parser()._actions if a.dest == "command"]
+        options = {action.dest for action in subparsers.choices[command]._actions}  # type: ignore[index, union-attr, attr-defined]
+        assert options - keys <= {"help", "output", "model", "predictions", "soft"}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "COMMAND"),
+        ("tain --dataset d --output o", "'tain'"),
+        ("train --output o", "--dataset --labels is required"),
+        ("train --dataset d --labels l --output o", "not allowed with argument --dataset"),
+        ("train --dataset d --output o --epochs 2 --max-minutes 3", "not allowed with argument --epochs"),
+        ("train --dataset d --output o --epochs 0", "a positive number is needed, got '0'"),
+        ("train --dataset d --output o --max-minutes nan", "a positive number is needed"),
+        ("train --dataset d --output", "--output: expected one argument"),
+        ("train --dataset d --output o --epoch 3", "unrecognized arguments: --epoch 3"),
+        ("rank --model m --output o", "--predictions"),
+        ("rank --model m --predictions --output o", "--predictions: expected at least one argument"),
+        ("rank --model m --predictions p --output o --alpha 5", "a number between 0 and 1 is needed, got '5'"),
+        ("rank --model m --predictions p --output o --soft maybe", "'maybe'"),
+        ("rank --model m --predictions p --output o --workers -1", "workers"),
+        ("audit --dataset d --output o --folds 1", "at least 2"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], text: str, part: str) -> None:
+    assert part in refused(capsys, *text.split())
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["rank"], ["audit"]])
+def test_help_is_printed_without_loading_torch(command: list[str]) -> None:
+    code = (
+        "import sys; from gnsm_monai.cli import main\n"
+        "try: main()\nexcept SystemExit as stop: assert stop.code == 0\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage: gnsm" in done.stdout
+
+
+def test_an_interrupted_command_says_how_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**arguments: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "demo", interrupted)
+    assert cli.main(["demo", "--output", "o"]) == 130
+    assert "goes on from there" in capsys.readouterr().err
