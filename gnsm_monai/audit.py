@@ -25,25 +25,25 @@ from gnsm_monai.files import file_identity, load_arrays, load_json, save_json
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
-__all__ = ["merge_folds", "plan_folds", "standardise"]
+__all__ = ["keep_plan", "merge_folds", "plan_folds", "standardise"]
 
 PLAN = "audit.json"
 
 
-def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> list[list[str]]:
-    """Deals the reference cases of an nnU-Net data set into folds, and keeps the plan in ``output/audit.json``.
+def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
+    """Deals the reference cases of an nnU-Net data set into folds. Nothing is written: see :func:`keep_plan`.
 
     Args:
         dataset: folder with ``labelsTr``.
-        output: where a plan of an earlier run may lie, whose folds can then go on.
+        output: where the plan of an audit that was stopped may lie, which can then go on.
         folds: how many.
         seed: of the shuffle.
 
     Returns:
-        case ids of each fold, as equal in number as can be.
+        ``folds``, the case ids of each fold, as equal in number as can be, and ``files``, what they are made of.
 
     Raises:
-        InputError: no label maps, fewer than folds, or an earlier plan of other files or another number of folds.
+        InputError: no label maps, fewer than folds, or a kept plan of other files or another number of folds.
     """
     if not Path(dataset).is_dir():
         raise InputError(f"{dataset}: no such folder")
@@ -52,15 +52,19 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
     if len(found) < folds:
         raise InputError(f"{labels_dir}: {folds} folds need as many label maps, found {len(found)}")
     shuffled = np.random.default_rng(seed).permutation(np.array(list(found), dtype=object)).tolist()
-    plan = [sorted(shuffled[fold::folds]) for fold in range(folds)]
-    content = {"folds": plan, "files": [file_identity(path) for path in found.values()]}
+    dealt = [sorted(shuffled[fold::folds]) for fold in range(folds)]
+    plan = {"folds": dealt, "files": [file_identity(path) for path in found.values()]}
     path = Path(output) / PLAN
-    if path.is_file() and load_json(path) != content:
+    if path.is_file() and load_json(path) != plan:
         raise InputError(
             f"{output}: holds the audit of other label maps or in other folds: name another output folder, or remove it"
         )
-    save_json(path, content)
     return plan
+
+
+def keep_plan(plan: Mapping[str, Any], output: str | Path) -> None:
+    """Writes ``audit.json``, so that a stopped audit goes on with the same folds only."""
+    save_json(Path(output) / PLAN, plan)
 
 
 def standardise(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:

@@ -16,6 +16,11 @@ from gnsm_monai.errors import EXIT_INPUT_ERROR, exit_on_input_error
 __all__ = ["build_parser", "main"]
 
 STOPPED = 130  # what shells give for Ctrl-C
+GOES_ON = {
+    "train": "with --resume the same command goes on after the last epoch",
+    "rank": "the same command goes on from here",
+    "audit": "the same command goes on from here",
+}
 
 EXAMPLES = """\
 examples:
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run: Callable[..., int] = getattr(commands, command)
             return run(**given)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        print(f"\nstopped: {GOES_ON.get(command, 'the same command starts anew')}", file=sys.stderr)
         return STOPPED
 
 

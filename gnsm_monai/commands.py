@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from gnsm_monai.audit import merge_folds, plan_folds
+from gnsm_monai.audit import keep_plan, merge_folds, plan_folds
 from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.paths import bundle_root
@@ -74,12 +74,14 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     plan = plan_folds(dataset, output, folds)
     codes: list[int] = []
     rankings: list[RankingWriter] = []
-    for fold, cases in enumerate(plan):
+    for fold, cases in enumerate(plan["folds"]):
         model = output / "models" / f"fold_{fold}"
         logger.info("fold %d of %d: %d label maps", fold + 1, folds, len(cases))
         if not (model / SETTINGS).is_file():  # written last: a model that has it is complete
             train_on = {"dataset_dir": dataset, "exclude_cases": cases, "resume": True}
-            _prepare("train.yaml", model_dir=model, **train_on, **overrides).run()
+            training = _prepare("train.yaml", model_dir=model, **train_on, **overrides)
+            keep_plan(plan, output)  # only now that the data are found to be good
+            training.run()
         scored = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
         code, workflow = _score(output / "folds" / f"fold_{fold}", **scored, **{"journal::keep": True})
         codes.append(code)

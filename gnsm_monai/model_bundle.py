@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,7 +47,6 @@ def write_model_bundle(model_dir: str | Path, levels: Mapping[str, Sequence[str]
     save_json(model_dir / "configs" / "metadata.json", metadata)
     card = model_card(settings, rules, levels, metadata)
     write_atomically(model_dir / "docs" / "README.md", card.encode(errors="backslashreplace"))
-    logging.getLogger(__name__).info("model card: %s", model_dir / "docs" / "README.md")
 
 
 def filled_metadata(template: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,8 +123,8 @@ reads weights and plain data from the folder, nothing else.
 
 ## How it scores
 
-The rule of the anomaly score is **{rule}**. It was chosen on references kept out of training and failures made from
-them; -1 is best:
+The rule of the anomaly score is **{rule}**. All rules, on references kept out of training and failures made from them
+(-1 is best):
 
 {rules}
 

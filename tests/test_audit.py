@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import plan_folds, standardise
+from gnsm_monai.audit import keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
 
 
@@ -20,7 +20,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_every_case_is_in_one_fold_of_nearly_equal_size(dataset: Path, tmp_path: Path) -> None:
-    plan = plan_folds(dataset, tmp_path / "out", 4)
+    plan = plan_folds(dataset, tmp_path / "out", 4)["folds"]
     assert sorted(case for fold in plan for case in fold) == [f"case{number:02d}" for number in range(11)]
     assert sorted(map(len, plan)) == [2, 3, 3, 3]
     assert plan[0] != [f"case{number:02d}" for number in range(3)]  # neighbours in name are often alike
@@ -28,6 +28,8 @@ def test_every_case_is_in_one_fold_of_nearly_equal_size(dataset: Path, tmp_path:
 
 def test_the_same_audit_goes_on_and_another_is_refused(dataset: Path, tmp_path: Path) -> None:
     plan = plan_folds(dataset, tmp_path / "out", 3)
+    assert not (tmp_path / "out").exists()
+    keep_plan(plan, tmp_path / "out")
     assert plan_folds(dataset, tmp_path / "out", 3) == plan
     with pytest.raises(InputError, match="in other folds"):
         plan_folds(dataset, tmp_path / "out", 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,12 +121,21 @@ def test_help_is_printed_without_loading_torch(command: list[str]) -> None:
     assert "usage: gnsm" in done.stdout
 
 
+@pytest.mark.parametrize(("command", "part"), [("demo", "starts anew"), ("audit", "goes on from here")])
 def test_an_interrupted_command_says_how_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, part: str
 ) -> None:
     def interrupted(**arguments: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "demo", interrupted)
-    assert cli.main(["demo", "--output", "o"]) == 130
-    assert "goes on from there" in capsys.readouterr().err
+    monkeypatch.setattr(commands, command, interrupted)
+    assert cli.main([command, "--output", "o", *([] if command == "demo" else ["--dataset", "d"])]) == 130
+    assert part in capsys.readouterr().err
+
+
+def test_the_installed_command_is_this_one() -> None:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(Path(__file__).resolve().parents[1] / "setup.cfg", encoding="utf-8")
+    name, target = config["options.entry_points"]["console_scripts"].strip().split(" = ")
+    assert name == "gnsm"
+    assert pkgutil.resolve_name(target) is cli.main
