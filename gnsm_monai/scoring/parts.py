@@ -81,9 +81,13 @@ def _islands(s: Structure, extra: Mask) -> Iterator[Finding]:
     total = float(sum(sizes[islands]))
     if not islands or total < SMALL * sum(s.sizes):
         return
+    astray_pieces = np.zeros(count + 1, dtype=bool)
+    astray_pieces[np.array(islands) + 1] = True
+    inside = astray_pieces[pieces]
+    extra &= ~inside
     away = s.from_body()
-    gaps = ndimage.minimum(s.distance(pieces == body + 1) if away is None else away, pieces, np.array(islands) + 1)
-    extra &= ~np.isin(pieces, np.array(islands) + 1)
+    away = s.distance(pieces == body + 1) if away is None else away
+    gaps = ndimage.minimum(away[inside], pieces[inside], np.array(islands) + 1)
     seen = [float(gap) for gap, i in zip(gaps, islands, strict=True) if 20 * sizes[i] > total]  # not single voxels
     yield s.finding("islands", total, mm=max(seen, default=float(max(gaps))), count=max(len(seen), 1))
 
