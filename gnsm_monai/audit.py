@@ -97,10 +97,11 @@ def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: 
         "predictions_dir": [str(Path(dataset) / "labelsTr")],
         "folds": len(rankings),
     }
-    merged = RankingWriter(output, settings)
-    for ranking in rankings:
-        arrays = load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE)
-        merged.rows += [_comparable(row, arrays) for row in ranking.rows]
+    arrays = [load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE) for ranking in rankings]
+    known = [standardise(own["calibration_scores"], own["calibration_scores"]) for own in arrays]
+    merged = RankingWriter(output, settings, rankings[0].failure_dice, np.concatenate(known))
+    for ranking, own in zip(rankings, arrays, strict=True):
+        merged.rows += [_comparable(row, own) for row in ranking.rows]
     merged.seconds_per_case = float(np.mean([ranking.seconds_per_case for ranking in rankings]))
     merged.write()
     for ranking in rankings:
@@ -115,7 +116,7 @@ def _comparable(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dic
         return dict(row)
     structures = [dict(entry) for entry in row["structures"]]
     # One column per structure.
-    for entry, known in zip(structures, arrays.get("calibration_structures", np.empty((0, 0))).T, strict=False):
+    for entry, known in zip(structures, arrays["calibration_structures"].T, strict=True):
         entry["anomaly_score"] = float(standardise(entry["anomaly_score"], known))
     score = float(standardise(row["anomaly_score"], arrays["calibration_scores"]))
     return {**row, "anomaly_score": score, "structures": structures}

@@ -15,6 +15,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, p_values
 from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.scoring.reasons import explain
 from gnsm_monai.scoring.scorer import CaseStatistics, Scorer
 
 __all__ = ["ScoreStep", "single_case"]
@@ -42,9 +43,10 @@ class ScoreStep:
         scorer: gives the level statistics.
         model: turns them into the anomaly score.
         calibration: turns the score into p-values and a predicted Dice.
-        structures: names of the foreground structures.
+        structures: name and classes of each foreground structure.
         never_empty: whether every reference has a structure, so that an empty mask is the worst possible one.
         alpha: a mask is flagged where its p-value is no higher.
+        failure_dice: Dice below which a mask is a failure, for the probability of it.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class ScoreStep:
         scorer: Scorer,
         model: AnomalyModel,
         calibration: Calibration,
-        structures: Sequence[str],
+        structures: Mapping[str, Sequence[int]],
         never_empty: bool,
         alpha: float = 0.05,
+        failure_dice: float = 0.7,
     ) -> None:
         self.scorer, self.model, self.calibration = scorer, model, calibration
-        self.structures, self.never_empty, self.alpha = tuple(structures), never_empty, alpha
+        self.structures, self.classes = tuple(structures), tuple(structures.items())
+        self.never_empty, self.alpha, self.failure_dice = never_empty, alpha, failure_dice
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
         row = {"case": case["case"], "folder": case.get("folder", "")}
@@ -89,6 +93,9 @@ class ScoreStep:
             "p_value": p_value,
             "flag": int(p_value <= self.alpha),
             **dict(zip(PREDICTED, predicted.tolist(), strict=True)),
+            "failure_probability": float(
+                self.calibration.dice.failure_probability(np.array(anomaly), self.failure_dice)
+            ),
             "empty": empty,
             "soft": soft is not None,
             "dice": None if case.get("dice") is None else _nanmean(case["dice"]),
@@ -116,9 +123,19 @@ class ScoreStep:
         grid, file = label.affine.numpy(), np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
         shape = label.meta[FILE_SHAPE]
         image = case[IMAGE].as_tensor()[0].numpy() if IMAGE in case else None
-        place = worst_place(anomaly, statistics.band)
-        picture = picture_of(place, label.as_tensor()[0].numpy(), anomaly, image, grid, file, shape)
-        where = {"picture": picture, "anomaly_map": anomaly, "affine": grid, FILE_AFFINE: file, FILE_SHAPE: shape}
+        place, mask = worst_place(anomaly, statistics.band), label.as_tensor()[0].numpy()
+        picture = picture_of(place, mask, anomaly, image, grid, file, shape)
+        reason = ""
+        if self.scorer.parametrisation == "posterior":
+            reason = explain(mask, statistics.denoised, self.classes, np.linalg.norm(grid[:-1, :-1], axis=0).tolist())
+        where = {
+            "reason": reason,
+            "picture": picture,
+            "anomaly_map": anomaly,
+            "affine": grid,
+            FILE_AFFINE: file,
+            FILE_SHAPE: shape,
+        }
         if anomaly.ndim == 2:
             return where
         slices, means = worst_slices(anomaly, statistics.band)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gnsm_monai.evaluation.metrics import _dice, _same_length, _score_and_dice, _vector
 
-__all__ = ["BUDGETS", "failure_probability", "measured_budget", "predicted_budget"]
+__all__ = ["BUDGETS", "measured_budget", "predicted_budget"]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def predicted_budget(
 
     Args:
         score: anomaly per mask, shape (n,), higher = worse.
-        failure_probability: of a Dice below the limit, per mask, shape (n,), in [0, 1]; see `failure_probability`.
+        failure_probability: of a Dice below the limit, per mask, shape (n,), in [0, 1].
         failure_dice: the limit that these probabilities are for.
         budgets: see `measured_budget`.
         predicted_dice: expected Dice per mask, shape (n,), in [0, 1]; residual_risk is None without it.
@@ -83,31 +83,6 @@ def predicted_budget(
         _same_length(anomaly, risk, "predicted_dice")
     expected = {"failure_dice": _limit(failure_dice), "source": "predicted", "failures": float(probability.sum())}
     return {**expected, "budget": _rows(anomaly, probability, risk, budgets)}
-
-
-def failure_probability(predicted_dice: npt.ArrayLike, residuals: npt.ArrayLike, limit: float) -> _Floats:
-    """Probability that the true Dice lies below a limit, by the residuals of calibration masks (split conformal).
-
-    With n residuals r_i it is (1 + #{i : predicted + r_i < limit}) / (n + 2): the empirical distribution, smoothed so
-    that few calibration masks never make a mask certain.
-
-    Args:
-        predicted_dice: per mask, shape (n,), or one number.
-        residuals: true minus predicted Dice of calibration masks, of any shape, at least one.
-        limit: Dice below which a mask is a failure; in (0, 1].
-
-    Returns:
-        Probabilities of the shape of `predicted_dice`, strictly between 0 and 1; higher = worse.
-
-    Raises:
-        ValueError: no residual, a value that is not finite, or the limit is out of range.
-    """
-    ordered = np.sort(_vector(np.ravel(residuals), "residuals"))
-    predicted = np.asarray(predicted_dice, dtype=np.float64)
-    if not np.isfinite(predicted).all():
-        raise ValueError("predicted_dice contains NaN or infinite values.")
-    below = np.searchsorted(ordered, _limit(limit) - predicted, side="left")
-    return np.asarray((1 + below) / (ordered.size + 2), dtype=np.float64)
 
 
 def _rows(

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["class_colours", "level_pictures"]
+from gnsm_monai.report.colours import HEAT_MAP, class_colours
+
+__all__ = ["level_pictures"]
 
 ENLARGE = 3
 """Screen pixels per voxel."""
@@ -18,13 +20,6 @@ GAP = 4
 """Pixels between pictures."""
 MISFIT_NATS = 3.0
 """Misfit that is drawn in the strongest colour."""
-
-
-def class_colours(num_classes: int) -> np.ndarray:
-    """RGB in [0, 1] per class, ``(K, 3)``: black for background, then colour-blind safe tones (Okabe and Ito 2008)."""
-    tones = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
-    colours = [(0.0, 0.0, 0.0)] + [matplotlib.colors.to_rgb(tones[i % len(tones)]) for i in range(num_classes - 1)]
-    return np.array(colours, dtype=np.float32)
 
 
 def level_pictures(logits: Tensor, target: Mapping[str, Tensor], levels: Sequence[int]) -> np.ndarray:
@@ -72,7 +67,7 @@ def _mixture(maps: Tensor) -> np.ndarray:
 
 def _heat(values: Tensor) -> np.ndarray:
     shown = (values[0].T / MISFIT_NATS).clamp(0, 1).cpu().numpy()
-    return np.asarray(matplotlib.colormaps["inferno"](shown)[..., :3], dtype=np.float32)
+    return np.asarray(matplotlib.colormaps[HEAT_MAP](shown)[..., :3], dtype=np.float32)
 
 
 def _framed(picture: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import monai
 import numpy as np
-import torch
+import numpy.typing as npt
 from ignite.engine import Engine, Events
 
-import gnsm_monai
 from gnsm_monai.errors import SCORING_FAILED
-from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
+from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, has_dice, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.handlers.journal import Journal
+from gnsm_monai.report import build_report
 from gnsm_monai.scoring.scorer import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
@@ -31,6 +30,8 @@ RANKING_COLUMNS = (
 )  # fmt: skip
 GRID_KEYS = ("anomaly_map", "affine", "file_affine", "file_shape")
 """What a row has for those who write maps, and what need not be kept of every case."""
+REPORT, CARDS = "report.html", 24
+"""The report, and how many of the worst cases it shows in pictures."""
 STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 
 
@@ -38,14 +39,15 @@ class RankingWriter:
     """Collects the output of :class:`gnsm_monai.engines.ScoreStep` and writes the results when the engine completes.
 
     To ``output_dir``: ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json``,
-    ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with references,
-    ``levels.csv``: correlation with Dice of every statistic at every level. In a distributed run rank 0
+    ``report.html``, ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with
+    references, ``levels.csv``: correlation with Dice of every statistic at every level. In a distributed run rank 0
     writes, once, what all ranks found.
 
     Args:
         output_dir: folder of the results.
         settings: plain values for the summary: which model scored what.
-        failure_dice: Dice limits below which a mask counts as a failure.
+        failure_dice: Dice limits below which a mask counts as a failure; the review budget is for the last one.
+        reference_scores: anomaly scores of the calibration references, for the report.
         seed: of the bootstrap.
         journal: keeps the rows of a run that is killed, for the next one.
         strict: end at the first case that cannot be scored, with exit code 3 and one line that names it. No ranking is
@@ -57,14 +59,17 @@ class RankingWriter:
         output_dir: str | Path,
         settings: Mapping[str, Any],
         failure_dice: Sequence[float] = (0.5, 0.7),
+        reference_scores: npt.ArrayLike = (),
         seed: int = 0,
         journal: Journal | None = None,
         strict: bool = False,
     ) -> None:
         self.output_dir, self.settings = Path(output_dir), dict(settings)
-        self.failure_dice, self.seed = tuple(failure_dice), seed
+        self.failure_dice = tuple(failure_dice) if isinstance(failure_dice, (list, tuple)) else (failure_dice,)
+        self.reference_scores, self.seed = np.asarray(reference_scores, dtype=np.float64), seed
         self.journal, self.strict = journal, strict
         self.rows: list[dict[str, Any]] = []
+        self._pictured: list[tuple[float, int, dict[str, Any]]] = []
         self.seconds_per_case = float("nan")
         self.logger = logging.getLogger(__name__)
 
@@ -80,16 +85,28 @@ class RankingWriter:
 
     def _started(self, engine: Engine) -> None:
         self._start = time.monotonic()
-        self.rows = [] if self.journal is None else list(self.journal.rows)
+        self.rows, self._pictured = [] if self.journal is None else list(self.journal.rows), []
+        for number, row in enumerate(self.rows):
+            self._keep_worst_pictures(row, number)
         self._restored = len(self.rows)
 
     def _collect(self, engine: Engine) -> None:
         row = {key: value for key, value in engine.state.output.items() if key not in GRID_KEYS}  # type: ignore[union-attr]
+        self._keep_worst_pictures(row, len(self.rows))
         if row["status"] == "failed":
             self._failed(row)
         elif self.journal is not None:
             self.journal.add(row)
         self.rows.append(row)
+
+    def _keep_worst_pictures(self, row: dict[str, Any], number: int) -> None:
+        """Pictures of all cases would not fit in memory; those that end among the worst are among them all the time."""
+        if row.get("picture") is None:
+            return
+        score = float("inf") if row.get("empty") else row["anomaly_score"]
+        heapq.heappush(self._pictured, (score, -number, row))
+        if len(self._pictured) > CARDS:
+            heapq.heappop(self._pictured)[-1]["picture"] = None
 
     def _failed(self, row: Mapping[str, Any]) -> None:
         if self.strict:
@@ -131,57 +148,14 @@ class RankingWriter:
                 "levels": np.stack([row["levels"] for row in scored]),
             }
             save_arrays(self.output_dir / "level_statistics.npz", statistics)
-        measured = [row for row in self.rows if _has_dice(row)]
+        measured = [row for row in self.rows if has_dice(row)]
         (self.output_dir / "levels.csv").unlink(missing_ok=True)
         if len(measured) > 2:
-            save_table(self.output_dir / "levels.csv", *self._levels(measured))
-        summary = self._summary()
+            save_table(self.output_dir / "levels.csv", LEVEL_COLUMNS, levels_table(measured))
+        summary = ranking_summary(self.rows, self.settings, self.seconds_per_case, self.failure_dice, self.seed)
         save_json(self.output_dir / "summary.json", summary)
+        build_report(self.output_dir / REPORT, self.rows, summary, self.reference_scores, max_cards=CARDS)
         self._report(summary)
-
-    def _summary(self) -> dict[str, Any]:
-        measured = [row for row in self.rows if _has_dice(row)]
-        folders = list(dict.fromkeys(row["folder"] for row in self.rows))
-        soft = [row["case"] for row in self.rows if row.get("soft")]
-        summary: dict[str, Any] = {
-            "cases": len(self.rows),
-            "scored": len(self.rows) - self.num_failed,
-            "failed": self.num_failed,
-            "with_reference": len(measured),
-            "soft": {"cases": len(soft), "ids": soft},
-            "seconds_per_case": self.seconds_per_case,
-            "settings": self.settings,
-            "versions": {
-                "gnsm_monai": gnsm_monai.__version__,
-                "monai": monai.__version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        if measured:
-            summary["metrics"] = self._metrics(measured)
-            summary["metrics_per_folder"] = {
-                folder: self._metrics([row for row in measured if row["folder"] == folder]) for folder in folders
-            }
-        return summary
-
-    def _metrics(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Pooled over folders the same patient counts once in the bootstrap, however many masks of it there are."""
-        patients = [row["case"].rsplit("/", 1)[-1] for row in rows]
-        scores, dice = [row["anomaly_score"] for row in rows], [row["dice"] for row in rows]
-        if not rows:
-            return {}
-        return correlation_summary(scores, dice, self.failure_dice, seed=self.seed, groups=patients)
-
-    def _levels(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-        folders = list(dict.fromkeys(row["folder"] for row in rows))
-        groups = {"pooled": rows, **{f: [r for r in rows if r["folder"] == f] for f in folders if len(folders) > 1}}
-        table = []
-        for name, members in groups.items():
-            levels, dice = np.stack([row["levels"] for row in members]), np.array([row["dice"] for row in members])
-            table += [{"masks": name, **entry} for entry in level_correlations(levels, dice, STATISTICS)]
-        return ["masks", "statistic", "level", "spearman", "pearson"], table
 
     def _report(self, summary: Mapping[str, Any]) -> None:
         path = self.output_dir / "ranking.csv"
@@ -196,8 +170,3 @@ class RankingWriter:
 def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, bool, str]:
     failed = row["status"] == "failed"
     return failed, 0.0 if failed else -row["anomaly_score"], not row.get("empty", False), row["case"]
-
-
-def _has_dice(row: Mapping[str, Any]) -> bool:
-    dice = row.get("dice")
-    return row["status"] == "ok" and dice is not None and not np.isnan(dice)

@@ -82,6 +82,16 @@ class DicePredictor:
         ends = [predicted, predicted + min(low, 0.0) * spread, predicted + max(high, 0.0) * spread]
         return np.stack(ends, axis=-1).clip(0, 1)
 
+    def failure_probability(self, scores: np.ndarray, limit: float) -> np.ndarray:
+        """Probability ``(N,)`` of a Dice below ``limit``, for anomaly scores ``(N,)``.
+
+        The share of calibration errors that would bring it there, ``(1 + #) / (n + 2)``: smoothed, so that few copies
+        never make anything certain.
+        """
+        predicted, spread = self._at(np.asarray(scores, dtype=np.float64))
+        below = np.searchsorted(self.residuals, (limit - predicted) / spread, side="left")
+        return np.asarray((1 + below) / (len(self.residuals) + 2), dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Calibration:

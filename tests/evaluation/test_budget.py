@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from gnsm_monai.evaluation.budget import failure_probability, measured_budget, predicted_budget
+from gnsm_monai.evaluation.budget import measured_budget, predicted_budget
 
 NUMBERS = ("share_found", "failures_left", "residual_risk")
 
@@ -110,21 +109,6 @@ def test_predicted_risk_is_null_without_predicted_dice() -> None:
     assert rows[0]["share_found"] == pytest.approx(0.8)
 
 
-def test_failure_probability_counts_residuals_below_the_limit() -> None:
-    residuals = [-0.3, -0.1, 0.0, 0.2]
-    # 0.75 + r < 0.7 for the first two; 0.95 + r < 0.7 for the first; 0.2 + r always.
-    assert failure_probability([0.75, 0.95, 0.2, 1.0], residuals, 0.7) == pytest.approx([3 / 6, 2 / 6, 5 / 6, 1 / 6])
-    assert failure_probability(0.75, residuals, 0.7) == pytest.approx(0.5)
-    assert failure_probability(0.5, [0.0], 0.5) == pytest.approx(1 / 3)  # at the limit is no failure
-
-
-def test_failure_probability_approaches_the_true_distribution() -> None:
-    rng = np.random.default_rng(3)
-    predicted = np.array([0.5, 0.65, 0.7, 0.9])
-    expected = stats.norm.cdf((0.7 - predicted) / 0.1)
-    assert failure_probability(predicted, rng.normal(0, 0.1, 20_000), 0.7) == pytest.approx(expected, abs=0.01)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -136,8 +120,6 @@ def test_failure_probability_approaches_the_true_distribution() -> None:
         (lambda: predicted_budget([1], [1.5], 0.7), "failure_probability must lie"),
         (lambda: predicted_budget([1, 2], [0.5], 0.7), "same length"),
         (lambda: predicted_budget([1], [0.5], 0.7, predicted_dice=[0.1, 0.2]), "same length"),
-        (lambda: failure_probability([0.5], [], 0.7), "residuals is empty"),
-        (lambda: failure_probability([math.nan], [0.1], 0.7), "predicted_dice contains NaN"),
     ],
 )
 def test_what_is_out_of_range_is_refused(call: Any, message: str) -> None:

@@ -5,15 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gnsm_monai.handlers.pictures import ENLARGE, GAP, class_colours, level_pictures
+from gnsm_monai.handlers.pictures import ENLARGE, GAP, level_pictures
 from gnsm_monai.handlers.training_log import level_table
-
-
-def test_every_structure_has_a_colour_and_background_is_black() -> None:
-    colours = class_colours(6)
-    assert colours.shape == (6, 3)
-    assert (colours[0] == 0).all()
-    assert len({tuple(colour) for colour in colours}) == 6
+from gnsm_monai.report.colours import class_colours
 
 
 @pytest.mark.parametrize("spatial", [(12, 10), (12, 10, 4)])

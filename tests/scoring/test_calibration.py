@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from gnsm_monai.scoring import Calibration, DicePredictor, p_values
 
@@ -61,6 +62,16 @@ def test_the_interval_is_wide_where_the_score_says_little() -> None:
 
     low, high = DicePredictor.fit(*uneven(300, 0), *uneven(200, 1)).predict(np.array([0.2, 0.8]))[:, 1:].T
     assert (high - low)[1] > 4 * (high - low)[0]
+
+
+def test_the_probability_of_failure_counts_the_errors_that_would_lead_there() -> None:
+    knots, residuals = np.array([[0.0, 1.0], [0.9, 0.7], [0.1, 0.1]]), np.array([-3.0, -1.0, 0.0, 2.0])
+    predictor = DicePredictor(*knots, residuals)
+    # At 0.9 an error of -2 spreads or less leads below 0.7; at 0.7 any below 0.
+    assert predictor.failure_probability(np.array([0.0, 1.0]), 0.7) == pytest.approx([2 / 6, 3 / 6])
+    rng = np.random.default_rng(0)
+    many = DicePredictor(*knots, np.sort(rng.normal(size=20_000)))
+    assert many.failure_probability(np.array([0.0]), 0.85) == pytest.approx(norm.cdf(-0.5), abs=0.01)
 
 
 def test_structures_are_compared_with_the_references_that_have_them_and_survive_plain_arrays() -> None:

@@ -1,0 +1,153 @@
+"""One page that holds all of a ranking: text, pictures, table and script, with no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from gnsm_monai.files import write_atomically
+from gnsm_monai.report import figures
+from gnsm_monai.report.cards import case_card
+from gnsm_monai.report.colours import NUM_TONES, class_hex
+from gnsm_monai.report.content import flag_threshold, header, metric_tables, store_key, table
+from gnsm_monai.report.pictures import heat_legend, heat_range
+from gnsm_monai.report.wording import ScoreFormat, budget_lines, number
+
+__all__ = ["build_report"]
+
+MIN_MEASURED = 3
+"""Masks with a Dice from which on figures of the agreement with Dice say anything."""
+BUDGET_LINES = 8
+
+Row = Mapping[str, Any]
+_Floats = npt.NDArray[np.float64]
+
+
+def build_report(
+    path: str | Path,
+    rows: Sequence[Row],
+    summary: Mapping[str, Any],
+    reference_scores: npt.ArrayLike,
+    *,
+    max_cards: int = 24,
+) -> None:
+    """Writes a ranking as one self-contained HTML page, whole or not at all.
+
+    Names, messages and reasons are shown as the text they are, whatever they hold: the page runs no script but its
+    own, which its content security policy names by hash, and may load nothing.
+
+    Args:
+        path: of the page.
+        rows: one per case, as :class:`gnsm_monai.engines.ScoreStep` gives them, with ``rank`` set, in the order of the
+            ranking: worst first, failed cases last. Keys that are absent, None or NaN are left out of the page.
+        summary: content of summary.json. ``review_budget``, where it is there, holds ``failure_dice``, ``source``
+            ("measured" or "predicted") and ``budget``: entries ``reviewed`` (masks), ``share_found`` and
+            ``residual_risk`` (both in [0, 1]).
+        reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
+        max_cards: worst cases that are shown with pictures.
+    """
+    references = np.asarray(reference_scores, dtype=np.float64).ravel()
+    references = references[np.isfinite(references)]
+    style, script = _asset("report.css") + _tone_rules(), _asset("report.js")
+    scored = [row for row in rows if row["status"] == "ok"]
+    page = _environment().get_template("report.html.j2")
+    text = page.render(
+        style=style,
+        script=script,
+        style_hash=_policy_hash(style),
+        script_hash=_policy_hash(script),
+        store=store_key(summary),
+        **_overview(rows, scored, summary, references),
+        **_worst(scored[:max_cards], scored, summary),
+        **_agreement(scored, summary),
+    )
+    # File names need not be valid text, and one of them must not cost the whole page.
+    write_atomically(path, text.encode(errors="backslashreplace"))
+
+
+def _overview(rows: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, Any], references: _Floats) -> Any:
+    """Header, review budget, histogram and the table of all cases."""
+    scores = _column(scored, "anomaly_score")
+    columns, cells = table(rows, ScoreFormat(scores.tolist()))
+    head = header(rows, summary, references)
+    budget = summary.get("review_budget") or {}
+    entries = [e for e in budget.get("budget") or [] if number(e.get("share_found")) is not None]
+    threshold = flag_threshold(references, head["alpha"])
+    return {
+        "head": head,
+        "columns": columns,
+        "cases": list(zip(rows, cells, strict=True)),
+        "folders": list(dict.fromkeys(str(row.get("folder", "")) for row in rows)),
+        "histogram": figures.score_histogram(scores, references, threshold) if scores.size else None,
+        "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
+        "budget_curve": figures.budget_curve(entries, len(scored)) if len(entries) > 1 else None,
+    }
+
+
+def _worst(shown: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Cards and the legend of their pictures."""
+    names = [str(name) for name in summary.get("settings", {}).get("structures") or []]
+    tones = {name: index % NUM_TONES for index, name in enumerate(names)}
+    pictures = [row["picture"] for row in shown if row.get("picture")]
+    heat = heat_range(pictures)
+    format_score = ScoreFormat(_column(scored, "anomaly_score").tolist())
+    parts = [number(s.get("anomaly_score")) for row in scored for s in row.get("structures") or []]
+    format_part = ScoreFormat([value for value in parts if value is not None])
+    return {
+        "cards": [case_card(row, format_score, format_part, tones, heat) for row in shown],
+        "carded": {row["rank"] for row in shown},
+        "tones": tones,
+        "heat": {"low": f"{heat[0]:.3g}", "high": f"{heat[1]:.3g}", "legend": heat_legend()} if pictures else None,
+        "volumes": any(len(picture) > 1 for picture in pictures),
+        "ignored": any((plane.label < 0).any() for picture in pictures for plane in picture),
+    }
+
+
+def _agreement(scored: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures and metrics of the agreement with measured Dice."""
+    measured = [row for row in scored if number(row.get("dice")) is not None]
+    sets, metrics = metric_tables(summary)
+    found: dict[str, Any] = {"metric_sets": sets, "metrics": metrics, "scatter": None, "risk_coverage": None}
+    if len(measured) >= MIN_MEASURED:
+        scores, dice = _column(measured, "anomaly_score"), np.clip(_column(measured, "dice"), 0, 1)
+        limits = summary.get("settings", {}).get("failure_dice")
+        limits = [] if limits is None else sorted({float(limit) for limit in np.ravel(limits)})
+        flagged = np.array([row.get("flag") == 1 for row in measured])
+        found["scatter"] = figures.dice_scatter(scores, dice, flagged, limits)
+        found["risk_coverage"] = figures.risk_coverage(scores, dice)
+    return found
+
+
+def _column(rows: Sequence[Row], name: str) -> _Floats:
+    return np.array([row[name] for row in rows], dtype=np.float64)
+
+
+def _environment() -> jinja2.Environment:
+    # By file name jinja would escape *.html but not *.html.j2.
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("gnsm_monai.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _tone_rules() -> str:
+    """A class per colour of a structure: the policy forbids style attributes."""
+    return "".join(f".tone-{i}{{color:{colour}}}\n" for i, colour in enumerate(class_hex(NUM_TONES + 1)[1:]))
+
+
+def _policy_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

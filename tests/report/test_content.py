@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gnsm_monai.report.content import flag_threshold, interval, metric_tables, store_key, table
+from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, number, p_text
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("n", [0, 1, 19, 39, 40])
+def test_scores_above_the_threshold_are_those_with_a_small_p_value(alpha: float, n: int) -> None:
+    references = np.random.default_rng(n).normal(size=n).round(1)  # with ties
+    threshold = flag_threshold(references, alpha)
+    scores = np.concatenate([np.linspace(-4, 4, 161), references])
+    p = (1 + (references[None] >= scores[:, None]).sum(axis=1)) / (n + 1)
+    flagged = p <= alpha + 1e-12
+    if threshold is None:
+        assert flagged.all() or not flagged.any()
+    else:
+        assert np.array_equal(flagged, scores > threshold)
+
+
+def test_without_alpha_there_is_no_threshold() -> None:
+    assert flag_threshold(np.arange(5.0), None) is None
+
+
+def test_only_columns_that_apply_are_shown() -> None:
+    row = {"case": "a", "folder": "", "status": "ok", "rank": 1, "anomaly_score": 1.5, "dice": None, "p_value": None}
+    columns, (cells,) = table([row], ScoreFormat([1.5]))
+    assert [column.name for column in columns] == ["rank", "case", "anomaly_score"]
+    assert (cells["anomaly_score"].text, cells["anomaly_score"].value) == ("1.50", "1.5")
+
+
+def test_a_failed_case_has_a_message_and_empty_numbers() -> None:
+    rows = [
+        {"case": "x/a", "folder": "x", "status": "ok", "rank": 1, "anomaly_score": 1.5, "predicted_dice": 0.75,
+         "predicted_dice_low": 0.6, "predicted_dice_high": 0.9, "worst_slice_axis": 2, "worst_slice": 0, "flag": 0,
+         "soft": True},
+        {"case": "y/b", "folder": "y", "status": "failed", "rank": 2, "message": "y/b.nii.gz: is empty"},
+    ]  # fmt: skip
+    columns, (good, bad) = table(rows, ScoreFormat([1.5]))
+    names = {column.name for column in columns}
+    assert names >= {"folder", "status", "message", "soft", "predicted_dice", "worst_slice"}
+    assert good["predicted_dice"].text == "≈ 0.75 (0.60–0.90)"
+    assert good["worst_slice"].text == "axis 2, slice 0"
+    assert (bad["message"].text, bad["anomaly_score"].value, bad["flag"].text) == ("y/b.nii.gz: is empty", "", "")
+
+
+def test_metrics_are_explained_and_per_folder_where_there_are_several() -> None:
+    entry = {"value": -0.5, "ci95": [-0.7, -0.25], "n": 9}
+    undefined = {"value": None, "reason": "no mask has Dice < 0.5"}
+    pooled = {"auroc_0.5": undefined, "spearman": entry, "new_one": entry}
+    sets, lines = metric_tables({"metrics": pooled, "metrics_per_folder": {"a": pooled, "b": {}}})
+    assert sets == ["pooled", "a", "b"]
+    assert [line["title"] for line in lines] == ["Spearman", "AUROC, Dice < 0.5", "new_one"]
+    assert lines[0]["values"][0] == {"value": "−0.500", "detail": "−0.700 to −0.250"}
+    assert lines[1]["values"][1]["detail"] == "no mask has Dice < 0.5"
+    assert lines[0]["values"][2]["value"] == "–"
+    assert metric_tables({"metrics": pooled, "metrics_per_folder": {"a": pooled}})[0] == ["pooled"]
+    assert metric_tables({}) == ([], [])
+
+
+def test_every_metric_of_a_summary_is_explained_with_its_direction() -> None:
+    for name in ("pearson", "spearman", "kendall", "auroc_0.7", "average_precision_0.7", "aurc", "e_aurc", "norm_aurc",
+                 "augrc"):  # fmt: skip
+        assert "best" in metric_title(name)[1]
+
+
+def test_marks_are_kept_per_model_and_predictions() -> None:
+    def key(**settings: object) -> str:
+        return store_key({"settings": {"weights_sha256": "1", "predictions_dir": ["a"], **settings}})
+
+    assert key() == key(alpha=0.1)
+    assert len({key(), key(weights_sha256="2"), key(predictions_dir=["b"]), store_key({})}) == 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "shown"), [([0.1, 0.9], "0.123"), ([100.0, 900.0], "0"), ([5.0], "0.12"), ([], "0.12"), ([0.0], "0.12")]
+)
+def test_scores_have_the_decimals_that_tell_them_apart(scores: list[float], shown: str) -> None:
+    assert ScoreFormat(scores)(0.1234) == shown
+
+
+def test_words_for_numbers() -> None:
+    assert [number(v) for v in (None, float("nan"), "1", True, np.float32(0.5), 3)] == [None, None, None, None, 0.5, 3]
+    assert [p_text(v) for v in (None, 0.0256, 0.0002)] == ["–", "0.026", "0.0002"]
+    assert interval({"predicted_dice_low": 0.2}) == ""
+    assert folder_names("/a/b/c") == ["b/c"]
+    assert folder_names(["/a/b", "c"]) == ["a/b", "c"]
+    assert folder_names(None) == []
+
+
+def test_a_budget_is_shown_up_to_the_review_that_finds_all() -> None:
+    entries = [{"reviewed": k, "share_found": min(k / 40, 1)} for k in range(1, 101)]
+    shown = [entry["reviewed"] for entry in budget_lines(entries, 8)]
+    assert (shown[0], shown[-1], len(shown)) == (1, 40, 8)
+    assert [entry["reviewed"] for entry in budget_lines(entries[:3], 8)] == [1, 2, 3]
