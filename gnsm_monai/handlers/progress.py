@@ -12,6 +12,9 @@ from ignite.handlers import ProgressBar
 
 __all__ = ["TerminalProgress"]
 
+BAR = "{desc}[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left"
+"""ignite's own format has no rate."""
+
 
 class TerminalProgress:
     """ignite's progress bar with rate and remaining time on a terminal; log lines where the output is a file or a log.
@@ -29,7 +32,7 @@ class TerminalProgress:
         if idist.get_rank() != 0:
             return
         if sys.stderr.isatty():
-            ProgressBar(persist=False, desc=self.desc).attach(engine)
+            ProgressBar(persist=False, bar_format=BAR, desc=self.desc).attach(engine)
         elif self.log_seconds is not None:
             engine.add_event_handler(Events.EPOCH_STARTED, self._started)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)

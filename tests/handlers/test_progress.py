@@ -23,3 +23,14 @@ def test_lines_come_at_intervals_only(
     said = [record.getMessage() for record in caplog.records if record.name.startswith("gnsm_monai")]
     assert len(said) == lines
     assert all(f"scoring: {n} of 4, " in line and line.endswith("s left") for n, line in enumerate(said, start=1))
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_remaining_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    engine = Engine(lambda engine, batch: batch)
+    TerminalProgress("scoring").attach(engine)
+    engine.run(range(4))
+    bar = capsys.readouterr().err
+    assert "scoring" in bar and "/4]" in bar and "it" in bar and " left" in bar
