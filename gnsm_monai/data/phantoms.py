@@ -123,7 +123,7 @@ def _image(label: npt.NDArray[np.uint8], steps: list[float], rng: np.random.Gene
 
 
 def write_phantom_dataset(
-    root: str | os.PathLike[str], spatial_dims: int = 3, num_train: int = 48, num_test: int = 16, seed: int = 0
+    root: str | os.PathLike[str], spatial_dims: int = 3, num_train: int = 76, num_test: int = 16, seed: int = 0
 ) -> Path:
     """Write phantoms as an nnU-Net raw dataset below `root`, with degraded copies of labelsTs in `predictions/KIND`.
 

@@ -17,6 +17,7 @@ __all__ = [
     "folder_names",
     "metric_parts",
     "metric_title",
+    "noise_text",
     "number",
     "p_text",
     "share",
@@ -91,3 +92,16 @@ def budget_lines(entries: Sequence[Mapping[str, Any]], most: int) -> list[Mappin
     ends = [i for i, entry in enumerate(entries) if entry["share_found"] >= 1]
     last = ends[0] if ends else len(entries) - 1
     return [entries[i] for i in np.unique(np.linspace(0, last, min(most, last + 1)).round().astype(int))]
+
+
+def noise_text(noise: Any) -> str:
+    """A noise schedule in a few words: number of levels, and the range of what varies over them."""
+    if not isinstance(noise, Mapping) or not noise.get("betas"):
+        return "" if noise is None else str(noise)
+    betas, taus = noise["betas"], noise["temperatures"]
+    parts = [f"{len(betas)} levels"]
+    if any(betas):
+        parts.append(f"label smoothing {min(betas):.3g} to {max(betas):.3g}")
+    if max(taus) > min(taus):
+        parts.append(f"temperature {min(taus):.3g} to {max(taus):.3g}")
+    return ", ".join(parts)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from gnsm_monai.report.content import flag_threshold, interval, metric_tables, store_key, table
-from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, number, p_text
+from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, noise_text, number, p_text
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3, 1.0])
@@ -96,3 +98,16 @@ def test_a_budget_is_shown_up_to_the_review_that_finds_all() -> None:
     shown = [entry["reviewed"] for entry in budget_lines(entries, 8)]
     assert (shown[0], shown[-1], len(shown)) == (1, 40, 8)
     assert [entry["reviewed"] for entry in budget_lines(entries[:3], 8)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [
+        ({"betas": [0.7, 0.9, 0.997], "temperatures": [1.0] * 3}, "3 levels, label smoothing 0.7 to 0.997"),
+        ({"betas": [0.0, 0.0], "temperatures": [2.0, 20.0]}, "2 levels, temperature 2 to 20"),
+        ("mixing", "mixing"),
+        (None, ""),
+    ],
+)
+def test_noise_is_said_in_a_few_words(noise: Any, expected: str) -> None:
+    assert noise_text(noise) == expected
