@@ -162,7 +162,8 @@ def _section(name: str, results: dict[str, dict[str, Any]], others: dict[str, di
         lines += _table(["level", *statistics], rows)
         took = result["training_seconds"]
         training = "" if took is None else f"Training {took / 60:.1f} min. "
-        lines += ["", f"{training}Scoring {result['seconds_per_case']:.2f} s per mask (2 CPU cores)."]
+        seconds = f"{result['seconds_per_case']:.2f} s per mask, on a machine shared with other work."
+        lines += ["", f"{training}Scoring {seconds}"]
     return "\n".join(lines) + "\n"
 
 
