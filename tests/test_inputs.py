@@ -21,6 +21,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import Scorer
+from gnsm_monai.workflow import options
 
 SHAPE = (12, 14, 10)
 AFFINE = np.diag([1.5, 1.0, 2.0, 1.0])
@@ -213,7 +214,7 @@ def test_another_spacing_is_resampled_to_the_models(network: ScoreUNet, tmp_path
 
 
 def test_the_option_soft_is_read_as_yaml_and_the_command_line_give_it() -> None:
-    assert [workflow.score_soft(value) for value in ("auto", "off", False)] == [True, False, False]
+    assert [options.score_soft(value) for value in ("auto", "off", False)] == [True, False, False]
     for value in (True, "on", 0, None, ""):
         with pytest.raises(InputError, match="soft: 'auto' or 'off' is needed"):
-            workflow.score_soft(value)  # type: ignore[arg-type]
+            options.score_soft(value)  # type: ignore[arg-type]

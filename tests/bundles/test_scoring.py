@@ -18,6 +18,7 @@ from gnsm_monai.files import load_arrays
 from gnsm_monai.handlers.ranking import RANKING_COLUMNS, STRUCTURE_COLUMNS
 from gnsm_monai.scoring import STATISTICS
 from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration
+from gnsm_monai.workflow import scoring as scoring_steps
 from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, run_config
 
 
@@ -125,14 +126,14 @@ def test_the_same_mask_gets_the_same_score_in_any_order_and_company(
 ) -> None:
     """Without references, alone in its folder, shuffled: bit-equal scores."""
     expected = {row["case"]: row["anomaly_score"] for row in read(results / "ranking.csv")}
-    found = steps.find_predictions
+    found = scoring_steps.find_predictions
 
     def shuffled(*arguments: Any) -> list[dict[str, Any]]:
         cases = found(*arguments)
         random.Random(3).shuffle(cases)
         return cases
 
-    monkeypatch.setattr(steps, "find_predictions", shuffled)
+    monkeypatch.setattr(scoring_steps, "find_predictions", shuffled)
     folder = str(dataset / "predictions" / "islands")
     shared = {"model_dir": str(model), "device": "cpu"}
     run_config(INFERENCE, "infer", predictions_dir=folder, output_dir=str(tmp_path), num_workers=1, **shared)

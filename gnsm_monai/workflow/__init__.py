@@ -1,0 +1,67 @@
+"""What the bundles' configs call: each function is one step whose user errors end in one line and exit code 2."""
+
+from gnsm_monai.engines import single_case
+from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.workflow.options import (
+    check_output_dir,
+    check_scoring_options,
+    check_training_options,
+    join_processes,
+    noise_schedule,
+    process_device,
+)
+from gnsm_monai.workflow.scoring import (
+    label_scheme,
+    load_decisions,
+    load_model,
+    load_scores,
+    load_trained,
+    predictions,
+    ranking_settings,
+    references_dir,
+    scoring_dataset,
+    stop_if_failed,
+)
+from gnsm_monai.workflow.training import (
+    case_keys,
+    finish_training,
+    phantoms_if_none,
+    reference_dataset,
+    references,
+    spatial_dims,
+    train,
+    training_settings,
+    validation_interval,
+    with_prior,
+)
+
+__all__ = [
+    "SCORING_FAILED",
+    "case_keys",
+    "check_output_dir",
+    "check_scoring_options",
+    "check_training_options",
+    "finish_training",
+    "join_processes",
+    "label_scheme",
+    "load_decisions",
+    "load_model",
+    "load_scores",
+    "load_trained",
+    "noise_schedule",
+    "phantoms_if_none",
+    "predictions",
+    "process_device",
+    "ranking_settings",
+    "reference_dataset",
+    "references",
+    "references_dir",
+    "scoring_dataset",
+    "single_case",
+    "spatial_dims",
+    "stop_if_failed",
+    "train",
+    "training_settings",
+    "validation_interval",
+    "with_prior",
+]

@@ -1,0 +1,105 @@
+"""Values that users set: what is wrong with them is said before anything is read or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.losses import LOSSES
+from gnsm_monai.noise import NoiseSchedule, build_schedule
+from gnsm_monai.scoring.anomaly import RULES
+
+__all__ = [
+    "check_device",
+    "check_output_dir",
+    "check_scoring_options",
+    "check_training_options",
+    "join_processes",
+    "noise_schedule",
+    "process_device",
+    "score_soft",
+]
+
+
+@exit_on_input_error()
+def check_training_options(loss: str, anomaly_score: str, device: str, **positive: float) -> None:
+    """Refuses option values that would fail in the middle of a training, before anything is read or written."""
+    if loss not in LOSSES:
+        raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
+    known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
+    if anomaly_score not in known:
+        raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
+    for name, value in positive.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise InputError(f"{name}: must be a positive number, got {value!r}")
+    check_device(device)
+
+
+@exit_on_input_error()
+def check_scoring_options(failure_dice: Sequence[float], alpha: float, soft: str | bool, device: str) -> None:
+    """Refuses option values that would fail after all masks were scored."""
+    values = failure_dice if isinstance(failure_dice, (list, tuple)) else [failure_dice]
+    if not all(isinstance(value, (int, float)) and 0 < value <= 1 for value in values):
+        raise InputError(f"failure_dice: a list of numbers in (0, 1] is needed, got {failure_dice!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
+        raise InputError(f"alpha: must be a number between 0 and 1, got {alpha!r}")
+    score_soft(soft)
+    check_device(device)
+
+
+@exit_on_input_error()
+def check_output_dir(output_dir: str) -> None:
+    """Refuses a folder that cannot be written to, without making it."""
+    path = Path(output_dir).absolute()
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
+    if not nearest.is_dir():
+        raise InputError(f"{output_dir}: no folder can be made here: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{output_dir}: cannot be written to")
+
+
+def check_device(device: str) -> None:
+    """Raises InputError where torch has no such device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: '{device}' cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def score_soft(soft: str | bool) -> bool:
+    """Whether probabilities are scored where a network saved them: option ``soft``, whose ``off`` YAML reads as False.
+
+    Raises:
+        InputError: neither ``auto`` nor ``off``.
+    """
+    if soft is not False and soft not in ("auto", "off"):
+        raise InputError(f"soft: 'auto' or 'off' is needed, got {soft!r}")
+    return soft == "auto"
+
+
+@exit_on_input_error()
+def noise_schedule(noise: str | Mapping[str, Any]) -> NoiseSchedule:
+    """See :func:`gnsm_monai.noise.build_schedule`."""
+    return build_schedule(noise)
+
+
+def process_device() -> str:
+    """GPU of this process, where there is one; by LOCAL_RANK, as ignite knows no ranks before processes join."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def join_processes(device: str) -> None:
+    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes.
+
+    The time-out is long: the others wait while the first one scores the held-out references.
+    """
+    cuda = str(device).startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(torch.device(device))
+    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
