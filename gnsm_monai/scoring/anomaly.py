@@ -12,7 +12,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
 from gnsm_monai.scoring.scorer import STATISTICS
 
-__all__ = ["RULES", "AnomalyModel", "context_weights", "rank_correlation", "simplest_of_the_best"]
+__all__ = ["RULES", "AnomalyModel", "rank_correlation", "simplest_of_the_best", "uncertainty_weights"]
 
 BOOTSTRAPS = 200
 
@@ -71,7 +71,7 @@ class AnomalyModel:
             dice: Dice of the degraded copies to their references, ``(M,)``.
             rule: name of a rule, or ``auto``, see :func:`simplest_of_the_best`.
             seed: of the densities.
-            level_weights: ``(L,)``, not negative, such as :func:`context_weights`; equal by default.
+            level_weights: ``(L,)``, not negative, such as :func:`uncertainty_weights`; equal by default.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
@@ -146,22 +146,23 @@ def simplest_of_the_best(scores: Mapping[str, np.ndarray], dice: np.ndarray, see
     )
 
 
-def context_weights(independent_loss: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Weight per level, ``(L,)``, summing to 1: how much of a label the rest of the map tells at that noise.
+def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
+    """Weight per level, ``(L,)``, summing to 1: the stretch of uncertainty that the level stands for.
 
-    The cross-entropy that context saves, ``independent_loss - loss`` in nats per voxel, both on held-out references, is
-    a lower bound of the conditional mutual information of a voxel's label and all other noisy voxels, given its own.
-    Where noise is so weak that a voxel shows its label, or so strong that nothing is left but the prior, context saves
-    nothing, and the level has no opinion of the mask's shape. Equal weights where no level learned any context.
+    The weighted mean over levels is then the trapezoid rule for the mean of a statistic over the held-out
+    cross-entropy, from that of the weakest noise to that of the strongest. A stretch of noise counts by how much it
+    hides of a label from one who knows the shapes, whether the schedule has one level there or five; levels at the
+    prior limit, where nothing more can be hidden, add nothing. Equal weights where all levels are equally uncertain.
 
     Args:
-        independent_loss: cross-entropy per level of voxels that know nothing of each other, ``(L,)``.
-        loss: cross-entropy per level of the network, ``(L,)``.
+        loss: cross-entropy of the network on held-out references, in nats per voxel, weakest noise first, ``(L,)``.
     """
-    gain = np.clip(np.asarray(independent_loss, dtype=np.float64) - np.asarray(loss, dtype=np.float64), 0, None)
-    if not gain.sum() > 0:
-        return np.full(len(gain), 1 / len(gain))
-    weights: np.ndarray = gain / gain.sum()
+    rising = np.maximum.accumulate(np.asarray(loss, dtype=np.float64))
+    edges = np.concatenate([rising[:1], (rising[1:] + rising[:-1]) / 2, rising[-1:]])
+    width = np.diff(edges)
+    if not width.sum() > 0:
+        return np.full(len(width), 1 / len(width))
+    weights: np.ndarray = width / width.sum()
     return weights
 
 

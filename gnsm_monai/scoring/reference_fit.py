@@ -76,11 +76,14 @@ class ReferenceFit:
         self.rule, self.seed, self.device = rule, seed, torch.device(device)
         self.logger = logging.getLogger(__name__)
 
-    def run(self, level_weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def run(
+        self, level_weights: np.ndarray | None = None, losses: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns the arrays that are written to ``reference_statistics.npz``.
 
         Args:
             level_weights: what each level counts in the score, ``(L,)``; equal by default.
+            losses: losses per level on held-out references, ``(L,)`` each, kept beside the statistics.
         """
         self.load_weights(self.network)
         self.network.to(self.device).eval()
@@ -116,6 +119,7 @@ class ReferenceFit:
             "calibration_degraded_dice": unseen.dice,
             "fit_cases": np.array([case["case"] for case in fit]),
             "calibration_cases": np.array([case["case"] for case in calibration]),
+            **(losses or {}),
         }
         decisions = Calibration(model.score(unseen.clean), structures, predictor)
         save_arrays(self.model_dir / STATISTICS_FILE, {**arrays, **model.to_arrays(), **decisions.to_arrays()})

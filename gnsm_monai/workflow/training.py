@@ -26,7 +26,7 @@ from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.scoring.anomaly import context_weights
+from gnsm_monai.scoring.anomaly import uncertainty_weights
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 
 __all__ = [
@@ -165,8 +165,10 @@ def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSche
     """
     losses, independent = _validate_kept_weights(fit, evaluator, schedule, loss)
     if idist.get_rank() == 0:
-        weights = None if independent is None else context_weights(independent, losses)
-        arrays = fit.run(weights)
+        # Only of the cross-entropy is the loss an uncertainty; those of the published losses are not.
+        weights = uncertainty_weights(losses) if loss.kind == "posterior" else None
+        kept = {"val_loss": losses} if independent is None else {"val_loss": losses, "no_context_loss": independent}
+        arrays = fit.run(weights, kept)
         num_classes = fit.references.labels.num_classes
         columns = {
             "level": [str(level) for level in range(schedule.num_levels)],
@@ -175,8 +177,9 @@ def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSche
             "flip rate": [f"{rate:.4f}" for rate in schedule.flip_rates(num_classes).tolist()],
             "val loss": [f"{loss:.5f}" for loss in losses],
         }
-        if independent is not None and weights is not None:
+        if independent is not None:
             columns["no context"] = [f"{loss:.5f}" for loss in independent]
+        if weights is not None:
             columns["weight"] = [f"{weight:.3f}" for weight in weights]
         for name, values in fit.level_figures(arrays).items():
             columns[name] = [f"{value:.3f}" for value in values]

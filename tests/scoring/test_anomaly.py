@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
-from gnsm_monai.scoring.anomaly import context_weights, rank_correlation, simplest_of_the_best
+from gnsm_monai.scoring.anomaly import rank_correlation, simplest_of_the_best, uncertainty_weights
 
 LEVELS = 4
 
@@ -62,11 +62,22 @@ def test_levels_count_by_their_weight_in_mean_rules(data: tuple[np.ndarray, np.n
     assert np.array_equal(again.level_weights, [0.75, 0, 0.25, 0])
 
 
-def test_context_weights_are_what_context_saves() -> None:
-    np.testing.assert_allclose(
-        context_weights(np.array([0.5, 0.6, 0.7]), np.array([0.2, 0.5, 0.7001])), [0.75, 0.25, 0]
-    )
-    np.testing.assert_allclose(context_weights(np.array([0.5, 0.6]), np.array([0.5, 0.7])), [0.5, 0.5])
+def test_weighted_mean_is_the_trapezoid_rule_over_the_loss() -> None:
+    loss, statistic = np.array([0.1, 0.3, 0.4, 0.4]), np.array([2.0, 5.0, 1.0, 7.0])
+    weights = uncertainty_weights(loss)
+    assert weights.sum() == pytest.approx(1)
+    assert weights @ statistic == pytest.approx(np.trapezoid(statistic, loss) / 0.3)
+
+
+def test_more_levels_in_the_same_stretch_of_noise_do_not_count_more() -> None:
+    few, many = np.array([0.1, 0.3, 0.5]), np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert uncertainty_weights(many)[:2].sum() + uncertainty_weights(many)[2] / 2 == pytest.approx(0.5)
+    assert uncertainty_weights(few)[0] + uncertainty_weights(few)[1] / 2 == pytest.approx(0.5)
+
+
+def test_a_level_at_the_prior_limit_adds_nothing_and_equal_levels_count_equally() -> None:
+    np.testing.assert_allclose(uncertainty_weights(np.array([0.1, 0.5, 0.5, 0.49, 0.5]))[2:], 0)
+    np.testing.assert_allclose(uncertainty_weights(np.array([0.5, 0.5])), [0.5, 0.5])
 
 
 @pytest.mark.parametrize("rule", RULES)
