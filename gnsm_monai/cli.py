@@ -139,18 +139,23 @@ def _train(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="let the network see each case's image too (imagesTr); ranking then needs --images",
     )
+    _length(parser)
+    parser.add_argument(
+        "--resume", action="store_const", const=True, help="go on with a training of this MODEL that was stopped"
+    )
+
+
+def _length(parser: argparse.ArgumentParser) -> None:
+    """How long each model is trained, and where."""
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_positive(int), metavar="N", help="length of training (default: 10)")
+    length.add_argument("--epochs", type=_positive(int), metavar="N", help="length of a training (default: 10)")
     length.add_argument(
         "--max-minutes",
         type=_positive(float),
         metavar="M",
-        help="train for no longer than the epoch in which these are over",
+        help="train a model for no longer than the epoch in which these are over",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
-    parser.add_argument(
-        "--resume", action="store_const", const=True, help="go on with a training of this MODEL that was stopped"
-    )
 
 
 def _rank(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +209,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folds", type=_folds, metavar="5", help="models: each scores what the others were trained on (default: 5)"
     )
+    _length(parser)
 
 
 def _path(text: str) -> Path:

@@ -84,6 +84,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
             keep_plan(plan, output)  # only now that the data are found to be good
             training.run()
         scored = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
+        scored |= {name: overrides[name] for name in ("device",) if name in overrides}
         code, workflow = _score(output / "folds" / f"fold_{fold}", **scored, **{"journal::keep": True})
         codes.append(code)
         rankings.append(workflow.parser.get_parsed_content("ranking"))

@@ -77,11 +77,11 @@ def test_overrides_exist_in_the_configs() -> None:
     from monai.bundle import ConfigParser
 
     configs = commands.bundle_root() / "configs"
-    for command, config in (("train", "train.yaml"), ("rank", "inference.yaml")):
+    for command, config in (("train", "train.yaml"), ("rank", "inference.yaml"), ("audit", "train.yaml")):
         keys = set(ConfigParser.load_config_files(str(configs / config)))
         (subparsers,) = [a for a in cli.build_parser()._actions if a.dest == "command"]
         options = {action.dest for action in subparsers.choices[command]._actions}  # type: ignore[index, union-attr, attr-defined]
-        assert options - keys <= {"help", "output", "model", "predictions", "soft"}
+        assert options - keys <= {"help", "output", "model", "predictions", "soft", "dataset", "folds"}
 
 
 @pytest.mark.parametrize(

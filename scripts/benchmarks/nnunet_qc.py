@@ -1,0 +1,114 @@
+"""Quality control of real nnU-Net folders: worst ten, predicted Dice, soft masks, calibration, audit.
+
+    python scripts/benchmarks/nnunet_qc.py --data DATA [--work runs/nnunet_qc] [--model MODEL] [--epochs N] [--only ...]
+
+DATA holds ``hippocampus/``: an nnU-Net raw data set, and the predictions of five networks. Every step is a ``gnsm``
+command (a training with another seed is one of the bundle); what is done already is not done again, and what was
+stopped goes on. Writes docs/benchmarks/nnunet_qc.md from all parts that are done.
+
+``--model`` is a finished model of the data set, else one is trained. ``--epochs`` shortens the further trainings:
+of the models with other splits, and of the audit's folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import plant_errors
+import qc_tables
+
+from gnsm_monai.paths import bundle_root
+
+PARTS = ("folders", "soft", "calibration", "audit")
+SEEDS = range(5)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "nnunet_qc")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    folder = arguments.data / "hippocampus"
+    (dataset,) = (folder / "nnUNet_raw").iterdir()
+    predictions = sorted(path for path in (folder / "predictions").iterdir() if path.is_dir())
+    length = [] if arguments.epochs is None else ["--epochs", str(arguments.epochs)]
+    work = arguments.work
+    model = arguments.model or work / "model"
+    if not (model / "settings.json").is_file():
+        _gnsm("train", "--dataset", dataset, "--output", model, "--resume")
+    done: dict[str, list[str]] = {}
+    references = dataset / "labelsTs"
+    if "folders" in arguments.only:
+        for path in predictions:
+            _rank(model, path, work / "hard" / path.name, "--references", references, "--soft", "off")
+        done["folders"] = qc_tables.folders(work / "hard", predictions, dataset)
+    if "soft" in arguments.only:
+        with_npz = [path for path in predictions if any(path.glob("*.npz"))]
+        for path in with_npz:
+            _rank(model, path, work / "soft" / path.name, "--references", references)
+        done["soft"] = qc_tables.soft(work / "soft", work / "hard", [path.name for path in with_npz])
+    if "calibration" in arguments.only:
+        models = {seed: work / f"split_{seed}" for seed in SEEDS}
+        for seed, own in models.items():
+            _train_with_split(dataset, own, seed, length)
+            _rank(own, references, work / "self" / own.name)
+        done["calibration"] = qc_tables.calibration({seed: (m, work / "self" / m.name) for seed, m in models.items()})
+    if "audit" in arguments.only:
+        planted = work / "planted"
+        if not (planted / "planted.json").is_file():
+            plant_errors.plant(dataset, planted, seed=0)
+        if not (work / "audit" / "summary.json").is_file():
+            _gnsm("audit", "--dataset", planted, "--output", work / "audit", *length)
+        done["audit"] = qc_tables.audit(work / "audit", json.loads((planted / "planted.json").read_text()))
+    _write(work, done, " ".join(["", *length]))
+
+
+def _gnsm(*arguments: Any) -> None:
+    subprocess.run([sys.executable, "-m", "gnsm_monai", *map(str, arguments)], check=True, cwd=ROOT)
+
+
+def _rank(model: Path, predictions: Path, output: Path, *options: Any) -> None:
+    if not (output / "summary.json").is_file():
+        _gnsm("rank", "--model", model, "--predictions", predictions, "--output", output, *options)
+
+
+def _train_with_split(dataset: Path, model: Path, seed: int, length: list[str]) -> None:
+    """The seed deals the references into those for training, fitting and calibration."""
+    if (model / "settings.json").is_file():
+        return
+    options = {"dataset_dir": dataset, "model_dir": model, "seed": seed, "resume": "True"}
+    given = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    config = str(bundle_root() / "configs" / "train.yaml")
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", config]
+    subprocess.run([*command, *given, *length], check=True, cwd=ROOT)
+
+
+def _write(work: Path, done: dict[str, list[str]], length: str) -> None:
+    """The page, of the parts done now and in earlier sittings."""
+    kept = work / "sections.json"
+    sections: dict[str, list[str]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for part, lines in done.items():
+        command = f"python scripts/benchmarks/nnunet_qc.py --data DATA --only {part}"
+        command += length if part in ("calibration", "audit") else ""
+        sections[part] = [f"`{command.strip()}`", "", *lines]
+        print("\n".join(sections[part]) + "\n")
+    kept.write_text(json.dumps(sections, indent=1))
+    titles = dict(zip(PARTS, ("Worst ten and predicted Dice", "Soft masks", "Calibration", "Audit"), strict=True))
+    text = ["# Quality control of nnU-Net folders: hippocampus", ""]
+    for part in PARTS:
+        if part in sections:
+            text += [f"## {titles[part]}", "", *sections[part], ""]
+    (ROOT / "docs" / "benchmarks" / "nnunet_qc.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
