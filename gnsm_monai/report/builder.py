@@ -104,7 +104,7 @@ def _worst(shown: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, An
         "cards": [case_card(row, format_score, format_part, tones, heat) for row in shown],
         "carded": {row["rank"] for row in shown},
         "tones": tones,
-        "heat": {"low": f"{heat[0]:.3g}", "high": f"{heat[1]:.3g}", "legend": heat_legend()} if pictures else None,
+        "heat": {"low": f"{heat[0]:.2g}", "high": f"{heat[1]:.2g}", "legend": heat_legend()} if pictures else None,
         "volumes": any(len(picture) > 1 for picture in pictures),
         "ignored": any((plane.label < 0).any() for picture in pictures for plane in picture),
     }

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import rivals
+from level_weights import weights_table
 
 from gnsm_monai.data.degrade_folder import degrade_folder
 from gnsm_monai.data.overlap import mean_foreground_dice
@@ -94,6 +95,8 @@ def _run(name: str, run: str, dataset: Path, predictions: list[Path], work: Path
     summary: dict[str, Any] = json.loads((output / "summary.json").read_text())
     with open(output / "levels.csv", newline="") as file:
         summary["levels"] = [row for row in csv.DictReader(file) if row["masks"] == "pooled"]
+    if run == "mixing":  # the published losses are no uncertainties: all levels count equally
+        summary["weights"] = weights_table(model, output)
     seconds = model / "seconds.json"
     summary["training_seconds"] = json.loads(seconds.read_text())["training"] if seconds.is_file() else None
     return summary
@@ -160,6 +163,9 @@ def _section(name: str, results: dict[str, dict[str, Any]], others: dict[str, di
         cells = {(r["level"], r["statistic"]): (float(r["spearman"]), float(r["pearson"])) for r in result["levels"]}
         rows = [[level, *("{:.3f} / {:.3f}".format(*cells[level, s]) for s in statistics)] for level in levels]
         lines += _table(["level", *statistics], rows)
+        if "weights" in result:
+            lines += ["", "What the levels count (Spearman on degraded references, the masks judge):", ""]
+            lines += result["weights"]
         took = result["training_seconds"]
         training = "" if took is None else f"Training {took / 60:.1f} min. "
         seconds = f"{result['seconds_per_case']:.2f} s per mask, on a machine shared with other work."

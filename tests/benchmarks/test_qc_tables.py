@@ -1,0 +1,107 @@
+"""The tables of the QC page, on results whose figures are known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
+import level_weights
+import qc_tables
+
+from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.files import save_table
+from gnsm_monai.scoring.anomaly import AnomalyModel
+
+
+def write_ranking(folder: Path, **columns: list[object]) -> None:
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    save_table(folder / "ranking.csv", ["status", *columns], [{"status": "ok", **row} for row in rows])
+
+
+def test_dice_of_two_implementations_is_the_same() -> None:
+    rng = np.random.default_rng(0)
+    for structures in ([1, 2, 3], [1, 3]):
+        mask, truth = rng.choice([0, *structures], (2, 9, 8, 7))
+        assert qc_tables._dice(mask, truth, 4) == pytest.approx(mean_foreground_dice(mask, truth, 4), abs=1e-12)
+
+
+def test_worst_ten_by_score_and_by_dice_are_counted() -> None:
+    dice = np.linspace(0, 1, 30)
+    assert qc_tables._found(-dice, dice) == 10
+    assert qc_tables._found(dice, dice) == 0
+    assert qc_tables._found(np.where(dice < dice[7], 1.0, np.where(dice > dice[26], 0.5, 0.0)), dice) == 7
+
+
+def test_folders_table_has_ours_beside_the_prior(tmp_path: Path) -> None:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[2:4, 2:4, 2:4] = 1
+    dataset, predictions = tmp_path / "dataset", tmp_path / "predictions"
+    for folder in (dataset / "labelsTr", dataset / "labelsTs", predictions):
+        folder.mkdir(parents=True)
+    (dataset / "dataset.json").write_text('{"labels": {"background": 0, "organ": 1}}')
+    dice = []
+    for case in range(4):
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), dataset / "labelsTr" / f"r{case}.nii.gz")
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), dataset / "labelsTs" / f"c{case}.nii.gz")
+        mask = np.roll(labels, case, axis=0)
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), predictions / f"c{case}.nii.gz")
+        dice.append(mean_foreground_dice(mask, labels, 2))
+    figures = {"predicted_dice": [d + 0.1 for d in dice], "predicted_dice_low": [-1.0, -1, -1, 0.9]}
+    write_ranking(
+        tmp_path / "results" / "predictions",
+        case=[f"c{case}" for case in range(4)],
+        anomaly_score=[1, 2, 3, 4],
+        dice=dice,
+        predicted_dice_high=[1.0] * 4,
+        **figures,
+    )
+    lines = qc_tables.folders(tmp_path / "results", [predictions], dataset)
+    assert lines[2].startswith("| predictions | 4 | 4 | 4 | -0.9")
+    assert lines[2].endswith(" 0.0e+00 |")
+    assert "absolute error 0.100" in lines[-1]
+    assert "cover 75.0%" in lines[-1]
+
+
+def test_calibration_table_tells_like_from_unlike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "reference_statistics.npz", calibration_scores=rng.normal(size=39), rule="disagreement")
+    for name, shift in (("like", 0), ("unlike", 3)):
+        scores = (rng.normal(size=50) + shift).tolist()
+        write_ranking(tmp_path / name, anomaly_score=scores, flag=["1" if s > 1.9 else "0" for s in scores])
+    like, unlike = qc_tables.calibration({n: (tmp_path, tmp_path / s) for n, s in enumerate(("like", "unlike"))})[2:]
+    assert float(like.split(" | ")[5]) > 0.01 > float(unlike.split(" | ")[5])
+    assert int(like.split(" | ")[6].strip(" |")) <= 6 < int(unlike.split(" | ")[6].strip(" |"))
+
+
+def test_audit_table_lists_the_planted_errors_by_rank(tmp_path: Path) -> None:
+    cases = [f"c{number}" for number in range(20)]
+    empty = [""] * 20
+    write_ranking(tmp_path, case=cases, rank=list(range(1, 21)), p_value=[0.02] * 20, reason=empty)
+    planted = {case: {"error": f"error {case}", "dice": 0.5} for case in ("c15", "c3")}
+    lines = qc_tables.audit(tmp_path, planted)
+    assert lines[2].startswith("| 4 | error c3 |")
+    assert lines[3].startswith("| 16 | error c15 |")
+    assert lines[-1] == "1 of 2 among the worst 12 of 20 references."
+
+
+def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fit, degraded, dice = rng.random((8, 3, 5)), rng.random((30, 3, 5)), rng.random(30)
+    arrays = {"fit": fit, "degraded": degraded, "degraded_dice": dice, "rule": "disagreement"}
+    arrays |= {"calibration_degraded": degraded, "calibration_degraded_dice": dice}
+    arrays |= {"val_loss": np.array([0.1, 0.3, 0.3]), "no_context_loss": np.array([0.2, 0.3, 0.3])}
+    np.savez(tmp_path / "reference_statistics.npz", **arrays)
+    cases = [f"c{number}" for number in range(30)]
+    np.savez(tmp_path / "level_statistics.npz", levels=degraded, case=np.array(cases))
+    write_ranking(tmp_path, case=cases, dataset=[""] * 30, dice=dice.tolist())
+    table = level_weights.weights_table(tmp_path, tmp_path)
+    equal, saved, used = (line.split(" | ") for line in table[2:])
+    assert [row[1] for row in (equal, saved, used)] == ["0.33 0.33 0.33", "1.00 0.00 0.00", "0.50 0.50 0.00"]
+    score = AnomalyModel.fit(fit, degraded, dice, "disagreement").score(degraded)
+    assert float(equal[3]) == pytest.approx(qc_tables.spearmanr(score, dice).statistic, abs=5e-4)
