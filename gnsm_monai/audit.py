@@ -1,5 +1,8 @@
 """Labelling errors among the references: every label map is scored by a model that has not seen it.
 
+The score asks how unusual a map is (rule ``mahalanobis``), not how low a Dice it may have: an error need not make a map
+disagree with what the network expects, as dilation shows, which makes it smoother than any reference.
+
 The references are dealt into folds. For each fold a model is trained on the others, as ``gnsm train`` does, and scores
 the fold's label maps, as ``gnsm rank`` does. Anomaly scores of different models are not comparable as they are: each
 may follow another rule, on another scale. So each fold's scores are standardised by what its own model makes of its own

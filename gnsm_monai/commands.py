@@ -67,11 +67,13 @@ def demo(output: Path, **overrides: Any) -> int:
 def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     """``gnsm audit``: every reference label map scored by a model that has not seen it; see :mod:`gnsm_monai.audit`.
 
-    ``overrides`` are ids of train.yaml.
+    ``overrides`` are ids of train.yaml. The score is how unusual a label map is, not how bad a segmenter's mask of
+    the kind would be: a labelling error can look smoother than the references do.
 
     Returns:
         0, or 3 where some label maps could not be scored.
     """
+    overrides = {"anomaly_score": "mahalanobis", **overrides}
     plan = plan_folds(dataset, output, folds)
     codes: list[int] = []
     rankings: list[RankingWriter] = []

@@ -26,12 +26,14 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "misfit_knn": (("misfit",), "knn"),
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
+    "mahalanobis": (STATISTICS, "mahalanobis"),
 }
 """Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and their degradations. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score.
+published score. ``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
+references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be.
 """
 
 
@@ -83,7 +85,7 @@ class AnomalyModel:
         comparison: dict[str, float] = {}
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
-                fitted[name] = _fit(name, references, everything, seed)
+                fitted[name] = _fit(name, references, everything, seed, weights)
                 # Densities were fitted to the references themselves: only the copies are fair to compare on.
                 comparison[name] = rank_correlation(_apply(name, fitted[name], degraded, weights), dice)
         chosen = rule
@@ -178,19 +180,28 @@ def _select(levels: np.ndarray, rule: str) -> np.ndarray:
     return features
 
 
-def _fit(rule: str, references: np.ndarray, everything: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _density_features(levels: np.ndarray, rule: str, weights: np.ndarray) -> np.ndarray:
+    """What a rule's density is of, ``(N, F)``: every level's statistics, or their weighted means over levels."""
+    features = _select(levels, rule)
+    means: np.ndarray = features @ weights
+    return means if RULES[rule][1] == "mahalanobis" else features.reshape(len(features), -1)
+
+
+def _fit(
+    rule: str, references: np.ndarray, everything: np.ndarray, seed: int, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     combine = RULES[rule][1]
     if combine in DENSITIES:
-        return DENSITIES[combine].fit(_select(references, rule).reshape(len(references), -1), seed)
+        return DENSITIES[combine].fit(_density_features(references, rule, weights), seed)
     spread = _select(everything, rule).std(0)
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 
 def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     combine = RULES[rule][1]
-    features = _select(levels, rule)
     if combine in DENSITIES:
-        density: np.ndarray = DENSITIES[combine].anomaly(features.reshape(len(features), -1), arrays)
+        density: np.ndarray = DENSITIES[combine].anomaly(_density_features(levels, rule, weights), arrays)
         return density
+    features = _select(levels, rule)
     mean: np.ndarray = (features / arrays["spread"]).mean(1) @ weights
     return mean

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["DENSITIES", "GaussianMixtureDensity", "NearestNeighbourDensity"]
+__all__ = ["DENSITIES", "GaussianMixtureDensity", "MahalanobisDistance", "NearestNeighbourDensity"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -76,7 +77,29 @@ class NearestNeighbourDensity:
         return values
 
 
-DENSITIES: dict[str, type[GaussianMixtureDensity] | type[NearestNeighbourDensity]] = {
+class MahalanobisDistance:
+    """Distance from the mean of the references in units of their spread, in any direction, on standardised features.
+
+    Their covariance is shrunk towards a sphere (Ledoit and Wolf, J. Multivariate Analysis 2004), as they are few.
+    """
+
+    @staticmethod
+    def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        """Arrays of a model of ``(N, F)`` features; ``seed`` is not used."""
+        scaler = _scaler(features)
+        shrunk = LedoitWolf(assume_centered=True).fit(_standardise(features, scaler))
+        return {**scaler, "precision": shrunk.precision_}
+
+    @staticmethod
+    def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
+        """Distance of ``(N, F)`` features, ``(N,)``; higher = worse."""
+        z = _standardise(features, fitted)
+        distance: np.ndarray = np.sqrt(np.einsum("nf,fg,ng->n", z, fitted["precision"], z))
+        return distance
+
+
+DENSITIES: dict[str, type[GaussianMixtureDensity | MahalanobisDistance | NearestNeighbourDensity]] = {
     "gmm": GaussianMixtureDensity,
     "knn": NearestNeighbourDensity,
+    "mahalanobis": MahalanobisDistance,
 }

@@ -30,7 +30,8 @@ def test_auto_takes_the_rule_that_follows_dice_best(data: tuple[np.ndarray, np.n
     model = AnomalyModel.fit(*data)
     assert model.rule == "disagreement"
     assert set(model.comparison) == set(RULES)
-    assert model.comparison["disagreement"] == min(model.comparison.values())
+    # The distance over all statistics follows Dice as closely here, and is the less simple one.
+    assert model.comparison["disagreement"] == pytest.approx(min(model.comparison.values()), abs=1e-3)
 
 
 def test_a_mean_rule_is_the_mean_over_levels_in_units_of_their_spread(

@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import mahalanobis
 from scipy.stats import multivariate_normal
 from sklearn.neighbors import NearestNeighbors
 
 from gnsm_monai.files import load_arrays, save_arrays
-from gnsm_monai.scoring.density import DENSITIES, GaussianMixtureDensity, NearestNeighbourDensity
+from gnsm_monai.scoring.density import (
+    DENSITIES,
+    GaussianMixtureDensity,
+    MahalanobisDistance,
+    NearestNeighbourDensity,
+)
 
 
 @pytest.fixture
@@ -34,6 +40,24 @@ def test_neighbour_distance_agrees_with_scikit_learn(features: np.ndarray) -> No
     z, points = ((x - features.mean(0)) / features.std(0) for x in (queries, features))
     expected = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(z)[0].mean(1)
     np.testing.assert_allclose(NearestNeighbourDensity.anomaly(queries, fitted), expected, rtol=1e-9)
+
+
+def test_mahalanobis_distance_agrees_with_scipy_where_references_are_many() -> None:
+    rng = np.random.default_rng(0)
+    many = rng.normal(size=(20_000, 3)) @ rng.normal(size=(3, 3)) + [5, -3, 1000]
+    distance = MahalanobisDistance.anomaly(many[:5], MahalanobisDistance.fit(many))
+    inverse = np.linalg.inv(np.cov(many.T))
+    expected = [mahalanobis(point, many.mean(0), inverse) for point in many[:5]]
+    np.testing.assert_allclose(distance, expected, rtol=0.01)
+
+
+def test_mahalanobis_distance_of_a_few_references_is_finite_and_two_sided() -> None:
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(4, 1)) * [1, 2, 3, 4, 5]  # five features on one line
+    fitted = MahalanobisDistance.fit(few)
+    high, low = MahalanobisDistance.anomaly(few.mean(0) + np.array([[5.0] * 5, [-5.0] * 5]), fitted)
+    assert high == pytest.approx(low)
+    assert high > MahalanobisDistance.anomaly(few, fitted).max()
 
 
 @pytest.mark.parametrize("name", DENSITIES)
