@@ -1,8 +1,10 @@
-"""Reading of the formats that nibabel does not know."""
+"""Reading of the formats that nibabel does not know, and what must be known of a file before it is trusted."""
 
 from __future__ import annotations
 
+import gzip
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +16,19 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
-__all__ = ["SimpleITKReader", "check_claimed_size"]
+__all__ = ["SimpleITKReader", "check_checksum", "check_claimed_size", "check_memory"]
 
 MOST_VOXELS = 1 << 32
 """Whatever a file's size: a label map of more would not fit in memory as whole numbers."""
 
 SMALL, MOST_COMPRESSION = 10**8, 2000
 """Voxels that any machine can hold, and voxels per byte of a file, above those of a constant map in gzip or LZW."""
+
+BYTES_PER_VOXEL = 24
+"""Of memory that reading and checking a label map takes at most, in all its copies."""
+
+BLOCK = 1 << 20
+"""Bytes that are unpacked at once."""
 
 
 def check_claimed_size(name: str, shape: Sequence[int]) -> None:
@@ -36,6 +44,46 @@ def check_claimed_size(name: str, shape: Sequence[int]) -> None:
         raise ValueError(f"{claim}, which a file of {size} bytes cannot hold")
     if voxels > MOST_VOXELS:
         raise ValueError(f"{claim}, and {MOST_VOXELS} are the most that can be read")
+    check_memory(voxels * BYTES_PER_VOXEL, claim)
+
+
+def check_memory(needed: float, what: str) -> None:
+    """That something fits in this machine's memory: a process that takes more is killed, with all its other cases.
+
+    Raises:
+        ValueError: more than there is; the message begins with ``what``.
+    """
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(f"{what}, which take {needed / 2**30:.0f} GiB of memory, and there are {there / 2**30:.0f}")
+
+
+def check_checksum(name: str, image: Any) -> None:
+    """That a compressed NIfTI file unpacks to what was packed; nibabel stops before the checksum at its end.
+
+    Args:
+        name: of the file; one that is not compressed has no checksum.
+        image: nibabel's, of which the header alone is needed.
+
+    Raises:
+        ValueError: a damaged file, or one that unpacks to more than its header claims.
+        OSError, EOFError, zlib.error: no gzip file, or one that ends early.
+    """
+    if not name.lower().endswith(".gz"):
+        return
+    due = image.dataobj.offset + math.prod(int(n) for n in image.shape) * image.dataobj.dtype.itemsize
+    with gzip.open(name) as file:
+        try:
+            while block := file.read(BLOCK):
+                due -= len(block)
+                if due < -BLOCK:
+                    raise ValueError("it unpacks to more than its header claims")
+        except gzip.BadGzipFile as error:
+            if str(error).startswith(("CRC", "Incorrect length")):
+                raise ValueError("damaged: what it unpacks to does not match its checksum") from None
+            raise
 
 
 class SimpleITKReader(ImageReader):
