@@ -85,7 +85,8 @@ def _below_zero(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _singular(path: Path, mask: Mask) -> None:
-    _save(path, mask[0], mask[1] @ np.diag([1, 1, 0, 1]))
+    """The first two axes of the file point the same way."""
+    _save(path, mask[0], np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
 
 
 def _micrometres(path: Path, mask: Mask) -> None:

@@ -3,10 +3,10 @@
     python scripts/benchmarks/robustness.py --model MODEL --predictions DIR --work DIR [--kills 5] [--seed 0]
 
 DIR holds masks (.nii.gz, 3D) that the model can score; it is only read. Ranks a copy of it; the copy with the bad files
-of bad_files.py among the good ones; and the good ones again, killed (SIGKILL, the whole process group) at random moments
-between the first scored case and the end, each run continuing the one before. Prints a Markdown page. Exits with 1 if a
-case is lost, a message is missing or unclear, a good mask gets another score or a file differs; otherwise the page is
-written to docs/benchmarks/robustness.md.
+of bad_files.py among the good ones; and the good ones again, killed (SIGKILL, the whole process group) at random
+moments between the first scored case and the end, each run continuing the one before. Prints a Markdown page. Exits
+with 1 if a case is lost, a message is missing or unclear, a good mask gets another score or a file differs; otherwise
+the page is written to docs/benchmarks/robustness.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ class Run:
 
 
 def killed(model: Path, folder: Path, output: Path, moments: np.ndarray, cases: int) -> tuple[list[str], list[str]]:
-    """Ranks with a kill at every moment (seconds of scoring, ascending), then to the end: table, and what is wrong."""
+    """Ranks with a kill at every moment (seconds of scoring, ascending), then to the end: table, and what is wrong.
+
+    A run that was killed after its last file was written is complete: the next one starts anew.
+    """
     table = ["| kill | after s of scoring | cases done before | cases done at the kill |", "| --- | --- | --- | --- |"]
     wrong, before = [], 0
     for number, seconds in enumerate(np.diff(moments, prepend=0.0), start=1):
@@ -103,7 +106,9 @@ def killed(model: Path, folder: Path, output: Path, moments: np.ndarray, cases: 
         wrong += check_continued(text, before, cases)
         if code != -signal.SIGKILL:
             wrong.append(f"kill {number}: the run was over before it, exit code {code}")
-        table.append(f"| {number} | {moments[number - 1]:.1f} | {before} | {run.done()} of {cases} |")
+        over = (output / "summary.json").is_file() and not run.progress.is_dir()
+        done = "all, and all written" if over else f"{run.done()} of {cases}"
+        table.append(f"| {number} | {moments[number - 1]:.1f} | {before} | {done} |")
         before = run.done()
     code, text = Run(model, folder, output).end()
     wrong += check_continued(text, before, cases) + ([f"last run: exit code {code}"] if code else [])
