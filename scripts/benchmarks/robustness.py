@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -129,7 +130,7 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
 def read_mask(path: Path, channels: int) -> Mask:
     """Raises InputError where a file is no 3D label map that bad ones can be made from."""
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         label = np.asanyarray(image.dataobj)
     except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
@@ -220,8 +221,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    folders = [path.absolute() for path in (given.model, given.predictions, given.work)]
-    text, wrong = examine(*folders, given.kills, given.seed)
+    model, predictions, work = (path.absolute() for path in (given.model, given.predictions, given.work))
+    text, wrong = examine(model, predictions, work, given.kills, given.seed)
     print(text)
     if wrong:
         raise SystemExit(1)
