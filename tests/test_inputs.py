@@ -84,6 +84,14 @@ def damaged(folder: Path, name: str) -> None:
     (folder / "masks" / name).write_bytes(content)
 
 
+def damaged_mha(folder: Path, name: str) -> None:
+    path = folder / "masks" / name
+    sitk.WriteImage(sitk.GetImageFromArray(anatomy().T), str(path), True)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 4
+    path.write_bytes(content)
+
+
 def longer(folder: Path, name: str) -> None:
     content = nib.Nifti1Image(anatomy(), AFFINE).to_bytes()
     (folder / "masks" / name).write_bytes(gzip.compress(content + bytes(1 << 22)))
@@ -155,6 +163,7 @@ BAD: dict[str, tuple[Callable[[Path, str], None], str]] = {
     ),
     "zip.nii.gz": (damaged_soft, "cannot be read: "),
     "damaged.nii.gz": (damaged, "cannot be read: damaged: what it unpacks to does not match its checksum"),
+    "bent.mha": (damaged_mha, "cannot be read: damaged: its compressed data cannot be unpacked"),
     "longer.nii.gz": (longer, "cannot be read: it unpacks to more than its header claims"),
     "micrometres.nii.gz": (
         lambda f, n: write(f, n, anatomy(), AFFINE @ np.diag([1000, 1000, 1000, 1])),

@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ class SimpleITKReader(ImageReader):
             file.SetFileName(name)
             file.ReadImageInformation()
             check_claimed_size(name, file.GetSize())
+            if name.lower().endswith(".mha"):
+                cls._check_compressed(name)
             image: sitk.Image = file.Execute()
         except RuntimeError as error:  # the reason follows source lines and addresses in memory
             raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
@@ -125,6 +128,30 @@ class SimpleITKReader(ImageReader):
             if all(np.array_equal(grey, sitk.GetArrayViewFromImage(channel)) for channel in channels[1:]):
                 return channels[0]
         return image
+
+    @staticmethod
+    def _check_compressed(name: str) -> None:
+        """That the data of a MetaImage unpack; ITK goes on without a word when they do not, with what memory holds.
+
+        Raises:
+            ValueError: damaged.
+        """
+        with open(name, "rb") as file:
+            header = b""
+            while (line := file.readline(BLOCK)) and not line.startswith(b"ElementDataFile"):
+                header += line
+            if not re.search(rb"^CompressedData\s*=\s*True", header, re.MULTILINE):
+                return
+            unpacker, data = zlib.decompressobj(), file.read(BLOCK)
+            try:
+                while data and not unpacker.eof:
+                    unpacker.decompress(data, BLOCK)
+                    data = unpacker.unconsumed_tail or file.read(BLOCK)
+                damaged = not unpacker.eof
+            except zlib.error:
+                damaged = True
+        if damaged:
+            raise ValueError("damaged: its compressed data cannot be unpacked")
 
     def get_data(self, img: sitk.Image | list[sitk.Image]) -> tuple[np.ndarray, dict[str, Any]]:
         images = img if isinstance(img, list) else [img]
