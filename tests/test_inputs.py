@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,26 @@ def colour(folder: Path, name: str) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(folder / "masks" / name))
 
 
+def damaged(folder: Path, name: str) -> None:
+    """Stored without compression, so that one changed byte is one changed voxel."""
+    content = bytearray(gzip.compress(nib.Nifti1Image(anatomy(), AFFINE).to_bytes(), 0))
+    content[-100] ^= 1
+    (folder / "masks" / name).write_bytes(content)
+
+
+def damaged_mha(folder: Path, name: str) -> None:
+    path = folder / "masks" / name
+    sitk.WriteImage(sitk.GetImageFromArray(anatomy().T), str(path), True)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 4
+    path.write_bytes(content)
+
+
+def longer(folder: Path, name: str) -> None:
+    content = nib.Nifti1Image(anatomy(), AFFINE).to_bytes()
+    (folder / "masks" / name).write_bytes(gzip.compress(content + bytes(1 << 22)))
+
+
 def soft(folder: Path, name: str, probabilities: np.ndarray) -> None:
     write(folder, name, anatomy())
     np.savez(folder / "masks" / name.replace(".nii.gz", ".npz"), probabilities=probabilities)
@@ -89,6 +110,17 @@ def damaged_soft(folder: Path, name: str) -> None:
 def reference_of(folder: Path, name: str, label: np.ndarray, affine: np.ndarray = AFFINE) -> None:
     write(folder, name, anatomy())
     save(folder / "references" / name, label, affine)
+
+
+def linked_soft(folder: Path, name: str) -> None:
+    write(folder, name, anatomy())
+    (folder / "masks" / name.replace(".nii.gz", ".npz")).symlink_to("gone")
+
+
+def lost_reference(folder: Path, name: str) -> None:
+    write(folder, name, anatomy())
+    (folder / "references").mkdir(exist_ok=True)
+    (folder / "references" / name).symlink_to("gone")
 
 
 def twice(folder: Path, name: str) -> None:
@@ -130,6 +162,26 @@ BAD: dict[str, tuple[Callable[[Path, str], None], str]] = {
         "shape (2, 10, 14, 12) of 'probabilities' where its mask asks for (3, 10, 14, 12)",
     ),
     "zip.nii.gz": (damaged_soft, "cannot be read: "),
+    "damaged.nii.gz": (damaged, "cannot be read: damaged: what it unpacks to does not match its checksum"),
+    "bent.mha": (damaged_mha, "cannot be read: damaged: its compressed data cannot be unpacked"),
+    "longer.nii.gz": (longer, "cannot be read: it unpacks to more than its header claims"),
+    "micrometres.nii.gz": (
+        lambda f, n: write(f, n, anatomy(), AFFINE @ np.diag([1000, 1000, 1000, 1])),
+        "its field of view has 18000 x 14000 x 20000 mm: is its spacing in mm?",
+    ),
+    "complex.nii.gz": (
+        lambda f, n: write(f, n, anatomy().astype(np.complex64)),
+        "cannot be read: numbers are needed, found voxels of type complex64",
+    ),
+    "rgb.nii.gz": (
+        lambda f, n: write(f, n, np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])),
+        "cannot be read: numbers are needed, found voxels of type colour",
+    ),
+    "folder.nii.gz": (lambda f, n: (f / "masks" / n).mkdir(), "is a folder, not a file"),
+    "link.nii.gz": (lambda f, n: (f / "masks" / n).symlink_to("gone"), "is a link to a file that is not there"),
+    "pipe.nii.gz": (lambda f, n: os.mkfifo(f / "masks" / n), "is no regular file"),
+    "linked.nii.gz": (linked_soft, "is a link to a file that is not there"),
+    "lost.nii.gz": (lost_reference, "is a link to a file that is not there"),
     "twice.nii": (twice, "2 files for case 'twice': twice.nii and twice.nii.gz"),
 }
 """Kinds of bad files: name, what writes it, what is said of it."""
@@ -148,7 +200,8 @@ def test_bad_files_of_every_kind_get_one_line_each_and_good_ones_are_read(tmp_pa
     for name, (_, expected) in BAD.items():
         message = found.pop(name)["message"]
         masks, stem = tmp_path / "masks", name.split(".")[0]
-        assert message.startswith((f"{masks / name}: ", f"{masks / stem}.npz: ", f"{masks}: 2 files")), message
+        named = (masks / name, masks / f"{stem}.npz", tmp_path / "references" / name)
+        assert message.startswith((*(f"{path}: " for path in named), f"{masks}: 2 files")), message
         assert expected in message and "\n" not in message and "0x" not in message, message
     assert set(found) == {"good.nii.gz", "background.nii.gz"}
     assert all("message" not in case for case in found.values())

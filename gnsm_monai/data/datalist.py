@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,36 +34,48 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
     Of two files for one case that one counts which has the ``file_ending`` of the folder's dataset.json.
 
     Raises:
-        InputError: no such folder, no label map in it, or two files for one case of which none is preferred.
+        InputError: no such folder, no label map in it, two files for one case of which none is preferred, or a folder
+            or a link to nowhere in place of a file.
     """
     return {case: _preferred(case, paths) for case, paths in _label_files(Path(folder)).items()}
 
 
 def _label_files(folder: Path) -> dict[str, list[Path]]:
-    """All files of each case."""
+    """Whatever has the name of a label map, by case: a link to nowhere is a case too, and must not be lost."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         case = case_id(path)
-        if case is None or not path.is_file():
-            continue
-        files.setdefault(case, []).append(path)
+        if case is not None:
+            files.setdefault(case, []).append(path)
     if not files:
         raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)})")
     return files
 
 
 def _preferred(case: str, paths: Sequence[Path]) -> Path:
+    """The file of a case. Raises InputError where it is none that can be read, or cannot be told from others."""
     if len(paths) == 1:
-        return paths[0]
+        return _regular(paths[0])
     folder = paths[0].parent
     ending = preferred_ending(folder)
     chosen = [path for path in paths if path.name[len(case) :].lower() == ending]
     if len(chosen) != 1:
         names = " and ".join(path.name for path in paths)
         raise InputError(f"{folder}: {len(paths)} files for case '{case}': {names}")
-    return chosen[0]
+    return _regular(chosen[0])
+
+
+def _regular(path: Path) -> Path:
+    """Raises InputError for what only looks like a file; opening a pipe would wait for ever."""
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a file")
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: is a link to a file that is not there")
+    raise InputError(f"{path}: is no regular file")
 
 
 def find_images(folder: str | Path, case: str) -> list[Path]:
@@ -101,7 +114,7 @@ def find_predictions(
 
     Returns:
         Cases with ``case``, ``folder``, ``label`` and, where known, ``reference``, ``probabilities`` and ``image``; a
-        case whose image is missing, or whose mask is ambiguous, has a ``message`` that says so.
+        case whose image is missing, or whose mask or reference is ambiguous or no file, has a ``message`` that says so.
 
     Raises:
         InputError: a folder is missing or empty.
@@ -110,26 +123,23 @@ def find_predictions(
     folders = [Path(f) for f in predictions_dir] if several else [Path(predictions_dir)]  # type: ignore[union-attr, arg-type]
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
-    references = {} if references_dir is None else find_label_maps(references_dir)
+    references = {} if references_dir is None else _label_files(Path(references_dir))
     if images_dir is not None and not Path(images_dir).is_dir():
         raise InputError(f"{images_dir}: no such folder")
     cases: list[Case] = []
     for folder, name in zip(folders, _folder_names(folders), strict=True):
         for case, paths in _label_files(folder).items():
             entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": paths[0]}
-            try:
+            try:  # the other cases can be scored
                 entry["label"] = _preferred(case, paths)
-            except InputError as error:  # the other cases can be scored
-                entry["message"] = str(error)
-            if case in references:
-                entry["reference"] = references[case]
-            if soft and (probabilities := folder / f"{case}.npz").is_file():
-                entry[SOFT] = probabilities
-            if images_dir is not None:
-                try:
+                if case in references:
+                    entry["reference"] = _preferred(case, references[case])
+                if soft and os.path.lexists(probabilities := folder / f"{case}.npz"):
+                    entry[SOFT] = _regular(probabilities)
+                if images_dir is not None:
                     entry["image"] = find_images(images_dir, case)
-                except InputError as error:
-                    entry.setdefault("message", str(error))
+            except InputError as error:
+                entry["message"] = str(error)
             cases.append(entry)
     return cases
 

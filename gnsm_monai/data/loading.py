@@ -15,7 +15,7 @@ from monai.utils import ImageMetaKey
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE
 from gnsm_monai.data.failures import one_line
-from gnsm_monai.data.readers import SimpleITKReader, check_claimed_size
+from gnsm_monai.data.readers import SimpleITKReader, check_checksum, check_claimed_size
 from gnsm_monai.errors import InputError
 
 __all__ = ["LoadMapsd"]
@@ -57,6 +57,7 @@ class LoadMapsd(MapTransform):
             if nifti:  # not read so far but for the header
                 for name, image in zip(names, images if isinstance(images, list) else [images], strict=True):
                     check_claimed_size(name, image.shape)
+                    check_checksum(name, image)
             array, meta = reader.get_data(images)
             array = _plain_type(np.asarray(array), is_image)
             meta[ImageMetaKey.FILENAME_OR_OBJ] = path
@@ -85,7 +86,13 @@ class LoadMapsd(MapTransform):
 
 
 def _plain_type(array: np.ndarray, is_image: bool) -> np.ndarray:
-    """A type that torch computes with: it knows unsigned integers of 16 bits and more by name only."""
+    """A type that torch computes with: it knows unsigned integers of 16 bits and more by name only.
+
+    Raises:
+        ValueError: complex numbers, of which numpy would drop one part, or the colours of a NIfTI file.
+    """
+    if array.dtype.kind not in "iubf":
+        raise ValueError(f"numbers are needed, found voxels of type {'colour' if array.dtype.names else array.dtype}")
     if is_image:
         return array.astype(np.float32)
     if array.dtype.kind in "iub":

@@ -1,9 +1,12 @@
-"""Reading of the formats that nibabel does not know."""
+"""Reading of the formats that nibabel does not know, and what must be known of a file before it is trusted."""
 
 from __future__ import annotations
 
+import gzip
 import math
+import os
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,19 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
-__all__ = ["SimpleITKReader", "check_claimed_size"]
+__all__ = ["SimpleITKReader", "check_checksum", "check_claimed_size", "check_memory"]
 
 MOST_VOXELS = 1 << 32
 """Whatever a file's size: a label map of more would not fit in memory as whole numbers."""
 
 SMALL, MOST_COMPRESSION = 10**8, 2000
 """Voxels that any machine can hold, and voxels per byte of a file, above those of a constant map in gzip or LZW."""
+
+BYTES_PER_VOXEL = 16
+"""Of memory that reading and checking a label map takes (13 were measured), in all its copies."""
+
+BLOCK = 1 << 20
+"""Bytes that are unpacked at once."""
 
 
 def check_claimed_size(name: str, shape: Sequence[int]) -> None:
@@ -36,6 +45,46 @@ def check_claimed_size(name: str, shape: Sequence[int]) -> None:
         raise ValueError(f"{claim}, which a file of {size} bytes cannot hold")
     if voxels > MOST_VOXELS:
         raise ValueError(f"{claim}, and {MOST_VOXELS} are the most that can be read")
+    check_memory(voxels * BYTES_PER_VOXEL, claim)
+
+
+def check_memory(needed: float, what: str) -> None:
+    """That something fits in this machine's memory: a process that takes more is killed, with all its other cases.
+
+    Raises:
+        ValueError: more than there is; the message begins with ``what``.
+    """
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(f"{what}, which take {needed / 2**30:.1f} GiB of memory, and there are {there / 2**30:.1f}")
+
+
+def check_checksum(name: str, image: Any) -> None:
+    """That a compressed NIfTI file unpacks to what was packed; nibabel stops before the checksum at its end.
+
+    Args:
+        name: of the file; one that is not compressed has no checksum.
+        image: nibabel's, of which the header alone is needed.
+
+    Raises:
+        ValueError: a damaged file, or one that unpacks to more than its header claims.
+        OSError, EOFError, zlib.error: no gzip file, or one that ends early.
+    """
+    if not name.lower().endswith(".gz"):
+        return
+    due = image.dataobj.offset + math.prod(int(n) for n in image.shape) * image.dataobj.dtype.itemsize
+    with gzip.open(name) as file:
+        try:
+            while block := file.read(BLOCK):
+                due -= len(block)
+                if due < -BLOCK:
+                    raise ValueError("it unpacks to more than its header claims")
+        except gzip.BadGzipFile as error:
+            if str(error).startswith(("CRC", "Incorrect length")):
+                raise ValueError("damaged: what it unpacks to does not match its checksum") from None
+            raise
 
 
 class SimpleITKReader(ImageReader):
@@ -65,6 +114,8 @@ class SimpleITKReader(ImageReader):
             file.SetFileName(name)
             file.ReadImageInformation()
             check_claimed_size(name, file.GetSize())
+            if name.lower().endswith(".mha"):
+                cls._check_compressed(name)
             image: sitk.Image = file.Execute()
         except RuntimeError as error:  # the reason follows source lines and addresses in memory
             raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
@@ -77,6 +128,30 @@ class SimpleITKReader(ImageReader):
             if all(np.array_equal(grey, sitk.GetArrayViewFromImage(channel)) for channel in channels[1:]):
                 return channels[0]
         return image
+
+    @staticmethod
+    def _check_compressed(name: str) -> None:
+        """That the data of a MetaImage unpack; ITK goes on without a word when they do not, with what memory holds.
+
+        Raises:
+            ValueError: damaged.
+        """
+        with open(name, "rb") as file:
+            header = b""
+            while (line := file.readline(BLOCK)) and not line.startswith(b"ElementDataFile"):
+                header += line
+            if not re.search(rb"^CompressedData\s*=\s*True", header, re.MULTILINE):
+                return
+            unpacker, data = zlib.decompressobj(), file.read(BLOCK)
+            try:
+                while data and not unpacker.eof:
+                    unpacker.decompress(data, BLOCK)
+                    data = unpacker.unconsumed_tail or file.read(BLOCK)
+                damaged = not unpacker.eof
+            except zlib.error:
+                damaged = True
+        if damaged:
+            raise ValueError("damaged: its compressed data cannot be unpacked")
 
     def get_data(self, img: sitk.Image | list[sitk.Image]) -> tuple[np.ndarray, dict[str, Any]]:
         images = img if isinstance(img, list) else [img]

@@ -32,6 +32,7 @@ from gnsm_monai.data.failures import CaughtErrors, one_line
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.soft import LoadSoftd
+from gnsm_monai.errors import InputError
 
 __all__ = [
     "IMAGE",
@@ -49,6 +50,9 @@ __all__ = [
     "one_line",
     "resample",
 ]
+
+MOST_RESAMPLED, MOST_GROWTH = 10**8, 64
+"""Voxels that a map may be resampled to, or times its own voxels: far more than that is a wrong unit in a header."""
 
 SAME_SPACING = 0.01
 """Relative difference of spacings up to which a map is left as it is: rounding in file headers, not another scan."""
@@ -95,7 +99,11 @@ def _label_keys(keys: Sequence[str]) -> list[str]:
 
 
 class _ToSpacingd(MapTransform):
-    """Resamples the maps whose spacing differs from ``spacing`` (mm per axis); class indices stay int16."""
+    """Resamples the maps whose spacing differs from ``spacing`` (mm per axis); class indices stay int16.
+
+    Raises:
+        InputError: on call; the map would get so many voxels that its spacing cannot be meant in mm.
+    """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float]) -> None:
         super().__init__(keys, allow_missing_keys=True)
@@ -105,10 +113,18 @@ class _ToSpacingd(MapTransform):
         case = dict(data)
         for key in self.key_iterator(case):
             if not np.allclose(case[key].pixdim.numpy(), self.spacing, rtol=SAME_SPACING, atol=0):
+                self._check_size(case[key])
                 mode = "bilinear" if key in (IMAGE, SOFT) else "nearest"
                 kind = case[key].dtype
                 case[key] = Spacing(self.spacing, mode=mode)(case[key]).to(kind)
         return case
+
+    def _check_size(self, image: MetaTensor) -> None:
+        lengths = np.array(image.shape[1:]) * image.pixdim.numpy()
+        if np.prod(lengths / self.spacing) > max(MOST_RESAMPLED, MOST_GROWTH * np.prod(image.shape[1:])):
+            size = " x ".join(f"{mm:.0f}" for mm in lengths)
+            path = image.meta.get("filename_or_obj", "map")
+            raise InputError(f"{path}: its field of view has {size} mm: is its spacing in mm?")
 
 
 def resample(spacing: Sequence[float], keys: Sequence[str] = (LABEL,)) -> Compose:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
+from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
@@ -26,6 +28,9 @@ def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     (case,) = batch
     return case
 
+
+BYTES_PER_VOXEL = 2000
+"""Of memory that the network takes on a CPU (measured with 16 channels and two noise levels at once)."""
 
 PREDICTED = ("predicted_dice", "predicted_dice_low", "predicted_dice_high")
 
@@ -76,6 +81,8 @@ class ScoreStep:
         network = engine.network  # type: ignore[attr-defined]
         network.eval()
         label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
+        if label.device.type == "cpu":  # a GPU raises an error that is caught; here the kernel would end the process
+            _check_memory(case[LABEL])
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
         probabilities, mask = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
@@ -142,6 +149,15 @@ class ScoreStep:
         in_file, axes = file_index(slices, grid, file, shape), file_axes(grid, file)
         axis = axes[int(np.argmax(means))]
         return {**where, "worst_slices": in_file, "worst_slice_axis": axis, "worst_slice": in_file[axis]}
+
+
+def _check_memory(label: MetaTensor) -> None:
+    """Raises InputError where the grid, grown to hold a whole mask, is too large for this machine."""
+    size = " x ".join(str(n) for n in label.shape[1:])
+    try:
+        check_memory(label[0].numel() * BYTES_PER_VOXEL, f"its structures need a grid of {size} voxels")
+    except ValueError as error:
+        raise InputError(f"{label.meta.get('filename_or_obj', 'label map')}: {error}") from None
 
 
 def _nanmean(values: np.ndarray) -> float:

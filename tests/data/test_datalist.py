@@ -39,8 +39,19 @@ def test_the_case_id_is_the_name_without_its_ending(name: str, case: str | None)
 class TestFindLabelMaps:
     def test_other_files_and_folders_are_passed_over(self, tmp_path: Path) -> None:
         folder = touch(tmp_path, "b.nii.gz", "a.mha", "a.npz", "dataset.json", ".DS_Store")
-        touch(tmp_path / "sub.nii.gz", "c.nii.gz")
+        touch(tmp_path / "sub", "c.nii.gz")
         assert find_label_maps(folder) == {"a": folder / "a.mha", "b": folder / "b.nii.gz"}
+
+    def test_a_folder_that_has_the_name_of_a_label_map_is_refused(self, tmp_path: Path) -> None:
+        """As some programs unpack ``c.nii.gz``: the case must not be lost without a word."""
+        touch(tmp_path / "c.nii", "c.nii")
+        with pytest.raises(InputError, match=r"c\.nii: is a folder, not a file$"):
+            find_label_maps(tmp_path)
+
+    def test_a_link_to_nowhere_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "c.nii.gz").symlink_to("gone.nii.gz")
+        with pytest.raises(InputError, match=r"c\.nii\.gz: is a link to a file that is not there$"):
+            find_label_maps(tmp_path)
 
     def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"nowhere: no such folder$"):
@@ -124,6 +135,12 @@ class TestFindPredictions:
         first, second = find_predictions(folder)
         assert first["message"] == f"{folder}: 2 files for case 'a': a.mha and a.nii.gz"
         assert "message" not in second
+
+    def test_two_references_for_one_case_fail_that_case_only(self, tmp_path: Path) -> None:
+        masks, references = touch(tmp_path / "m", "a.mha", "b.mha"), touch(tmp_path / "r", "a.mha", "a.nii.gz", "b.mha")
+        first, second = find_predictions(masks, references)
+        assert first["message"] == f"{references}: 2 files for case 'a': a.mha and a.nii.gz"
+        assert second["reference"] == references / "b.mha" and "message" not in second
 
     def test_probabilities_beside_a_mask_are_found_where_asked_for(self, tmp_path: Path) -> None:
         folder = touch(tmp_path / "m", "a.b.nii.gz", "a.b.npz", "c.nii.gz", "d.npz")

@@ -250,3 +250,13 @@ def test_an_affine_without_inverse_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"case\.nii: spacing and orientation in its header are unusable"):
         LoadMapsd("label", 3)({"label": path})
+
+
+def test_a_map_that_does_not_fit_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a.mha"
+    path.write_bytes(bytes(10**5))
+    check_claimed_size(str(path), (500, 500, 500))
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 18, "SC_PAGE_SIZE": 1 << 12}.get)
+    check_claimed_size(str(path), (300, 300, 300))
+    with pytest.raises(ValueError, match=r"500 x 500 x 500 voxels, which take 1\.9 GiB of memory, and there are 1\.0$"):
+        check_claimed_size(str(path), (500, 500, 500))

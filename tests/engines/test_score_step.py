@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from gnsm_monai.engines import ScoreStep
+
+
+def test_a_mask_whose_grid_does_not_fit_in_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would kill the process, and every case after this one would be lost."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 18, "SC_PAGE_SIZE": 1 << 12}.get)
+    nothing: Any = None
+    step = ScoreStep(nothing, nothing, nothing, {"a": [1]}, never_empty=True)
+    engine: Any = SimpleNamespace(network=torch.nn.Identity(), state=SimpleNamespace(device=torch.device("cpu")))
+    label = MetaTensor(torch.zeros(1, 100, 90, 80, dtype=torch.int16), meta={"filename_or_obj": "masks/a.nii.gz"})
+    row = step(engine, {"case": "a", "folder": "masks", "label": label})
+    assert row == {
+        "case": "a",
+        "folder": "masks",
+        "status": "failed",
+        "message": "masks/a.nii.gz: its structures need a grid of 100 x 90 x 80 voxels, which take 1.3 GiB of memory, "
+        "and there are 1.0",
+    }
