@@ -32,11 +32,10 @@ def weights_table(model_dir: Path, results: Path) -> list[str]:
     """Markdown: each way to weigh the levels, its weights, and the score's correlation with Dice."""
     fitted, ranked = load_arrays(model_dir / STATISTICS_FILE), load_arrays(results / "level_statistics.npz")
     with open(results / "ranking.csv", newline="") as file:
-        dice_of = {(row["dataset"], row["case"]): float(row["dice"]) for row in csv.DictReader(file) if row["dice"]}
-    datasets = ranked["dataset"].tolist() if "dataset" in ranked else [""] * len(ranked["case"])
-    keys = list(zip(datasets, ranked["case"].tolist(), strict=True))
-    own = [number for number, key in enumerate(keys) if key in dice_of]
-    levels, dice = ranked["levels"][own], np.array([dice_of[keys[number]] for number in own])
+        dice_of = {row["case"]: float(row["dice"]) for row in csv.DictReader(file) if row["dice"]}
+    cases = ranked["case"].tolist()
+    own = [number for number, case in enumerate(cases) if case in dice_of]
+    levels, dice = ranked["levels"][own], np.array([dice_of[cases[number]] for number in own])
     rule = str(fitted["rule"])
     lines = ["| weights | per level | degraded references | masks: Spearman | Pearson |", "|" + " --- |" * 5]
     for name, weights in _candidates(fitted["val_loss"], fitted["no_context_loss"]).items():

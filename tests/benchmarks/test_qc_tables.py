@@ -99,7 +99,7 @@ def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
     np.savez(tmp_path / "reference_statistics.npz", **arrays)
     cases = [f"c{number}" for number in range(30)]
     np.savez(tmp_path / "level_statistics.npz", levels=degraded, case=np.array(cases))
-    write_ranking(tmp_path, case=cases, dataset=[""] * 30, dice=dice.tolist())
+    write_ranking(tmp_path, case=cases, dice=dice.tolist())
     table = level_weights.weights_table(tmp_path, tmp_path)
     equal, saved, used = (line.split(" | ") for line in table[2:])
     assert [row[1] for row in (equal, saved, used)] == ["0.33 0.33 0.33", "1.00 0.00 0.00", "0.50 0.50 0.00"]
