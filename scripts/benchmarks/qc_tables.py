@@ -66,12 +66,12 @@ def soft(results: Path, hard: Path, names: Sequence[str]) -> list[str]:
     lines = []
     for name in names:
         rows, plain = ranking(results / name), {row["case"]: row for row in ranking(hard / name)}
-        inputs = json.loads((results / name / "summary.json").read_text())["settings"]
+        scored_soft = json.loads((results / name / "summary.json").read_text())["soft"]["cases"]
         same = [plain[row["case"]] for row in rows]
         score, other, dice = numbers(rows, "anomaly_score"), numbers(same, "anomaly_score"), numbers(rows, "dice")
         cells = [spearmanr(score, dice), spearmanr(other, dice), spearmanr(score, other)]
-        lines.append([name, inputs.get("soft"), *(f"{cell.statistic:.3f}" for cell in cells)])
-    return table(["folder", "soft", "Spearman with Dice: soft", "hard", "soft with hard"], lines)
+        lines.append([name, scored_soft, *(f"{cell.statistic:.3f}" for cell in cells)])
+    return table(["folder", "cases scored soft", "Spearman with Dice: soft", "hard", "soft with hard"], lines)
 
 
 def calibration(models: Mapping[int, tuple[Path, Path]]) -> list[str]:
