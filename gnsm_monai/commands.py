@@ -15,6 +15,7 @@ from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.model_files import SETTINGS
+from gnsm_monai.workflow import check_output_dir
 
 __all__ = ["audit", "demo", "rank", "train"]
 
@@ -74,6 +75,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
         0, or 3 where some label maps could not be scored.
     """
     overrides = {"anomaly_score": "mahalanobis", **overrides}
+    check_output_dir(output, dataset, dataset / "labelsTr")
     plan = plan_folds(dataset, output, folds)
     codes: list[int] = []
     rankings: list[RankingWriter] = []

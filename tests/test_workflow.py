@@ -112,3 +112,44 @@ def test_a_dataset_and_a_bare_folder_exclude_each_other(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         workflow.phantoms_if_none("a", "data", 3, "b")
     assert "dataset_dir, labels_dir: give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["{0}", ["elsewhere", "{0}"], "{0}/../masks"])
+def test_results_are_never_written_among_what_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str | list[str]
+) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    named = [text.format(folder) for text in given] if isinstance(given, list) else given.format(folder)
+    for output in (folder, tmp_path / "link"):
+        with pytest.raises(SystemExit) as stop:
+            workflow.check_output_dir(str(output), None, named)
+        assert stop.value.code == 2
+        assert f"{output}: holds what is to be read" in capsys.readouterr().err
+    workflow.check_output_dir(str(folder / "results"), None, named)
+
+
+def test_an_output_folder_that_the_command_line_took_for_a_number_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        workflow.check_output_dir(7)  # type: ignore[arg-type]
+    assert "write it as ./7" in capsys.readouterr().err
+
+
+def test_a_model_replaces_no_data_and_no_files_of_another_project(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (tmp_path, tmp_path / "labelsTr"):
+        with pytest.raises(SystemExit):
+            workflow.check_model_dir(folder, dataset_dir=tmp_path)
+        assert "holds what is to be read" in capsys.readouterr().err
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "LICENSE").write_text("mine")
+    with pytest.raises(SystemExit):
+        workflow.check_model_dir(tmp_path / "project")
+    assert "LICENSE: is of no model" in capsys.readouterr().err
+    (tmp_path / "project" / "settings.json").write_text("{}")  # a model that is trained anew
+    workflow.check_model_dir(tmp_path / "project")
+    workflow.check_model_dir(tmp_path / "new")

@@ -3,6 +3,7 @@
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.workflow.options import (
+    check_model_dir,
     check_output_dir,
     check_scoring_options,
     check_training_options,
@@ -38,6 +39,7 @@ from gnsm_monai.workflow.training import (
 __all__ = [
     "SCORING_FAILED",
     "case_keys",
+    "check_model_dir",
     "check_output_dir",
     "check_scoring_options",
     "check_training_options",

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.handlers.checkpoint import CHECKPOINT
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.anomaly import RULES
+from gnsm_monai.scoring.model_files import SETTINGS
 
 __all__ = [
     "check_device",
+    "check_model_dir",
     "check_output_dir",
     "check_scoring_options",
     "check_training_options",
@@ -54,14 +57,39 @@ def check_scoring_options(failure_dice: Sequence[float], alpha: float, soft: str
 
 
 @exit_on_input_error()
-def check_output_dir(output_dir: str) -> None:
-    """Refuses a folder that cannot be written to, without making it."""
+def check_output_dir(output_dir: str | Path, *inputs: Any) -> None:
+    """Refuses a folder that cannot be written to, or that is one of the inputs, without making it.
+
+    Results beside predictions would replace the summary.json that nnU-Net wrote there.
+
+    Args:
+        output_dir: of the results.
+        inputs: a folder, a list of folders or None each.
+    """
+    if not isinstance(output_dir, (str, Path)):  # on MONAI's command line 7 is a number
+        raise InputError(f"output folder: a name is needed, got {output_dir!r}: write it as ./{output_dir}")
     path = Path(output_dir).absolute()
+    for given in inputs:
+        for folder in given if isinstance(given, (list, tuple)) else [given]:
+            if isinstance(folder, (str, Path)) and Path(folder).resolve() == path.resolve():
+                raise InputError(f"{output_dir}: holds what is to be read: name another folder for what is written")
     nearest = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
     if not nearest.is_dir():
         raise InputError(f"{output_dir}: no folder can be made here: {nearest} is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{output_dir}: cannot be written to")
+
+
+@exit_on_input_error()
+def check_model_dir(model_dir: str | Path, dataset_dir: Any = None, labels_dir: Any = None) -> None:
+    """:func:`check_output_dir` for a model, whose licence, docs and configs must not replace those of anything else."""
+    dataset = [Path(dataset_dir) / part for part in ("", "labelsTr", "imagesTr")] if dataset_dir else []
+    check_output_dir(model_dir, *dataset, labels_dir)
+    folder = Path(model_dir)
+    if not any((folder / name).exists() for name in (SETTINGS, CHECKPOINT)):
+        for name in ("LICENSE", "configs", "docs"):
+            if (folder / name).exists():
+                raise InputError(f"{folder / name}: is of no model: name a new folder for the model, or an empty one")
 
 
 def check_device(device: str) -> None:
