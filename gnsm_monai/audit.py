@@ -24,7 +24,7 @@ import numpy as np
 
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import file_identity, load_arrays, load_json, save_json
+from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
@@ -48,8 +48,7 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
     Raises:
         InputError: no label maps, fewer than folds, or a kept plan of other files or another number of folds.
     """
-    if not Path(dataset).is_dir():
-        raise InputError(f"{dataset}: no such folder")
+    check_folder(dataset)
     labels_dir = Path(dataset) / "labelsTr"
     found = find_label_maps(labels_dir)
     if len(found) < folds:

@@ -19,6 +19,7 @@ import numpy as np
 from gnsm_monai.errors import InputError
 
 __all__ = [
+    "check_folder",
     "file_identity",
     "load_arrays",
     "load_json",
@@ -30,6 +31,13 @@ __all__ = [
 ]
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
+
+
+def check_folder(path: str | Path, problem: str = "") -> None:
+    """Raises InputError where a path is no folder; ``problem`` is what this means for the user."""
+    if not Path(path).is_dir():
+        reason = "is a file, not a folder" if Path(path).exists() else "no such folder"
+        raise InputError(f"{path}: {problem}: {reason}" if problem else f"{path}: {reason}")
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.nnunet import preferred_ending
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import check_folder
 
 __all__ = ["LABEL_ENDINGS", "case_id", "find_images", "find_label_maps", "find_predictions", "split_references"]
 
@@ -42,8 +43,7 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
 
 def _label_files(folder: Path) -> dict[str, list[Path]]:
     """Whatever has the name of a label map, by case: a link to nowhere is a case too, and must not be lost."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+    check_folder(folder)
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         case = case_id(path)
@@ -85,8 +85,7 @@ def find_images(folder: str | Path, case: str) -> list[Path]:
         InputError: no such folder, the case has no image there, or a channel is missing.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+    check_folder(folder)
     for ending in LABEL_ENDINGS:
         channels = sorted(folder.glob(f"{_escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))
         if channels:
@@ -124,8 +123,8 @@ def find_predictions(
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
     references = {} if references_dir is None else _label_files(Path(references_dir))
-    if images_dir is not None and not Path(images_dir).is_dir():
-        raise InputError(f"{images_dir}: no such folder")
+    if images_dir is not None:
+        check_folder(images_dir)
     cases: list[Case] = []
     for folder, name in zip(folders, _folder_names(folders), strict=True):
         for case, paths in _label_files(folder).items():

@@ -22,6 +22,7 @@ from gnsm_monai.data.class_index import class_index
 from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import check_folder
 
 __all__ = ["degrade_folder", "main"]
 
@@ -58,8 +59,7 @@ def degrade_folder(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise InputError(f"kinds: '{unknown[0]}' is unknown; known are {', '.join(KINDS)}")
-    if not labels_dir.is_dir():
-        raise InputError(f"{labels_dir}: no such folder")
+    check_folder(labels_dir)
     files = {p: end for p in sorted(labels_dir.iterdir()) if p.is_file() and (end := _ending(p.name))}
     if not files:
         raise InputError(f"{labels_dir}: no label file ({', '.join(ENDINGS)}) in this folder")

@@ -16,6 +16,7 @@ from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.transforms import centred_extent, load_maps
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import check_folder
 
 __all__ = ["References", "read_references"]
 
@@ -100,8 +101,7 @@ def read_references(
     labels_dir = folder if bare else folder / "labelsTr"
     if bare and with_images:
         raise InputError("condition_on_image: images are found in a data set only: give dataset_dir, not labels_dir")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+    check_folder(folder)
     if not labels_dir.is_dir():
         raise InputError(f"{folder}: no folder labelsTr with reference label maps")
     scheme = read_label_scheme(folder)

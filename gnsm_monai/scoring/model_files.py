@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import load_arrays, load_json, sha256
+from gnsm_monai.files import check_folder, load_arrays, load_json, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
 
@@ -27,6 +27,36 @@ __all__ = [
 
 SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
 
+FORMAT = 1
+"""Of settings.json; another number is another layout."""
+
+NEEDED = {
+    "labels": ("names", "values", "ignore_value", "regions"),
+    "network": (
+        "spatial_dims",
+        "num_classes",
+        "image_channels",
+        "noise",
+        "channels",
+        "strides",
+        "position_size",
+        "posterior",
+    ),
+    "scoring": ("band_voxels", "num_draws", "seed"),
+    "": (
+        "spatial_dims",
+        "always_present",
+        "never_empty",
+        "voxel_size",
+        "spatial_size",
+        "parametrisation",
+        "anomaly_score",
+    ),
+}
+"""What scoring reads of settings.json, by the mapping in which it stands."""
+
+CONTINUE = "run it again with --resume (by monai.bundle: --resume True)"
+
 _Fitted = TypeVar("_Fitted")
 
 
@@ -34,19 +64,38 @@ def load_settings(model_dir: str | Path) -> dict[str, Any]:
     """Plain settings of a finished model.
 
     Raises:
-        InputError: no such model, training that was not finished, or weights that belong to another run.
+        InputError: no such model, training that was not finished, a file that is missing, settings of another version
+            of this package, or weights that belong to another run.
     """
     folder = Path(model_dir)
-    if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
-        state = "training was not finished: run it again with --resume True" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder}: no trained model here ({state})")
+    check_folder(folder, "no trained model here")
+    missing = [name for name in (SETTINGS, WEIGHTS, STATISTICS_FILE) if not (folder / name).is_file()]
+    if missing and (folder / "checkpoint.pt").is_file():
+        raise InputError(f"{folder}: no trained model here: its training was not finished: {CONTINUE}")
+    if missing:
+        raise InputError(f"{folder}: no trained model here: {' and '.join(missing)} missing")
     settings = load_json(folder / SETTINGS)
+    _check_settings(settings, folder / SETTINGS)
     if settings.get("weights_sha256") != sha256(folder / WEIGHTS):
         raise InputError(
             f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for: "
-            "if its training was stopped, run it again with --resume True"
+            f"if its training was stopped, {CONTINUE}"
         )
     return settings
+
+
+def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Raises InputError where scoring would miss something."""
+    if settings.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: format {settings.get('format')!r} is of another version of gnsm_monai, this one reads {FORMAT}"
+        )
+    for part, names in NEEDED.items():
+        values = settings.get(part) if part else settings
+        if not isinstance(values, Mapping):
+            raise InputError(f"{path}: lacks '{part}'")
+        if lacking := [name for name in names if name not in values]:
+            raise InputError(f"{path}: lacks '{lacking[0]}'" + (f" in '{part}'" if part else ""))
 
 
 def load_anomaly_model(model_dir: str | Path) -> AnomalyModel:

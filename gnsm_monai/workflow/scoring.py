@@ -51,13 +51,13 @@ def references_dir(references_dir: str | None, dataset_dir: str | None) -> str |
 
 @exit_on_input_error()
 def load_model(model_dir: str) -> dict[str, Any]:
-    """Settings of a trained model, plain data. See :func:`gnsm_monai.scoring.reference_fit.load_settings`."""
+    """Settings of a trained model, plain data. See :func:`gnsm_monai.scoring.model_files.load_settings`."""
     return load_settings(model_dir)
 
 
 @exit_on_input_error()
 def load_scores(model_dir: str) -> AnomalyModel:
-    """See :func:`gnsm_monai.scoring.reference_fit.load_anomaly_model`."""
+    """See :func:`gnsm_monai.scoring.model_files.load_anomaly_model`."""
     return load_anomaly_model(model_dir)
 
 
@@ -69,7 +69,7 @@ def load_decisions(model_dir: str) -> Calibration:
 
 @exit_on_input_error()
 def load_trained(network: torch.nn.Module, model_dir: str) -> torch.nn.Module:
-    """See :func:`gnsm_monai.scoring.reference_fit.load_weights`."""
+    """See :func:`gnsm_monai.scoring.model_files.load_weights`."""
     return load_weights(network, model_dir)
 
 

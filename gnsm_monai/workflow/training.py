@@ -27,6 +27,7 @@ from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
+from gnsm_monai.scoring.model_files import FORMAT
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 
 __all__ = [
@@ -142,7 +143,7 @@ def training_settings(
 ) -> dict[str, Any]:
     """Plain values that scoring needs besides the weights: kept in the model's settings.json."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "dataset": references.name,
         "spatial_dims": len(references.spatial_size),
         "labels": references.labels.to_dict(),

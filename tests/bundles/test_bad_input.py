@@ -92,6 +92,7 @@ def test_an_unknown_noise_is_refused(dataset: Path, tmp_path: Path) -> None:
 def test_an_unfinished_model_is_refused(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
+    (folder / "checkpoint.pt").write_bytes(b"")
     options = ["--predictions_dir", str(dataset / "labelsTs"), "--output_dir", str(tmp_path / "output")]
     line = refused(tmp_path, "inference", "--config_file", INFERENCE, "--model_dir", str(folder), *options)
     assert "not finished" in line

@@ -1,0 +1,69 @@
+"""A model's folder that was copied by half, or belongs to another version, is refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import load_json, save_arrays, save_json, sha256
+from gnsm_monai.scoring.model_files import FORMAT, NEEDED, SETTINGS, STATISTICS_FILE, WEIGHTS, load_settings
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """All that is looked for, without meaning."""
+    (tmp_path / WEIGHTS).write_bytes(b"weights")
+    save_arrays(tmp_path / STATISTICS_FILE, {"rule": np.zeros(1)})
+    settings: dict[str, Any] = {part: dict.fromkeys(names, 0) for part, names in NEEDED.items() if part}
+    settings |= dict.fromkeys(NEEDED[""], 0)
+    save_json(tmp_path / SETTINGS, {**settings, "format": FORMAT, "weights_sha256": sha256(tmp_path / WEIGHTS)})
+    return tmp_path
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_settings(folder)
+    return str(caught.value)
+
+
+def test_a_whole_model_is_read(model: Path) -> None:
+    assert load_settings(model) == load_json(model / SETTINGS)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, STATISTICS_FILE, SETTINGS])
+def test_a_missing_file_is_named(model: Path, name: str) -> None:
+    (model / name).unlink()
+    assert refusal(model) == f"{model}: no trained model here: {name} missing"
+
+
+def test_a_training_that_was_stopped_is_told_from_another_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path).endswith("settings.json and model.pt and reference_statistics.npz missing")
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    assert "its training was not finished" in refusal(tmp_path)
+    assert refusal(tmp_path / "checkpoint.pt").endswith("is a file, not a folder")
+    assert refusal(tmp_path / "nowhere").endswith("no such folder")
+
+
+def test_a_model_of_another_version_is_refused(model: Path) -> None:
+    settings = load_json(model / SETTINGS)
+    for number in (FORMAT + 1, None):
+        save_json(model / SETTINGS, {**settings, "format": number})
+        assert f"format {number} is of another version" in refusal(model)
+
+
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, names in NEEDED.items() for name in names])
+def test_a_setting_that_is_missing_is_named(model: Path, part: str, name: str) -> None:
+    settings = load_json(model / SETTINGS)
+    del (settings[part] if part else settings)[name]
+    save_json(model / SETTINGS, settings)
+    assert f"lacks '{name}'" in refusal(model)
+
+
+@pytest.mark.parametrize("part", [part for part in NEEDED if part])
+def test_a_part_that_is_no_mapping_is_named(model: Path, part: str) -> None:
+    save_json(model / SETTINGS, {**load_json(model / SETTINGS), part: None})
+    assert refusal(model).endswith(f"lacks '{part}'")
