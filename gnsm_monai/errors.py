@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ EXIT_INPUT_ERROR = 2
 
 SCORING_FAILED = 3
 """Exit code where some predictions could not be scored; the others were."""
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class InputError(ValueError):
@@ -26,6 +29,8 @@ class InputError(ValueError):
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """End the program with one line on stderr and exit code 2 where an :class:`InputError` is raised.
+
+    So does a disk that is full, or a place that may not be written to.
 
     A context manager that is a decorator too. Wrap what a bundle's config calls: MONAI's parser turns any
     ``Exception`` of an expression into a ``RuntimeError`` with a page of traceback, but lets ``SystemExit`` pass.
@@ -46,15 +51,18 @@ def exit_on_input_error() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = _find_input_error(error)
+        cause = _find_users_error(error)
         if cause is None:
             raise
-        print("error:", " ".join(str(cause).splitlines()), file=sys.stderr)
+        message = f"{cause.filename}: {cause.strerror}" if isinstance(cause, OSError) else str(cause)
+        print("error:", " ".join(message.splitlines()), file=sys.stderr)
         raise SystemExit(EXIT_INPUT_ERROR) from None
 
 
-def _find_input_error(error: BaseException | None) -> InputError | None:
+def _find_users_error(error: BaseException | None) -> InputError | OSError | None:
     """The error itself, or the nearest one that it was raised ``from``."""
-    while error is not None and not isinstance(error, InputError):
+    while error is not None:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in _OF_THE_DISK):
+            return error
         error = error.__cause__
-    return error
+    return None

@@ -44,14 +44,17 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """Writes ``content`` to a temporary file beside ``path``, then renames it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Part of the name: with the whole of a long one, the temporary name would be longer than a name may be.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from the rest of a lab
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(path)  # which a full disk does not tell
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,19 @@ def test_bundle_runs_with_a_known_override(tmp_path: Path) -> None:
     result = run_bundle(tmp_path, "--epochs", "5")
     assert result.returncode == 0, result.stderr
     assert "trained for 5" in result.stdout
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_no_more_is_no_defect(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info, exit_on_input_error():
+        try:
+            raise OSError(number, "no room", "out/ranking.csv")
+        except OSError as error:
+            raise RuntimeError("Failed to evaluate ConfigExpression") from error
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err == "error: out/ranking.csv: no room\n"
+
+
+def test_other_errors_of_the_system_keep_their_traceback() -> None:
+    with pytest.raises(OSError, match="pipe"), exit_on_input_error():
+        raise OSError(errno.EPIPE, "broken pipe")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -18,7 +19,7 @@ from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, sav
 
 
 def fail(*args: Any, **kwargs: Any) -> None:
-    raise OSError("no space left on device")
+    raise OSError(errno.ENOSPC, "no space left on device")
 
 
 class _FullDisk(io.BytesIO):
@@ -54,10 +55,17 @@ class TestWriteAtomically:
             return _FullDisk()
 
         monkeypatch.setattr(os, "fdopen", on_full_disk)
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(OSError, match="no space left") as caught:
             write_atomically(path, b"new")
+        assert caught.value.filename == str(path)
         assert path.read_bytes() == b"old"
         assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_name_may_be_as_long_as_names_may_be(self, tmp_path: Path) -> None:
+        for letter in ("x", "ä"):
+            name = letter * (248 // len(letter.encode())) + ".nii.gz"
+            write_atomically(tmp_path / name, b"map")
+            assert (tmp_path / name).read_bytes() == b"map"
 
     def test_others_may_read_whatever_the_umask(self, tmp_path: Path) -> None:
         before = os.umask(0o077)
