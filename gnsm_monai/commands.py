@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,15 @@ def _show(output: Path) -> None:
     """The worst cases, and where everything was written."""
     with open(output / "ranking.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+    if rows:
+        _show_worst(rows)
+    print()
+    for name in RESULTS:
+        if (output / name).exists():
+            _say(name.split(".")[0], output / name)
+
+
+def _show_worst(rows: Sequence[Mapping[str, str]]) -> None:
     columns = [name for name in ("anomaly_score", "p_value", "worst_structure", "dice") if any(r[name] for r in rows)]
     table = [["rank", "case", *columns], *([r["rank"], r["case"], *(_short(r[c]) for c in columns)] for r in rows)]
     table = table[: WORST_SHOWN + 1]
@@ -131,10 +140,6 @@ def _show(output: Path) -> None:
     print(f"\nthe worst of {len(rows)} masks (a higher score is worse):")
     for line in table:
         print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-    print()
-    for name in RESULTS:
-        if (output / name).exists():
-            _say(name.split(".")[0], output / name)
 
 
 def _short(text: str) -> str:

@@ -153,3 +153,53 @@ def test_a_model_replaces_no_data_and_no_files_of_another_project(
     (tmp_path / "project" / "settings.json").write_text("{}")  # a model that is trained anew
     workflow.check_model_dir(tmp_path / "project")
     workflow.check_model_dir(tmp_path / "new")
+
+
+@pytest.mark.parametrize(("least", "value"), [(0, -1), (1, 0), (1, 1.5), (1, "2"), (0, True), (1, None)])
+def test_what_is_no_whole_number_is_refused(least: int, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    workflow.check_whole_numbers(least, seed=least)
+    with pytest.raises(SystemExit) as stop:
+        workflow.check_whole_numbers(least, seed=value)
+    assert stop.value.code == 2
+    assert f"seed: must be a whole number of at least {least}, got {value!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["maybe", 1, None])
+def test_a_switch_is_true_or_false(value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    workflow.check_switches(strict=True, resume=False)
+    with pytest.raises(SystemExit):
+        workflow.check_switches(strict=value)
+    assert f"strict: True or False is needed, got {value!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folders", [(5, None, None), ([5], None, None), ("masks", 7, None), ("masks", None, 7)])
+def test_a_folder_that_the_command_line_took_for_a_number_is_refused(
+    folders: tuple[Any, Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        workflow.predictions(*folders, {"network": {"image_channels": 0}})
+    assert "the name of a folder is needed, got" in capsys.readouterr().err
+
+
+def test_one_case_may_be_named_without_a_list(tmp_path: Path) -> None:
+    for name in ("ab", "a", "b"):
+        (tmp_path / f"{name}.png").write_text("")
+    labels = {"names": ["organ"], "values": [0, 1], "ignore_value": None, "regions": []}
+    settings = {"network": {"image_channels": 0}, "labels": labels}
+    found = workflow.predictions(str(tmp_path), None, None, settings, only_cases="ab")
+    assert [case["case"] for case in found] == ["ab"]
+
+
+def test_images_that_a_model_does_not_see_are_said_to_be_unused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_text("")
+    labels = {"names": ["organ"], "values": [0, 1], "ignore_value": None, "regions": []}
+    settings = {"network": {"image_channels": 0}, "labels": labels}
+    with pytest.raises(SystemExit):
+        workflow.predictions(str(tmp_path), None, str(tmp_path / "nowhere"), settings)
+    assert "no such folder" in capsys.readouterr().err
+    with caplog.at_level("INFO", "gnsm_monai.workflow"):
+        (case,) = workflow.predictions(str(tmp_path), None, str(tmp_path), settings)
+    assert "image" not in case
+    assert "not looked at, as this model was trained without images" in caplog.text

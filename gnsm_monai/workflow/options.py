@@ -22,7 +22,9 @@ __all__ = [
     "check_model_dir",
     "check_output_dir",
     "check_scoring_options",
+    "check_switches",
     "check_training_options",
+    "check_whole_numbers",
     "join_processes",
     "noise_schedule",
     "process_device",
@@ -42,6 +44,22 @@ def check_training_options(loss: str, anomaly_score: str, device: str, **positiv
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             raise InputError(f"{name}: must be a positive number, got {value!r}")
     check_device(device)
+
+
+@exit_on_input_error()
+def check_whole_numbers(least: int, **values: Any) -> None:
+    """Refuses option values that are no whole numbers, or below ``least``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{name}: must be a whole number of at least {least}, got {value!r}")
+
+
+@exit_on_input_error()
+def check_switches(**values: Any) -> None:
+    """Refuses option values that are neither true nor false: any other word would count as true."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name}: True or False is needed, got {value!r}")
 
 
 @exit_on_input_error()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from monai.data import Dataset
+from monai.engines import Evaluator
 from monai.transforms import Compose
 
 from gnsm_monai.data.compare import CompareToReference
@@ -18,6 +19,7 @@ from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resample
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
+from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
@@ -35,6 +37,7 @@ __all__ = [
     "predictions",
     "ranking_settings",
     "references_dir",
+    "score",
     "scoring_dataset",
     "stop_if_failed",
 ]
@@ -90,10 +93,18 @@ def predictions(
     """
     if not predictions_dir:
         raise InputError("predictions_dir: name the folder of predicted masks, or a list of folders")
+    named = predictions_dir if isinstance(predictions_dir, (list, tuple)) else [predictions_dir]
+    for name in [*named, *(folder for folder in (references_dir, images_dir) if folder)]:
+        if not isinstance(name, (str, Path)):  # on MONAI's command line 7 is a number
+            raise InputError(f"the name of a folder is needed, got {name!r}: write it as ./{name}")
     needs_images = settings["network"]["image_channels"] > 0
     if needs_images and not images_dir:
         raise InputError("images_dir: this model is conditioned on images: name the folder of the cases' images")
+    if images_dir and not needs_images:
+        check_folder(images_dir)
+        logger.info("%s: not looked at, as this model was trained without images", images_dir)
     images = images_dir if needs_images else None
+    only_cases = [only_cases] if isinstance(only_cases, str) else only_cases
     found = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
     if only_cases is not None:
         if missing := sorted(set(only_cases) - {case["case"] for case in found}):
@@ -159,6 +170,12 @@ def ranking_settings(
         "structures": list(label_scheme(settings).structures),
         "noise": settings["network"]["noise"],
     }
+
+
+@exit_on_input_error()
+def score(evaluator: Evaluator) -> None:
+    """Runs MONAI's evaluator; a full disk ends in one line, and the journal keeps what was scored."""
+    evaluator.run()
 
 
 def stop_if_failed(ranking: RankingWriter) -> None:
