@@ -169,6 +169,11 @@ def read_label_scheme(folder: Path) -> LabelScheme | None:
     labels = content.get("labels")
     if not isinstance(labels, dict) or not labels:
         raise InputError(f"{path}: no labels are declared")
+    if all(str(name).isdigit() and isinstance(value, str) for name, value in labels.items()):
+        raise InputError(
+            f"{path}: its labels are written as value: name, as by nnU-Net v1; write them as nnU-Net v2 does, "
+            '{"background": 0, ...}'
+        )
     declared = {name: _label_values(name, value, path) for name, value in labels.items()}
     ignored = declared.pop("ignore", None)
     if ignored is not None and len(ignored) > 1:
