@@ -184,16 +184,25 @@ def _rank(parser: argparse.ArgumentParser) -> None:
         help="folder of references, to measure the ranking against Dice",
     )
     parser.add_argument(
-        "--alpha", type=_share, metavar="0.05", help="share of good masks that may be flagged by mistake"
+        "--alpha", type=_share, metavar="P", help="share of good masks that may be flagged by mistake (default: 0.05)"
     )
     parser.add_argument(
-        "--failure-dice", type=_limits, metavar="0.7", help="a mask below this Dice is a failure, in the metrics"
+        "--failure-dice",
+        type=_limits,
+        metavar="DICE",
+        help="a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)",
     )
     parser.add_argument(
-        "--soft", choices=("auto", "off"), help="score probabilities (CASE.npz) where they lie beside the masks"
+        "--soft",
+        choices=("auto", "off"),
+        help="auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks",
     )
     parser.add_argument(
-        "--maps", dest="write_maps", action="store_const", const=True, help="write the anomaly of every voxel"
+        "--maps",
+        dest="write_maps",
+        action="store_const",
+        const=True,
+        help="write the anomaly of every voxel, as maps/CASE.nii.gz",
     )
     parser.add_argument(
         "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
@@ -204,10 +213,16 @@ def _rank(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", type=_path, required=True, help="nnU-Net raw data set whose labelsTr is examined")
+    parser.add_argument(
+        "--dataset",
+        type=_path,
+        required=True,
+        metavar="DATASET",
+        help="nnU-Net raw data set whose labelsTr is examined",
+    )
     parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of models and results")
     parser.add_argument(
-        "--folds", type=_folds, metavar="5", help="models: each scores what the others were trained on (default: 5)"
+        "--folds", type=_folds, metavar="N", help="models: each scores what the others were trained on (default: 5)"
     )
     _length(parser)
 
@@ -241,5 +256,6 @@ _folds = _number(int, lambda value: value >= 2, "a whole number of at least 2")
 
 
 def _limits(text: str) -> list[float]:
-    """The usual limits and the chosen one."""
-    return sorted({0.5, 0.7, float(_share(text))})
+    """The usual limits, and last, where the review budget looks, the chosen one."""
+    chosen = float(_share(text))
+    return [*(limit for limit in (0.5, 0.7) if limit != chosen), chosen]

@@ -139,3 +139,15 @@ def test_the_installed_command_is_this_one() -> None:
     name, target = config["options.entry_points"]["console_scripts"].strip().split(" = ")
     assert name == "gnsm"
     assert pkgutil.resolve_name(target) is cli.main
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"), [("0.3", [0.5, 0.7, 0.3]), ("0.5", [0.7, 0.5]), ("0.9", [0.5, 0.7, 0.9])]
+)
+def test_the_chosen_failure_limit_comes_last_where_the_review_budget_looks(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, limits: list[float]
+) -> None:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(commands, "rank", lambda **arguments: found.update(arguments) or 0)
+    assert cli.main(f"rank --model m --predictions p --output o --failure-dice {chosen}".split()) == 0
+    assert found["failure_dice"] == limits
