@@ -123,6 +123,8 @@ def test_filters_narrow_the_table_and_say_how_many_are_left(page: Any, rows: Any
     page.fill("#search", "PHANTOM_007 fold_1")
     assert visible_cases(page) == ["fold_1/phantom_007"]
     assert page.locator("#shown").inner_text() == f"1 of {len(rows)} shown"
+    page.fill("#search", page.locator("#row-1 td").nth(4).inner_text())  # the score: numbers are not searched
+    assert page.locator("#shown").inner_text() == f"0 of {len(rows)} shown"
 
 
 def test_marks_set_with_the_mouse_are_exported(page: Any, rows: Any, tmp_path: Path) -> None:

@@ -9,7 +9,13 @@
   const rows = [...body.rows]; // in rank order, whatever the table shows
   const headings = [...table.tHead.rows[0].cells];
   const columns = headings.map((heading) => heading.dataset.name);
-  const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+  const SEARCHED = ["case", "folder", "worst_structure", "message"]; // numbers are not: "09" is meant to find a case, not a Dice
+  const texts = new Map(
+    rows.map((row) => {
+      const cells = [...row.cells].filter((_, i) => SEARCHED.includes(columns[i]));
+      return [row, cells.map((cell) => cell.textContent.toLowerCase()).join(" ")];
+    }),
+  );
   const value = (row, name) => row.cells[columns.indexOf(name)]?.dataset.value ?? "";
 
   // ---- marks ------------------------------------------------------------------------------------------------------
