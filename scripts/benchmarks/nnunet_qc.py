@@ -57,11 +57,12 @@ def main() -> None:
             _rank(model, path, work / "soft" / path.name, "--references", references)
         done["soft"] = qc_tables.soft(work / "soft", work / "hard", [path.name for path in with_npz])
     if "calibration" in arguments.only:
-        models = {seed: work / f"split_{seed}" for seed in SEEDS}
-        for seed, own in models.items():
-            _train_with_split(dataset, own, seed, length)
+        models = {"the model": model, **{str(seed): work / f"split_{seed}" for seed in SEEDS}}
+        for name, own in models.items():
+            if own is not model:
+                _train_with_split(dataset, own, int(name), length)
             _rank(own, references, work / "self" / own.name)
-        done["calibration"] = qc_tables.calibration({seed: (m, work / "self" / m.name) for seed, m in models.items()})
+        done["calibration"] = qc_tables.calibration({name: (m, work / "self" / m.name) for name, m in models.items()})
     if "audit" in arguments.only:
         planted = work / "planted"
         if not (planted / "planted.json").is_file():

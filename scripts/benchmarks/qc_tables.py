@@ -11,10 +11,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import rivals
-from scipy.stats import ks_2samp, spearmanr
+from scipy.stats import betabinom, ks_2samp, spearmanr
 from sklearn.metrics import f1_score
 
+from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.calibration import p_values
+
 WORST = 10
+ALPHA = 0.05
 
 
 def ranking(folder: Path) -> list[dict[str, str]]:
@@ -74,17 +78,33 @@ def soft(results: Path, hard: Path, names: Sequence[str]) -> list[str]:
     return table(["folder", "cases scored soft", "Spearman with Dice: soft", "hard", "soft with hard"], lines)
 
 
-def calibration(models: Mapping[int, tuple[Path, Path]]) -> list[str]:
+def calibration(models: Mapping[str, tuple[Path, Path]]) -> list[str]:
     """Unseen references against the calibration references of models with other splits."""
-    lines = []
-    for seed, (model, results) in models.items():
+    lines, shares = [], []
+    for split, (model, results) in models.items():
         with np.load(model / "reference_statistics.npz", allow_pickle=False) as arrays:
             known, rule = arrays["calibration_scores"], str(arrays["rule"])
+            fitting = AnomalyModel.from_arrays(arrays).score(arrays["fit"])
         rows = ranking(results)
         test = ks_2samp(numbers(rows, "anomaly_score"), known)
         flagged = sum(row["flag"] in ("1", "True", "true") for row in rows)
-        lines.append([seed, rule, len(known), len(rows), f"{test.statistic:.3f}", f"{test.pvalue:.3f}", flagged])
-    return table(["split", "rule", "calibration references", "unseen", "KS", "KS p-value", "flagged at .05"], lines)
+        kept_out = int((p_values(fitting, known) <= ALPHA).sum())
+        shares.append((flagged / len(rows), kept_out / len(fitting)))
+        cells = [len(known), len(rows), f"{test.statistic:.3f}", f"{test.pvalue:.3f}", flagged]
+        lines.append([split, rule, *cells, f"{kept_out} of {len(fitting)}"])
+    head = ["split", "rule", "calibration references", "unseen", "KS", "KS p-value", f"flagged at {ALPHA}"]
+    head += ["references kept for fitting, flagged"]
+    # A flag needs p <= alpha, so at most this many calibration scores above: an order statistic, hence the beta.
+    above = int(ALPHA * (len(known) + 1))
+    expected = betabinom(len(rows), above, len(known) + 1 - above)
+    mean, fitted = (f"{share:.1%}" for share in np.mean(shares, axis=0))
+    return [
+        *table(head, lines),
+        "",
+        f"Flagged on average: {mean} of the unseen, {fitted} of those kept for fitting. Of exchangeable masks"
+        f" {len(known)} calibration references flag {expected.mean() / len(rows):.1%} on average; in nine splits of ten"
+        f" {expected.ppf(0.05):.0f} to {expected.ppf(0.95):.0f} of {len(rows)}. The splits share their unseen masks.",
+    ]
 
 
 def audit(results: Path, planted: Mapping[str, Mapping[str, Any]]) -> list[str]:

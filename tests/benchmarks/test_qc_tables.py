@@ -16,6 +16,7 @@ import qc_tables
 from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.files import save_table
 from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.scorer import STATISTICS
 
 
 def write_ranking(folder: Path, **columns: list[object]) -> None:
@@ -70,13 +71,17 @@ def test_folders_table_has_ours_beside_the_prior(tmp_path: Path) -> None:
 
 def test_calibration_table_tells_like_from_unlike(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "reference_statistics.npz", calibration_scores=rng.normal(size=39), rule="disagreement")
+    fit, degraded = rng.normal(size=(21, 1, len(STATISTICS))), rng.normal(size=(9, 1, len(STATISTICS)))
+    model = AnomalyModel.fit(fit, degraded, rng.random(9), "disagreement").to_arrays()
+    np.savez(tmp_path / "reference_statistics.npz", calibration_scores=rng.normal(size=39), fit=fit, **model)
     for name, shift in (("like", 0), ("unlike", 3)):
         scores = (rng.normal(size=50) + shift).tolist()
         write_ranking(tmp_path / name, anomaly_score=scores, flag=["1" if s > 1.9 else "0" for s in scores])
-    like, unlike = qc_tables.calibration({n: (tmp_path, tmp_path / s) for n, s in enumerate(("like", "unlike"))})[2:]
+    table = qc_tables.calibration({name: (tmp_path, tmp_path / name) for name in ("like", "unlike")})
+    like, unlike = table[2:4]
     assert float(like.split(" | ")[5]) > 0.01 > float(unlike.split(" | ")[5])
-    assert int(like.split(" | ")[6].strip(" |")) <= 6 < int(unlike.split(" | ")[6].strip(" |"))
+    assert int(like.split(" | ")[6]) <= 6 < int(unlike.split(" | ")[6])
+    assert "flag 5.0% on average; in nine splits of ten 0 to 7 of 50" in table[-1]
 
 
 def test_audit_table_lists_the_planted_errors_by_rank(tmp_path: Path) -> None:
