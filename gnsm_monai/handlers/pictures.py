@@ -22,7 +22,7 @@ GAP = 4
 """Pixels between pictures."""
 COLUMNS = ("mask", "noisy", "denoised", "posterior", "misfit")
 """What :func:`level_pictures` shows, left to right."""
-HEAD, SIDE = 16, 74
+HEAD, SIDE = 19, 62
 """Pixels that captions take above and to the left."""
 MISFIT_NATS = 3.0
 """Misfit that is drawn in the strongest colour."""
@@ -61,7 +61,7 @@ def captioned(strip: np.ndarray, columns: Sequence[str], rows: Sequence[str]) ->
     height, width = strip.shape[:2]
     sheet = Image.new("RGB", (width + SIDE, height + HEAD), "white")
     sheet.paste(Image.fromarray(np.rint(255 * strip).astype(np.uint8)), (SIDE, HEAD))
-    draw, font = ImageDraw.Draw(sheet), small_font(11)
+    draw, font = ImageDraw.Draw(sheet), small_font(13)
     for number, text in enumerate(columns):
         draw.text((SIDE + number * width // len(columns), 1), text, "black", font)
     for number, text in enumerate(rows):

@@ -101,7 +101,7 @@ class TrainingLog:
         chosen = torch.linspace(0, self.schedule.num_levels - 1, max(self.pictures, 1)).round().int().unique().tolist()
         for number, output in sorted(self._outputs.items()):
             strip = level_pictures(output["pred"], output["label"], chosen)
-            rows = [f"level {level}\n{self.schedule.betas[level]:.1%}\nsmoothed" for level in chosen]
+            rows = [f"level {level}\nβ {self.schedule.betas[level]:.3f}" for level in chosen]
             picture, tag = captioned(strip, COLUMNS, rows), f"validation_pictures/held_out_reference_{number}"
             self.writer.add_image(tag, picture, epoch, dataformats="HWC")
         self._outputs.clear()
@@ -134,9 +134,17 @@ def write_result(
         writer._get_file_writer().add_summary(summary)
     for name, value in named.items():
         writer.add_scalar(name, value, 0)
-    lines = [table.keys(), ["---"] * len(table), *zip(*table.values(), strict=True)]
-    writer.add_text("levels", "\n".join("| " + " | ".join(line) + " |" for line in lines), 0)
+    for number, names in enumerate(_column_groups(list(table)), start=1):
+        columns = [table[name] for name in names]
+        lines = [names, ["---"] * len(names), *zip(*columns, strict=True)]
+        writer.add_text(f"levels/table_{number}", "\n".join("| " + " | ".join(line) + " |" for line in lines), 0)
     writer.flush()
+
+
+def _column_groups(names: list[str], width: int = 7) -> list[list[str]]:
+    """Columns of tables that fit the tab, each with the first column: wider ones would break their numbers."""
+    first, rest = names[:1], names[1:]
+    return [first + rest[start : start + width - 1] for start in range(0, len(rest), width - 1)]
 
 
 def level_table(columns: dict[str, list[str]]) -> str:

@@ -131,7 +131,7 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
     found = {f"metrics/{name}": m["value"] for name, m in summary["metrics"].items() if m["value"] is not None}
     settings = summary["settings"]
     compared = {
-        "model": str(settings.get("model_dir", "")),
+        "model": "/".join(Path(str(settings.get("model_dir", ""))).parts[-2:]),
         "weights": str(settings.get("weights_sha256", ""))[:12],
         "anomaly_score": str(settings.get("anomaly_score", "")),
         "masks": int(summary["cases"]),

@@ -144,7 +144,7 @@ def roc_curves(curves: Mapping[str, tuple[_Floats, _Floats]]) -> Figure:
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("share of held-out references flagged", "share of failures found")
-        figure.set_size_inches(6.2, 3.6)
+        figure.set_size_inches(4.6, 5.2)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
         for number, (name, (sound, failed)) in enumerate(curves.items()):
             limits = np.unique(np.concatenate([sound, failed]))[::-1]
@@ -157,7 +157,7 @@ def roc_curves(curves: Mapping[str, tuple[_Floats, _Floats]]) -> Figure:
             axes.plot(flagged, found, color=colour, linestyle=style, linewidth=1.6, label=f"{name} ({area:.2f})")
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.01, 1.02)
-        axes.legend(title="AUROC", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.legend(*axes.get_legend_handles_labels(), title="AUROC", loc="outside lower center", ncols=2)
         return figure
 
 

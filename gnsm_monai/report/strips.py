@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from gnsm_monai.report.colours import class_colours
 from gnsm_monai.report.pictures import DARK, PlaneLayers, draw_plane
 from gnsm_monai.scoring.planes import CasePicture
 
@@ -23,6 +24,8 @@ HEIGHT, LINE, PAD = 230, 17, 8
 """Pixels: of the slices, of a line of the caption, around everything."""
 THUMBNAIL = 24
 """Pixels of a side of the sprite that stands for a case."""
+GROUND = (232, 232, 232)
+"""Of sprites."""
 MIN_WIDTH = 560
 """A caption needs it, even over a single narrow slice."""
 
@@ -56,17 +59,26 @@ def case_strip(picture: CasePicture, caption: Sequence[str], heat: tuple[float, 
     return np.asarray(sheet)
 
 
-def thumbnail(picture: CasePicture, heat: tuple[float, float] = (0.0, 3.0)) -> npt.NDArray[np.uint8]:
-    """The last slice of a case, small and square, ``(THUMBNAIL, THUMBNAIL, 3)``.
+def thumbnail(picture: CasePicture) -> npt.NDArray[np.uint8]:
+    """The structures in the last slice of a case, small and square, ``(THUMBNAIL, THUMBNAIL, 3)``.
+
+    On a light ground: the projector multiplies sprites with the colour that a case has.
 
     Args:
         picture: at least one slice.
-        heat: anomalies that get no and the full colour.
     """
-    flat = _flat(draw_plane(picture[-1], heat))
-    flat.thumbnail((THUMBNAIL, THUMBNAIL))
-    sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), DARK)
-    sheet.paste(flat, ((THUMBNAIL - flat.width) // 2, (THUMBNAIL - flat.height) // 2))
+    label = np.maximum(picture[-1].label, 0)
+    rows, columns = (np.flatnonzero(label.any(axis)) for axis in (1, 0))
+    if rows.size:
+        label = label[max(rows[0] - 2, 0) : rows[-1] + 3, max(columns[0] - 2, 0) : columns[-1] + 3]
+    colours = np.rint(255 * class_colours(int(label.max()) + 1)).astype(np.uint8)
+    colours[0] = GROUND
+    height, width = (n * mm for n, mm in zip(label.shape, picture[-1].spacing, strict=True))
+    scale = THUMBNAIL / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    small = Image.fromarray(colours[label]).resize(size, Image.Resampling.BOX)
+    sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), GROUND)
+    sheet.paste(small, ((THUMBNAIL - size[0]) // 2, (THUMBNAIL - size[1]) // 2))
     return np.asarray(sheet)
 
 

@@ -51,7 +51,7 @@ def test_tensorboard_shows_a_run_from_its_first_step_to_its_final_metrics(model:
         "validation_pictures/roc_of_failures",
     }
     assert [picture.step for picture in events.Images("validation_pictures/held_out_reference_1")] == [1, 2]
-    assert {"validation/failures_among_references", "levels/text_summary"} <= set(events.Tags()["tensors"])
+    assert {"validation/failures_among_references", "levels/table_1/text_summary"} <= set(events.Tags()["tensors"])
     assert "_hparams_/session_start_info" in events.summary_metadata
     assert path.stat().st_size < 1e6
 
