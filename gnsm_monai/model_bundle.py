@@ -60,10 +60,24 @@ def filled_metadata(template: Mapping[str, Any], settings: Mapping[str, Any]) ->
     cases = ", ".join(f"{number} to {use}" for use, number in _uses(settings).items())
     filled["data_source"] = f"label maps of {settings['dataset'] or 'an unnamed folder'}: {cases}"
     names = ["background", *settings["labels"]["names"]]
-    for part in (filled["network_data_format"]["inputs"]["image"], filled["network_data_format"]["outputs"]["pred"]):
+    inputs, outputs = (filled["network_data_format"][part] for part in ("inputs", "outputs"))
+    for part in (inputs["image"], outputs["pred"]):
         part["num_channels"] = len(names)
         part["spatial_shape"] = settings["spatial_size"]
         part["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
+    inputs["level"]["value_range"] = [0, len(settings["network"]["noise"]["betas"]) - 1]
+    if channels := settings["network"]["image_channels"]:
+        inputs["condition"] = {
+            "type": "image",
+            "format": "magnitude",
+            "modality": "image that the label map belongs to, z-scored",
+            "num_channels": channels,
+            "spatial_shape": settings["spatial_size"],
+            "dtype": "float32",
+            "value_range": [],
+            "is_patch_data": False,
+            "channel_def": {str(channel): f"channel {channel} of the image" for channel in range(channels)},
+        }
     return filled
 
 

@@ -4,8 +4,10 @@ from gnsm_monai.handlers.checkpoint import TrainingCheckpoint
 from gnsm_monai.handlers.ema import WarmUpEMA
 from gnsm_monai.handlers.epoch_seed import EpochSeed
 from gnsm_monai.handlers.existing import existing
+from gnsm_monai.handlers.failure_roc import FailureRoc
 from gnsm_monai.handlers.gradient_clip import GradientClip
 from gnsm_monai.handlers.journal import Journal
+from gnsm_monai.handlers.level_calibration import LevelCalibration
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.maps import MapWriter
 from gnsm_monai.handlers.progress import TerminalProgress
@@ -15,8 +17,10 @@ from gnsm_monai.handlers.training_log import TrainingLog
 
 __all__ = [
     "EpochSeed",
+    "FailureRoc",
     "GradientClip",
     "Journal",
+    "LevelCalibration",
     "LevelLoss",
     "MapWriter",
     "RankingWriter",

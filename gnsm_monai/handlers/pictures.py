@@ -8,16 +8,22 @@ import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gnsm_monai.report.colours import HEAT_MAP, class_colours
+from gnsm_monai.report.strips import small_font
 
-__all__ = ["level_pictures"]
+__all__ = ["COLUMNS", "captioned", "level_pictures"]
 
 ENLARGE = 3
 """Screen pixels per voxel."""
 GAP = 4
 """Pixels between pictures."""
+COLUMNS = ("mask", "noisy", "denoised", "posterior", "misfit")
+"""What :func:`level_pictures` shows, left to right."""
+HEAD, SIDE = 19, 62
+"""Pixels that captions take above and to the left."""
 MISFIT_NATS = 3.0
 """Misfit that is drawn in the strongest colour."""
 
@@ -48,6 +54,19 @@ def level_pictures(logits: Tensor, target: Mapping[str, Tensor], levels: Sequenc
             [_mixture(plane(m)) for m in (probabilities, noisy, hard, posterior)] + [_heat(plane(misfit[None]))]
         )
     return np.concatenate([np.concatenate([_framed(cell) for cell in row], axis=1) for row in rows], axis=0)
+
+
+def captioned(strip: np.ndarray, columns: Sequence[str], rows: Sequence[str]) -> np.ndarray:
+    """A grid of equal pictures ``(height, width, 3)`` in [0, 1] with a word above each column and before each row."""
+    height, width = strip.shape[:2]
+    sheet = Image.new("RGB", (width + SIDE, height + HEAD), "white")
+    sheet.paste(Image.fromarray(np.rint(255 * strip).astype(np.uint8)), (SIDE, HEAD))
+    draw, font = ImageDraw.Draw(sheet), small_font(13)
+    for number, text in enumerate(columns):
+        draw.text((SIDE + number * width // len(columns), 1), text, "black", font)
+    for number, text in enumerate(rows):
+        draw.text((2, HEAD + number * height // len(rows)), text, "black", font)
+    return np.asarray(sheet)
 
 
 def _plane(probabilities: Tensor) -> Callable[[Tensor], Tensor]:

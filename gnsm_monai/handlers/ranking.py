@@ -20,6 +20,8 @@ from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, has_dice, levels_table,
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.handlers.journal import Journal
 from gnsm_monai.report import build_report
+from gnsm_monai.report.board import write_board
+from gnsm_monai.report.strips import thumbnail
 from gnsm_monai.scoring.scorer import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
@@ -30,8 +32,8 @@ RANKING_COLUMNS = (
 )  # fmt: skip
 GRID_KEYS = ("anomaly_map", "affine", "file_affine", "file_shape")
 """What a row has for those who write maps, and what need not be kept of every case."""
-REPORT, CARDS = "report.html", 24
-"""The report, and how many of the worst cases it shows in pictures."""
+REPORT, BOARD, CARDS = "report.html", "tensorboard", 24
+"""The report, the folder for TensorBoard, and how many of the worst cases it shows in pictures."""
 STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 
 
@@ -40,8 +42,8 @@ class RankingWriter:
 
     To ``output_dir``: ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json``,
     ``report.html``, ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with
-    references, ``levels.csv``: correlation with Dice of every statistic at every level. In a distributed run rank 0
-    writes, once, what all ranks found.
+    references, ``levels.csv``: correlation with Dice of every statistic at every level. What the report shows also goes
+    to ``tensorboard/``. In a distributed run rank 0 writes, once, what all ranks found.
 
     Args:
         output_dir: folder of the results.
@@ -103,6 +105,7 @@ class RankingWriter:
         """Pictures of all cases would not fit in memory; those that end among the worst are among them all the time."""
         if row.get("picture") is None:
             return
+        row["thumbnail"] = thumbnail(row["picture"])
         score = float("inf") if row.get("empty") else row["anomaly_score"]
         heapq.heappush(self._pictured, (score, -number, row))
         if len(self._pictured) > CARDS:
@@ -155,6 +158,7 @@ class RankingWriter:
         summary = ranking_summary(self.rows, self.settings, self.seconds_per_case, self.failure_dice, self.seed)
         save_json(self.output_dir / "summary.json", summary)
         build_report(self.output_dir / REPORT, self.rows, summary, self.reference_scores, max_cards=CARDS)
+        write_board(self.output_dir / BOARD, self.rows, summary, self.reference_scores)
         self._report(summary)
 
     def _report(self, summary: Mapping[str, Any]) -> None:

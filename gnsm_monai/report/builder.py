@@ -85,9 +85,9 @@ def _overview(rows: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, 
         "columns": columns,
         "cases": list(zip(rows, cells, strict=True)),
         "folders": list(dict.fromkeys(str(row.get("folder", "")) for row in rows)),
-        "histogram": figures.score_histogram(scores, references, threshold) if scores.size else None,
+        "histogram": figures.svg(figures.score_histogram(scores, references, threshold)) if scores.size else None,
         "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
-        "budget_curve": figures.budget_curve(entries, len(scored)) if len(entries) > 1 else None,
+        "budget_curve": figures.svg(figures.budget_curve(entries, len(scored))) if len(entries) > 1 else None,
     }
 
 
@@ -120,8 +120,8 @@ def _agreement(scored: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, A
         limits = summary.get("settings", {}).get("failure_dice")
         limits = [] if limits is None else sorted({float(limit) for limit in np.ravel(limits)})
         flagged = np.array([row.get("flag") == 1 for row in measured])
-        found["scatter"] = figures.dice_scatter(scores, dice, flagged, limits)
-        found["risk_coverage"] = figures.risk_coverage(scores, dice)
+        found["scatter"] = figures.svg(figures.dice_scatter(scores, dice, flagged, limits))
+        found["risk_coverage"] = figures.svg(figures.risk_coverage(scores, dice))
     return found
 
 

@@ -1,6 +1,8 @@
-"""The report's figures: small SVG pictures, as data URIs, that stay sharp on paper.
+"""The figures of the report and of TensorBoard.
 
-As pictures, not as parts of the page: their styles and ids cannot meet those of the page.
+For the report they are small SVG pictures, as data URIs, that stay sharp on paper. As pictures, not as parts of the
+page: their styles and ids cannot meet those of the page. :func:`pixels` makes the same figure a picture for
+TensorBoard.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from gnsm_monai.evaluation.metrics import risk_coverage_curve
+from gnsm_monai.evaluation.metrics import auroc, risk_coverage_curve
+from gnsm_monai.report.colours import class_hex
 from gnsm_monai.report.pictures import data_uri
 
-__all__ = ["budget_curve", "dice_scatter", "risk_coverage", "score_histogram"]
+__all__ = ["budget_curve", "dice_scatter", "pixels", "risk_coverage", "roc_curves", "score_histogram", "svg"]
 
 SIZE = (4.3, 3.0)
 """Inches: at this width the letters can still be read on a telephone."""
@@ -35,7 +39,25 @@ _STYLE: Any = {
 _Floats = npt.NDArray[np.float64]
 
 
-def score_histogram(scores: _Floats, references: _Floats, threshold: float | None) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as the data URI of an SVG picture."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
+    return data_uri(buffer.getvalue(), "svg+xml")
+
+
+def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
+    """A figure as pixels, ``(height, width, 3)``."""
+    figure.set_dpi(130)
+    canvas = FigureCanvasAgg(figure)
+    with matplotlib.rc_context(_STYLE):
+        canvas.draw()  # type: ignore[no-untyped-call]
+    drawn: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+    return drawn
+
+
+def score_histogram(scores: _Floats, references: _Floats, threshold: float | None) -> Figure:
     """Anomaly scores of the masks against those of the calibration references, each as shares of its own number.
 
     Args:
@@ -62,10 +84,10 @@ def score_histogram(scores: _Floats, references: _Floats, threshold: float | Non
             axes.set_xlabel(f"anomaly score (higher = worse; last bar: {beyond} beyond)")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend()
-        return _svg(figure)
+        return figure
 
 
-def dice_scatter(scores: _Floats, dice: _Floats, flagged: npt.NDArray[np.bool_], limits: Sequence[float]) -> str:
+def dice_scatter(scores: _Floats, dice: _Floats, flagged: npt.NDArray[np.bool_], limits: Sequence[float]) -> Figure:
     """Anomaly score against measured Dice; ``limits`` are the Dice below which a mask counts as failed."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("anomaly score (higher = worse)", "measured Dice")
@@ -80,10 +102,10 @@ def dice_scatter(scores: _Floats, dice: _Floats, flagged: npt.NDArray[np.bool_],
             axes.axhline(limit, color=GREY, linestyle=":", linewidth=1.2, label=f"failure: Dice < {limit:g}")
         axes.set_ylim(-0.03, 1.03)
         axes.legend()
-        return _svg(figure)
+        return figure
 
 
-def risk_coverage(scores: _Floats, dice: _Floats) -> str:
+def risk_coverage(scores: _Floats, dice: _Floats) -> Figure:
     """Mean risk (1 - Dice) of the masks that are kept, the least anomalous first; lower is better."""
     coverage, risk = risk_coverage_curve(scores, 1 - dice)
     _, optimum = risk_coverage_curve(-dice, 1 - dice)
@@ -96,10 +118,10 @@ def risk_coverage(scores: _Floats, dice: _Floats) -> str:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend()
-        return _svg(figure)
+        return figure
 
 
-def budget_curve(budget: Sequence[Mapping[str, Any]], cases: int) -> str:
+def budget_curve(budget: Sequence[Mapping[str, Any]], cases: int) -> Figure:
     """Share of the failures that a review of the k worst masks finds; higher is better."""
     reviewed = [0.0, *(float(entry["reviewed"]) for entry in budget)]
     found = [0.0, *(float(entry["share_found"]) for entry in budget)]
@@ -111,7 +133,32 @@ def budget_curve(budget: Sequence[Mapping[str, Any]], cases: int) -> str:
         axes.set_ylim(0, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend(loc="lower right")
-        return _svg(figure)
+        return figure
+
+
+def roc_curves(curves: Mapping[str, tuple[_Floats, _Floats]]) -> Figure:
+    """Share of failures found against share of sound masks flagged, one curve per name.
+
+    Args:
+        curves: scores of sound masks ``(n,)`` and of failures ``(m,)`` per kind of failure, higher = worse.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("share of held-out references flagged", "share of failures found")
+        figure.set_size_inches(4.6, 5.2)
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+        for number, (name, (sound, failed)) in enumerate(curves.items()):
+            limits = np.unique(np.concatenate([sound, failed]))[::-1]
+            flagged, found = (
+                np.concatenate([[0.0], (values[None] >= limits[:, None]).mean(1)]) for values in (sound, failed)
+            )
+            area = auroc(np.concatenate([sound, failed]), np.arange(sound.size + failed.size) >= sound.size)
+            style = ("-", "--", "-.")[number // 7 % 3]
+            colour = class_hex(8)[1 + number % 7]
+            axes.plot(flagged, found, color=colour, linestyle=style, linewidth=1.6, label=f"{name} ({area:.2f})")
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.02)
+        figure.legend(*axes.get_legend_handles_labels(), title="AUROC", loc="outside lower center", ncols=2)
+        return figure
 
 
 def _sensible_end(known: _Floats, references: _Floats) -> float:
@@ -127,9 +174,3 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
-    return data_uri(buffer.getvalue(), "svg+xml")

@@ -95,6 +95,7 @@ class Scorer:
         mask: Tensor | None = None,
         image: Tensor | None = None,
         level_weights: np.ndarray | None = None,
+        only_levels: Sequence[int] | None = None,
     ) -> CaseStatistics:
         """Statistics of one (soft) label map.
 
@@ -104,9 +105,11 @@ class Scorer:
             mask: ``(1, 1, *spatial)``, 1 where a voxel counts; all by default.
             image: ``(1, C, *spatial)`` for a network with image channels.
             level_weights: of the levels in the anomaly map and the denoised mask, ``(L,)``; equal by default.
+            only_levels: the ``L`` levels to look at; all by default.
         """
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
-        levels = torch.arange(self.schedule.num_levels, device=probabilities.device)
+        chosen = range(self.schedule.num_levels) if only_levels is None else only_levels
+        levels = torch.tensor(list(chosen), device=probabilities.device)
         log_alpha = self.schedule.log_alpha(probabilities.expand(len(levels), *probabilities.shape[1:]), levels)
         extra = {} if image is None else {"image": image.expand(len(levels), *image.shape[1:])}
         draws = []

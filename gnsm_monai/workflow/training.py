@@ -14,6 +14,7 @@ from monai.data import CacheDataset
 from monai.engines import Evaluator, Trainer
 from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose
+from torch.utils.tensorboard import SummaryWriter
 
 from gnsm_monai.data.dimensions import find_spatial_dims
 from gnsm_monai.data.phantoms import write_phantom_dataset
@@ -21,13 +22,13 @@ from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels, load_case, resample
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.handlers.level_loss import LevelLoss
-from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.handlers.training_log import level_table, write_result
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
-from gnsm_monai.scoring.model_files import FORMAT
+from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 
 __all__ = [
@@ -159,10 +160,18 @@ def training_settings(
 
 
 @exit_on_input_error()
-def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss) -> None:
+def finish_training(
+    fit: ReferenceFit,
+    evaluator: Evaluator,
+    schedule: NoiseSchedule,
+    loss: ScoreMatchingLoss,
+    writer: SummaryWriter | None = None,
+    run_settings: Mapping[str, Any] | None = None,
+) -> None:
     """Fits the anomaly score on held-out references, logs the validation table per level, and completes the bundle.
 
-    All processes validate the weights that were kept; then rank 0 goes on alone.
+    All processes validate the weights that were kept; then rank 0 goes on alone. The table, the run's settings and its
+    final metrics also go to ``writer``, if there is one.
     """
     losses, independent = _validate_kept_weights(fit, evaluator, schedule, loss)
     if idist.get_rank() == 0:
@@ -190,9 +199,29 @@ def finish_training(fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSche
             level_table(columns),
         )
         write_model_bundle(fit.model_dir, columns)
+        if writer is not None:
+            model = load_anomaly_model(fit.model_dir)
+            spearman = model.comparison[model.rule]
+            metrics = {"validation_loss": float(np.nanmean(losses)), "spearman_on_failures": spearman}
+            settings = {**_hyperparameters(run_settings or {}), "anomaly_score": model.rule}
+            write_result(writer, settings, metrics, columns)
+            writer.close()
         logger.info("model: %s", fit.model_dir)
     if idist.get_world_size() > 1:
         idist.barrier()
+
+
+def _hyperparameters(run_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth comparing between runs; of the network and the cases only their size."""
+    network = run_settings.get("network", {})
+    plain = {key: value for key, value in run_settings.items() if isinstance(value, (bool, int, float, str))}
+    return {
+        **plain,
+        "channels": str(network.get("channels", "")),
+        "levels": len(network.get("noise", {}).get("betas", [])),
+        "sees_images": bool(network.get("image_channels", 0)),
+        "training_cases": len(run_settings.get("cases", [])),
+    }
 
 
 def _validate_kept_weights(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.networks import ScoreUNet
@@ -33,13 +34,26 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     assert np.isfinite(arrays["fit"]).all()
 
 
-def test_tensorboard_shows_the_loss_of_every_level_and_pictures(model: Path) -> None:
-    events = EventAccumulator(str(model / "tensorboard")).Reload()
+def test_tensorboard_shows_a_run_from_its_first_step_to_its_final_metrics(model: Path) -> None:
+    (path,) = (model / "tensorboard").iterdir()  # one writer, one file
+    events = EventAccumulator(str(path)).Reload()
     scalars = set(events.Tags()["scalars"])
-    assert {f"validation_loss_per_level/level_{level:02d}" for level in range(3)} <= scalars
-    assert {"train/loss", "train/learning_rate", "train/gradient_norm", "validation/loss"} <= scalars
-    (picture,) = events.Images("validation/mask_noisy_denoised_posterior_misfit")[-1:]
-    assert picture.width > picture.height > 64
+    for name in ("loss", "calibration_error"):
+        assert {f"validation_{name}_per_level/level_{level:02d}" for level in range(3)} <= scalars
+    train = ("loss", "learning_rate", "gradient_norm", "ema_distance", "maps_per_second")
+    assert {f"train/{name}" for name in train} | {"validation/loss", "final/validation_loss"} <= scalars
+    assert {f"validation_auroc_per_failure/{kind}" for kind in ("all_failures", *KINDS)} <= scalars
+    assert {"validation_auroc_per_severity/severity_0.1", "final/spearman_on_failures"} <= scalars
+    assert all(0 <= e.value <= 1 for e in events.Scalars("validation_calibration_error_per_level/level_00"))
+    assert set(events.Tags()["images"]) == {
+        "validation_pictures/held_out_reference_1",
+        "validation_pictures/held_out_reference_2",
+        "validation_pictures/roc_of_failures",
+    }
+    assert [picture.step for picture in events.Images("validation_pictures/held_out_reference_1")] == [1, 2]
+    assert {"validation/failures_among_references", "levels/table_1/text_summary"} <= set(events.Tags()["tensors"])
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    assert path.stat().st_size < 1e6
 
 
 def test_training_ends_with_a_table_per_level(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,63 @@
+"""Calibration per noise level, as an ignite metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+
+from gnsm_monai.handlers.level_loss import prediction_and_target
+
+__all__ = ["LevelCalibration"]
+
+
+class LevelCalibration(Metric):
+    """Expected calibration error of the posterior at each noise level, gathered over all processes.
+
+    Voxels are sorted by how sure the network is of its most probable class, into bins of equal width; the error is the
+    mean over voxels of ``|share that is right - mean certainty|`` of their bin (Naeini et al., AAAI 2015; Guo et al.,
+    ICML 2017). In ``[0, 1]``, 0 is best. ``update`` takes ``(logits, target)`` as
+    :class:`gnsm_monai.losses.ScoreMatchingLoss` does; ``compute`` gives a float64 tensor ``(L,)``, NaN at a level that
+    no sample had. Only of a network whose logits are those of the posterior does it say anything.
+
+    Args:
+        num_levels: noise levels ``L``.
+        num_bins: bins of certainty.
+    """
+
+    _state_dict_all_req_keys = ("_sums",)
+
+    def __init__(
+        self,
+        num_levels: int,
+        num_bins: int = 15,
+        output_transform: Callable[[Any], Sequence[Any]] = prediction_and_target,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.num_levels, self.num_bins = num_levels, num_bins
+        super().__init__(output_transform=output_transform, device=device)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Voxels, certainty and right voxels, per level and bin."""
+        self._sums = torch.zeros(3, self.num_levels * self.num_bins, dtype=torch.float64, device=self._device)
+
+    @reinit__is_reduced
+    def update(self, output: Sequence[Any]) -> None:
+        logits, target = output
+        certainty, chosen = torch.softmax(logits.detach().float(), 1).max(1)
+        right = chosen == target["probabilities"].argmax(1)
+        counted = target["mask"][:, 0].double()
+        level = target["level"].reshape(-1, *[1] * (certainty.ndim - 1))
+        bins = (certainty * self.num_bins).long().clamp_max(self.num_bins - 1) + level * self.num_bins
+        for row, values in zip(self._sums, (counted, certainty * counted, right * counted), strict=True):
+            row.index_add_(0, bins.flatten().to(self._device), values.flatten().double().to(self._device))
+
+    @sync_all_reduce("_sums")
+    def compute(self) -> torch.Tensor:
+        voxels, certainty, right = self._sums.reshape(3, self.num_levels, self.num_bins)
+        error: torch.Tensor = (right - certainty).abs().sum(1) / voxels.sum(1)
+        return error

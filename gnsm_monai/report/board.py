@@ -1,0 +1,169 @@
+"""A ranking in TensorBoard: what the report shows, and every case as a point among the others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from gnsm_monai.report import figures
+from gnsm_monai.report.content import flag_threshold
+from gnsm_monai.report.pictures import heat_range
+from gnsm_monai.report.strips import THUMBNAIL, case_strip
+from gnsm_monai.report.wording import number, p_text, share
+
+__all__ = ["write_board"]
+
+MAX_TABLE, MAX_POINTS = 200, 2000
+"""Worst cases in the text, and in the projector: more make the browser slow."""
+MIN_MEASURED = 3
+"""Masks with a Dice from which on figures of the agreement with Dice say anything."""
+
+Row = Mapping[str, Any]
+_Floats = npt.NDArray[np.float64]
+
+
+def write_board(
+    folder: str | Path, rows: Sequence[Row], summary: Mapping[str, Any], reference_scores: npt.ArrayLike
+) -> None:
+    """Writes a ranking to a TensorBoard folder of its own, in place of what an earlier ranking left there.
+
+    Pictures: the figures of the report, and a strip per worst case, in rank order, with its caption. Histograms: the
+    scores of masks and references. Text: the table. With references: a precision-recall curve per limit of Dice, and
+    settings with metrics for the HPARAMS tab. Projector: the level statistics of every case, with its mask as sprite
+    and columns to colour by.
+
+    Args:
+        folder: is emptied first.
+        rows: one per case, as :func:`gnsm_monai.report.build_report` takes them; those with a ``picture`` become
+            strips, and where every one has a ``thumbnail`` the projector shows them.
+        summary: content of summary.json.
+        reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
+    """
+    folder = Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    scored = [row for row in rows if row["status"] == "ok"]
+    references = np.asarray(reference_scores, dtype=np.float64).ravel()
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_text("ranking", _table(rows), 0)
+        if scored:
+            _figures(writer, scored, summary, references[np.isfinite(references)])
+            _strips(writer, scored)
+            _projector(writer, scored[:MAX_POINTS])
+        if summary.get("metrics"):
+            _metrics(writer, summary)
+
+
+def _figures(writer: SummaryWriter, scored: Sequence[Row], summary: Mapping[str, Any], references: _Floats) -> None:
+    scores = _column(scored, "anomaly_score")
+    threshold = flag_threshold(references, summary["settings"].get("alpha"))
+    drawn = {"1_histogram_of_scores": figures.score_histogram(scores, references, threshold)}
+    writer.add_histogram("anomaly_score/masks", scores, 0)
+    if references.size:
+        writer.add_histogram("anomaly_score/references", references, 0)
+    budget = (summary.get("review_budget") or {}).get("budget") or []
+    if len(budget) > 1:
+        drawn["4_review_budget"] = figures.budget_curve(budget, len(scored))
+    measured = [row for row in scored if number(row.get("dice")) is not None]
+    if len(measured) >= MIN_MEASURED:
+        scores, dice = _column(measured, "anomaly_score"), _column(measured, "dice")
+        limits = _limits(summary)
+        flagged = np.array([row.get("flag") == 1 for row in measured])
+        drawn["2_score_against_dice"] = figures.dice_scatter(scores, dice, flagged, limits)
+        drawn["3_risk_coverage"] = figures.risk_coverage(scores, dice)
+        # The curve wants numbers in [0, 1]: what counts is their order.
+        order = scores.argsort().argsort() / (len(scores) - 1)
+        for limit in limits:
+            if 0 < (dice < limit).sum() < len(dice):
+                writer.add_pr_curve(f"failures/dice_below_{limit:g}", dice < limit, order, 0)
+    for name, figure in drawn.items():
+        writer.add_image(f"figures/{name}", figures.pixels(figure), 0, dataformats="HWC")
+
+
+def _strips(writer: SummaryWriter, scored: Sequence[Row]) -> None:
+    shown = [row for row in scored if row.get("picture") is not None]
+    heat = heat_range(row["picture"] for row in shown)
+    for row in shown:
+        strip = case_strip(row["picture"], _caption(row), heat)
+        writer.add_image(f"worst_cases/rank_{row['rank']:03d}", strip, 0, dataformats="HWC")
+
+
+def _caption(row: Row) -> list[str]:
+    dice = "" if number(row.get("dice")) is None else f"   Dice {share(number(row['dice']))}"
+    predicted = "" if number(row.get("predicted_dice")) is None else f"   predicted Dice {share(row['predicted_dice'])}"
+    facts = f"score {row['anomaly_score']:.4g}   p {p_text(number(row.get('p_value')))}{dice}{predicted}"
+    flagged = "   flagged" if row.get("flag") == 1 else ""
+    lines = [f"{row['rank']}. {row['case']}", facts + flagged]
+    return [*lines, str(row["reason"])] if row.get("reason") else lines
+
+
+def _table(rows: Sequence[Row]) -> str:
+    columns = ("rank", "case", "anomaly_score", "p_value", "flag", "predicted_dice", "dice", "worst_structure")
+    lines = [" | ".join(columns), " | ".join(["---"] * len(columns))]
+    for row in rows[:MAX_TABLE]:
+        failed = row["status"] == "failed"
+        cells = [row["rank"], row["case"], row.get("message", "failed")] if failed else [row.get(c) for c in columns]
+        lines.append(" | ".join(_cell(value) for value in cells))
+    more = [f"\n{len(rows) - MAX_TABLE} more in ranking.csv"] if len(rows) > MAX_TABLE else []
+    return "\n".join([*(f"| {line} |" for line in lines), *more])
+
+
+def _cell(value: Any) -> str:
+    """Names come from files: they must break no table, and run nothing."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = " ".join(text.encode(errors="backslashreplace").decode().split())
+    for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("[", "&#91;"), ("`", "&#96;")):
+        text = text.replace(sign, name)
+    return text
+
+
+def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
+    """In the run's own writer: ``add_hparams`` would open another one in a folder of its own."""
+    found = {f"metrics/{name}": m["value"] for name, m in summary["metrics"].items() if m["value"] is not None}
+    settings = summary["settings"]
+    compared = {
+        "model": "/".join(Path(str(settings.get("model_dir", ""))).parts[-2:]),
+        "weights": str(settings.get("weights_sha256", ""))[:12],
+        "anomaly_score": str(settings.get("anomaly_score", "")),
+        "masks": int(summary["cases"]),
+    }
+    for part in hparams(compared, found):
+        writer._get_file_writer().add_summary(part)
+    for name, value in found.items():
+        writer.add_scalar(name, value, 0)
+
+
+def _projector(writer: SummaryWriter, scored: Sequence[Row]) -> None:
+    levels = np.stack([np.asarray(row["levels"], dtype=np.float64).ravel() for row in scored])
+    levels = levels[:, np.isfinite(levels).all(0)]
+    spread = levels.std(0) if len(levels) else np.zeros(0)
+    if len(scored) < MIN_MEASURED or not (spread > 0).any():
+        return
+    points = ((levels - levels.mean(0)) / np.where(spread > 0, spread, 1.0))[:, spread > 0]
+    header = ["case", "rank", "anomaly_score", "flag", "predicted_dice", "dice", "worst_structure"]
+    labels = [[_cell(row.get(column)) or "-" for column in header] for row in scored]
+    pictures = [row.get("thumbnail") for row in scored]
+    sprites = None
+    if all(picture is not None for picture in pictures):
+        stacked = np.stack([np.asarray(picture).reshape(THUMBNAIL, THUMBNAIL, 3) for picture in pictures])
+        sprites = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+    values = torch.from_numpy(points).float()
+    writer.add_embedding(values, labels, sprites, tag="level_statistics", metadata_header=header)
+
+
+def _limits(summary: Mapping[str, Any]) -> list[float]:
+    value = summary["settings"].get("failure_dice", [])
+    return [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)]
+
+
+def _column(rows: Sequence[Row], name: str) -> _Floats:
+    return np.array([row[name] for row in rows], dtype=np.float64)

@@ -1,0 +1,100 @@
+"""A case as one picture with its caption: slices side by side, for where there is no page."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from gnsm_monai.report.colours import class_colours
+from gnsm_monai.report.pictures import DARK, PlaneLayers, draw_plane
+from gnsm_monai.scoring.planes import CasePicture
+
+__all__ = ["THUMBNAIL", "case_strip", "small_font", "thumbnail"]
+
+HEIGHT, LINE, PAD = 230, 17, 8
+"""Pixels: of the slices, of a line of the caption, around everything."""
+THUMBNAIL = 24
+"""Pixels of a side of the sprite that stands for a case."""
+GROUND = (232, 232, 232)
+"""Of sprites."""
+MIN_WIDTH = 560
+"""A caption needs it, even over a single narrow slice."""
+
+
+@functools.cache
+def small_font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's own font: it is there on every machine, and knows the signs that names of cases hold."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+def case_strip(picture: CasePicture, caption: Sequence[str], heat: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Slices of a case in a row under its caption, ``(height, width, 3)``.
+
+    Args:
+        picture: the slices; none leaves the caption alone.
+        caption: lines of text, wrapped to the width.
+        heat: anomalies that get no and the full colour.
+    """
+    slices = [_flat(draw_plane(plane, heat)) for plane in picture]
+    width = max(sum(s.width + PAD for s in slices) + PAD, MIN_WIDTH)
+    lines = [part for text in caption for part in textwrap.wrap(_printable(text), width // 8) or [""]]
+    top = PAD + LINE * len(lines)
+    sheet = Image.new("RGB", (width, top + (HEIGHT + PAD if slices else 0) + PAD // 2), DARK)
+    draw = ImageDraw.Draw(sheet)
+    for number, text in enumerate(lines):
+        draw.text((PAD, PAD // 2 + number * LINE), text, "white" if number == 0 else "#c8c8c8", small_font(13))
+    left = PAD
+    for one in slices:
+        sheet.paste(one, (left, top))
+        left += one.width + PAD
+    return np.asarray(sheet)
+
+
+def thumbnail(picture: CasePicture) -> npt.NDArray[np.uint8]:
+    """The structures in the last slice of a case, small and square, ``(THUMBNAIL, THUMBNAIL, 3)``.
+
+    On a light ground: the projector multiplies sprites with the colour that a case has.
+
+    Args:
+        picture: at least one slice.
+    """
+    label = np.maximum(picture[-1].label, 0)
+    rows, columns = (np.flatnonzero(label.any(axis)) for axis in (1, 0))
+    if rows.size:
+        label = label[max(rows[0] - 2, 0) : rows[-1] + 3, max(columns[0] - 2, 0) : columns[-1] + 3]
+    colours = np.rint(255 * class_colours(int(label.max()) + 1)).astype(np.uint8)
+    colours[0] = GROUND
+    height, width = (n * mm for n, mm in zip(label.shape, picture[-1].spacing, strict=True))
+    scale = THUMBNAIL / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    small = Image.fromarray(colours[label]).resize(size, Image.Resampling.BOX)
+    sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), GROUND)
+    sheet.paste(small, ((THUMBNAIL - size[0]) // 2, (THUMBNAIL - size[1]) // 2))
+    return np.asarray(sheet)
+
+
+def _flat(layers: PlaneLayers) -> Image.Image:
+    """The three layers of a slice as one picture of the usual height."""
+    size = (layers.width, layers.height)
+    ground, heat, outlines = (
+        Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA")
+        for uri in (layers.ground, layers.heat, layers.outlines)
+    )
+    flat = ground.resize(size, Image.Resampling.NEAREST)
+    flat.alpha_composite(heat.resize(size, Image.Resampling.BILINEAR))
+    flat.alpha_composite(outlines.resize(size, Image.Resampling.NEAREST))
+    return flat.convert("RGB").resize((max(round(layers.width * HEIGHT / layers.height), 1), HEIGHT))
+
+
+def _printable(text: str) -> str:
+    """File names need not be valid text, nor fit in a line."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
