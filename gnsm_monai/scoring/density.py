@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import LedoitWolf, MinCovDet
 from sklearn.mixture import GaussianMixture
 
 __all__ = ["DENSITIES", "GaussianMixtureDensity", "MahalanobisDistance", "NearestNeighbourDensity"]
@@ -78,17 +78,27 @@ class NearestNeighbourDensity:
 
 
 class MahalanobisDistance:
-    """Distance from the mean of the references in units of their spread, in any direction, on standardised features.
+    """Distance from the centre of the references in units of their spread, in any direction, on standardised features.
 
-    Their covariance is shrunk towards a sphere (Ledoit and Wolf, J. Multivariate Analysis 2004), as they are few.
+    Centre and covariance are those of the half of least determinant, reweighted (minimum covariance determinant,
+    Rousseeuw and Van Driessen, Technometrics 1999): references that are themselves in error neither move the centre
+    nor widen the spread. Of fewer than three references per feature, or features of less than full rank, there is no
+    such half to find: there all are used, their covariance shrunk towards a sphere (Ledoit and Wolf, J. Multivariate
+    Analysis 2004).
     """
+
+    REFERENCES_PER_FEATURE = 3
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-        """Arrays of a model of ``(N, F)`` features; ``seed`` is not used."""
+        """Arrays of a model of ``(N, F)`` features; ``seed`` starts the search for the half."""
         scaler = _scaler(features)
-        shrunk = LedoitWolf(assume_centered=True).fit(_standardise(features, scaler))
-        return {**scaler, "precision": shrunk.precision_}
+        z = _standardise(features, scaler)
+        num, size = z.shape
+        if num < MahalanobisDistance.REFERENCES_PER_FEATURE * size or np.linalg.matrix_rank(z - z.mean(axis=0)) < size:
+            return {**scaler, "precision": LedoitWolf(assume_centered=True).fit(z).precision_}
+        robust = MinCovDet(random_state=seed).fit(z)
+        return {**scaler, "mean": scaler["mean"] + robust.location_ * scaler["scale"], "precision": robust.precision_}
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:

@@ -51,6 +51,26 @@ def test_mahalanobis_distance_agrees_with_scipy_where_references_are_many() -> N
     np.testing.assert_allclose(distance, expected, rtol=0.01)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_references_in_error_do_not_hide_their_like(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(5, 5))
+    clean, unseen = rng.normal(size=(40, 5)) @ mixing, rng.normal(size=(200, 5)) @ mixing
+    error = 25 * mixing[:1]
+    spoilt = np.concatenate([clean[:-4], error + 0.1 * rng.normal(size=(4, 5))])
+    fitted = MahalanobisDistance.fit(spoilt)
+    assert MahalanobisDistance.anomaly(error, fitted) > 3 * MahalanobisDistance.anomaly(unseen, fitted).max()
+    by_clean = MahalanobisDistance.anomaly(unseen, MahalanobisDistance.fit(clean))
+    assert np.corrcoef(MahalanobisDistance.anomaly(unseen, fitted), by_clean)[0, 1] > 0.8
+
+
+def test_mahalanobis_distance_of_features_of_less_than_full_rank_is_finite() -> None:
+    points = np.random.default_rng(0).normal(size=(40, 1)) * [1, 2, 0]
+    fitted = MahalanobisDistance.fit(points)
+    near, far = MahalanobisDistance.anomaly(np.array([[0.0, 0.0, 0.0], [9.0, 18.0, 0.0]]), fitted)
+    assert near < far < np.inf
+
+
 def test_mahalanobis_distance_of_a_few_references_is_finite_and_two_sided() -> None:
     rng = np.random.default_rng(0)
     few = rng.normal(size=(4, 1)) * [1, 2, 3, 4, 5]  # five features on one line
