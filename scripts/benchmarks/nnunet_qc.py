@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--plantings", type=int, nargs="+", default=[0], help="seeds of the planted errors")
     arguments = parser.parse_args()
     folder = arguments.data / "hippocampus"
     (dataset,) = (folder / "nnUNet_raw").iterdir()
@@ -64,13 +65,18 @@ def main() -> None:
             _rank(own, references, work / "self" / own.name)
         done["calibration"] = qc_tables.calibration({name: (m, work / "self" / m.name) for name, m in models.items()})
     if "audit" in arguments.only:
-        planted = work / "planted"
-        if not (planted / "planted.json").is_file():
-            plant_errors.plant(dataset, planted, seed=0)
-        if not (work / "audit" / "summary.json").is_file():
-            _gnsm("audit", "--dataset", planted, "--output", work / "audit", *length)
-        done["audit"] = qc_tables.audit(work / "audit", json.loads((planted / "planted.json").read_text()))
+        plantings = [_audit(dataset, work, seed, length) for seed in arguments.plantings]
+        done["audit"] = qc_tables.audits(plantings)
     _write(work, done, " ".join(["", *length]))
+
+
+def _audit(dataset: Path, work: Path, seed: int, length: list[str]) -> tuple[int, Path, dict[str, Any]]:
+    planted, results = work / f"planted_{seed}", work / f"audit_{seed}"
+    if not (planted / "planted.json").is_file():
+        plant_errors.plant(dataset, planted, seed=seed)
+    if not (results / "summary.json").is_file():
+        _gnsm("audit", "--dataset", planted, "--output", results, *length)
+    return seed, results, json.loads((planted / "planted.json").read_text())
 
 
 def _gnsm(*arguments: Any) -> None:

@@ -18,6 +18,7 @@ from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import p_values
 
 WORST = 10
+AUDIT_WORST = 12
 ALPHA = 0.05
 
 
@@ -107,17 +108,18 @@ def calibration(models: Mapping[str, tuple[Path, Path]]) -> list[str]:
     ]
 
 
-def audit(results: Path, planted: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Where the audit ranks each planted error."""
-    place = {row["case"]: row for row in ranking(results)}
-    order = sorted(planted, key=lambda case: int(place[case]["rank"]))
-    lines = [
-        [place[c]["rank"], planted[c]["error"], planted[c]["dice"], place[c]["p_value"], place[c]["reason"]]
-        for c in order
-    ]
-    text = table(["rank", "planted error", "Dice with the true map", "p-value", "reason given"], lines)
-    worst = sum(int(place[case]["rank"]) <= 12 for case in planted)
-    return [*text, "", f"{worst} of {len(planted)} among the worst 12 of {len(place)} references."]
+def audits(plantings: Sequence[tuple[int, Path, Mapping[str, Mapping[str, Any]]]]) -> list[str]:
+    """Where the audit of each planting (seed, results, errors by case) ranks the planted errors."""
+    lines, sums = [], []
+    for seed, results, planted in plantings:
+        place = {row["case"]: row for row in ranking(results)}
+        for case in sorted(planted, key=lambda case: int(place[case]["rank"])):
+            row, error = place[case], planted[case]
+            lines.append([seed, row["rank"], error["error"], error["dice"], row["p_value"], row["worst_structure"]])
+        worst = sum(int(place[case]["rank"]) <= AUDIT_WORST for case in planted)
+        sums.append(f"Seed {seed}: {worst} of {len(planted)} among the worst {AUDIT_WORST} of {len(place)} references.")
+    head = ["seed", "rank", "planted error", "Dice with the true map", "p-value", "worst structure"]
+    return [*table(head, lines), "", *sums]
 
 
 def _found(score: np.ndarray, dice: np.ndarray) -> int:

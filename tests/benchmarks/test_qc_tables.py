@@ -87,12 +87,12 @@ def test_calibration_table_tells_like_from_unlike(tmp_path: Path) -> None:
 def test_audit_table_lists_the_planted_errors_by_rank(tmp_path: Path) -> None:
     cases = [f"c{number}" for number in range(20)]
     empty = [""] * 20
-    write_ranking(tmp_path, case=cases, rank=list(range(1, 21)), p_value=[0.02] * 20, reason=empty)
+    write_ranking(tmp_path, case=cases, rank=list(range(1, 21)), p_value=[0.02] * 20, worst_structure=empty)
     planted = {case: {"error": f"error {case}", "dice": 0.5} for case in ("c15", "c3")}
-    lines = qc_tables.audit(tmp_path, planted)
-    assert lines[2].startswith("| 4 | error c3 |")
-    assert lines[3].startswith("| 16 | error c15 |")
-    assert lines[-1] == "1 of 2 among the worst 12 of 20 references."
+    lines = qc_tables.audits([(7, tmp_path, planted)])
+    assert lines[2].startswith("| 7 | 4 | error c3 |")
+    assert lines[3].startswith("| 7 | 16 | error c15 |")
+    assert lines[-1] == "Seed 7: 1 of 2 among the worst 12 of 20 references."
 
 
 def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
