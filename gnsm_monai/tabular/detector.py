@@ -44,7 +44,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             the loss ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
-        width: units per layer of the network.
+        width: units per layer of the network; ``None`` goes by the number of distinct rows.
         depth: its residual blocks.
         dropout: share of units left out in training.
         batch_size: rows per step.
@@ -83,13 +83,13 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         anomaly_score: str = "auto",
         numerical_features: Sequence[int] | None = None,
         bins: int = 20,
-        width: int = 256,
+        width: int | None = None,
         depth: int = 2,
-        dropout: float = 0.1,
-        batch_size: int = 256,
+        dropout: float = 0.0,
+        batch_size: int = 512,
         max_steps: int | None = None,
-        learning_rate: float = 0.003,
-        weight_decay: float = 0.01,
+        learning_rate: float = 0.005,
+        weight_decay: float = 0.05,
         patience: int = 4,
         validation_fraction: float = 0.1,
         num_draws: int = 0,
@@ -243,11 +243,13 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if self.anomaly_score not in ("auto", *fitting):
             known = ", ".join(["auto", *fitting])
             raise InputError(f"anomaly_score: '{self.anomaly_score}' is not one of {known} (with loss {self.loss})")
-        for name in ("bins", "width", "depth", "batch_size", "learning_rate", "patience"):
+        for name in ("bins", "depth", "batch_size", "learning_rate", "patience"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: must be a positive number, got {getattr(self, name)!r}")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise InputError(f"max_steps: must be a positive number or None, got {self.max_steps!r}")
+        for name in ("max_steps", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}: must be a positive number or None, got {value!r}")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

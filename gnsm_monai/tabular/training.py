@@ -21,9 +21,17 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.scoring.model_files import load_weights
 
-__all__ = ["TrainingPlan", "category_frequencies", "default_steps", "own_random_numbers", "train_network"]
+__all__ = [
+    "TrainingPlan",
+    "category_frequencies",
+    "default_steps",
+    "default_width",
+    "own_random_numbers",
+    "train_network",
+]
 
-LEAST_STEPS, MOST_STEPS, PASSES = 600, 4000, 40
+LEAST_STEPS, MOST_STEPS, PASSES = 600, 3000, 60
+NARROW, WIDE, MANY_ROWS = 128, 256, 5000
 VALIDATION_ROWS = 2000
 
 
@@ -32,14 +40,14 @@ class TrainingPlan:
     """How a network is made and trained; the fields are those of :class:`gnsm_monai.tabular.GNSMDetector`."""
 
     loss: str = "posterior"
-    width: int = 256
+    width: int | None = None
     depth: int = 2
-    dropout: float = 0.1
-    batch_size: int = 256
+    dropout: float = 0.0
+    batch_size: int = 512
     max_steps: int | None = None
     validations: int = 12
-    learning_rate: float = 0.003
-    weight_decay: float = 0.01
+    learning_rate: float = 0.005
+    weight_decay: float = 0.05
     patience: int = 4
     device: str = "cpu"
     seed: int = 0
@@ -48,9 +56,17 @@ class TrainingPlan:
 
 
 def default_steps(codes: np.ndarray, batch_size: int) -> int:
-    """Steps that show every distinct row some forty times; repeated rows teach nothing new."""
-    distinct = len(np.unique(codes, axis=0))
-    return int(np.clip(PASSES * distinct / batch_size, LEAST_STEPS, MOST_STEPS))
+    """Steps that show every distinct row some sixty times; repeated rows teach nothing new."""
+    return int(np.clip(PASSES * _distinct(codes) / batch_size, LEAST_STEPS, MOST_STEPS))
+
+
+def default_width(codes: np.ndarray) -> int:
+    """Units per layer: few distinct rows need fewer."""
+    return WIDE if _distinct(codes) > MANY_ROWS else NARROW
+
+
+def _distinct(codes: np.ndarray) -> int:
+    return len(np.unique(codes, axis=0))
 
 
 def category_frequencies(codes: np.ndarray, cardinalities: Sequence[int]) -> torch.Tensor:
@@ -99,7 +115,7 @@ def train_network(
     """
     torch.manual_seed(plan.seed)
     posterior = LOSSES[plan.loss] == "posterior"
-    network = ScoreMLP(cardinalities, schedule, plan.width, plan.depth, plan.dropout, posterior)
+    network = ScoreMLP(cardinalities, schedule, plan.width or default_width(codes), plan.depth, plan.dropout, posterior)
     network.set_prior(category_frequencies(codes, cardinalities))
     network.to(plan.device)
     loss = TableScoreMatchingLoss(plan.loss, schedule, cardinalities).to(plan.device)
@@ -129,7 +145,7 @@ def train_network(
         train_data_loader=RowBatches(torch.from_numpy(codes), min(plan.batch_size, 8 * len(codes)), length),
         network=network,
         optimizer=optimizer,
-        loss_function=lambda logits, target: loss(logits, target).mean(),
+        loss_function=loss,
         prepare_batch=NoisyRowPrepareBatch(schedule, cardinalities),
         train_handlers=[
             epoch_seed,
@@ -151,13 +167,17 @@ def train_network(
     return averaged, losses
 
 
+def validation_rows(held_out: np.ndarray, seed: int) -> torch.Tensor:
+    """Rows ``(M, F)`` that every validation sees: some of many; few of them several times, each under other noise."""
+    chosen = np.random.default_rng(seed).permutation(len(held_out))[:VALIDATION_ROWS]
+    rows = torch.from_numpy(held_out[np.sort(chosen)])
+    return rows.repeat(max(1, 500 // len(rows)), 1)
+
+
 def _evaluator(
     held_out: np.ndarray, network: ScoreMLP, loss: TableScoreMatchingLoss, schedule: NoiseSchedule, plan: TrainingPlan
 ) -> SupervisedEvaluator:
-    chosen = np.random.default_rng(plan.seed).permutation(len(held_out))[:VALIDATION_ROWS]
-    # Few rows are seen several times, each time under other noise: their losses would be noise otherwise.
-    rows = torch.from_numpy(held_out[np.sort(chosen)])
-    rows = rows.repeat(max(1, 500 // len(rows)), 1)
+    rows = validation_rows(held_out, plan.seed)
     level_loss = LevelLoss(loss, schedule.num_levels, device=plan.device)
     return SupervisedEvaluator(
         device=torch.device(plan.device),
