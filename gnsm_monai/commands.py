@@ -96,7 +96,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
 
 
 def table_fit(data: Path, output: Path, **overrides: Any) -> int:
-    """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of tabular_anomaly's train.yaml."""
+    """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of the bundle's train.yaml."""
     _prepare("train.yaml", "tabular_anomaly", dataset_dir=data, model_dir=output, **overrides).run()
     _say("model", output)
     _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
