@@ -10,7 +10,7 @@ import numpy as np
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
 
-__all__ = ["ROW_RULES", "RowAnomalyModel"]
+__all__ = ["MOST_REFERENCES", "ROW_RULES", "RowAnomalyModel"]
 
 ROW_RULES: dict[str, tuple[str, str]] = {
     "context_misfit": ("context_misfit", "sum"),
@@ -30,7 +30,7 @@ over all features per level among training rows, the published score.
 """
 
 MOST_REFERENCES = 5000
-"""Rows whose norms the densities are fitted to."""
+"""Rows that rules are fitted to: more would make no other density, and the nearest neighbours slow."""
 
 
 @dataclass(frozen=True)

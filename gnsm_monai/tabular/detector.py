@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gnsm_monai.errors import InputError
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
+from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
 from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.training import TrainingPlan, own_random_numbers, train_network
@@ -134,7 +134,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             rule = "context_misfit" if LOSSES[self.loss] == "posterior" else "score_norm_gmm"
         statistic = ROW_RULES[rule][0]
         self.scorer_ = RowScorer(schedule, cardinalities, statistic, LOSSES[self.loss], self.num_draws, seed)
-        chosen = np.random.default_rng(seed).permutation(len(codes))[:SCORED_AT_ONCE]
+        chosen = np.random.default_rng(seed).permutation(len(codes))[:MOST_REFERENCES]
         self.anomaly_model_ = RowAnomalyModel.fit(self._statistics(codes[np.sort(chosen)]), rule, seed=seed)
         self.decision_scores_ = self._scores(codes)
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))

@@ -33,6 +33,9 @@ __all__ = [
 LEAST_STEPS, MOST_STEPS, PASSES = 600, 3000, 60
 NARROW, WIDE, MANY_ROWS = 128, 256, 5000
 VALIDATION_ROWS = 2000
+VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 4_000_000, 2_000_000, 30_000_000
+"""Bounds of memory and time where a table has thousands of categories: numbers in a batch of validation, in one of
+training, and in all of a validation."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,16 @@ def default_steps(codes: np.ndarray, batch_size: int) -> int:
 def default_width(codes: np.ndarray) -> int:
     """Units per layer: few distinct rows need fewer."""
     return WIDE if _distinct(codes) > MANY_ROWS else NARROW
+
+
+def step_rows(batch_size: int, cardinalities: Sequence[int]) -> int:
+    """Rows per step: ``batch_size``, or fewer where each has very many categories."""
+    return max(16, min(batch_size, VALUES_PER_STEP // sum(cardinalities)))
+
+
+def validation_batch(cardinalities: Sequence[int], num_levels: int) -> int:
+    """Rows that a validation takes at once, each at all levels."""
+    return max(1, VALUES_AT_ONCE // (num_levels * sum(cardinalities)))
 
 
 def _distinct(codes: np.ndarray) -> int:
@@ -142,7 +155,7 @@ def train_network(
         device=torch.device(plan.device),
         max_epochs=epochs,
         epoch_length=length,
-        train_data_loader=RowBatches(torch.from_numpy(codes), min(plan.batch_size, 8 * len(codes)), length),
+        train_data_loader=RowBatches(torch.from_numpy(codes), step_rows(plan.batch_size, cardinalities), length),
         network=network,
         optimizer=optimizer,
         loss_function=loss,
@@ -167,24 +180,26 @@ def train_network(
     return averaged, losses
 
 
-def validation_rows(held_out: np.ndarray, seed: int) -> torch.Tensor:
+def validation_rows(held_out: np.ndarray, seed: int, values_per_row: int) -> torch.Tensor:
     """Rows ``(M, F)`` that every validation sees: some of many; few of them several times, each under other noise."""
-    chosen = np.random.default_rng(seed).permutation(len(held_out))[:VALIDATION_ROWS]
+    most = max(16, min(VALIDATION_ROWS, VALIDATION_VALUES // values_per_row))
+    chosen = np.random.default_rng(seed).permutation(len(held_out))[:most]
     rows = torch.from_numpy(held_out[np.sort(chosen)])
-    return rows.repeat(max(1, 500 // len(rows)), 1)
+    return rows.repeat(max(1, min(500, most) // len(rows)), 1)
 
 
 def _evaluator(
     held_out: np.ndarray, network: ScoreMLP, loss: TableScoreMatchingLoss, schedule: NoiseSchedule, plan: TrainingPlan
 ) -> SupervisedEvaluator:
-    rows = validation_rows(held_out, plan.seed)
+    cardinalities, levels = network.blocks.cardinalities, schedule.num_levels
+    rows = validation_rows(held_out, plan.seed, levels * sum(cardinalities))
     level_loss = LevelLoss(loss, schedule.num_levels, device=plan.device)
     return SupervisedEvaluator(
         device=torch.device(plan.device),
-        val_data_loader=RowBatches(rows, len(rows)),
+        val_data_loader=RowBatches(rows, validation_batch(cardinalities, levels)),
         network=network,
         inferer=ChunkedInferer(4096),
-        prepare_batch=NoisyRowPrepareBatch(schedule, network.blocks.cardinalities, fixed_seed=0),
+        prepare_batch=NoisyRowPrepareBatch(schedule, cardinalities, fixed_seed=0),
         key_val_metric={"val_loss": level_loss.nanmean()},
         additional_metrics={"val_loss_per_level": level_loss},
         metric_cmp_fn=lambda current, best: current < best,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.engines import Evaluator
 
+from gnsm_monai.engines import RowBatches
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import save_json, save_table, write_atomically
 from gnsm_monai.handlers.training_log import level_table
@@ -20,12 +21,19 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.model_files import load_weights
-from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
+from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
 from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import numerical_columns, read_table, write_demo_table
 from gnsm_monai.tabular.model import RANKING_COLUMNS, TableModel, load_table_settings, rank_rows
-from gnsm_monai.tabular.training import category_frequencies, default_steps, default_width, validation_rows
+from gnsm_monai.tabular.training import (
+    category_frequencies,
+    default_steps,
+    default_width,
+    step_rows,
+    validation_batch,
+    validation_rows,
+)
 from gnsm_monai.workflow.options import check_device
 
 __all__ = [
@@ -37,14 +45,14 @@ __all__ = [
     "rank_table",
     "steps_per_epoch",
     "table_or_demo",
+    "train_batches",
     "training_table",
-    "validation_codes",
+    "validation_batches",
     "with_frequencies",
 ]
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 LEAST_ROWS = 20
-FITTING_ROWS = 20_000
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -121,9 +129,16 @@ def network_width(table: TrainingTable, width: int | None) -> int:
     return width or default_width(table.codes["train"].numpy())
 
 
-def validation_codes(table: TrainingTable, seed: int) -> torch.Tensor:
+def train_batches(table: TrainingTable, batch_size: int, steps: int) -> RowBatches:
+    """Random rows, fewer per step than ``batch_size`` where each has very many categories."""
+    return RowBatches(table.codes["train"], step_rows(batch_size, table.cardinalities), steps)
+
+
+def validation_batches(table: TrainingTable, num_levels: int, seed: int) -> RowBatches:
     """Rows that every validation sees."""
-    return validation_rows(table.codes["validation"].numpy(), seed)
+    values = num_levels * sum(table.cardinalities)
+    rows = validation_rows(table.codes["validation"].numpy(), seed, values)
+    return RowBatches(rows, validation_batch(table.cardinalities, num_levels))
 
 
 def with_frequencies(network: ScoreMLP, table: TrainingTable) -> ScoreMLP:
@@ -153,7 +168,7 @@ def finish_table(
     if rule == "auto":
         rule = "context_misfit" if LOSSES[loss] == "posterior" else "score_norm_gmm"
     scorer = RowScorer(schedule, table.cardinalities, ROW_RULES[rule][0], LOSSES[loss], seed=seed)
-    anomaly = RowAnomalyModel.fit(scorer(network, table.codes["train"][:FITTING_ROWS].numpy()), rule, seed=seed)
+    anomaly = RowAnomalyModel.fit(scorer(network, table.codes["train"][:MOST_REFERENCES].numpy()), rule, seed=seed)
     model = TableModel(table.names, table.encoder, scorer, anomaly, np.empty(0))
     calibration = model.score(network, table.codes["calibration"].numpy())[0]
     model = TableModel(table.names, table.encoder, scorer, anomaly, calibration)
