@@ -10,7 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 import tabular
+import tabular_levels
 import tabular_report
+
+from gnsm_monai.tabular import GNSMDetector
 
 
 @pytest.fixture
@@ -63,3 +66,13 @@ def test_results_are_kept_and_not_measured_twice(
     page = (data / "out" / "tabular.md").read_text()
     assert "100.0±0.0 (2)" in page and "| cmc | 100.00 | CBRW* 60.00 | +40.00 | win |" in page
     assert "1 wins, 0 ties (within 0.5 points), 0 losses." in page
+
+
+def test_variants_begin_with_the_default_score_and_hold_each_level() -> None:
+    rows = np.random.default_rng(0).integers(0, 3, (60, 3))
+    detector = GNSMDetector(width=8, depth=1, max_steps=12, random_state=0).fit(rows)
+    codes = detector.encoder_.transform(rows)
+    found = {name: scores for name, scores, _ in tabular_levels.variants(detector, codes, codes)}
+    assert np.allclose(next(iter(found.values())), detector.decision_scores_, rtol=1e-5)
+    levels = [scores for name, scores in found.items() if name.startswith("contextual misfit at")]
+    assert len(levels) == 7 and np.allclose(np.mean(levels, 0), detector.decision_scores_, rtol=1e-5)
