@@ -33,7 +33,12 @@ def write_report(path: Path, results: Mapping[str, Any], baselines: Mapping[str,
     for metric, title in (("auroc", "AUROC"), ("ap", "Average precision")):
         lines += [f"## {title}", "", *_table(results, baselines, methods, metric), ""]
     lines += ["## The default beside the best baseline of each set", "", *_margins(results, baselines, methods), ""]
-    lines += ["## Cost: fit and score, seconds (one thread)", "", *_cost(results, methods), ""]
+    lines += [
+        "## Cost: fit and score, seconds (one thread, on a machine that was busy with other work)",
+        "",
+        *_cost(results, methods),
+        "",
+    ]
     write_atomically(path, "\n".join(lines).encode())
 
 
@@ -64,6 +69,8 @@ def _table(results: Mapping[str, Any], baselines: Mapping[str, Any], methods: li
 def _cell(found: list[float]) -> str:
     if not found:
         return ""
+    if len(found) == 1:  # one seed has no deviation
+        return f"{found[0]:.1f} (1)"
     count = "" if len(found) == 5 else f" ({len(found)})"
     return f"{np.mean(found):.1f}±{np.std(found):.1f}{count}"
 
@@ -76,7 +83,7 @@ def _margins(results: Mapping[str, Any], baselines: Mapping[str, Any], methods: 
         if not own:
             continue
         best = max(baselines[name]["methods"], key=lambda method: _quoted(baselines, method, name, "auroc")[0])
-        theirs, difference = _quoted(baselines, best, name, "auroc")[0], 0.0
+        theirs = _quoted(baselines, best, name, "auroc")[0]
         difference = float(np.mean(own)) - theirs
         outcome = "tie" if abs(difference) <= TIE else "win" if difference > 0 else "loss"
         score[outcome] += 1
