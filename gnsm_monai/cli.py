@@ -20,6 +20,7 @@ GOES_ON = {
     "train": "with --resume the same command goes on after the last epoch",
     "rank": "the same command goes on from here",
     "audit": "the same command goes on from here",
+    "table_fit": "with --resume the same command goes on after the last epoch",
 }
 
 EXAMPLES = """\
@@ -30,6 +31,8 @@ examples:
   gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
              --output runs/results
   gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
+  gnsm table fit   --data train.csv --output runs/table
+  gnsm table score --model runs/table --data new.csv --output runs/rows
 
 exit code: 0 done; 2 wrong usage, configuration or training data, nothing written; 3 some masks could not be scored
 """
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with code 2 after a user's mistake, with 3 at the first failed case of ``rank --strict``.
     """
     options = vars(build_parser().parse_args(arguments))
-    command = options.pop("command")
+    command = "_".join(filter(None, [options.pop("command"), options.pop("step", None)]))
     given = {name: value for name, value in options.items() if value is not None}
     _speak_plainly()
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
@@ -105,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train(_command(commands, "train", "learn what reference label maps look like"))
     _rank(_command(commands, "rank", "rank predicted masks, worst first"))
     _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
+    _table(_command(commands, "table", "find anomalies in tables of categorical features"))
     return parser
 
 
@@ -225,6 +229,29 @@ def _audit(parser: argparse.ArgumentParser) -> None:
         "--folds", type=_folds, metavar="N", help="models: each scores what the others were trained on (default: 5)"
     )
     _length(parser)
+
+
+def _table(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    fit = _command(steps, "fit", "learn what the rows of a CSV file look like")
+    fit.add_argument("--data", type=_path, required=True, metavar="TRAIN.csv", help="rows taken for normal")
+    fit.add_argument("--output", type=_path, required=True, metavar="MODEL", help="folder of the model")
+    fit.add_argument(
+        "--ignore", dest="ignore_columns", nargs="+", metavar="COLUMN", help="columns not to use, such as identifiers"
+    )
+    fit.add_argument(
+        "--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help="columns of numbers to be binned"
+    )
+    fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
+    fit.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    fit.add_argument("--resume", action="store_const", const=True, help="go on with a training that was stopped")
+    score = _command(steps, "score", "rank the rows of a CSV file, worst first")
+    score.add_argument("--model", type=_path, required=True, help="folder that gnsm table fit has written")
+    score.add_argument("--data", type=_path, required=True, metavar="NEW.csv", help="rows to rank")
+    score.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    score.add_argument(
+        "--alpha", type=_share, metavar="0.05", help="share of normal rows that may be flagged by mistake"
+    )
 
 
 def _path(text: str) -> Path:

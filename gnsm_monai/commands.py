@@ -17,7 +17,7 @@ from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.model_files import SETTINGS
 from gnsm_monai.workflow import check_output_dir
 
-__all__ = ["audit", "demo", "rank", "train"]
+__all__ = ["audit", "demo", "rank", "table_fit", "table_score", "train"]
 
 WORST_SHOWN = 5
 RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "tensorboard")
@@ -97,13 +97,35 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     return max(codes)
 
 
-def _prepare(config: str, **overrides: Any) -> ConfigWorkflow:
+def table_fit(data: Path, output: Path, **overrides: Any) -> int:
+    """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of the bundle's train.yaml."""
+    _prepare("train.yaml", "tabular_anomaly", dataset_dir=data, model_dir=output, **overrides).run()
+    _say("model", output)
+    _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
+    return 0
+
+
+def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
+    """``gnsm table score``: the rows of a CSV file ranked in ``output``."""
+    overrides = {"model_dir": model, "dataset_dir": data, **overrides}
+    _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()
+    with open(output / "ranking.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"]
+    print(f"\nthe worst of {len(rows)} rows (a higher score is worse):")
+    _print_table([columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])])
+    print()
+    _say("ranking", output / "ranking.csv")
+    return 0
+
+
+def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> ConfigWorkflow:
     """The package's own config with overrides, initialised.
 
     Paths stay ``Path`` objects: in text, MONAI would take $, @, % and # for signs of its own.
     """
     kind = "train" if config == "train.yaml" else "infer"
-    file = str(bundle_root() / "configs" / config)
+    file = str(bundle_root(bundle) / "configs" / config)
     workflow = ConfigWorkflow(config_file=file, workflow_type=kind, logging_file=False, **overrides)
     workflow.initialize()
     return workflow
@@ -135,16 +157,19 @@ def _show(output: Path) -> None:
 def _show_worst(rows: Sequence[Mapping[str, str]]) -> None:
     columns = [name for name in ("anomaly_score", "p_value", "worst_structure", "dice") if any(r[name] for r in rows)]
     table = [["rank", "case", *columns], *([r["rank"], r["case"], *(_short(r[c]) for c in columns)] for r in rows)]
-    table = table[: WORST_SHOWN + 1]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print(f"\nthe worst of {len(rows)} masks (a higher score is worse):")
+    _print_table(table[: WORST_SHOWN + 1])
+
+
+def _print_table(table: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _short(text: str) -> str:
     try:
-        return f"{float(text):.3f}"
+        return text if text.isdigit() else f"{float(text):.3f}"
     except ValueError:
         return text
 

@@ -1,6 +1,15 @@
 """The score network, and the two ways to read a score from its logits."""
 
 from gnsm_monai.networks.parametrisation import PARAMETRISATIONS, direct_score, posterior_score, score_from_logits
+from gnsm_monai.networks.score_mlp import ScoreMLP
 from gnsm_monai.networks.score_unet import ScoreUNet, plan_strides
 
-__all__ = ["PARAMETRISATIONS", "ScoreUNet", "direct_score", "plan_strides", "posterior_score", "score_from_logits"]
+__all__ = [
+    "PARAMETRISATIONS",
+    "ScoreMLP",
+    "ScoreUNet",
+    "direct_score",
+    "plan_strides",
+    "posterior_score",
+    "score_from_logits",
+]

@@ -1,9 +1,11 @@
 """The noise that hides labels: relaxed one-hot variables and the levels of their noise."""
 
+from gnsm_monai.noise.blocks import FeatureBlocks
 from gnsm_monai.noise.gumbel import gumbel_noise, log_density, relax, score
 from gnsm_monai.noise.schedule import NoiseSchedule, build_schedule, mixing_schedule, temperature_schedule
 
 __all__ = [
+    "FeatureBlocks",
     "NoiseSchedule",
     "build_schedule",
     "gumbel_noise",

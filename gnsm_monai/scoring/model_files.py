@@ -30,7 +30,9 @@ SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz"
 FORMAT = 1
 """Of settings.json; another number is another layout."""
 
-NEEDED = {
+Needed = Mapping[str, tuple[str, ...]]
+
+LABEL_MAPS: Needed = {
     "labels": ("names", "values", "ignore_value", "regions"),
     "network": (
         "spatial_dims",
@@ -53,19 +55,24 @@ NEEDED = {
         "anomaly_score",
     ),
 }
-"""What scoring reads of settings.json, by the mapping in which it stands."""
+"""What scoring label maps reads of settings.json, by the mapping in which it stands."""
 
 CONTINUE = "run it again with --resume (by monai.bundle: --resume True)"
 
 _Fitted = TypeVar("_Fitted")
 
 
-def load_settings(model_dir: str | Path) -> dict[str, Any]:
+def load_settings(model_dir: str | Path, kind: str = "label map", needed: Needed = LABEL_MAPS) -> dict[str, Any]:
     """Plain settings of a finished model.
+
+    Args:
+        model_dir: folder of the model.
+        kind: of what it is a model, ``"label map"`` or ``"table"``.
+        needed: the names that must be there, by the mapping in which they stand.
 
     Raises:
         InputError: no such model, training that was not finished, a file that is missing, settings of another version
-            of this package, or weights that belong to another run.
+            of this package, or weights that belong to another run, a model of the other kind.
     """
     folder = Path(model_dir)
     check_folder(folder, "no trained model here")
@@ -75,7 +82,7 @@ def load_settings(model_dir: str | Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{folder}: no trained model here: {' and '.join(missing)} missing")
     settings = load_json(folder / SETTINGS)
-    _check_settings(settings, folder / SETTINGS)
+    _check_settings(settings, folder / SETTINGS, kind, needed)
     if settings.get("weights_sha256") != sha256(folder / WEIGHTS):
         raise InputError(
             f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for: "
@@ -84,13 +91,15 @@ def load_settings(model_dir: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
+def _check_settings(settings: Mapping[str, Any], path: Path, kind: str, needed: Needed) -> None:
     """Raises InputError where scoring would miss something."""
     if settings.get("format") != FORMAT:
         raise InputError(
             f"{path}: format {settings.get('format')!r} is of another version of gnsm_monai, this one reads {FORMAT}"
         )
-    for part, names in NEEDED.items():
+    if settings.get("kind", "label map") != kind:
+        raise InputError(f"{path.parent}: this is not a model of {kind}s")
+    for part, names in needed.items():
         values = settings.get(part) if part else settings
         if not isinstance(values, Mapping):
             raise InputError(f"{path}: lacks '{part}'")

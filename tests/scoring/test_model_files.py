@@ -10,7 +10,7 @@ import pytest
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json, save_arrays, save_json, sha256
-from gnsm_monai.scoring.model_files import FORMAT, NEEDED, SETTINGS, STATISTICS_FILE, WEIGHTS, load_settings
+from gnsm_monai.scoring.model_files import FORMAT, LABEL_MAPS, SETTINGS, STATISTICS_FILE, WEIGHTS, load_settings
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def model(tmp_path: Path) -> Path:
     """All that is looked for, without meaning."""
     (tmp_path / WEIGHTS).write_bytes(b"weights")
     save_arrays(tmp_path / STATISTICS_FILE, {"rule": np.zeros(1)})
-    settings: dict[str, Any] = {part: dict.fromkeys(names, 0) for part, names in NEEDED.items() if part}
-    settings |= dict.fromkeys(NEEDED[""], 0)
+    settings: dict[str, Any] = {part: dict.fromkeys(names, 0) for part, names in LABEL_MAPS.items() if part}
+    settings |= dict.fromkeys(LABEL_MAPS[""], 0)
     save_json(tmp_path / SETTINGS, {**settings, "format": FORMAT, "weights_sha256": sha256(tmp_path / WEIGHTS)})
     return tmp_path
 
@@ -55,7 +55,7 @@ def test_a_model_of_another_version_is_refused(model: Path) -> None:
         assert f"format {number} is of another version" in refusal(model)
 
 
-@pytest.mark.parametrize(("part", "name"), [(part, name) for part, names in NEEDED.items() for name in names])
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, names in LABEL_MAPS.items() for name in names])
 def test_a_setting_that_is_missing_is_named(model: Path, part: str, name: str) -> None:
     settings = load_json(model / SETTINGS)
     del (settings[part] if part else settings)[name]
@@ -63,7 +63,12 @@ def test_a_setting_that_is_missing_is_named(model: Path, part: str, name: str) -
     assert f"lacks '{name}'" in refusal(model)
 
 
-@pytest.mark.parametrize("part", [part for part in NEEDED if part])
+@pytest.mark.parametrize("part", [part for part in LABEL_MAPS if part])
 def test_a_part_that_is_no_mapping_is_named(model: Path, part: str) -> None:
     save_json(model / SETTINGS, {**load_json(model / SETTINGS), part: None})
     assert refusal(model).endswith(f"lacks '{part}'")
+
+
+def test_a_model_of_a_table_is_refused(model: Path) -> None:
+    save_json(model / SETTINGS, {**load_json(model / SETTINGS), "kind": "table"})
+    assert refusal(model) == f"{model}: this is not a model of label maps"

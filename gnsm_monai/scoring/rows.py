@@ -1,0 +1,103 @@
+"""What the score network says of every feature of every row of a table, at each noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gnsm_monai.networks import ScoreMLP, score_from_logits
+from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, gumbel_noise, relax
+from gnsm_monai.noise.gumbel import CLASS_DIM
+
+__all__ = ["ROW_STATISTICS", "RowScorer"]
+
+ROW_STATISTICS = {"context_misfit": "posterior", "misfit": "posterior", "score_norm": ""}
+"""Statistics of a feature at a level, each higher = worse, and the parametrisation that each needs, if any.
+
+- ``context_misfit``: ``-log P(c_f | x_others)`` in nats: how improbable the category is given the noisy values of the
+  row's OTHER features. At the weakest noise the terms of the row's pseudo-likelihood; at the strongest those of the
+  marginal one.
+- ``misfit``: ``-log P(c_f | x)`` in nats, given the feature's own noisy value too.
+- ``score_norm``: ``|| s_f ||_2``, the norm of the score.
+"""
+
+
+class RowScorer:
+    """Statistics of rows at the noise-free centre of each level, or as means over draws of the noise.
+
+    Rows are independent of each other: neither their order nor the size of pieces changes what is said of one. Draws
+    are the same random numbers for every row.
+
+    Args:
+        schedule: the noise that the network was trained with.
+        cardinalities: categories per feature.
+        statistic: name in :data:`ROW_STATISTICS`.
+        parametrisation: what the network's logits mean, ``posterior`` or ``direct``.
+        num_draws: noise draws per level to average over; 0 for the noise-free centre.
+        seed: of the draws.
+        max_values: numbers per piece that the network sees at once, which bounds the memory.
+
+    Raises:
+        ValueError: a statistic that is not known or that the parametrisation does not give.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        cardinalities: Sequence[int],
+        statistic: str = "context_misfit",
+        parametrisation: str = "posterior",
+        num_draws: int = 0,
+        seed: int = 0,
+        max_values: int = 4_000_000,
+    ) -> None:
+        if ROW_STATISTICS.get(statistic, "unknown") not in ("", parametrisation):
+            raise ValueError(f"no statistic '{statistic}' of {parametrisation} logits")
+        self.schedule, self.blocks, self.statistic = schedule, FeatureBlocks(cardinalities), statistic
+        self.parametrisation, self.num_draws, self.seed = parametrisation, num_draws, seed
+        self.chunk = max(1, max_values // (schedule.num_levels * self.blocks.size))
+
+    @torch.inference_mode()
+    def __call__(self, network: ScoreMLP, codes: np.ndarray) -> np.ndarray:
+        """Statistic ``(N, L, F)`` float32 of rows of category codes ``(N, F)``; the network is in eval mode."""
+        device = next(network.parameters()).device
+        rows = torch.from_numpy(np.asarray(codes, dtype=np.int64))
+        out = np.empty((len(rows), self.schedule.num_levels, self.blocks.num_features), dtype=np.float32)
+        for start in range(0, len(rows), self.chunk):
+            piece = rows[start : start + self.chunk].to(device)
+            draws = [self._piece(network, piece, draw) for draw in range(max(1, self.num_draws))]
+            out[start : start + self.chunk] = torch.stack(draws).mean(0).cpu().numpy()
+        return out
+
+    def _piece(self, network: ScoreMLP, codes: Tensor, draw: int) -> Tensor:
+        """Statistic ``(B, L, F)``, all levels in one batch."""
+        levels = self.schedule.num_levels
+        level = torch.arange(levels, device=codes.device).repeat(len(codes))
+        repeated = codes.repeat_interleave(levels, 0)
+        generator = torch.Generator().manual_seed(self.seed + draw)
+
+        def noisy(block: Tensor) -> Tensor:
+            if not self.num_draws:
+                return self.schedule.noise_free(block, level)
+            # One draw per level, on the CPU, for all rows.
+            noise = gumbel_noise(torch.empty(levels, *block.shape[1:]), generator).to(block.device)
+            noise = noise.repeat(len(codes), 1, 1)
+            return relax(self.schedule.log_alpha(block, level), self.schedule.temperature(level), noise)
+
+        x = self.blocks.apply(noisy, self.blocks.one_hot(repeated))
+        return self._features(network(x, level), x, level, repeated).reshape(len(codes), levels, -1)
+
+    def _features(self, logits: Tensor, x: Tensor, level: Tensor, codes: Tensor) -> Tensor:
+        if self.statistic == "score_norm":
+            pieces = zip(self.blocks.split(logits), self.blocks.split(x), strict=True)
+            scores = [score_from_logits(self.parametrisation, f, own, level, self.schedule) for f, own in pieces]
+            return self.blocks.features([score.norm(dim=CLASS_DIM) for score in scores])
+        if self.statistic == "context_misfit":
+            # Noise is independent between features given the row: P(c | x) ~ P(c | x_others) p(x_f | c). What the
+            # feature says of itself is taken off its posterior again (Bayes).
+            logits = logits - self.blocks.apply(lambda block: self.schedule.log_likelihood(block, level), x)
+        return -self.blocks.own(self.blocks.apply(lambda block: F.log_softmax(block, CLASS_DIM), logits), codes)

@@ -1,0 +1,96 @@
+"""Tables in CSV files: every value is text, an empty one is missing."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gnsm_monai.errors import InputError
+
+__all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
+
+MANY_NUMBERS = 50
+"""Distinct numbers above which a column that holds nothing else is binned."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names ``(F,)`` and values ``(N, F)``, text or None."""
+
+    names: list[str]
+    values: np.ndarray
+
+    def select(self, names: Sequence[str], where: str) -> np.ndarray:
+        """Columns by name, in the order of ``names``. Raises InputError where one is missing."""
+        if missing := [name for name in names if name not in self.names]:
+            raise InputError(f"{where}: lacks the column '{missing[0]}' that the model was trained with")
+        picked: np.ndarray = self.values[:, [self.names.index(name) for name in names]]
+        return picked
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a CSV file (UTF-8, comma, first line = names), gzip-compressed where it ends in ``.gz``.
+
+    Raises:
+        InputError: no such file, no text, no rows, rows of unequal length, or a name that occurs twice.
+    """
+    path = Path(path)
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+    rows = [row for row in rows if row]
+    if len(rows) < 2:
+        raise InputError(f"{path}: a line of column names and at least one row are needed")
+    names = rows[0]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"{path}: the column name '{twice[0]}' occurs twice")
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(names):
+            raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
+    values = np.array([[value or None for value in row] for row in rows[1:]], dtype=object)
+    return Table(names, values)
+
+
+def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> list[int]:
+    """Positions of numerical columns: those that are named, or those with many distinct values that are all numbers."""
+    if named is not None:
+        if unknown := [name for name in named if name not in table.names]:
+            raise InputError(f"numerical_features: {where} has no column '{unknown[0]}'")
+        return [table.names.index(name) for name in named]
+    return [place for place in range(len(table.names)) if _is_numerical(table.values[:, place])]
+
+
+def _is_numerical(column: np.ndarray) -> bool:
+    distinct = {value for value in column.tolist() if value is not None}
+    try:
+        return len(distinct) > MANY_NUMBERS and all(np.isfinite(float(value)) for value in distinct)
+    except ValueError:
+        return False
+
+
+def write_demo_table(path: Path, rows: int = 2000, seed: int = 0) -> Path:
+    """A small table of parcels whose columns depend on each other; made once."""
+    if path.is_file():
+        return path
+    draw = np.random.default_rng(seed)
+    country = draw.choice(["DE", "FR", "IT", "ES"], rows, p=[0.4, 0.3, 0.2, 0.1])
+    home = {"DE": "DHL", "FR": "Colissimo", "IT": "BRT", "ES": "Correos"}
+    carrier = np.where(draw.random(rows) < 0.9, [home[c] for c in country], "UPS")
+    weight = draw.choice(["light", "medium", "heavy"], rows, p=[0.6, 0.3, 0.1])
+    kind = np.where(weight == "heavy", "pallet", np.where(draw.random(rows) < 0.7, "box", "envelope"))
+    price = np.select([weight == "light", weight == "medium"], [5.0, 12.0], 60.0) * draw.lognormal(0, 0.1, rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["country", "carrier", "weight", "kind", "price"])
+        writer.writerows(zip(country, carrier, weight, kind, (f"{p:.2f}" for p in price), strict=True))
+    return path

@@ -1,0 +1,139 @@
+"""The bundle of tables and its commands, run as users run them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from gnsm_monai.cli import main
+from gnsm_monai.paths import bundle_root
+from gnsm_monai.tabular.files import write_demo_table
+
+CONFIGS = bundle_root("tabular_anomaly") / "configs"
+QUICK = {"epochs": 3, "steps_per_epoch": 60, "width": 32, "depth": 1}
+ODD = ["DE,Correos,light,pallet,5.10", "IT,BRT,heavy,pallet,9999", "FR,,light,zeppelin,5.00"]
+
+
+def workflow(config: str, **overrides: object) -> ConfigWorkflow:
+    kind = "train" if config == "train.yaml" else "infer"
+    return ConfigWorkflow(str(CONFIGS / config), workflow_type=kind, logging_file=False, **overrides)
+
+
+def run(config: str, **overrides: object) -> None:
+    prepared = workflow(config, **overrides)
+    prepared.initialize()
+    prepared.run()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    run("train.yaml", data_dir=str(folder / "data"), model_dir=str(folder / "model"), **QUICK)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def new_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_demo_table(tmp_path_factory.mktemp("new") / "new.csv", rows=200, seed=1)
+    path.write_text(path.read_text() + "\n".join(ODD) + "\n")
+    return path
+
+
+def ranking(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "ranking.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_configs_have_every_property_that_monai_looks_for() -> None:
+    train = workflow("train.yaml", **QUICK)
+    train.initialize()
+    assert train.check_properties() == []
+
+
+def test_a_model_is_a_bundle_that_ranks_rows_by_its_own_configs(model: Path, new_rows: Path, tmp_path: Path) -> None:
+    assert list((model / "tensorboard").glob("events*"))
+    own = ConfigWorkflow(
+        str(model / "configs" / "inference.yaml"),
+        workflow_type="infer",
+        logging_file=False,
+        dataset_dir=str(new_rows),
+        output_dir=str(tmp_path),
+    )
+    own.initialize()
+    own.run()
+    rows = ranking(tmp_path)
+    assert [row["rank"] for row in rows] == [str(n) for n in range(1, 204)]
+    scores = np.array([float(row["anomaly_score"]) for row in rows])
+    assert (np.diff(scores) <= 0).all()
+    assert {row["row"] for row in rows[:3]} == {"201", "202", "203"}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["rows"] == 203 and summary["flagged"] == sum(int(row["flag"]) for row in rows)
+    assert summary["flagged"] < 40  # 5% are expected of the normal rows
+
+
+def test_the_odd_field_comes_first(model: Path, new_rows: Path, tmp_path: Path) -> None:
+    run("inference.yaml", model_dir=str(model), dataset_dir=str(new_rows), output_dir=str(tmp_path))
+    by_row = {row["row"]: row for row in ranking(tmp_path)}
+    assert (by_row["202"]["feature_1"], by_row["202"]["value_1"]) == ("price", "9999 (unknown)")
+    named = {by_row["203"][f"feature_{n}"]: by_row["203"][f"value_{n}"] for n in (1, 2)}
+    assert named == {"carrier": "(missing)", "kind": "zeppelin (unknown)"}
+
+
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(model: Path, tmp_path: Path) -> None:
+    data = str(model.parent / "data")
+    settings = {"data_dir": data, "model_dir": str(tmp_path), **QUICK}
+    run("train.yaml", max_minutes=1e-9, **settings)  # ends with the first epoch
+    run("train.yaml", resume=True, **settings)
+    weights = [torch.load(folder / "model.pt", weights_only=True)["model"] for folder in (model, tmp_path)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+class TestCommands:
+    def test_fit_and_score(self, new_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        table = write_demo_table(tmp_path / "train.csv", rows=300)
+        model, out = tmp_path / "model", tmp_path / "out"
+        fit = ["table", "fit", "--data", str(table), "--output", str(model), "--ignore", "price"]
+        assert main([*fit, "--max-minutes", "0.0001", "--device", "cpu"]) == 0
+        assert main(["table", "score", "--model", str(model), "--data", str(new_rows), "--output", str(out)]) == 0
+        assert "the worst of 203 rows" in capsys.readouterr().out
+        rows = ranking(out)
+        assert "203" in {row["row"] for row in rows[:3]}
+        assert all(row[f"feature_{n}"] != "price" for row in rows for n in (1, 2, 3))
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("a,b\n1,2\n1\n", "row 2 has 1 values, there are 2 column names"),
+            ("a,a\n1,2\n", "column name 'a' occurs twice"),
+            ("a,b\n", "at least one row"),
+            ("a\n" + "x\n" * 19, "20 rows are needed to train"),
+            ("a\n\x00\xff", "cannot be read as CSV"),
+        ],
+    )
+    def test_a_bad_table_ends_in_one_line(
+        self, content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "bad.csv"
+        path.write_bytes(content.encode("latin-1"))
+        with pytest.raises(SystemExit) as stop:
+            main(["table", "fit", "--data", str(path), "--output", str(tmp_path / "model")])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and message in error and error.count("\n") == 1
+        assert not (tmp_path / "model").exists()
+
+    def test_other_columns_and_other_models_are_refused(
+        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "other.csv"
+        path.write_text("country,carrier\nDE,DHL\n")
+        for folder, message in ((model, "lacks the column 'weight'"), (tmp_path, "no trained model here")):
+            with pytest.raises(SystemExit) as stop:
+                main(["table", "score", "--model", str(folder), "--data", str(path), "--output", str(tmp_path / "o")])
+            assert stop.value.code == 2 and message in capsys.readouterr().err
+        assert not (tmp_path / "o").exists()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gnsm_monai.noise import FeatureBlocks, mixing_schedule
+from gnsm_monai.tabular import training
+
+
+def rows(number: int = 400) -> np.ndarray:
+    first = np.random.default_rng(0).integers(0, 3, number)
+    return np.stack([first, first, np.zeros(number, dtype=np.int64)], 1)
+
+
+def test_a_network_learns_what_goes_together_and_the_same_from_the_same_seed(tmp_path: Path) -> None:
+    schedule, plan = (
+        mixing_schedule(3, 0.5, 0.9),
+        training.TrainingPlan(width=32, depth=1, max_steps=240, batch_size=64),
+    )
+    found = [
+        training.train_network(rows()[:300], rows()[300:], [4, 4, 2], schedule, plan, tmp_path / name)
+        for name in ("a", "b")
+    ]
+    assert np.array_equal(found[0][1], found[1][1])
+    network = found[0][0]
+    blocks = FeatureBlocks([4, 4, 2])
+    level = torch.zeros(1, dtype=torch.long)
+    x = blocks.apply(lambda block: schedule.noise_free(block, level), blocks.one_hot(torch.tensor([[1, 1, 0]])))
+    with torch.no_grad():
+        learned, independent = (
+            blocks.own(blocks.apply(lambda b: b.log_softmax(1), logits), torch.tensor([[1, 1, 0]]))[0]
+            for logits in (network(x, level), network.independent_logits(x, level))
+        )
+    assert (learned[:2] > independent[:2] / 2).all()  # each of the pair is surer for knowing the other
+
+
+def test_no_category_has_frequency_zero_and_each_feature_sums_to_one() -> None:
+    frequencies = training.category_frequencies(rows(), [4, 4, 2])
+    blocks = FeatureBlocks([4, 4, 2]).split(frequencies[None])
+    assert all(torch.allclose(block.sum(1), torch.ones(())) for block in blocks)
+    counts = np.bincount(rows()[:, 0], minlength=4) + 0.5
+    assert torch.allclose(blocks[1][0, :, 0], torch.from_numpy(counts / counts.sum()).float())
+
+
+def test_repeated_rows_ask_for_no_more_steps() -> None:
+    many = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3)
+    steps = training.default_steps(many, 256)
+    assert steps == training.default_steps(np.concatenate([many, many]), 256) == 60 * 8000 // 256
+    assert training.default_steps(rows(), 256) == training.LEAST_STEPS
+    assert training.default_width(many) > training.default_width(rows())
+
+
+@pytest.mark.parametrize("categories", [40, 4_000, 40_000])
+def test_very_many_categories_make_small_batches(categories: int) -> None:
+    cardinalities = [categories // 4] * 4
+    assert 16 <= training.step_rows(512, cardinalities) <= 512
+    assert training.step_rows(512, cardinalities) * categories <= max(training.VALUES_PER_STEP, 16 * categories)
+    assert training.validation_batch(cardinalities, 7) * 7 * categories <= max(training.VALUES_AT_ONCE, 7 * categories)
+    held_out = np.zeros((3000, 4), dtype=np.int64)
+    checked = training.validation_rows(held_out, 0, 7 * categories)
+    assert len(checked) == min(2000, max(16, training.VALIDATION_VALUES // (7 * categories)))
+
+
+def test_few_held_out_rows_are_seen_several_times() -> None:
+    assert len(training.validation_rows(np.zeros((10, 3), dtype=np.int64), 0, 70)) == 500
