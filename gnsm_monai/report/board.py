@@ -69,7 +69,8 @@ def _figures(writer: SummaryWriter, scored: Sequence[Row], summary: Mapping[str,
     if references.size:
         writer.add_histogram("anomaly_score/references", references, 0)
     budget = (summary.get("review_budget") or {}).get("budget") or []
-    if len(budget) > 1:
+    # Where no mask has failed there is no share of the failures to find.
+    if len(budget) > 1 and number(budget[0].get("share_found")) is not None:
         drawn["4_review_budget"] = figures.budget_curve(budget, len(scored))
     measured = [row for row in scored if number(row.get("dice")) is not None]
     if len(measured) >= MIN_MEASURED:

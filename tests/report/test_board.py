@@ -52,6 +52,16 @@ def test_a_ranking_with_dice_fills_every_tab(
     assert sum(path.stat().st_size for path in (tmp_path / "tb").rglob("*") if path.is_file()) < 3e6
 
 
+def test_where_no_mask_has_failed_there_is_no_review_budget_to_draw(
+    rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+) -> None:
+    sound = [{**row, "dice": 0.95} if row["status"] == "ok" else row for row in rows]
+    write_board(tmp_path / "tb", sound, summarise(sound), references)
+    images = _events(tmp_path / "tb").Tags()["images"]
+    assert "figures/3_risk_coverage" in images
+    assert "figures/4_review_budget" not in images
+
+
 def test_the_projector_has_a_point_a_line_and_a_sprite_per_case(
     rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
