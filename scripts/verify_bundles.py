@@ -44,6 +44,7 @@ class Report:
             word, text = "skipped", str(reason)
         except (CheckFailedError, Exception, SystemExit) as error:  # MONAI and torch raise what they like
             self.failed += 1
+            error = error.__cause__ or error  # MONAI wraps what an expression raised, and says only which
             kind = "" if isinstance(error, CheckFailedError) else f"{type(error).__name__}: "
             word, text = "FAILED", kind + " ".join(str(error).split())[:600]
         print(f"  {word:8}{name}: {text} ({time.monotonic() - start:.1f} s)", flush=True)

@@ -45,7 +45,8 @@ class FeatureBlocks:
     def split(self, flat: Tensor) -> list[Tensor]:
         """Blocks ``(B, K, F_K)``, views of the flat form ``(B, D)``."""
         parts = flat.split([k * len(features) for k, features in self.blocks], dim=1)
-        return [part.reshape(len(flat), k, -1) for part, (k, _) in zip(parts, self.blocks, strict=True)]
+        # The number of rows is left open: an exported network must not have that of its example written into it.
+        return [part.reshape(-1, k, len(own)) for part, (k, own) in zip(parts, self.blocks, strict=True)]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         """The flat form ``(B, D)`` of blocks ``(B, K, F_K)``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
 
 from gnsm_monai.networks import ScoreMLP, score_from_logits
@@ -62,18 +64,22 @@ class RowScorer:
         self.chunk = max(1, max_values // (schedule.num_levels * self.blocks.size))
 
     @torch.inference_mode()
-    def __call__(self, network: ScoreMLP, codes: np.ndarray) -> np.ndarray:
-        """Statistic ``(N, L, F)`` float32 of rows of category codes ``(N, F)``; the network is in eval mode."""
+    def __call__(self, network: ScoreMLP, codes: np.ndarray, inferer: Inferer | None = None) -> np.ndarray:
+        """Statistic ``(N, L, F)`` float32 of rows of category codes ``(N, F)``.
+
+        The network is in eval mode; it is called by ``inferer``, MONAI's ``SimpleInferer`` by default.
+        """
+        run = partial(inferer or SimpleInferer(), network=network)
         device = next(network.parameters()).device
         rows = torch.from_numpy(np.asarray(codes, dtype=np.int64))
         out = np.empty((len(rows), self.schedule.num_levels, self.blocks.num_features), dtype=np.float32)
         for start in range(0, len(rows), self.chunk):
             piece = rows[start : start + self.chunk].to(device)
-            draws = [self._piece(network, piece, draw) for draw in range(max(1, self.num_draws))]
+            draws = [self._piece(run, piece, draw) for draw in range(max(1, self.num_draws))]
             out[start : start + self.chunk] = torch.stack(draws).mean(0).cpu().numpy()
         return out
 
-    def _piece(self, network: ScoreMLP, codes: Tensor, draw: int) -> Tensor:
+    def _piece(self, run: Callable[..., Tensor], codes: Tensor, draw: int) -> Tensor:
         """Statistic ``(B, L, F)``, all levels in one batch."""
         levels = self.schedule.num_levels
         level = torch.arange(levels, device=codes.device).repeat(len(codes))
@@ -89,7 +95,7 @@ class RowScorer:
             return relax(self.schedule.log_alpha(block, level), self.schedule.temperature(level), noise)
 
         x = self.blocks.apply(noisy, self.blocks.one_hot(repeated))
-        return self._features(network(x, level), x, level, repeated).reshape(len(codes), levels, -1)
+        return self._features(run(x, level=level), x, level, repeated).reshape(len(codes), levels, -1)
 
     def _features(self, logits: Tensor, x: Tensor, level: Tensor, codes: Tensor) -> Tensor:
         if self.statistic == "score_norm":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.inferers import Inferer
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, save_arrays, save_json, sha256
@@ -96,11 +97,13 @@ class TableModel:
         except KeyError as error:
             raise InputError(f"{model_dir}: the model lacks {error}") from error
 
-    def score(self, network: ScoreMLP, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def score(
+        self, network: ScoreMLP, codes: np.ndarray, inferer: Inferer | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Scores ``(N,)`` and contributions ``(N, F)`` of category codes ``(N, F)``; higher = worse."""
         scores, parts = [], []
         for start in range(0, len(codes), PIECE):
-            statistics = self.scorer(network, codes[start : start + PIECE])
+            statistics = self.scorer(network, codes[start : start + PIECE], inferer)
             scores.append(self.anomaly.score(statistics))
             parts.append(self.anomaly.contributions(statistics))
         return np.concatenate(scores), np.concatenate(parts)
@@ -111,11 +114,12 @@ def load_table_settings(model_dir: str | Path) -> dict[str, Any]:
     return load_settings(model_dir, "table", SETTINGS_NEEDED)
 
 
-def rank_rows(model: TableModel, network: ScoreMLP, table: Table, where: str, alpha: float) -> list[dict[str, Any]]:
-    """Rows of ranking.csv, worst first; rows of equal score in the order of the file."""
+def rank_rows(
+    model: TableModel, table: Table, where: str, scores: np.ndarray, parts: np.ndarray, alpha: float
+) -> list[dict[str, Any]]:
+    """Rows of ranking.csv, worst first; rows of equal score in the order of the file, which is ``where``."""
     values = table.select(model.names, where)
     codes = model.encoder.transform(values)
-    scores, parts = model.score(network, codes)
     p = p_values(scores, model.calibration)
     unknown = codes == np.array(model.encoder.cardinalities) - 1
     worst = np.argsort(-parts, axis=1, kind="stable")[:, :TOP]

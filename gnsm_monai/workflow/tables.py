@@ -1,4 +1,4 @@
-"""Steps of the bundle ``tabular_anomaly``: the table, the score that is fitted after training, the ranking."""
+"""Steps of training by the bundle ``tabular_anomaly``: the table, and the score that is fitted at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai.engines import Evaluator
 
 from gnsm_monai.engines import RowBatches
 from gnsm_monai.errors import InputError, exit_on_input_error
-from gnsm_monai.files import save_json, save_table, write_atomically
+from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
@@ -25,7 +25,7 @@ from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomal
 from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import numerical_columns, read_table, write_demo_table
-from gnsm_monai.tabular.model import RANKING_COLUMNS, TableModel, load_table_settings, rank_rows
+from gnsm_monai.tabular.model import TableModel
 from gnsm_monai.tabular.training import (
     category_frequencies,
     default_steps,
@@ -40,9 +40,7 @@ __all__ = [
     "TrainingTable",
     "check_options",
     "finish_table",
-    "load_network",
     "network_width",
-    "rank_table",
     "steps_per_epoch",
     "table_or_demo",
     "train_batches",
@@ -172,7 +170,7 @@ def finish_table(
     model = TableModel(table.names, table.encoder, scorer, anomaly, np.empty(0))
     calibration = model.score(network, table.codes["calibration"].numpy())[0]
     model = TableModel(table.names, table.encoder, scorer, anomaly, calibration)
-    _copy_bundle(Path(model_dir))
+    _copy_bundle(Path(model_dir), network, table.names)
     rows = {use: len(codes) for use, codes in table.codes.items()}
     model.save(model_dir, {"dataset": table.source, "network": network.settings, "rows": rows})
     columns = {
@@ -185,41 +183,17 @@ def finish_table(
     logger.info("model: %s", model_dir)
 
 
-def _copy_bundle(model_dir: Path) -> None:
-    """Configs, card and licence: the folder of a model is a MONAI bundle of its own."""
+def _copy_bundle(model_dir: Path, network: ScoreMLP, names: Sequence[str]) -> None:
+    """Configs, card and licence: the folder of a model is a MONAI bundle of its own, for this network."""
     source = bundle_root("tabular_anomaly")
     for path in (*sorted((source / "configs").iterdir()), source / "docs" / "README.md", source / "LICENSE"):
         if path.is_file():
             write_atomically(model_dir / path.relative_to(source), path.read_bytes())
-
-
-@exit_on_input_error()
-def load_network(model_dir: str) -> ScoreMLP:
-    """The network of a finished model of a table, in eval mode."""
-    network = ScoreMLP(**load_table_settings(model_dir)["network"])
-    return load_weights(network, model_dir).eval()  # type: ignore[return-value]
-
-
-@exit_on_input_error()
-def rank_table(model_dir: str, network: ScoreMLP, dataset_dir: str | None, output_dir: str, alpha: float) -> None:
-    """Scores the rows of a CSV file and writes ``ranking.csv``, worst first, and ``summary.json``."""
-    if not dataset_dir:
-        raise InputError("dataset_dir: name the CSV file of rows to score")
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
-        raise InputError(f"alpha: must be a number between 0 and 1, got {alpha!r}")
-    settings, table = load_table_settings(model_dir), read_table(dataset_dir)
-    rows = rank_rows(TableModel.load(model_dir, network), network, table, str(dataset_dir), alpha)
-    save_table(Path(output_dir) / "ranking.csv", RANKING_COLUMNS, rows)
-    summary = {
-        "rows": len(rows),
-        "flagged": sum(row["flag"] for row in rows),
-        "settings": {
-            "model_dir": str(model_dir),
-            "weights_sha256": settings["weights_sha256"],
-            "anomaly_score": settings["anomaly_score"],
-            "alpha": alpha,
-            "dataset_dir": str(dataset_dir),
-        },
-    }
-    save_json(Path(output_dir) / "summary.json", summary)
-    logger.info("%d rows, %d flagged at alpha %.3g: %s", len(rows), summary["flagged"], alpha, output_dir)
+    metadata = load_json(source / "configs" / "metadata.json")
+    data_format = metadata["network_data_format"]
+    channels = [f"{names[f]}, code {k}" for size, own in network.blocks.blocks for k in range(size) for f in own]
+    for described in (data_format["inputs"]["image"], data_format["outputs"]["pred"]):
+        described["num_channels"] = len(channels)
+        described["channel_def"] = {str(place): channel for place, channel in enumerate(channels)}
+    data_format["inputs"]["level"]["value_range"] = [0, network.schedule.num_levels - 1]
+    save_json(model_dir / "configs" / "metadata.json", metadata)
