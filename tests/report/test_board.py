@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gnsm_monai.evaluation.budget import measured_budget
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import HEIGHT, THUMBNAIL, case_strip, thumbnail
@@ -55,8 +56,8 @@ def test_a_ranking_with_dice_fills_every_tab(
 def test_where_no_mask_has_failed_there_is_no_review_budget_to_draw(
     rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
-    sound = [{**row, "dice": 0.95} if row["status"] == "ok" else row for row in rows]
-    write_board(tmp_path / "tb", sound, summarise(sound), references)
+    budget = measured_budget([1.0, 2.0, 3.0], [0.9, 0.9, 0.9], failure_dice=0.7)
+    write_board(tmp_path / "tb", rows, {**summarise(rows), "review_budget": budget}, references)
     images = _events(tmp_path / "tb").Tags()["images"]
     assert "figures/3_risk_coverage" in images
     assert "figures/4_review_budget" not in images
