@@ -23,10 +23,10 @@ INTRODUCTION = """\
 Correlations of the anomaly score with Dice: -1 is best. AURC left = 1 - norm_aurc: 0 is best. Means over the seeds of
 trainings, with 95 % bootstrap intervals over patients; the seeds' own figures stand below each table. All methods are
 trained on, or fitted to, the same references, and score the same masks; where a method sees fewer masks, the table
-says how many. No setting was chosen on these masks' Dice. VAE(seg) is scored by its negative ELBO, as Zenk et al. 2024
-(arXiv 2406.03323) do it, or by the Dice to its reconstruction, as Liu et al. 2019 (arXiv 1903.10645) do; centred on the
-mask's own structures as published, or on a fixed grid, where position is known. Softmax scores are means over the
-voxels in which a structure has a probability of at least 1 %.
+says how many. VAE(seg) is scored by its negative ELBO, as Zenk et al. 2024 (arXiv 2406.03323) do it, or by the Dice to
+its reconstruction, as Liu et al. 2019 (arXiv 1903.10645) do; centred on the mask's own structures as published, or on a
+fixed grid, where position is known. Softmax scores are means over the voxels in which a structure has a probability of
+at least 1 %.
 """
 
 Methods = Mapping[str, list[Scores]]
@@ -59,8 +59,8 @@ def dataset_section(name: str, methods: Methods, root: Path) -> list[str]:
     most = max(len(seeds[0].score) for seeds in methods.values())
     skipped = next(iter(methods.values()))[0].more.get("skipped", 0)
     text = f"{most} masks of {len(_patients(methods))} cases."
-    if skipped:
-        text += f" {skipped} further cases have no structure left in their field of view and are left out."
+    if name.endswith("_fov"):
+        text += f" Left out, as no structure of the reference is in the field of view: {skipped} cases."
     lines = [f"## {DATASETS[name]}", "", text, ""]
     rows, seeds_rows = [], []
     for method, seeds in methods.items():

@@ -142,7 +142,7 @@ class SegVAE:
 
     def _channels(self, placed: Tensor) -> Tensor:
         """(B, *grid) to one channel per structure, (B, K - 1, *grid)."""
-        return F.one_hot(placed, self.num_classes).movedim(-1, 1)[:, 1:].float().contiguous()
+        return torch.stack([placed == structure for structure in range(1, self.num_classes)], dim=1).float()
 
     def _loss(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Negative ELBO (B,) and logits of the reconstruction."""

@@ -29,7 +29,7 @@ def fitted() -> vae.SegVAE:
 def test_a_reference_is_cheaper_and_better_rebuilt_than_a_mask_elsewhere(fitted: vae.SegVAE) -> None:
     usual, elsewhere = square(), square(low=0, size=5)
     assert fitted.score(usual) < 0.5 * fitted.score(elsewhere)
-    assert fitted.reconstruction_error(usual) < 0.15 < 0.5 < fitted.reconstruction_error(elsewhere) <= 1
+    assert fitted.reconstruction_error(usual) < 0.25 < 0.5 < fitted.reconstruction_error(elsewhere) <= 1
     assert fitted.reconstruction_error(np.zeros((16, 16), np.int16)) == 1
 
 
