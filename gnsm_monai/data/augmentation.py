@@ -82,19 +82,19 @@ class RandFieldOfViewd(Randomizable, MapTransform):
         MapTransform.__init__(self, keys, allow_missing_keys=True)
         self.prob, self.most = prob, most
 
-    def randomize(self, data: Any) -> tuple[slice, ...]:
-        """The part of a grid of shape ``data`` that stays."""
-        lost = self.R.uniform(0, self.most, (len(data), 2)) * np.array(data)[:, None]
-        return tuple(slice(int(low), n - int(high)) for n, (low, high) in zip(data, lost, strict=True))
+    def _kept(self, size: Sequence[int]) -> tuple[slice, ...]:
+        """The part of a grid of that size that stays."""
+        lost = self.R.uniform(0, self.most, (len(size), 2)) * np.array(size)[:, None]
+        return tuple(slice(int(low), n - int(high)) for n, (low, high) in zip(size, lost, strict=True))
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         if self.R.uniform() >= self.prob:
             return case
-        kept = self.randomize(case[self.first_key(case)].shape[1:])
+        kept = (slice(None), *self._kept(case[self.first_key(case)].shape[1:]))
         for key in self.key_iterator(case):
             outside = torch.ones(case[key].shape, dtype=torch.bool)
-            outside[(slice(None), *kept)] = False
+            outside[kept] = False
             case[key] = case[key].masked_fill(outside, 0 if key in (IMAGE, SOFT) else IGNORE_INDEX)
         return case
 
@@ -149,11 +149,11 @@ class RandPoorImaged(Randomizable, MapTransform):
     def __init__(self, keys: KeysCollection, prob: float = 0.5) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys=True)
         self.prob = prob
-        blur = {f"sigma_{axis}": (0.5, 3.0) for axis in "xyz"}
+        sigma = (0.5, 3.0)
         self.defects = OneOf(
             [
                 RandGaussianNoise(prob=1.0, std=2.0),
-                RandGaussianSmooth(prob=1.0, **blur),
+                RandGaussianSmooth(sigma, sigma, sigma, prob=1.0),
                 RandLowResolution(),
                 RandBiasField(prob=1.0, degree=3, coeff_range=(-0.6, 0.6)),
                 RandAdjustContrast(prob=1.0, gamma=(0.3, 3.0)),
