@@ -42,8 +42,17 @@ def weights_table(model_dir: Path, results: Path) -> list[str]:
     return table(["weights", "per level", "degraded references", "masks: Spearman", "Pearson"], rows)
 
 
+def rules_table(model_dir: Path, results: Path) -> list[str]:
+    """Markdown: each rule, and its score's correlation with Dice; the model's own rule is marked."""
+    rows = [
+        [f"{row['name']} (used)" if row["used"] else row["name"], *(f"{row[figure]:.3f}" for figure in FIGURES)]
+        for row in rules_rows(model_dir, results)
+    ]
+    return table(["rule", "degraded references", "masks: Spearman", "Pearson"], rows)
+
+
 def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
-    """Each way to weigh the levels: ``name``, ``per_level`` (L,), and `FIGURES` of the score that the model then has.
+    """Each way to weigh the levels: ``name``, ``per_level`` (L,), and `FIGURES` of the weighted mean of disagreement.
 
     Args:
         model_dir: of a trained model with posterior loss.
@@ -52,7 +61,7 @@ def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
     fitted, levels, dice = _read(model_dir, results)
     rows = []
     for name, weights in _candidates(fitted["val_loss"], fitted["no_context_loss"]).items():
-        model = _fit(fitted, str(fitted["rule"]), weights)
+        model = _fit(fitted, "disagreement", weights)
         rows.append({"name": name, "per_level": model.level_weights.tolist(), **_figures(model, fitted, levels, dice)})
     return rows
 
@@ -101,7 +110,7 @@ def _candidates(loss: np.ndarray, no_context: np.ndarray) -> dict[str, np.ndarra
     return {
         "equal": np.ones(len(loss)),
         "context saved (nats)": np.clip(no_context - loss, 0, None),
-        "uncertainty (used)": uncertainty_weights(loss),
+        "uncertainty (used where levels are averaged)": uncertainty_weights(loss),
     }
 
 

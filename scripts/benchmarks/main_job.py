@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from level_weights import weights_table
+from level_weights import rules_table, weights_table
 from markdown import cell, table
 from methods import METHODS
 from qc_data import Dataset, load_dataset
@@ -68,6 +68,7 @@ def _run(dataset: Dataset, run: str, work: Path) -> dict[str, Any]:
         summary["levels"] = [row for row in csv.DictReader(file) if row["masks"] == "pooled"]
     if run == "mixing":  # the published losses are no uncertainties: all levels count equally
         summary["weights"] = weights_table(model, output)
+        summary["rules"] = rules_table(model, output)
     seconds = model / "seconds.json"
     summary["training_seconds"] = json.loads(seconds.read_text())["training"] if seconds.is_file() else None
     return summary
@@ -117,7 +118,13 @@ def _section(name: str, results: dict[str, dict[str, Any]], others: dict[str, di
         rows = [[level, *("{:.3f} / {:.3f}".format(*cells[level, s]) for s in statistics)] for level in levels]
         lines += table(["level", *statistics], rows)
         if "weights" in result:
-            lines += ["", "What the levels count (Spearman on degraded references, the masks judge):", ""]
+            lines += [
+                "",
+                "The rules that make one number of all statistics and levels (Spearman on degraded references that",
+            ]
+            lines += ["fitted nothing; Spearman and Pearson on the masks, which judge and choose nothing):", ""]
+            lines += result["rules"]
+            lines += ["", "What the levels count in a mean of disagreement:", ""]
             lines += result["weights"]
         took = result["training_seconds"]
         training = "" if took is None else f"Training {took / 60:.1f} min. "

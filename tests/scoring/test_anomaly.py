@@ -44,6 +44,16 @@ def test_the_regression_predicts_dice_from_all_its_statistics(
     assert np.abs(predicted - unseen).mean() < 0.02
 
 
+def test_auto_leaves_the_regression_to_those_who_ask_for_it(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    references, degraded, dice = data
+    degraded[:, :, STATISTICS.index("disagreement")] += np.linspace(0, 2, LEVELS) * np.random.default_rng(0).random(
+        (len(dice), 1)
+    )
+    model = AnomalyModel.fit(references, degraded, dice)
+    assert min(model.comparison, key=lambda name: model.comparison[name]) == "regression"
+    assert model.rule != "regression"
+
+
 def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
