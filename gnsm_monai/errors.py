@@ -15,7 +15,7 @@ EXIT_INPUT_ERROR = 2
 SCORING_FAILED = 3
 """Exit code where some predictions could not be scored; the others were."""
 
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class InputError(ValueError):
