@@ -47,7 +47,7 @@ def documented(text: str) -> list[str]:
             for name, value in variables.items():
                 command = command.replace(f"${name}", value)
             command = re.sub(r"\s*\[--[^\]]*\]", "", command.split(" # ")[0]).strip()
-            whole = re.search(r" --?\w", command) and "…" not in command
+            whole = re.search(r" --\w", command) and "…" not in command
             if command.startswith(PROGRAMS) and whole and command not in found:
                 found.append(command)
     return found

@@ -70,7 +70,7 @@ class Forked:
             sys.stderr.flush()
             os._exit(code)
 
-    def end(self, seconds: float | None = None, kill: bool = True) -> int:
+    def end(self, seconds: float | None = None) -> int:
         """Exit code; negative for a signal. What is not over in time is killed, with all its group."""
         while True:
             pid, status, usage = os.wait4(self.pid, 0 if seconds is None else os.WNOHANG)
@@ -78,7 +78,10 @@ class Forked:
                 self.peak = usage.ru_maxrss / 2**20  # GiB, from KiB
                 return os.waitstatus_to_exitcode(status)
             if seconds is not None and time.monotonic() - self.start > seconds:
-                os.killpg(self.pid, signal.SIGKILL)
+                try:
+                    os.killpg(self.pid, signal.SIGKILL)
+                except ProcessLookupError:  # it has not yet made its group
+                    os.kill(self.pid, signal.SIGKILL)
                 seconds = None
             time.sleep(0.002)
 

@@ -80,13 +80,18 @@ def damage(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def refusal(call: Callable[[], Any]) -> str | None:
-    """The message of an InputError; of a step of a config, the line that it prints before it ends with code 2."""
+    """The message of an InputError, itself or within what MONAI makes of it; of a config's step, the line it prints."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             call()
-    except InputError as error:
-        return str(error)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        return str(cause)
     except SystemExit as stop:
         if stop.code != 2:
             raise RuntimeError(f"exit code {stop.code}") from stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import signal
 import time
@@ -64,9 +63,10 @@ def _kill(
     if code:
         return Finding(name, "", (f"the undisturbed run failed: {first.text}",))
     wrong: list[str] = []
-    struck, complete, checked, number = 0, 0, 0, 0
-    while struck < kills or complete == 0 or (work / f"run_{number}").exists():
+    struck, continued, checked, number = 0, 0, 0, 0
+    while struck < kills or continued == 0 or (work / f"run_{number}").exists():
         output, last = work / f"run_{number}", struck >= kills
+        fresh = not output.exists()
         run = Forked(command(output), work / "killed.log")
         code = run.end(None if last else float(rng.uniform(0, seconds)))
         if code == -signal.SIGKILL:
@@ -75,12 +75,15 @@ def _kill(
             continue
         if code:
             return Finding(name, "", (f"exit code {code} after {struck} kills: {run.text[-2000:]}",))
-        complete += 1
+        if fresh:  # how long a run takes depends on what else the machine does
+            seconds = time.monotonic() - run.start
+        else:
+            continued += 1
         wrong += same_files(undisturbed, output, files)
         wrong += [f"left behind: {path}" for path in output.rglob(".*") if path.name == ".progress"]
         number += 1
     figure = (
-        f"{struck} kills in runs of {seconds:.1f} s, {complete} times continued to the end: "
+        f"{struck} kills in runs of about {seconds:.1f} s, {continued} times continued to the end: "
         f"{', '.join(files)} bit-equal to the undisturbed run's {'every time' if not wrong else 'NOT every time'}; "
         f"{checked} files found at the kills, all readable"
     )
@@ -104,6 +107,6 @@ def _check_readable(output: Path, wrong: list[str]) -> int:
             try:
                 read(path)
                 count += 1
-            except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            except Exception as error:  # torn files fail in many ways
                 wrong.append(f"{path.name}: torn: {error}")
     return count
