@@ -13,8 +13,11 @@ from gnsm_monai.errors import EXIT_INPUT_ERROR
 from reliability_checks.common import Finding, Forked, dataset, rank, same_files, train, trained_model
 from reliability_checks.kills import RANKED, TRAINED
 
-SIZES = (8, 32, 64, 128, 256)
-"""KiB of the file systems that are too small."""
+SHARES = (0.02, 0.2, 0.4, 0.6, 0.8)
+"""Of what a command writes, that the disks which are too small have room for."""
+
+SECONDS = 1800
+"""After which a command that waits on a full disk is taken for one that hangs."""
 
 
 def examine(work: Path) -> list[Finding]:
@@ -54,11 +57,13 @@ def _full(place: Path, name: str, command: Callable[[Path], Callable[[], int]], 
     Forked(command(whole), place.parent / "disk.log").end()
     wrong: list[str] = []
     failed, lines = 0, set()
-    for size in SIZES:
+    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) // 1024
+    sizes = [max(8, round(share * needed)) for share in SHARES]
+    for size in sizes:
         _mount(place, f"size={size}k")
         try:
             run = Forked(command(place / "out"), place.parent / "disk.log")
-            code = run.end(120)
+            code = run.end(SECONDS)
             if code == 0:
                 wrong.append(f"{size} KiB were enough")
                 continue
@@ -68,7 +73,7 @@ def _full(place: Path, name: str, command: Callable[[Path], Callable[[], int]], 
                 wrong.append(f"{size} KiB: exit code {code}, {run.text[-600:]}")
             subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
             again = Forked(command(place / "out"), place.parent / "disk.log")
-            if again.end(120):
+            if again.end(SECONDS):
                 wrong.append(f"{size} KiB, then room: {again.text[-600:]}")
             else:
                 wrong += [f"{size} KiB, then room: {text}" for text in same_files(whole, place / "out", files)]
@@ -76,7 +81,7 @@ def _full(place: Path, name: str, command: Callable[[Path], Callable[[], int]], 
             subprocess.run(["umount", str(place)], check=True)
     said = " or ".join(sorted({line.rsplit(": ", 1)[-1] for line in lines}))
     figure = (
-        f"{failed} disks of {SIZES[0]} to {SIZES[-1]} KiB: exit code 2 and one line ('{said}') each; "
+        f"{failed} disks of {sizes[0]} to {sizes[-1]} KiB: exit code 2 and one line ('{said}') each; "
         f"with room made, the same command ends with the undisturbed run's files"
     )
     return Finding(f"full disk, {name}", figure, tuple(wrong))
@@ -91,7 +96,7 @@ def _read_only(place: Path, command: Callable[[Path], Callable[[], int]]) -> Fin
         before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
         run = Forked(command(output), place.parent / "disk.log")
-        code = run.end(120)
+        code = run.end(SECONDS)
         if code != EXIT_INPUT_ERROR or len(run.errors) != 1 or "Traceback" in run.text:
             wrong.append(f"exit code {code}, {run.text[-600:]}")
         after = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
