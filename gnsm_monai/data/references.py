@@ -43,6 +43,7 @@ class References:
         voxel_size: mm per axis of the model's grid, to which cases of another spacing are resampled, references as well
             as what is scored later.
         spatial_size: voxels per axis that hold the structures of every reference, centred on its field of view.
+        field_of_view: shortest and longest field of view per axis, ``(2, axes)`` in mm.
         always_present: per structure, whether every reference has it.
         never_empty: whether every reference has some structure.
         flip_axes: axes along which mirrored references look like references.
@@ -54,6 +55,7 @@ class References:
     labels: LabelScheme
     voxel_size: list[float]
     spatial_size: list[int]
+    field_of_view: list[list[float]]
     always_present: list[bool]
     never_empty: bool
     flip_axes: list[int]
@@ -125,11 +127,13 @@ def read_references(
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
 
     voxel_size, spatial_size = _grid(measured, max_voxels)
+    lengths = np.stack([m.length for m in measured])
     return References(
         cases=cases,
         labels=scheme,
         voxel_size=voxel_size.tolist(),
         spatial_size=spatial_size.tolist(),
+        field_of_view=[lengths.min(0).tolist(), lengths.max(0).tolist()],
         always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.members],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=(
@@ -149,6 +153,7 @@ class _Measured:
     Args:
         extent: see :func:`centred_extent`.
         spacing: mm per axis.
+        length: of the field of view per axis, in mm.
         values: class indices that occur (file values as long as the classes are not known).
         coarse: the map at ``COARSE_SIZE`` voxels per axis.
         image_channels: channels of the case's image, 0 without.
@@ -156,6 +161,7 @@ class _Measured:
 
     extent: np.ndarray
     spacing: np.ndarray
+    length: np.ndarray
     values: frozenset[int]
     coarse: np.ndarray
     image_channels: int
@@ -189,9 +195,11 @@ def _measure(case: Case) -> _Measured:
         check_geometry(label, case[IMAGE], IMAGE)
     array = label.as_tensor()[0].numpy()
     coarse = array[np.ix_(*[_sampled(n) for n in array.shape])]
+    spacing = label.pixdim.numpy().astype(np.float64)
     return _Measured(
         extent=centred_extent(array),
-        spacing=label.pixdim.numpy().astype(np.float64),
+        spacing=spacing,
+        length=array.shape * spacing,
         values=frozenset(distinct_values(array)[0].tolist()),
         coarse=coarse,
         image_channels=len(case[IMAGE]) if IMAGE in case else 0,

@@ -11,15 +11,12 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
-    CastToTyped,
     ClipIntensityPercentilesd,
     Compose,
     MapTransform,
     NormalizeIntensityd,
     Orientationd,
     Pad,
-    RandAffined,
-    RandFlipd,
     Spacing,
     SpatialCrop,
     Transform,
@@ -42,9 +39,9 @@ __all__ = [
     "CaughtErrors",
     "FitToGridd",
     "ToClassIndexd",
-    "augmentation",
     "centred_extent",
     "encode_labels",
+    "label_keys",
     "load_case",
     "load_maps",
     "one_line",
@@ -73,7 +70,7 @@ def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
     """
     files = [key for key in keys if key != SOFT]
     steps: list[Callable[..., Any]] = [LoadMapsd(files, spatial_dims, allow_missing_keys=True)]
-    if maps := _label_keys(keys):
+    if maps := label_keys(keys):
         steps.append(ToClassIndexd(maps, scheme, spatial_dims, allow_missing_keys=True))
     if SOFT in keys and scheme is not None:
         steps.append(LoadSoftd(scheme))
@@ -94,7 +91,7 @@ def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
     return Compose(steps)
 
 
-def _label_keys(keys: Sequence[str]) -> list[str]:
+def label_keys(keys: Sequence[str]) -> list[str]:
     return [key for key in keys if key not in (IMAGE, SOFT)]
 
 
@@ -183,40 +180,6 @@ def centred_extent(label: np.ndarray) -> np.ndarray:
         hit = np.flatnonzero(inside.any(tuple(a for a in range(label.ndim) if a != axis)))
         size.append(max(n - 1 - 2 * hit[0], 2 * hit[-1] - (n - 1)) + 1)  # twice the reach from (n - 1) / 2
     return np.array(size, dtype=np.int64)
-
-
-def augmentation(
-    spatial_dims: int,
-    flip_axes: Sequence[int] = (),
-    rotate: float = 0.1,
-    scale: float = 0.1,
-    shear: float = 0.05,
-    translate: float = 2.0,
-    keys: Sequence[str] = (LABEL,),
-) -> Compose:
-    """Small affine changes that keep anatomy, and flips along axes that the labels allow.
-
-    Args:
-        spatial_dims: 2 or 3.
-        flip_axes: spatial axes whose mirror image is as good a label map.
-        rotate: radians, per axis, either way. scale: share. shear: share. translate: voxels.
-        keys: label maps and images.
-    """
-    affine = RandAffined(
-        keys,
-        prob=0.8,
-        rotate_range=[rotate] * (1 if spatial_dims == 2 else 3),
-        scale_range=[scale] * spatial_dims,
-        shear_range=[shear] * (spatial_dims * (spatial_dims - 1)),
-        translate_range=[translate] * spatial_dims,
-        mode=["bilinear" if key == IMAGE else "nearest" for key in keys],
-        padding_mode="border",
-        allow_missing_keys=True,
-    )
-    flips = [RandFlipd(keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True) for axis in flip_axes]
-    maps = _label_keys(keys)
-    cast = [CastToTyped(maps, torch.int16, allow_missing_keys=True)] if maps else []
-    return Compose([affine, *flips, *cast])
 
 
 def encode_labels(label: Tensor, num_classes: int, soft: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from monai.engines.utils import PrepareBatch
 from torch import Tensor
 
 from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels
-from gnsm_monai.noise import NoiseSchedule, gumbel_noise, relax
+from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 
 __all__ = ["NoisyLabelPrepareBatch"]
 
@@ -61,6 +61,6 @@ class NoisyLabelPrepareBatch(PrepareBatch):
             noise = gumbel_noise(log_alpha)
         else:
             noise = gumbel_noise(torch.empty(log_alpha.shape), generator).to(log_alpha.device)
-        x = relax(log_alpha, self.schedule.temperature(level), noise)
+        x = hide(relax(log_alpha, self.schedule.temperature(level), noise), mask)
         target = {"x": x, "probabilities": probabilities, "level": level, "mask": mask}
         return x, target, (level,), {} if image is None else {"image": image}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,57 +12,12 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
+from gnsm_monai.networks.embedding import LevelEmbedding
+from gnsm_monai.networks.residual import ResidualBlock, groups_of
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
 
-__all__ = ["ScoreUNet", "plan_strides"]
-
-
-def plan_strides(spatial_size: Sequence[int], spacing: Sequence[float], num_steps: int) -> list[list[int]]:
-    """Stride per downsampling step and axis that brings anisotropic voxels towards cubes.
-
-    An axis is halved while it keeps at least 4 voxels and its spacing is below twice the finest one among the axes
-    that do (the rule of nnU-Net's planner).
-
-    Args:
-        spatial_size: voxels per axis.
-        spacing: mm per axis.
-        num_steps: number of downsampling steps.
-
-    Returns:
-        ``num_steps`` lists of 1 or 2 per axis.
-    """
-    size, mm = list(spatial_size), list(spacing)
-    strides = []
-    for _ in range(num_steps):
-        # An axis too short to halve keeps its spacing, and must not hold the others back.
-        finest = min((s for n, s in zip(size, mm, strict=True) if n >= 8), default=0.0)
-        step = [2 if n >= 8 and s < 2 * finest else 1 for n, s in zip(size, mm, strict=True)]
-        size = [-(-n // f) for n, f in zip(size, step, strict=True)]
-        mm = [s * f for s, f in zip(mm, step, strict=True)]
-        strides.append(step)
-    return strides
-
-
-class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, convolution, twice, with FiLM by the noise level between them and a skip around them."""
-
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, embedding_channels: int) -> None:
-        super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.norm1 = nn.GroupNorm(_groups(in_channels), in_channels)
-        self.conv1 = conv(in_channels, out_channels, kernel_size=3, padding=1)
-        self.norm2 = nn.GroupNorm(_groups(out_channels), out_channels)
-        self.film = FiLM(embedding_channels, out_channels)
-        self.conv2 = conv(out_channels, out_channels, kernel_size=3, padding=1)
-        self.skip = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, kernel_size=1)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.film(self.norm2(h), embedding)))
-        out: Tensor = self.skip(x) + h
-        return out
+__all__ = ["ScoreUNet"]
 
 
 class ScoreUNet(nn.Module):
@@ -69,13 +25,20 @@ class ScoreUNet(nn.Module):
 
     What the logits mean is the parametrisation's business (:mod:`gnsm_monai.networks.parametrisation`).
 
+    One voxel of strong noise says next to nothing, a neighbourhood of them much. So the network is shown, at each of
+    its resolutions, the mean of what the voxels say over as many voxels as one of its own covers, in units of the
+    noise of that mean; and what a neighbourhood says is also added to the logits directly, by an amount that is learnt
+    for each level. Without these two the loss stays at that of independent voxels for hundreds of steps
+    (docs/benchmarks/network.md).
+
     Args:
         spatial_dims: 2 or 3.
         num_classes: classes ``K``, background included.
         image_channels: channels of the image that the label map belongs to; 0 for label maps alone.
         noise: schedule, or what :func:`gnsm_monai.noise.build_schedule` makes one from.
         channels: features per resolution, finest first.
-        strides: stride per downsampling step, a number or one per axis; ``len(channels) - 1`` of them, 2 by default.
+        strides: stride before each resolution, a number or one per axis; ``len(channels)`` of them, 2 by default. The
+            first leads from the voxels to the finest features.
         position_size: voxels per axis of the usual field of view. The network is then told where a voxel lies: by
             coordinates from its centre in units of its half-width, and by :attr:`log_prior`. ``None`` leaves positions
             out.
@@ -96,15 +59,15 @@ class ScoreUNet(nn.Module):
         num_classes: int,
         image_channels: int = 0,
         noise: str | Mapping[str, Any] | NoiseSchedule = "mixing",
-        channels: Sequence[int] = (16, 32, 64, 64),
+        channels: Sequence[int] = (16, 64, 96),
         strides: Sequence[int | Sequence[int]] | None = None,
         position_size: Sequence[int] | None = None,
         posterior: bool = True,
     ) -> None:
         super().__init__()
-        steps = [2] * (len(channels) - 1) if strides is None else list(strides)
+        steps = [2] * len(channels) if strides is None else list(strides)
         self.strides = [(s,) * spatial_dims if isinstance(s, int) else tuple(s) for s in steps]
-        if len(self.strides) != len(channels) - 1 or any(len(s) != spatial_dims for s in self.strides):
+        if len(self.strides) != len(channels) or any(len(s) != spatial_dims for s in self.strides):
             raise ValueError(f"{len(channels)} channels and {spatial_dims} axes do not fit the strides {steps}")
         if position_size is not None and len(position_size) != spatial_dims:
             raise ValueError(f"position_size {tuple(position_size)} needs {spatial_dims} axes")
@@ -132,52 +95,99 @@ class ScoreUNet(nn.Module):
         self.register_buffer("log_prior", torch.zeros(num_classes, *(position_size or [1] * spatial_dims)))
 
         conv = Conv[Conv.CONV, spatial_dims]
-        width = 4 * channels[0]
+        width = 4 * max(channels[0], 16)
         self.embedding = LevelEmbedding(self.schedule.num_levels, width)
-        in_channels = num_classes + image_channels
-        if position_size is not None:
-            in_channels += num_classes + spatial_dims  # prior and coordinates
-        self.stem = conv(in_channels, channels[0], kernel_size=3, padding=1)
+        self.gate = nn.Linear(width, len(channels))
+        context = 2 * num_classes + image_channels + (0 if position_size is None else num_classes)
+        in_channels = context + (0 if position_size is None else spatial_dims)
+        first = self.strides[0]
+        self.stem = conv(in_channels, channels[0], kernel_size=[3 * s for s in first], padding=first, stride=first)
+        self.inject = nn.ModuleList(conv(context, c, kernel_size=1) for c in channels)
         self.encoder = nn.ModuleList(ResidualBlock(spatial_dims, c, c, width) for c in channels)
         pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(
             conv(fine, coarse, kernel_size=3, padding=1, stride=stride)
-            for (fine, coarse), stride in zip(pairs, self.strides, strict=True)
+            for (fine, coarse), stride in zip(pairs, self.strides[1:], strict=True)
         )
         self.middle = ResidualBlock(spatial_dims, channels[-1], channels[-1], width)
         self.up = nn.ModuleList(conv(coarse, fine, kernel_size=1) for fine, coarse in pairs)
         self.decoder = nn.ModuleList(ResidualBlock(spatial_dims, 2 * fine, fine, width) for fine, _ in pairs)
         self.head = nn.Sequential(
-            nn.GroupNorm(_groups(channels[0]), channels[0]), nn.SiLU(), conv(channels[0], num_classes, kernel_size=1)
+            nn.GroupNorm(groups_of(channels[0]), channels[0]),
+            nn.SiLU(),
+            Conv[Conv.CONVTRANS, spatial_dims](channels[0], num_classes, kernel_size=first, stride=first),
         )
         # Nothing is added at the start: the loss begins at that of the posterior of independent voxels.
-        nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.head[-1].bias)  # type: ignore[arg-type]
+        for last in (self.head[-1], self.gate):
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.memory_format = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):  # 1.3 to 2 times as fast on a CPU
+                module.weight.data = module.weight.data.contiguous(memory_format=self.memory_format)
 
     def forward(self, x: Tensor, level: Tensor, image: Tensor | None = None) -> Tensor:
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
         evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)
-        features = [self._standardise(evidence, level)]
+        context = [self._standardise(evidence, level), self._surprise(evidence, prior, level)]
         if image is not None:
-            features.append(image.to(x.dtype))
+            context.append(image.to(x.dtype))
         if self.position_size is not None:
-            features += [prior.expand_as(x) / 3, self._coordinates(x)]
-        inputs, crop = self._pad(torch.cat(features, dim=CLASS_DIM))
+            context.append(prior.expand_as(x) / 3)
+        seen, crop = self._pad(torch.cat(context, dim=CLASS_DIM))
+        where = [] if self.position_size is None else [self._pad(self._coordinates(x))[0]]
         embedding = self.embedding(level)
 
-        h = self.stem(inputs)
-        skips = []
+        # GroupNorm divides by the spread of a sample's features. Without an offset that would be the noise's alone, and
+        # the noise-free centre of a level, a weak and clean pattern, would reach the network magnified.
+        offset, rest = seen[:, : self.num_classes] + 0.5, seen[:, self.num_classes :]
+        inputs = torch.cat([offset, rest, *where], dim=CLASS_DIM)
+        h = self.stem(inputs.contiguous(memory_format=self.memory_format))
+        pooled = self._pooled(seen)
+        skips: list[Tensor] = []
         for i, block in enumerate(self.encoder):
-            h = block(h if i == 0 else self.down[i - 1](h), embedding)
+            h = h if i == 0 else self.down[i - 1](h)
+            h = block(h + self.inject[i](pooled[i]), embedding)
             skips.append(h)
         h = self.middle(skips.pop(), embedding)
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             skip = skips.pop()
             h = F.interpolate(up(h), size=skip.shape[2:], mode="nearest")
             h = block(torch.cat([h, skip], dim=CLASS_DIM), embedding)
-        logits: Tensor = self.head(h)[crop]
+        logits: Tensor = self.head(h) + self._neighbourhood(pooled, embedding, seen.shape[2:])
+        logits = logits[crop]
         return logits + evidence + prior if self.posterior else logits
+
+    def _surprise(self, evidence: Tensor, prior: Tensor, level: Tensor) -> Tensor:
+        """How far a voxel's noisy value moves its label's probabilities away from the prior, in units of the noise.
+
+        The gradient of the log-likelihood with respect to the prior's logits: to first order, all that a voxel says of
+        any change of shape, and nothing where the prior leaves no doubt.
+        """
+        moved = torch.softmax(evidence + prior, CLASS_DIM) - torch.softmax(prior, CLASS_DIM)
+        return moved / expand_like(self.evidence_deviation[level], evidence)  # type: ignore[index]
+
+    def _pooled(self, seen: Tensor) -> list[Tensor]:
+        """Means of ``(B, F, *spatial)`` over the voxels of each resolution; those of noise in units of its spread."""
+        noisy = 2 * self.num_classes
+        pool = F.avg_pool2d if self.spatial_dims == 2 else F.avg_pool3d
+        pooled, mean, count = [], seen, 1
+        for stride in self.strides:
+            mean, count = pool(mean, stride), count * math.prod(stride)
+            parts = [mean[:, :noisy] * math.sqrt(count), mean[:, noisy:]]
+            pooled.append(torch.cat(parts, dim=CLASS_DIM).contiguous(memory_format=self.memory_format))
+        return pooled
+
+    def _neighbourhood(self, pooled: Sequence[Tensor], embedding: Tensor, size: Sequence[int]) -> Tensor:
+        """What is added to the logits for what the neighbourhood says, each resolution by a learnt share of its own."""
+        mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
+        said = [p[:, self.num_classes : 2 * self.num_classes] for p in pooled]
+        total: Tensor = sum(  # type: ignore[assignment]
+            expand_like(share, part) * F.interpolate(part, size=list(size), mode=mode)
+            for share, part in zip(self.gate(embedding).T, said, strict=True)
+        )
+        return total
 
     def independent_logits(self, x: Tensor, level: Tensor) -> Tensor:
         """Posterior logits of voxels that know nothing of each other: prior and the voxel's own noisy value alone."""
@@ -203,16 +213,12 @@ class ScoreUNet(nn.Module):
         return prior
 
     def _standardise(self, evidence: Tensor, level: Tensor) -> Tensor:
-        """Log-likelihoods at a scale that all levels share, plus an offset.
-
-        GroupNorm divides by the spread of a sample's features. Without the offset that spread would be the noise's
-        alone, and the noise-free centre of a level, a weak and clean pattern, would reach the network magnified.
-        """
+        """Log-likelihoods at a scale that all levels share."""
         mean, deviation = (
             expand_like(values[level], evidence)  # type: ignore[index]
             for values in (self.evidence_mean, self.evidence_deviation)
         )
-        return (evidence - mean) / (2 * deviation) + 0.5
+        return (evidence - mean) / (2 * deviation)
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """Coordinates from the centre of the field of view, ``(B, axes, *spatial)``; -1 … 1 inside position_size."""
@@ -235,8 +241,3 @@ class ScoreUNet(nn.Module):
             padding = [missing // 2, missing - missing // 2, *padding]  # torch lists the last axis first
             crop.append(slice(missing // 2, missing // 2 + n))
         return F.pad(inputs, padding), tuple(crop)
-
-
-def _groups(channels: int) -> int:
-    """Eight groups, or as many as divide the channels, of two or more each: one voxel can still be normalised."""
-    return next((g for g in (8, 4, 2) if channels % g == 0 and channels >= 2 * g), 1)

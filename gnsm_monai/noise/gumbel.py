@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["CLASS_DIM", "expand_like", "gumbel_noise", "log_density", "relax", "residual", "score", "upcast"]
+__all__ = ["CLASS_DIM", "expand_like", "gumbel_noise", "hide", "log_density", "relax", "residual", "score", "upcast"]
 
 CLASS_DIM = 1
 
@@ -37,6 +37,19 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tens
     exponential = torch.empty_like(upcast(like), memory_format=torch.contiguous_format)
     # -log of an Exponential(1) draw keeps the digits that -log(-log(u)) loses near u = 1; the clamp keeps it finite.
     return -exponential.exponential_(generator=generator).clamp_min(torch.finfo(exponential.dtype).tiny).log()
+
+
+def hide(x: Tensor, observed: Tensor) -> Tensor:
+    """``x`` where a voxel was observed, and elsewhere the point that speaks for no class, ``x_k = -log K``.
+
+    Of all classes that point is as probable, at any level: it leaves a voxel's posterior to its context.
+
+    Args:
+        x: relaxed one-hot maps ``(B, K, *spatial)``.
+        observed: ``(B, 1, *spatial)``, 1 where a voxel was observed; 0 outside the field of view and where labels are
+            ignored.
+    """
+    return torch.where(observed > 0, x, -math.log(x.shape[CLASS_DIM]))
 
 
 def relax(log_alpha: Tensor, temperature: Tensor | float, gumbel: Tensor | None = None) -> Tensor:

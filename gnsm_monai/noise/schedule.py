@@ -123,12 +123,13 @@ class NoiseSchedule:
 
 
 def mixing_schedule(
-    num_levels: int = 10, beta_min: float = 0.7, beta_max: float = 0.997, temperature: float = 1.0
+    num_levels: int = 8, beta_min: float = 0.3, beta_max: float = 0.997, temperature: float = 1.0
 ) -> NoiseSchedule:
     """Levels that hide labels: ``1 - beta`` geometric from ``1 - beta_min`` to ``1 - beta_max``, one temperature.
 
     The strongest level ends near the voxelwise prior. On smooth label maps neighbours reveal a voxel's label until
-    the noise is far stronger than intuition says, hence the high default ``beta_min``.
+    the noise is far stronger than intuition says, hence the geometric steps towards 1. The weak levels see what is
+    locally odd, and teach the network what the strong ones build on.
     """
     if not 0 <= beta_min <= beta_max < 1:
         raise InputError(f"noise: 0 <= beta_min <= beta_max < 1 is needed, got {beta_min} and {beta_max}")

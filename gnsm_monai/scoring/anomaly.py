@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
+from gnsm_monai.scoring.regression import DiceRegression
 from gnsm_monai.scoring.scorer import STATISTICS
 
 __all__ = ["RULES", "AnomalyModel", "rank_correlation", "simplest_of_the_best", "uncertainty_weights"]
@@ -27,13 +28,15 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
     "mahalanobis": (STATISTICS, "mahalanobis"),
+    "regression": (("disagreement", "uncertainty"), "ridge"),
 }
 """Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and their degradations. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
 published score. ``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
-references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be.
+references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be. ``ridge``: a
+regression of Dice on all statistics at all levels, fitted to the degradations.
 """
 
 
@@ -64,6 +67,7 @@ class AnomalyModel:
         rule: str = "auto",
         seed: int = 0,
         level_weights: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> AnomalyModel:
         """Fits every rule and keeps one.
 
@@ -74,6 +78,7 @@ class AnomalyModel:
             rule: name of a rule, or ``auto``, see :func:`simplest_of_the_best`.
             seed: of the densities.
             level_weights: ``(L,)``, not negative, such as :func:`uncertainty_weights`; equal by default.
+            groups: number of the reference that each degraded copy was made from, ``(M,)``; by default each is alone.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
@@ -81,17 +86,18 @@ class AnomalyModel:
         everything = np.concatenate([references, degraded])
         weights = np.ones(references.shape[1]) if level_weights is None else np.asarray(level_weights, dtype=np.float64)
         weights = weights / weights.sum()
+        groups = np.arange(len(dice)) if groups is None else groups
         fitted: dict[str, dict[str, np.ndarray]] = {}
-        comparison: dict[str, float] = {}
+        # Densities were fitted to the references themselves: only the copies are fair to compare on.
+        scores: dict[str, np.ndarray] = {}
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
-                fitted[name] = _fit(name, references, everything, seed, weights)
-                # Densities were fitted to the references themselves: only the copies are fair to compare on.
-                comparison[name] = rank_correlation(_apply(name, fitted[name], degraded, weights), dice)
-        chosen = rule
-        if rule == "auto":
-            scores = {name: _apply(name, arrays, degraded, weights) for name, arrays in fitted.items()}
-            chosen = simplest_of_the_best(scores, dice, seed)
+                fitted[name] = _fit(name, references, degraded, dice, seed, weights)
+                scores[name] = _apply(name, fitted[name], degraded, weights)
+                if RULES[name][1] == "ridge":
+                    scores[name] = DiceRegression.held_out(_flat(degraded, name), dice, groups)
+        comparison = {name: rank_correlation(values, dice) for name, values in scores.items()}
+        chosen = simplest_of_the_best(scores, dice, seed) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
@@ -180,25 +186,34 @@ def _select(levels: np.ndarray, rule: str) -> np.ndarray:
     return features
 
 
+def _flat(levels: np.ndarray, rule: str) -> np.ndarray:
+    """Every statistic of a rule at every level, ``(N, F)``."""
+    features = _select(levels, rule)
+    return features.reshape(len(features), -1)
+
+
 def _density_features(levels: np.ndarray, rule: str, weights: np.ndarray) -> np.ndarray:
     """What a rule's density is of, ``(N, F)``: every level's statistics, or their weighted means over levels."""
-    features = _select(levels, rule)
-    means: np.ndarray = features @ weights
-    return means if RULES[rule][1] == "mahalanobis" else features.reshape(len(features), -1)
+    means: np.ndarray = _select(levels, rule) @ weights
+    return means if RULES[rule][1] == "mahalanobis" else _flat(levels, rule)
 
 
 def _fit(
-    rule: str, references: np.ndarray, everything: np.ndarray, seed: int, weights: np.ndarray
+    rule: str, references: np.ndarray, degraded: np.ndarray, dice: np.ndarray, seed: int, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     combine = RULES[rule][1]
+    if combine == "ridge":
+        return DiceRegression.fit(_flat(degraded, rule), dice)
     if combine in DENSITIES:
         return DENSITIES[combine].fit(_density_features(references, rule, weights), seed)
-    spread = _select(everything, rule).std(0)
+    spread = _select(np.concatenate([references, degraded]), rule).std(0)
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 
 def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     combine = RULES[rule][1]
+    if combine == "ridge":
+        return DiceRegression.anomaly(_flat(levels, rule), arrays)
     if combine in DENSITIES:
         density: np.ndarray = DENSITIES[combine].anomaly(_density_features(levels, rule, weights), arrays)
         return density

@@ -27,7 +27,7 @@ __all__ = [
 
 SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
 
-FORMAT = 1
+FORMAT = 2
 """Of settings.json; another number is another layout."""
 
 Needed = Mapping[str, tuple[str, ...]]
@@ -51,6 +51,7 @@ LABEL_MAPS: Needed = {
         "never_empty",
         "voxel_size",
         "spatial_size",
+        "field_of_view",
         "parametrisation",
         "anomaly_score",
     ),

@@ -28,13 +28,17 @@ __all__ = ["ReferenceFit"]
 
 @dataclass(frozen=True)
 class _Scored:
-    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of degraded copies."""
+    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of degraded copies.
+
+    ``groups``: number of the reference that each copy was made from, ``(M,)``.
+    """
 
     clean: np.ndarray
     structures: np.ndarray
     degraded: np.ndarray
     dice: np.ndarray
     kinds: list[str]
+    groups: np.ndarray
 
 
 class ReferenceFit:
@@ -98,7 +102,9 @@ class ReferenceFit:
         fitted = self._scored(fit, self.copies, stream=0)
         if not fitted.kinds:
             raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
-        model = AnomalyModel.fit(fitted.clean, fitted.degraded, fitted.dice, self.rule, self.seed, level_weights)
+        model = AnomalyModel.fit(
+            fitted.clean, fitted.degraded, fitted.dice, self.rule, self.seed, level_weights, fitted.groups
+        )
         unseen = self._scored(calibration, self.calibration_copies, stream=1)
         if not unseen.kinds:
             raise InputError(
@@ -152,7 +158,7 @@ class ReferenceFit:
         return dict(resample(self.references.voxel_size, keys)(loaded))
 
     def _scored(self, cases: Sequence[Mapping[str, Any]], copies: int, stream: int) -> _Scored:
-        clean, structures, degraded, dice, kinds = [], [], [], [], []
+        clean, structures, degraded, dice, kinds, groups = [], [], [], [], [], []
         for number, case in enumerate(cases):
             loaded = self._load(case)
             statistics = self._score(loaded)
@@ -163,12 +169,14 @@ class ReferenceFit:
                 degraded.append(self._score({**loaded, LABEL: loaded[LABEL].new_tensor(worse[None])}).levels)
                 dice.append(quality)
                 kinds.append(kind)
+                groups.append(number)
         return _Scored(
             np.stack(clean),
             np.stack(structures),
             np.stack(degraded) if degraded else np.empty((0, *clean[0].shape)),
             np.array(dice),
             kinds,
+            np.array(groups),
         )
 
     def _score(self, case: Mapping[str, Any]) -> CaseStatistics:

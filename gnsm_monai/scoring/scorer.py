@@ -12,12 +12,12 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from gnsm_monai.networks import score_from_logits
-from gnsm_monai.noise import NoiseSchedule, gumbel_noise, relax
+from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
-STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement")
+STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty")
 """Statistics per level, each higher = worse.
 
 - ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
@@ -26,7 +26,10 @@ STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreem
 - ``misfit_inside``: the same mean over the mask's own structures alone; at a level that hides every label this is the
   mask's improbability under the voxelwise prior. An empty mask gets the mean over the band, where all of it is missing.
 - ``misfit_rest``: the same mean over the voxels outside the band.
-- ``disagreement``: 1 - mean Dice over structures between the mask and its denoised version ``argmax_c P(c | x)``.
+- ``disagreement``: 1 - mean soft Dice over structures between the mask and the posterior ``P(c | x)``, about the
+  Dice loss that the network expects of the mask.
+- ``uncertainty``: mean entropy of ``P(c | x)`` in nats over the band, the misfit that a mask drawn from the posterior
+  would have. Higher is not worse by itself: it tells how much a misfit says.
 """
 
 
@@ -36,8 +39,8 @@ class CaseStatistics:
 
     Args:
         levels: ``(L, len(STATISTICS))`` float64, per noise level.
-        structures: ``(S, L)`` float64: ``1 - Dice`` between mask and denoised mask per structure and level; NaN
-            where a structure is in neither and may be missing.
+        structures: ``(S, L)`` float64: ``1 - soft Dice`` between mask and posterior per structure and level; NaN
+            where a structure is neither in the mask nor in its denoised version and may be missing.
         anomaly_map: ``(*spatial)`` float32, weighted mean over levels of the voxel's misfit (``posterior``) or squared
             score (``direct``); higher = worse.
         denoised: ``(*spatial)`` int16, the most probable class in the weighted mean posterior of all levels: what the
@@ -114,7 +117,7 @@ class Scorer:
         extra = {} if image is None else {"image": image.expand(len(levels), *image.shape[1:])}
         draws = []
         for noise in self._noise(probabilities):
-            x = relax(log_alpha, self.schedule.temperature(levels), noise)
+            x = hide(relax(log_alpha, self.schedule.temperature(levels), noise), mask)
             logits = upcast(self.inferer(x, network, levels, **extra))
             posterior = probabilities[0]
             if self.parametrisation == "posterior":
@@ -151,26 +154,33 @@ class Scorer:
             count = logits.shape[CLASS_DIM] - 1 if self.structures is None else len(self.structures)
             structures = nan[:, None].expand(-1, count)
             return torch.stack([norm, *[nan] * (len(STATISTICS) - 1)], dim=1), structures, squared.float()
-        misfit = -(probabilities * F.log_softmax(logits, CLASS_DIM)).sum(CLASS_DIM, keepdim=True) * mask
+        log_posterior = F.log_softmax(logits, CLASS_DIM)
+        posterior = log_posterior.exp()
+        misfit = -(probabilities * log_posterior).sum(CLASS_DIM, keepdim=True) * mask
+        entropy = -(posterior * log_posterior).sum(CLASS_DIM, keepdim=True)
         own, denoised = self._present(probabilities) * mask, self._present(logits) * mask
         inside = own.amax(CLASS_DIM, keepdim=True)
         band = self._band((inside + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * mask
-        structures = self._disagreement(own, denoised)
+        structures = self._disagreement(own, denoised, self._grouped(posterior) * mask)
         values = [
             norm,
             _mean(misfit, band),
             _mean(misfit, inside if inside.any() else band),
             _mean(misfit, mask - band),
             structures.nanmean(1).nan_to_num(0.0),  # nothing here and nothing expected: full agreement
+            _mean(entropy, band),
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
 
     def _present(self, weights: Tensor) -> Tensor:
         """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` of ``(n, K, *spatial)``."""
-        one_hot = F.one_hot(weights.argmax(CLASS_DIM), weights.shape[CLASS_DIM]).movedim(-1, 1)
+        return self._grouped(F.one_hot(weights.argmax(CLASS_DIM), weights.shape[CLASS_DIM]).movedim(-1, 1))
+
+    def _grouped(self, classes: Tensor) -> Tensor:
+        """Sums over the classes of each structure, ``(n, S, *spatial)`` of ``(n, K, *spatial)``."""
         if self.structures is None:
-            return one_hot[:, 1:]
-        return torch.stack([one_hot[:, list(classes)].sum(1) for classes in self.structures], dim=1)
+            return classes[:, 1:]
+        return torch.stack([classes[:, list(members)].sum(1) for members in self.structures], dim=1)
 
     def _band(self, foreground: Tensor) -> Tensor:
         """Voxels within ``band_voxels`` of ``foreground``, ``(n, 1, *spatial)``."""
@@ -178,15 +188,17 @@ class Scorer:
         kernel = [2 * r + 1 for r in self.band_voxels]
         return pool(foreground.float(), kernel, stride=1, padding=list(self.band_voxels))
 
-    def _disagreement(self, own: Tensor, denoised: Tensor) -> Tensor:
-        """``1 - Dice`` per level and structure, ``(n, S)``."""
+    def _disagreement(self, own: Tensor, denoised: Tensor, expected: Tensor) -> Tensor:
+        """``1 - soft Dice`` of mask and posterior per level and structure, ``(n, S)``."""
         axes = tuple(range(2, own.ndim))
-        sizes = own.sum(axes) + denoised.sum(axes)
+        total = own.double().sum(axes) + expected.double().sum(axes)
+        overlap = 2 * (own * expected).double().sum(axes)
         present = torch.ones(own.shape[1], dtype=torch.bool)
         if self.always_present is not None:
             present = torch.as_tensor(self.always_present, dtype=torch.bool)
         absent = torch.where(present.to(own.device), 1.0, torch.nan).double()
-        return torch.where(sizes > 0, 1 - 2 * (own * denoised).sum(axes) / sizes.clamp_min(1).double(), absent)
+        found = own.sum(axes) + denoised.sum(axes) > 0
+        return torch.where(found, 1 - overlap / total.clamp_min(torch.finfo(torch.float64).tiny), absent)
 
 
 def _level_mean(maps: Tensor, weights: np.ndarray | None) -> Tensor:

@@ -12,6 +12,7 @@ from monai.data import Dataset
 from monai.engines import Evaluator
 from monai.transforms import Compose
 
+from gnsm_monai.data.alignment import AlignToReferencesd
 from gnsm_monai.data.compare import CompareToReference
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_predictions
@@ -21,6 +22,7 @@ from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resa
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
 from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
 from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
@@ -127,15 +129,25 @@ def label_scheme(settings: Mapping[str, Any]) -> LabelScheme:
     return LabelScheme.from_dict(settings["labels"])
 
 
-def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Dataset:
-    """Predicted masks on the model's grid, compared with their references on the way; bad ones carry a message."""
+def scoring_dataset(
+    cases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], network: ScoreUNet | None = None
+) -> Dataset:
+    """Predicted masks on the model's grid, compared with their references on the way; bad ones carry a message.
+
+    ``network`` is the trained one: its prior tells where a mask of an unusual field of view lies. Without it, all are
+    taken to lie where they lie in their own.
+    """
     scheme = label_scheme(settings)
     keys = [*case_keys(settings["network"]["image_channels"] > 0), SOFT]
+    align = []
+    if network is not None and network.position_size is not None:
+        align = [AlignToReferencesd(keys, network.log_prior.cpu().numpy(), settings["field_of_view"])]
     steps = Compose(
         [
             *load_case(scheme, settings["spatial_dims"], [*keys, "reference"]).transforms,
             CompareToReference(scheme.num_classes, scheme.members),
             *resample(settings["voxel_size"], keys).transforms,
+            *align,
             FitToGridd(settings["spatial_size"], grow=True, keys=keys),
         ]
     )

@@ -11,13 +11,18 @@ from __future__ import annotations
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from markdown import table
 from scipy.stats import pearsonr
 
 from gnsm_monai.files import load_arrays
 from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation, uncertainty_weights
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
+
+FIGURES = ("references", "spearman", "pearson")
+"""Spearman with Dice of degraded references that fitted nothing; Spearman and Pearson with Dice of the masks."""
 
 
 def main() -> None:
@@ -30,25 +35,66 @@ def main() -> None:
 
 def weights_table(model_dir: Path, results: Path) -> list[str]:
     """Markdown: each way to weigh the levels, its weights, and the score's correlation with Dice."""
+    rows = []
+    for row in weights_rows(model_dir, results):
+        per_level = " ".join(f"{weight:.2f}" for weight in row["per_level"])
+        rows.append([row["name"], per_level, *(f"{row[figure]:.3f}" for figure in FIGURES)])
+    return table(["weights", "per level", "degraded references", "masks: Spearman", "Pearson"], rows)
+
+
+def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
+    """Each way to weigh the levels: ``name``, ``per_level`` (L,), and `FIGURES` of the score that the model then has.
+
+    Args:
+        model_dir: of a trained model with posterior loss.
+        results: its ranking of masks with references.
+    """
+    fitted, levels, dice = _read(model_dir, results)
+    rows = []
+    for name, weights in _candidates(fitted["val_loss"], fitted["no_context_loss"]).items():
+        model = _fit(fitted, str(fitted["rule"]), weights)
+        rows.append({"name": name, "per_level": model.level_weights.tolist(), **_figures(model, fitted, levels, dice)})
+    return rows
+
+
+def rules_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
+    """Each rule that makes one number of the statistics of all levels: ``name``, whether it is the model's (``used``),
+    and `FIGURES`. Arguments: `weights_rows`.
+    """
+    fitted, levels, dice = _read(model_dir, results)
+    rows = []
+    for rule in fitted["compared"].tolist():
+        model = _fit(fitted, rule, fitted["level_weights"])
+        rows.append({"name": rule, "used": rule == str(fitted["rule"]), **_figures(model, fitted, levels, dice)})
+    return rows
+
+
+def _read(model_dir: Path, results: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """The model's reference statistics; level statistics (N, L, S) and Dice (N,) of the masks that have a Dice."""
     fitted, ranked = load_arrays(model_dir / STATISTICS_FILE), load_arrays(results / "level_statistics.npz")
     with open(results / "ranking.csv", newline="") as file:
         dice_of = {row["case"]: float(row["dice"]) for row in csv.DictReader(file) if row["dice"]}
     cases = ranked["case"].tolist()
     own = [number for number, case in enumerate(cases) if case in dice_of]
-    levels, dice = ranked["levels"][own], np.array([dice_of[cases[number]] for number in own])
-    rule = str(fitted["rule"])
-    lines = ["| weights | per level | degraded references | masks: Spearman | Pearson |", "|" + " --- |" * 5]
-    for name, weights in _candidates(fitted["val_loss"], fitted["no_context_loss"]).items():
-        references = (fitted["fit"], fitted["degraded"], fitted["degraded_dice"])
-        model = AnomalyModel.fit(*references, rule=rule, level_weights=weights)
-        figures = (
-            rank_correlation(model.score(fitted["calibration_degraded"]), fitted["calibration_degraded_dice"]),
-            rank_correlation(model.score(levels), dice),
-            float(pearsonr(model.score(levels), dice).statistic),
-        )
-        per_level = " ".join(f"{weight:.2f}" for weight in model.level_weights)
-        lines.append(f"| {name} | {per_level} | {' | '.join(f'{figure:.3f}' for figure in figures)} |")
-    return lines
+    return fitted, ranked["levels"][own], np.array([dice_of[cases[number]] for number in own])
+
+
+def _fit(fitted: dict[str, np.ndarray], rule: str, weights: np.ndarray) -> AnomalyModel:
+    references = (fitted["fit"], fitted["degraded"], fitted["degraded_dice"])
+    return AnomalyModel.fit(*references, rule=rule, level_weights=weights)
+
+
+def _figures(
+    model: AnomalyModel, fitted: dict[str, np.ndarray], levels: np.ndarray, dice: np.ndarray
+) -> dict[str, float]:
+    degraded = model.score(fitted["calibration_degraded"])
+    scores = model.score(levels)
+    figures = (
+        rank_correlation(degraded, fitted["calibration_degraded_dice"]),
+        rank_correlation(scores, dice),
+        float(pearsonr(scores, dice).statistic),
+    )
+    return dict(zip(FIGURES, figures, strict=True))
 
 
 def _candidates(loss: np.ndarray, no_context: np.ndarray) -> dict[str, np.ndarray]:

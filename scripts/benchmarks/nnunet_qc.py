@@ -14,19 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import plant_errors
 import qc_tables
-
-from gnsm_monai.paths import bundle_root
+from steps import ROOT, bundle, gnsm
 
 PARTS = ("folders", "soft", "calibration", "audit")
 SEEDS = range(5)
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
@@ -45,7 +41,7 @@ def main() -> None:
     work = arguments.work
     model = arguments.model or work / "model"
     if not (model / "settings.json").is_file():
-        _gnsm("train", "--dataset", dataset, "--output", model, "--resume")
+        gnsm("train", "--dataset", dataset, "--output", model, "--resume")
     done: dict[str, list[str]] = {}
     references = dataset / "labelsTs"
     if "folders" in arguments.only:
@@ -61,7 +57,7 @@ def main() -> None:
         models = {"the model": model, **{str(seed): work / f"split_{seed}" for seed in SEEDS}}
         for name, own in models.items():
             if own is not model:
-                _train_with_split(dataset, own, int(name), length)
+                _train_with_split(dataset, own, int(name), arguments.epochs)
             _rank(own, references, work / "self" / own.name)
         done["calibration"] = qc_tables.calibration({name: (m, work / "self" / m.name) for name, m in models.items()})
     if "audit" in arguments.only:
@@ -75,28 +71,23 @@ def _audit(dataset: Path, work: Path, seed: int, length: list[str]) -> tuple[int
     if not (planted / "planted.json").is_file():
         plant_errors.plant(dataset, planted, seed=seed)
     if not (results / "summary.json").is_file():
-        _gnsm("audit", "--dataset", planted, "--output", results, *length)
+        gnsm("audit", "--dataset", planted, "--output", results, *length)
     return seed, results, json.loads((planted / "planted.json").read_text())
-
-
-def _gnsm(*arguments: Any) -> None:
-    subprocess.run([sys.executable, "-m", "gnsm_monai", *map(str, arguments)], check=True, cwd=ROOT)
 
 
 def _rank(model: Path, predictions: Path, output: Path, *options: Any) -> None:
     if not (output / "summary.json").is_file():
-        _gnsm("rank", "--model", model, "--predictions", predictions, "--output", output, *options)
+        gnsm("rank", "--model", model, "--predictions", predictions, "--output", output, *options)
 
 
-def _train_with_split(dataset: Path, model: Path, seed: int, length: list[str]) -> None:
+def _train_with_split(dataset: Path, model: Path, seed: int, epochs: int | None) -> None:
     """The seed deals the references into those for training, fitting and calibration."""
     if (model / "settings.json").is_file():
         return
-    options = {"dataset_dir": dataset, "model_dir": model, "seed": seed, "resume": "True"}
-    given = [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    config = str(bundle_root() / "configs" / "train.yaml")
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", config]
-    subprocess.run([*command, *given, *length], check=True, cwd=ROOT)
+    options = {"dataset_dir": dataset, "model_dir": model, "seed": seed, "resume": True}
+    if epochs is not None:
+        options["epochs"] = epochs
+    bundle("training", "train.yaml", options)
 
 
 def _write(work: Path, done: dict[str, list[str]], length: str) -> None:

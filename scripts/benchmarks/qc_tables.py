@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import rivals
+from markdown import table
 from scipy.stats import betabinom, ks_2samp, spearmanr
 from sklearn.metrics import f1_score
 
@@ -30,10 +31,6 @@ def ranking(folder: Path) -> list[dict[str, str]]:
 
 def numbers(rows: Sequence[Mapping[str, str]], column: str) -> np.ndarray:
     return np.array([float(row[column]) for row in rows])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def folders(results: Path, predictions: Sequence[Path], dataset: Path) -> list[str]:

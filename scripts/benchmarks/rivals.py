@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MISSING_Z", "CentreOfMassZScore", "VolumeZScore", "VoxelwisePrior"]
+__all__ = ["MISSING_Z", "CentreOfMassZScore", "VolumeZScore", "VoxelwisePrior", "pad_or_crop"]
 
 MISSING_Z = 100.0
 """|z| of the position of a structure that the mask lacks: beyond any real one, and finite so that means stay finite."""
@@ -128,7 +128,7 @@ class VoxelwisePrior:
             raise ValueError(f"grid_shape must have {labels[0].ndim} axes, got {shape}.")
         counts = np.zeros((num_classes, *shape))
         for label in labels:
-            placed = _pad_or_crop(label, shape)
+            placed = pad_or_crop(label, shape)
             for k in range(num_classes):
                 counts[k] += placed == k
         seen = counts.sum(0)
@@ -166,7 +166,8 @@ def _offset(size: int, grid: int) -> int:
     return (grid - size) // 2 if size <= grid else -((size - grid) // 2)
 
 
-def _pad_or_crop(label: _Labels, shape: tuple[int, ...]) -> _Labels:
+def pad_or_crop(label: _Labels, shape: tuple[int, ...]) -> _Labels:
+    """The map (*spatial) laid into a grid of ``shape`` around the centre of its field of view."""
     # Structures lie inside their field of view, so what was not imaged is taken for background.
     placed = np.zeros(shape, dtype=label.dtype)
     offsets = [_offset(n, g) for n, g in zip(label.shape, shape, strict=True)]

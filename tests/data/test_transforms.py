@@ -22,7 +22,6 @@ from gnsm_monai.data.transforms import (
     CaughtErrors,
     FitToGridd,
     ToClassIndexd,
-    augmentation,
     centred_extent,
     encode_labels,
     load_case,
@@ -271,46 +270,6 @@ class TestCentredExtent:
 
     def test_ignored_voxels_are_no_structure(self) -> None:
         assert centred_extent(np.full((5, 6), IGNORE_INDEX)).tolist() == [1, 1]
-
-
-class TestAugmentation:
-    @pytest.mark.parametrize("dims", [2, 3])
-    def test_labels_stay_class_indices(self, dims: int) -> None:
-        label = meta(np.full((16,) * dims, IGNORE_INDEX, np.int16))
-        label[(0, *[slice(3, 13)] * dims)] = 0
-        label[(0, *[slice(5, 11)] * dims)] = 3  # 1 and 2, which interpolation would make, do not occur
-        transform = augmentation(dims, flip_axes=[0]).set_random_state(0)
-        changed = 0
-        for _ in range(10):
-            found = transform({LABEL: label})[LABEL]
-            assert found.dtype == torch.int16 and found.shape == label.shape
-            assert set(np.unique(found.numpy())) <= {IGNORE_INDEX, 0, 3}
-            changed += not np.array_equal(found.numpy(), label.numpy())
-        assert changed > 5
-
-    def test_the_border_is_continued_rather_than_filled(self) -> None:
-        transform = augmentation(2, translate=6.0).set_random_state(0)
-        ignored, ones = meta(np.full((16, 16), IGNORE_INDEX, np.int16)), meta(np.ones((16, 16), np.int16))
-        for _ in range(5):
-            assert set(np.unique(transform({LABEL: ignored})[LABEL].numpy())) == {IGNORE_INDEX}
-            assert set(np.unique(transform({LABEL: ones})[LABEL].numpy())) == {1}
-
-    def test_only_the_axes_given_are_flipped(self) -> None:
-        still = {"rotate": 0.0, "scale": 0.0, "shear": 0.0, "translate": 0.0}
-        array = np.arange(64, dtype=np.int16).reshape(8, 8)
-        transform = augmentation(2, flip_axes=[1], **still).set_random_state(0)
-        found = {transform({LABEL: meta(array)})[LABEL].numpy()[0].tobytes() for _ in range(20)}
-        assert found == {array.tobytes(), np.ascontiguousarray(array[:, ::-1]).tobytes()}
-
-    def test_images_move_with_their_labels(self) -> None:
-        array = np.zeros((32, 32), np.int16)
-        array[8:20, 10:26] = 1
-        case = {LABEL: meta(array), IMAGE: meta(array.astype(np.float32))}
-        transform = augmentation(2, flip_axes=[0, 1], keys=[LABEL, IMAGE]).set_random_state(1)
-        for _ in range(5):
-            found = transform(case)
-            assert found[IMAGE].dtype == torch.float32
-            assert ((found[IMAGE].numpy() > 0.5) != (found[LABEL].numpy() == 1)).mean() < 0.02
 
 
 def test_ignored_voxels_are_background_with_mask_zero() -> None:

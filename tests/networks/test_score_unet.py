@@ -46,12 +46,12 @@ class TestShapes:
         assert logits.shape == x.shape
         assert logits.isfinite().all()
 
-    @pytest.mark.parametrize(("strides", "size"), [([[1, 2], [2, 1]], (5, 7)), ([(1, 2, 2), 2], (3, 5, 6))])
+    @pytest.mark.parametrize(("strides", "size"), [([2, [1, 2], [2, 1]], (5, 7)), ([(1, 2, 2), 2, 1], (3, 5, 6))])
     def test_strides_may_differ_between_axes(self, strides: Any, size: tuple[int, ...]) -> None:
         net = small_unet(len(size), strides=strides)
         x, level = noisy(net, *size)
         assert net(x, level).shape == x.shape
-        assert [conv.stride for conv in net.down] == [
+        assert [conv.stride for conv in (net.stem, *net.down)] == [
             (s,) * len(size) if isinstance(s, int) else tuple(s) for s in strides
         ]
 
@@ -100,9 +100,9 @@ class TestPosition:
         near = small_unet(len(size), position_size=size)
         far = small_unet(len(size), position_size=[3 * n for n in size])
         x, level = noisy(near, *size)
-        assert near.stem.in_channels == 2 * near.num_classes + len(size)  # evidence, prior, coordinates
+        assert near.stem.in_channels == 3 * near.num_classes + len(size)  # evidence, surprise, prior, coordinates
         assert not torch.allclose(near(x, level), far(x, level), atol=1e-2)
-        assert small_unet(len(size)).stem.in_channels == near.num_classes
+        assert small_unet(len(size)).stem.in_channels == 2 * near.num_classes
 
     def test_coordinates_run_from_the_centre_in_half_widths(self) -> None:
         net = small_unet(position_size=(4, 8))
@@ -158,6 +158,45 @@ class TestLevel:
         torch.testing.assert_close(film(x, embedding), expected)
 
 
+class TestNeighbourhood:
+    @pytest.mark.parametrize("size", [(32, 48), (16, 16, 16)])
+    def test_the_mean_of_a_neighbourhood_is_in_units_of_its_noise(self, size: tuple[int, ...]) -> None:
+        """Of noise alone, a mean of n voxels spreads by 1 / sqrt(n): what is shown spreads alike at all resolutions."""
+        net = small_unet(len(size), noise=mixing_schedule(1, 0.9, 0.9))
+        noise = torch.randn(4, 2 * net.num_classes, *size, generator=torch.Generator().manual_seed(0))
+        assert [part.shape[2:] for part in net._pooled(noise)] == [
+            tuple(n // 2**step for n in size) for step in (1, 2, 3)
+        ]
+        for part in net._pooled(noise):
+            assert part.std().item() == pytest.approx(1, abs=0.1)
+
+    def test_images_and_prior_are_averaged_as_they_are(self) -> None:
+        net = small_unet(image_channels=1)
+        seen = torch.randn(2, 2 * net.num_classes + 1, 16, 16)
+        for step, part in enumerate(net._pooled(seen), start=1):
+            torch.testing.assert_close(part[:, -1:], F.avg_pool2d(seen[:, -1:], 2**step))
+
+    def test_surprise_is_the_gradient_of_the_likelihood_by_the_logits_of_the_prior(self) -> None:
+        net = small_unet(noise=mixing_schedule(2, 0.9, 0.99))
+        x, level = noisy(net, 5, 6)
+        evidence = net.schedule.log_likelihood(x, level)
+        prior = torch.randn(2, 3, 5, 6).requires_grad_()
+        likelihood = (torch.log_softmax(prior, 1) + evidence).logsumexp(1).sum()
+        (expected,) = torch.autograd.grad(likelihood, prior)
+        found = net._surprise(evidence, prior.detach(), level) * net.evidence_deviation[level].view(-1, 1, 1, 1)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+    def test_what_a_uniform_neighbourhood_says_is_added_by_the_learnt_share(self) -> None:
+        net = small_unet(perturbed=False, noise=mixing_schedule(1, 0.9, 0.9))
+        with torch.no_grad():
+            net.gate.bias.copy_(torch.tensor([0.5, 0.0, 0.0]))
+        x = torch.tensor([0.7, 0.2, 0.1]).log().view(1, 3, 1, 1).expand(1, 3, 16, 16)
+        level = torch.tensor([0])
+        own = net.independent_logits(x, level)
+        said = net._surprise(net.schedule.log_likelihood(x, level), net._prior(x), level)
+        torch.testing.assert_close(net(x, level), own + 0.5 * 2 * said)  # sqrt of 2 x 2 voxels
+
+
 @pytest.mark.parametrize(("spatial_dims", "size"), [(2, (6, 7)), (3, (4, 5, 6))])
 def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch(spatial_dims: int, size: tuple[int, ...]) -> None:
     net = small_unet(spatial_dims)
@@ -184,7 +223,7 @@ class TestSettings:
         [
             {},
             {"noise": "temperature", "image_channels": 2, "channels": [8, 16]},
-            {"strides": [(1, 2), 2], "position_size": (12, 10)},
+            {"strides": [2, (1, 2), 2], "position_size": (12, 10)},
             {"noise": {"name": "mixing", "num_levels": 2}},
         ],
     )
@@ -204,7 +243,7 @@ class TestSettings:
         assert net.schedule == build_schedule("mixing")
 
     @pytest.mark.parametrize(
-        "strides", [[2], [2, 2, 2], [2, [2]], [2, [2, 2, 2]]], ids=["few", "many", "one axis", "three axes"]
+        "strides", [[2, 2], [2, 2, 2, 2], [2, 2, [2]], [2, 2, [2, 2, 2]]], ids=["few", "many", "one axis", "three axes"]
     )
     def test_strides_that_do_not_fit_are_refused(self, strides: Any) -> None:
         with pytest.raises(ValueError, match="3 channels and 2 axes do not fit the strides"):
@@ -236,7 +275,7 @@ class TestPlanStrides:
 
     def test_makes_a_network_for_the_planned_size(self) -> None:
         size = (12, 10, 5)
-        net = small_unet(3, strides=plan_strides(size, (1, 1, 3), 2))
+        net = small_unet(3, strides=plan_strides(size, (1, 1, 3), 3))
         x, level = noisy(net, *size)
         assert net(x, level).shape == x.shape
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gnsm_monai.noise import log_density, mixing_schedule, temperature_schedule
+from gnsm_monai.noise import hide, log_density, mixing_schedule, temperature_schedule
 
 
 @pytest.mark.parametrize("schedule", [mixing_schedule(3), temperature_schedule(3)], ids=["mixing", "temperature"])
@@ -44,3 +44,15 @@ def test_the_sure_label_is_the_most_likely_one_without_noise() -> None:
     label = F.one_hot(torch.tensor([[0, 2, 1]]), 3).movedim(-1, 1).float()
     x = schedule.noise_free(label, torch.tensor([1]))
     assert torch.equal(schedule.log_likelihood(x, torch.tensor([1])).argmax(1), torch.tensor([[0, 2, 1]]))
+
+
+@pytest.mark.parametrize("schedule", [mixing_schedule(3), temperature_schedule(3)], ids=["mixing", "temperature"])
+def test_what_is_hidden_speaks_for_no_class_at_any_level(schedule) -> None:  # type: ignore[no-untyped-def]
+    x = torch.randn(3, 4, 5, 6).log_softmax(1)
+    observed = torch.zeros(3, 1, 5, 6)
+    observed[..., :3] = 1
+    hidden = hide(x, observed)
+    assert torch.equal(hidden[..., :3], x[..., :3])
+    torch.testing.assert_close(hidden.exp().sum(1), torch.ones(3, 5, 6))
+    evidence = schedule.log_likelihood(hidden, torch.arange(3))[..., 3:]
+    torch.testing.assert_close(evidence, evidence[:, :1].expand_as(evidence))

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
 from gnsm_monai.scoring.anomaly import rank_correlation, simplest_of_the_best, uncertainty_weights
+from gnsm_monai.scoring.regression import DiceRegression
 
 LEVELS = 4
 
@@ -32,6 +33,35 @@ def test_auto_takes_the_rule_that_follows_dice_best(data: tuple[np.ndarray, np.n
     assert set(model.comparison) == set(RULES)
     # The distance over all statistics follows Dice as closely here, and is the less simple one.
     assert model.comparison["disagreement"] == pytest.approx(min(model.comparison.values()), abs=1e-3)
+
+
+def test_the_regression_predicts_dice_from_all_its_statistics(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    model = AnomalyModel.fit(*data, rule="regression")
+    unseen = np.random.default_rng(5).uniform(0.3, 1, 60)
+    predicted = 1 - model.score(statistics(unseen, 6))
+    assert np.abs(predicted - unseen).mean() < 0.02
+
+
+def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    model = AnomalyModel.fit(*data, rule="regression")
+    beyond = np.full((1, LEVELS, len(STATISTICS)), 1e6)
+    edge = np.broadcast_to(data[1].max(0), beyond.shape)
+    np.testing.assert_allclose(model.score(beyond), model.score(edge))
+
+
+def test_copies_of_one_reference_do_not_help_to_predict_each_other() -> None:
+    """Features that only tell the references apart: in groups, nothing can be predicted for an unseen one."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 8)
+    dice = rng.random(10)[groups]
+    features = np.eye(10)[groups]
+    alone, held_out = (DiceRegression.held_out(features, dice, g) for g in (np.arange(80), groups))
+    assert np.corrcoef(alone, dice)[0, 1] < -0.9
+    assert np.corrcoef(held_out, dice)[0, 1] > -0.1
 
 
 def test_a_mean_rule_is_the_mean_over_levels_in_units_of_their_spread(

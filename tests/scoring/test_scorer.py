@@ -12,7 +12,7 @@ from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import STATISTICS, Scorer
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, INSIDE, REST, DISAGREEMENT = range(len(STATISTICS))
+NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY = range(len(STATISTICS))
 
 
 class FixedPosterior(nn.Module):
@@ -41,6 +41,19 @@ def network() -> ScoreUNet:
     return net
 
 
+def soft_dice_loss(mask: Tensor, logits: Tensor, structure: int = 1) -> float:
+    own, posterior = mask[0, structure].double(), logits.double().softmax(1)[0, structure]
+    return float(1 - 2 * (own * posterior).sum() / (own.sum() + posterior.sum()))
+
+
+def test_a_sure_posterior_disagrees_as_dice_does() -> None:
+    """Rows 4 … 7 against 5 … 8: three of four in common."""
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
+    found = scorer(FixedPosterior(50 * square(slice(5, 9))), square())
+    assert found.structures[0] == pytest.approx(0.25)
+    assert found.levels[:, UNCERTAINTY] == pytest.approx(0, abs=1e-9)
+
+
 def test_statistics_agree_with_their_definitions() -> None:
     mask, guess = square(), square(slice(5, 9))
     logits = 3 * guess + 0.1 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -56,25 +69,29 @@ def test_statistics_agree_with_their_definitions() -> None:
     own = mask[0, 1] > 0
     assert found.levels[0, INSIDE] == pytest.approx(misfit[own].mean().item(), rel=1e-5)
     assert found.levels[0, REST] == pytest.approx(misfit[~band].mean().item(), rel=1e-5)
-    # rows 4 … 7 against 5 … 8: three of four in common; class 2 is in neither, though every reference has it
-    assert found.levels[:, DISAGREEMENT] == pytest.approx((0.25 + 1) / 2)
+    # class 2 is neither in the mask nor in the guess, though every reference has it
+    assert found.levels[:, DISAGREEMENT] == pytest.approx((soft_dice_loss(mask, logits) + 1) / 2, rel=1e-5)
+    posterior = logits.softmax(1)
+    entropy = -(posterior * posterior.log()).sum(1)[0]
+    assert found.levels[0, UNCERTAINTY] == pytest.approx(entropy[band].mean().item(), rel=1e-5)
     np.testing.assert_allclose(found.anomaly_map, misfit, rtol=1e-4)
 
 
 def test_a_structure_that_may_be_missing_is_left_out() -> None:
     scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
-    found = scorer(FixedPosterior(3 * square(slice(5, 9))), square())
-    assert found.levels[:, DISAGREEMENT] == pytest.approx(0.25)
+    guess = 3 * square(slice(5, 9))
+    found = scorer(FixedPosterior(guess), square())
+    assert found.levels[:, DISAGREEMENT] == pytest.approx(soft_dice_loss(square(), guess), rel=1e-5)
     assert np.isnan(found.structures[1]).all()
-    assert found.structures[0] == pytest.approx(0.25)
+    assert found.structures[0] == pytest.approx(soft_dice_loss(square(), guess), rel=1e-5)
 
 
 def test_regions_disagree_as_unions_of_their_classes() -> None:
     """Rows 4-7 of class 1 and 8-11 of class 2, against 4-5 and 6-11: the union agrees, its parts do not."""
     mask, guess = (_stack(rows) for rows in (8, 6))
-    found = Scorer(SCHEDULE, band_voxels=(2, 2), structures=[(1, 2), (2,)])(FixedPosterior(9 * guess), mask)
+    found = Scorer(SCHEDULE, band_voxels=(2, 2), structures=[(1, 2), (2,)])(FixedPosterior(50 * guess), mask)
     assert found.structures.shape == (2, 3)
-    assert found.structures[:, 0] == pytest.approx([0, 1 - 2 * 4 / (4 + 6)])
+    assert found.structures[:, 0] == pytest.approx([0, 1 - 2 * 4 / (4 + 6)], abs=1e-9)
     assert found.levels[:, DISAGREEMENT] == pytest.approx(0.1)
 
 
@@ -85,10 +102,10 @@ def _stack(border: int) -> Tensor:
     return F.one_hot(label, 3).movedim(-1, 1).float()
 
 
-def test_structures_of_one_class_each_change_no_bit(network: ScoreUNet) -> None:
+def test_structures_of_one_class_each_change_nothing(network: ScoreUNet) -> None:
     ours, theirs = (Scorer(SCHEDULE, band_voxels=(2, 2), structures=s)(network, square()) for s in ([(1,), (2,)], None))
-    np.testing.assert_array_equal(ours.levels, theirs.levels)
-    np.testing.assert_array_equal(ours.structures, theirs.structures)
+    np.testing.assert_allclose(ours.levels, theirs.levels, rtol=1e-12)
+    np.testing.assert_allclose(ours.structures, theirs.structures, rtol=1e-12)
     np.testing.assert_array_equal(ours.anomaly_map, theirs.anomaly_map)
 
 

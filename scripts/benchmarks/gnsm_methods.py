@@ -1,0 +1,176 @@
+"""Our own methods: trained and asked by the commands that users have, then read from the files that these write."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from level_weights import rules_rows, weights_rows
+from map_metrics import folder_metrics
+from qc_data import Dataset
+from rival_methods import score_masks
+from scores import Scores
+from steps import bundle, gnsm
+
+from gnsm_monai.data.datalist import find_label_maps
+from gnsm_monai.evaluation.metrics import pearson, spearman
+from gnsm_monai.evaluation.summary import level_correlations
+from gnsm_monai.files import load_arrays, load_json, save_json
+
+__all__ = ["GNSM", "score_gnsm"]
+
+PUBLISHED = {
+    "noise": "{'name':'temperature','num_levels':5}",
+    "loss": "kl",
+    "anomaly_score": "score_norm_gmm",
+}
+"""The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
+
+GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "gnsm": ("gnsm", {}),
+    "gnsm_soft": ("gnsm", {}),
+    "gnsm_image": ("gnsm_image", {"condition_on_image": True}),
+    "gnsm_image_24": ("gnsm_image_24", {"condition_on_image": True}),
+    "gnsm_published": ("gnsm_published", PUBLISHED),
+}
+"""Each method: the model that it asks, by the method that this is named after, and the settings of its training."""
+
+
+def score_gnsm(dataset: Dataset, method: str, seed: int, work: Path) -> Scores | None:
+    """Trains, ranks and reads; None where the data set lacks what the method needs.
+
+    Args:
+        dataset: what is scored.
+        method: name of the method.
+        seed: of the training.
+        work: models are kept in ``work/DATASET/METHOD-SEED/model``, rankings beside them.
+    """
+    trained, options = GNSM[method]
+    with_images = bool(options.get("condition_on_image"))
+    folders = [p for p in dataset.predictions if method != "gnsm_soft" or any(p.glob("*.npz"))]
+    if (
+        (with_images and not dataset.images)
+        or not folders
+        or (method == "gnsm_image_24" and not dataset.segmenter_cases)
+    ):
+        return None
+    if method == "gnsm_image_24":
+        unseen = set(find_label_maps(dataset.folder / "labelsTr")) - set(dataset.segmenter_cases)
+        options = {**options, "exclude_cases": sorted(unseen)}
+    model = work / dataset.models / f"{trained}-{seed}" / "model"
+    minutes = _train(dataset, model, seed, options)
+    results = work / dataset.name / f"{method}-{seed}" / "results"
+    soft = "auto" if method == "gnsm_soft" else "off"
+    ranked = [
+        _rank(dataset, model, group, images, results, soft) for images, group in _groups(dataset, folders, with_images)
+    ]
+    return _read(dataset, method, seed, ranked, minutes, model)
+
+
+def _train(dataset: Dataset, model: Path, seed: int, options: Mapping[str, Any]) -> float | None:
+    """Minutes that the training took, with the score's fit; None where it was stopped and went on."""
+    record = model.parent / "minutes.json"
+    if not (model / "settings.json").is_file():
+        at_once, start = not model.exists(), time.monotonic()
+        settings = {"dataset_dir": dataset.folder, "model_dir": model, "seed": seed, "resume": True, **options}
+        bundle("training", "train.yaml", settings)
+        save_json(record, {"minutes": (time.monotonic() - start) / 60 if at_once else None})
+    minutes: float | None = load_json(record)["minutes"] if record.is_file() else None
+    return minutes
+
+
+def _groups(dataset: Dataset, folders: Sequence[Path], with_images: bool) -> Iterator[tuple[Path | None, list[Path]]]:
+    """Folders that can be ranked in one call: it takes one folder of images."""
+    if not with_images:
+        yield None, list(folders)
+        return
+    for images in dict.fromkeys(dataset.images.values()):
+        yield images, [path for path in folders if dataset.images[path.name] == images]
+
+
+def _rank(
+    dataset: Dataset, model: Path, folders: Sequence[Path], images: Path | None, results: Path, soft: str
+) -> tuple[Path, Sequence[Path]]:
+    """The ranking's folder, beside the folders of masks in it."""
+    output = results if images is None else results / images.name
+    if not (output / "summary.json").is_file():
+        seen = [] if images is None else ["--images", images]
+        gnsm(
+            *("rank", "--model", model, "--predictions", *folders, "--references", dataset.references),
+            *("--output", output, "--soft", soft, "--maps", *seen),
+        )
+    return output, folders
+
+
+def _read(
+    dataset: Dataset,
+    method: str,
+    seed: int,
+    ranked: Sequence[tuple[Path, Sequence[Path]]],
+    minutes: float | None,
+    model: Path,
+) -> Scores:
+    scores: dict[tuple[str, str], float] = {}
+    maps: dict[tuple[str, str], Path] = {}
+    levels: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+    structures: list[tuple[str, str, float, float]] = []
+    seconds, cases, names = 0.0, 0, [""]
+    for output, folders in ranked:
+        for row in _rows(output / "ranking.csv"):
+            key = _key(row["case"], folders)
+            scores[key], maps[key] = float(row["anomaly_score"]), output / "maps" / f"{row['case']}.nii.gz"
+        for row in _rows(output / "structures.csv"):
+            if row["anomaly_score"] and row["dice"]:
+                folder, _ = _key(row["case"], folders)
+                structures.append((folder, row["structure"], float(row["anomaly_score"]), float(row["dice"])))
+        arrays = load_arrays(output / "level_statistics.npz")
+        names = arrays["statistic"].tolist()
+        levels.update({_key(c, folders): values for c, values in zip(arrays["case"], arrays["levels"], strict=True)})
+        summary = json.loads((output / "summary.json").read_text())
+        seconds, cases = seconds + summary["seconds_per_case"] * summary["cases"], cases + summary["cases"]
+    wanted = {folder.name for _, folders in ranked for folder in folders}
+    masks = [mask for mask in dataset.masks if mask.folder in wanted]
+    keys = [(mask.folder, mask.case) for mask in masks]
+    dice = [mask.dice for mask in masks]
+    places = {key: maps[key] for key in keys}
+    more: dict[str, Any] = {
+        "maps": folder_metrics(masks, lambda mask: dataset.read_map(places[mask.folder, mask.case])),
+        "structures": _structure_correlations(structures),
+        "levels": level_correlations(np.stack([levels[key] for key in keys]), dice, names),
+    }
+    if method == "gnsm":
+        (output, _), *_ = ranked
+        more |= {"weights": weights_rows(model, output), "rules": rules_rows(model, output)}
+    return score_masks(dataset.name, method, seed, masks, [scores[key] for key in keys], minutes, seconds / cases, more)
+
+
+def _key(case: str, folders: Sequence[Path]) -> tuple[str, str]:
+    """Folder and case of an id, which names the folder where several were ranked in one call."""
+    return (folders[0].name, case) if len(folders) == 1 else tuple(case.rsplit("/", 1))  # type: ignore[return-value]
+
+
+def _structure_correlations(rows: Sequence[tuple[str, str, float, float]]) -> dict[str, dict[str, dict[str, float]]]:
+    """By folder (``all`` too) and structure: Spearman and Pearson of its anomaly with its Dice."""
+    pooled: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for folder, structure, score, dice in rows:
+        for name in (folder, "all"):
+            pooled.setdefault(name, {}).setdefault(structure, []).append((score, dice))
+    return {
+        folder: {
+            structure: {"spearman": spearman(*zip(*pairs)), "pearson": pearson(*zip(*pairs))}  # noqa: B905
+            for structure, pairs in members.items()
+        }
+        for folder, members in pooled.items()
+    }
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a table of results, without cases that could not be scored."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row.get("status", "ok") == "ok"]

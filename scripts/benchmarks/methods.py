@@ -1,0 +1,59 @@
+"""The methods and data sets of the benchmark by name: how tables call them, what methods need, and their seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DATASETS", "METHODS", "OURS", "Method"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables.
+
+    Args:
+        title: in tables.
+        sees: what it needs of a case.
+        seeds: of its trainings, where nobody asks for others; 0 alone for what draws nothing.
+        trained: whether it draws anything at all.
+    """
+
+    title: str
+    sees: str
+    seeds: tuple[int, ...] = (0,)
+    trained: bool = False
+
+
+THREE = (0, 1, 2)
+MASK, IMAGE = "mask", "mask, image"
+
+METHODS = {
+    "gnsm": Method("gnsm", MASK, THREE, trained=True),
+    "gnsm_soft": Method("gnsm, soft masks", "probabilities", THREE, trained=True),
+    "gnsm_image": Method("gnsm, image-conditioned", IMAGE, THREE, trained=True),
+    "gnsm_image_24": Method("gnsm, image-conditioned, the segmenter's 24 cases", IMAGE, THREE, trained=True),
+    # A baseline with a known fault: one training, unless seeds are asked for.
+    "gnsm_published": Method("gnsm, published noise and score", MASK, trained=True),
+    "voxelwise_prior": Method("voxelwise prior", MASK),
+    "centre_of_mass": Method("centre of mass z-score", MASK),
+    "volume": Method("volume z-score", MASK),
+    "vae": Method("VAE(seg), ELBO, fixed grid", MASK, THREE, trained=True),
+    "vae_dice": Method("VAE(seg), 1 - Dice, fixed grid", MASK, THREE, trained=True),
+    "vae_centred": Method("VAE(seg), ELBO, centred (published)", MASK, THREE, trained=True),
+    "entropy": Method("softmax entropy", "probabilities"),
+    "max_probability": Method("1 - mean max probability", "probabilities"),
+    "pairwise_dice": Method("pairwise Dice of two networks", "second network"),
+}
+"""In the order of the tables."""
+
+OURS = "gnsm"
+"""Which figures and tables set against its best rival."""
+
+DATASETS = {
+    "hippocampus": "Hippocampus MRI, five real nnU-Net runs",
+    "hippocampus_fov": "Hippocampus MRI, varying field of view",
+    "chest": "Chest X-ray, degraded references",
+    "phantoms_3d": "Phantoms 3D, degraded references",
+    "phantoms_2d": "Phantoms 2D, degraded references",
+}
+"""Data sets by name, in the order of the page."""

@@ -1,0 +1,105 @@
+"""Further sections of the page of detection quality: anomaly maps, and what each piece of the score is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markdown import MISSING, table
+from methods import DATASETS, METHODS, OURS
+from scores import Scores
+
+__all__ = ["ablation", "maps"]
+
+MAP_HEAD = ("AUPRC", "per mask", "chance", "pointing rate", "chance", "masks asked")
+MAP_KEYS = ("auprc", "auprc_per_mask", "error_share", "pointing_rate", "pointing_chance", "pointed")
+MAP_TEXT = """\
+Within two voxels of mask or reference. AUPRC: average precision of the anomaly per voxel against the voxels whose label
+is wrong, over all voxels of a folder, and as the mean of each mask's own; its chance is the share of wrong voxels.
+Pointing rate: share of the masks with Dice >= 0.7 whose voxel of the highest anomaly is wrong; its chance is that
+of a voxel drawn at random. Means over seeds.
+"""
+
+Found = Mapping[str, Mapping[str, list[Scores]]]
+
+
+def maps(found: Found) -> list[str]:
+    """How well maps of anomaly point at errors, and the scores of single structures."""
+    lines = []
+    for name, methods in found.items():
+        own = {m: [s.more["maps"] for s in seeds if "maps" in s.more] for m, seeds in methods.items()}
+        own = {m: seeds for m, seeds in own.items() if seeds}
+        if own:
+            rows = [
+                [
+                    folder,
+                    METHODS[m].title,
+                    *(_mean([s[folder][key] for s in seeds if folder in s]) for key in MAP_KEYS),
+                ]
+                for folder in dict.fromkeys(f for seeds in own.values() for f in seeds[0])
+                for m, seeds in own.items()
+                if folder in seeds[0]
+            ]
+            lines += [f"### {DATASETS[name]}", "", *table(["folder", "map of", *MAP_HEAD], rows), ""]
+            lines += _structures(methods)
+    return ["## Maps and structures", "", *MAP_TEXT.splitlines(), "", *lines] if lines else []
+
+
+def _structures(methods: Mapping[str, list[Scores]]) -> list[str]:
+    own = {m: [s.more["structures"] for s in seeds if s.more.get("structures")] for m, seeds in methods.items()}
+    own = {m: seeds for m, seeds in own.items() if seeds}
+    if not own:
+        return []
+    names = list(dict.fromkeys(n for seeds in own.values() for members in seeds[0].values() for n in members))
+    rows = []
+    for m, seeds in own.items():
+        for folder in seeds[0]:
+            cells = [_mean([s[folder][n]["spearman"] for s in seeds if n in s.get(folder, {})]) for n in names]
+            rows.append([METHODS[m].title, folder, *cells])
+    return ["Spearman of a structure's anomaly with its Dice:", "", *table(["method", "folder", *names], rows), ""]
+
+
+def ablation(found: Found) -> list[str]:
+    """Every statistic at every level, every way to weigh levels, every rule: means over seeds of our main method."""
+    lines = []
+    for name, methods in found.items():
+        seeds = [s.more for s in methods.get(OURS, []) if "levels" in s.more]
+        if seeds:
+            lines += [f"### {DATASETS[name]}", "", *_levels([more["levels"] for more in seeds]), ""]
+            lines += _choices("weights of levels", [more.get("weights", []) for more in seeds])
+            lines += _choices("rule (one seed's own choice in bold)", [more.get("rules", []) for more in seeds])
+    text = "Spearman / Pearson with Dice of the masks, means over seeds; they judge the pieces and have chosen none."
+    return ["## What each piece is worth", "", text, "", *lines] if lines else []
+
+
+def _levels(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    figures: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for rows in seeds:
+        for row in rows:
+            figures.setdefault((row["level"], row["statistic"]), []).append((row["spearman"], row["pearson"]))
+    levels, statistics = (list(dict.fromkeys(key[i] for key in figures)) for i in (0, 1))
+    rows_out = [[level, *(_pair(figures.get((level, s), [])) for s in statistics)] for level in levels]
+    return table(["level", *statistics], rows_out)
+
+
+def _choices(title: str, seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    rows = []
+    for choice in dict.fromkeys(row["name"] for rows in seeds for row in rows):
+        own = [row for rows in seeds for row in rows if row["name"] == choice]
+        used = any(row.get("used") for row in own)
+        cells = [_mean([row[key] for row in own]) for key in ("references", "spearman", "pearson")]
+        rows.append([f"**{choice}**" if used else choice, *cells])
+    head = [title, "Spearman on degraded references", "on the masks", "Pearson on the masks"]
+    return [*table(head, rows), ""] if rows else []
+
+
+def _pair(values: Sequence[tuple[float, float]]) -> str:
+    return " / ".join(f"{v:.3f}" for v in np.mean(values, axis=0)) if values else MISSING
+
+
+def _mean(values: Sequence[Any]) -> str:
+    """Three digits, or a whole number of counts; a figure that some seed lacks is missing."""
+    if not values or any(value is None for value in values):
+        return MISSING
+    return str(values[0]) if all(isinstance(value, int) for value in values) else f"{np.mean(values):.3f}"

@@ -1,0 +1,142 @@
+"""The rivals of the benchmark: each fitted to the references of a data set, then asked about every mask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import confidence
+import numpy as np
+import rivals
+from map_metrics import folder_metrics
+from qc_data import Dataset, Mask
+from scores import Scores
+from vae import SegVAE
+
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.soft import class_probabilities, read_probabilities
+from gnsm_monai.files import load_json, save_json
+
+__all__ = ["MASK_ONLY", "TRAINED", "score_masks", "score_rival"]
+
+MASK_ONLY: dict[str, Callable[[], Any]] = {
+    "voxelwise_prior": rivals.VoxelwisePrior,
+    "centre_of_mass": rivals.CentreOfMassZScore,
+    "volume": rivals.VolumeZScore,
+}
+"""Rivals that are fitted at once, by nothing but counting."""
+
+TRAINED = {
+    "vae": (False, SegVAE.score),
+    "vae_dice": (False, SegVAE.reconstruction_error),
+    "vae_centred": (True, SegVAE.score),
+}
+"""Rivals with a training and a seed: whether masks are centred, and what is asked."""
+
+SOFTMAX = {"entropy": confidence.entropy, "max_probability": confidence.missing_confidence}
+"""Rivals that read the segmenter's probabilities."""
+
+Score = Callable[[Mask], float]
+
+
+def score_rival(dataset: Dataset, method: str, seed: int, work: Path) -> Scores | None:
+    """Scores of every mask that the rival can see; None where it can see none.
+
+    Args:
+        dataset: what is scored.
+        method: name of the rival.
+        seed: of its training, where it has one.
+        work: where trained rivals are kept, by the data set that they were trained on.
+    """
+    minutes: float | None = None
+    masks: Sequence[Mask] = dataset.masks
+    more: dict[str, Any] = {}
+    if method in MASK_ONLY:
+        rival = MASK_ONLY[method]().fit(dataset.training_maps, dataset.scheme.num_classes)
+        score: Score = lambda mask: rival.score(mask.label)  # noqa: E731
+        if method == "voxelwise_prior":
+            more = {"maps": folder_metrics(masks, lambda mask: rival.voxelwise_prior_map(mask.label))}
+    elif method in TRAINED:
+        centred, ask = TRAINED[method]
+        network, minutes = _trained_vae(dataset, centred, seed, work)
+        score = lambda mask: ask(network, mask.label)  # noqa: E731
+    elif method in SOFTMAX:
+        masks = [mask for mask in masks if mask.probabilities is not None]
+        score = lambda mask: SOFTMAX[method](_probabilities(mask, dataset.scheme))  # noqa: E731
+    elif method == "pairwise_dice":
+        others = _partners(dataset)
+        masks = [mask for mask in masks if (mask.folder, mask.case) in others]
+        score = lambda mask: confidence.pairwise_disagreement(  # noqa: E731
+            mask.label, others[mask.folder, mask.case].label, dataset.scheme.num_classes
+        )
+    else:
+        raise ValueError(f"'{method}' is no rival.")
+    if not masks:
+        return None
+    start = time.monotonic()
+    values = [score(mask) for mask in masks]
+    seconds = (time.monotonic() - start) / len(masks)
+    return score_masks(dataset.name, method, seed, masks, values, minutes, seconds, more)
+
+
+def score_masks(
+    dataset: str,
+    method: str,
+    seed: int,
+    masks: Sequence[Mask],
+    values: Sequence[float],
+    minutes: float | None = None,
+    seconds: float | None = None,
+    more: dict[str, Any] | None = None,
+) -> Scores:
+    """The scores of masks, with what is known of the masks."""
+    columns = {name: np.array([getattr(mask, name) for mask in masks]) for name in ("folder", "case", "dice")}
+    return Scores(
+        dataset,
+        method,
+        seed,
+        **columns,
+        score=np.array(values, dtype=np.float64),
+        training_minutes=minutes,
+        seconds_per_case=seconds,
+        more=more or {},
+    )
+
+
+def _trained_vae(dataset: Dataset, centred: bool, seed: int, work: Path) -> tuple[SegVAE, float]:
+    """A trained network, and the minutes that its training took; from an earlier sitting where there was one."""
+    path = work / dataset.models / f"vae{'_centred' if centred else ''}-{seed}" / "model.pt"
+    network, known = SegVAE(centred=centred, seed=seed), path.with_name("minutes.json")
+    arguments = (dataset.training_maps, dataset.scheme.num_classes)
+    if known.is_file():
+        return network.load(path, *arguments), load_json(known)["minutes"]
+    start = time.monotonic()
+    network.fit(*arguments)
+    minutes = (time.monotonic() - start) / 60
+    network.save(path)
+    save_json(known, {"minutes": minutes})
+    return network, minutes
+
+
+def _probabilities(mask: Mask, scheme: LabelScheme) -> np.ndarray:
+    """(K, *spatial) as in the file: means over voxels do not ask how it is turned."""
+    path = mask.probabilities
+    assert path is not None
+    with np.load(path, allow_pickle=False) as arrays:
+        channels, *reversed_shape = arrays["probabilities"].shape
+    shape = reversed_shape[::-1][: mask.label.ndim]
+    return class_probabilities(read_probabilities(path, channels, shape), scheme, path)
+
+
+def _partners(dataset: Dataset) -> dict[tuple[str, str], Mask]:
+    """By folder and case, what the other network made of the same image."""
+    known = {(mask.folder, mask.case): mask for mask in dataset.masks}
+    found = {}
+    for first, second in dataset.pairs:
+        for folder, other in ((first, second), (second, first)):
+            for name, case in known:
+                if name == folder and (other, case) in known:
+                    found[folder, case] = known[other, case]
+    return found
