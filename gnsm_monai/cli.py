@@ -31,6 +31,7 @@ examples:
   gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
              --output runs/results
   gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
+  gnsm from-dicom --segmentations exported --series exported --output predictions
   gnsm table fit   --data train.csv --output runs/table
   gnsm table score --model runs/table --data new.csv --output runs/rows
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with code 2 after a user's mistake, with 3 at the first failed case of ``rank --strict``.
     """
     options = vars(build_parser().parse_args(arguments))
-    command = "_".join(filter(None, [options.pop("command"), options.pop("step", None)]))
+    command = "_".join(filter(None, [options.pop("command"), options.pop("step", None)])).replace("-", "_")
     given = {name: value for name, value in options.items() if value is not None}
     _speak_plainly()
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
@@ -108,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train(_command(commands, "train", "learn what reference label maps look like"))
     _rank(_command(commands, "rank", "rank predicted masks, worst first"))
     _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
+    _from_dicom(_command(commands, "from-dicom", "turn DICOM segmentations (SEG) into label maps"))
     _table(_command(commands, "table", "find anomalies in tables of categorical features"))
     return parser
 
@@ -206,7 +208,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
         dest="write_maps",
         action="store_const",
         const=True,
-        help="write the anomaly of every voxel, as maps/CASE.nii.gz",
+        help="for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/",
     )
     parser.add_argument(
         "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
@@ -229,6 +231,26 @@ def _audit(parser: argparse.ArgumentParser) -> None:
         "--folds", type=_folds, metavar="N", help="models: each scores what the others were trained on (default: 5)"
     )
     _length(parser)
+
+
+def _from_dicom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--segmentations", type=_path, required=True, metavar="DIR", help="folder with DICOM SEG files, at any depth"
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the label maps")
+    parser.add_argument(
+        "--series",
+        type=_path,
+        metavar="DIR",
+        help="folder with the image series that were segmented: a SEG leaves out empty slices, with their series the "
+        "label maps have the whole field of view",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=_path,
+        metavar="DATASET",
+        help="nnU-Net data set whose dataset.json says which value a name has (default: the numbers of the segments)",
+    )
 
 
 def _table(parser: argparse.ArgumentParser) -> None:

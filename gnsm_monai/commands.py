@@ -11,16 +11,18 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.audit import keep_plan, merge_folds, plan_folds
-from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.data.dicom_seg import convert_segmentations
+from gnsm_monai.data.nnunet import read_label_scheme
+from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.model_files import SETTINGS
 from gnsm_monai.workflow import check_output_dir
 
-__all__ = ["audit", "demo", "rank", "table_fit", "table_score", "train"]
+__all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
 
 WORST_SHOWN = 5
-RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "tensorboard")
+RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,17 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     merge_folds(rankings, dataset, output)
     _show(output)
     return max(codes)
+
+
+def from_dicom(segmentations: Path, output: Path, series: Path | None = None, dataset: Path | None = None) -> int:
+    """``gnsm from-dicom``: DICOM segmentations as label maps in ``output``; see :mod:`gnsm_monai.data.dicom_seg`."""
+    check_output_dir(output, segmentations, series, dataset)
+    labels = None if dataset is None else read_label_scheme(dataset)
+    if dataset is not None and labels is None:
+        raise InputError(f"{dataset}: no dataset.json")
+    maps = convert_segmentations(segmentations, output, series, labels)
+    _say("label maps", f"{len(maps)} in {output}")
+    return 0
 
 
 def table_fit(data: Path, output: Path, **overrides: Any) -> int:

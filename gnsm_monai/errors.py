@@ -15,7 +15,7 @@ EXIT_INPUT_ERROR = 2
 SCORING_FAILED = 3
 """Exit code where some predictions could not be scored; the others were."""
 
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class InputError(ValueError):
@@ -54,7 +54,9 @@ def exit_on_input_error() -> Iterator[None]:
         cause = _find_users_error(error)
         if cause is None:
             raise
-        message = f"{cause.filename}: {cause.strerror}" if isinstance(cause, OSError) else str(cause)
+        message = str(cause)
+        if isinstance(cause, OSError):  # what runs out of disk in a thread of its own does not say where
+            message = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause.strerror)
         print("error:", " ".join(message.splitlines()), file=sys.stderr)
         raise SystemExit(EXIT_INPUT_ERROR) from None
 

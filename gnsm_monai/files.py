@@ -6,10 +6,10 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,16 @@ __all__ = [
     "file_identity",
     "load_arrays",
     "load_json",
+    "one_line_of",
     "save_arrays",
     "save_json",
     "save_table",
     "sha256",
     "write_atomically",
 ]
+
+MOST_UNPACKED = 1 << 30
+"""Bytes of all arrays of a file together."""
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 
@@ -66,7 +70,7 @@ def load_json(path: str | Path) -> dict[str, Any]:
     """Raises InputError where the file is missing or is no JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last where it is nested too deep
         raise InputError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: a JSON object is needed, found {type(content).__name__}")
@@ -80,13 +84,41 @@ def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays of an npz file, never unpickled. Raises InputError where it is missing or damaged."""
+    """Arrays of an npz file, never unpickled, and none larger than its bytes: a claim alone costs no memory.
+
+    Raises:
+        InputError: missing, damaged, or unpacked larger than a model's arrays and a case's results ever are.
+    """
     try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+            if total > MOST_UNPACKED:
+                raise ValueError(f"it unpacks to {total} bytes, and {MOST_UNPACKED} are the most that can be read")
+            for member in archive.infolist():
+                _check_claim(archive, member)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    # A lone array (.npy) is no context manager, and a zip member may use a compression that Python does not know.
-    except (OSError, ValueError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # what is damaged, or made to do harm, raises errors of many kinds
+        raise InputError(f"{path}: cannot be read: {one_line_of(error)}") from error
+
+
+def _check_claim(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """That the header of an array claims what its member holds; numpy sets memory aside for what it claims."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"'{member.filename}' has an unknown format {version}")
+        shape, _, kind = readers[version](file)
+        if kind.hasobject:
+            raise ValueError("Object arrays cannot be loaded, as they are pickled")
+        if math.prod(shape) * kind.itemsize != member.file_size - file.tell():
+            raise ValueError(f"'{member.filename}' does not hold the values that its header claims")
+
+
+def one_line_of(error: BaseException) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

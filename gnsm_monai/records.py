@@ -47,7 +47,7 @@ def load_record(path: str | Path) -> dict[str, Any]:
     arrays = load_arrays(path)
     try:
         record = _decode(json.loads(arrays[_TEXT].tobytes()), arrays)
-    except (KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, ImportError, RecursionError) as error:
         raise InputError(f"{path}: is no record of results: {error}") from error
     if not isinstance(record, dict):
         raise InputError(f"{path}: is no record of results")

@@ -90,6 +90,12 @@ def test_a_disk_that_takes_no_more_is_no_defect(number: int, capsys: pytest.Capt
     assert capsys.readouterr().err == "error: out/ranking.csv: no room\n"
 
 
+def test_a_full_disk_that_does_not_say_where_is_told_without_a_place(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), exit_on_input_error():
+        raise OSError(errno.ENOSPC, "no room")
+    assert capsys.readouterr().err == "error: no room\n"
+
+
 def test_other_errors_of_the_system_keep_their_traceback() -> None:
     with pytest.raises(OSError, match="pipe"), exit_on_input_error():
         raise OSError(errno.EPIPE, "broken pipe")

@@ -8,12 +8,14 @@ import hashlib
 import io
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gnsm_monai import files
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, save_table, sha256, write_atomically
 
@@ -81,7 +83,7 @@ class TestJson:
         save_json(tmp_path / "a.json", {"a": [1, None, "ä"]})
         assert load_json(tmp_path / "a.json") == {"a": [1, None, "ä"]}
 
-    @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b"[1]"])
+    @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b"[1]", b"[" * 200_000])
     def test_a_missing_or_broken_file_is_named(self, tmp_path: Path, content: bytes | None) -> None:
         path = tmp_path / "a.json"
         if content is not None:
@@ -133,6 +135,20 @@ class TestArrays:
             path.write_bytes(content[:place] + b"\xff\x00\xff\x00" + content[place + 4 :])
             with pytest.raises(InputError, match=r"a\.npz: cannot be read: "):
                 load_arrays(path)
+
+    def test_what_a_header_claims_is_checked_before_memory_is_set_aside(self, tmp_path: Path) -> None:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("a.npy", "w") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(bytes(800))
+        with pytest.raises(InputError, match=r"a\.npz: .*does not hold the values that its header claims"):
+            load_arrays(tmp_path / "a.npz")
+
+    def test_a_zip_bomb_is_not_unpacked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        save_arrays(tmp_path / "a.npz", {"a": np.zeros(1000), "b": np.zeros(1000)})
+        monkeypatch.setattr(files, "MOST_UNPACKED", 16_000)
+        with pytest.raises(InputError, match=r"a\.npz: cannot be read: it unpacks to 16\d\d\d bytes"):
+            load_arrays(tmp_path / "a.npz")
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"a\.npz: cannot be read: "):

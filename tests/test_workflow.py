@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -203,3 +204,30 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
         (case,) = workflow.predictions(str(tmp_path), None, str(tmp_path), settings)
     assert "image" not in case
     assert "not looked at, as this model was trained without images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("call", "part"),
+    [
+        (lambda: workflow.check_training_options(["kl"], "auto", "cpu"), "loss: '['kl']' is not one of"),
+        (lambda: workflow.check_training_options("kl", "auto", ["cpu"]), "device: '['cpu']' cannot be used"),
+        (lambda: workflow.check_training_options("kl", "auto", "cpu", learning_rate=float("nan")), "a positive number"),
+        (lambda: workflow.check_whole_numbers(0, seed=2**32), "seed: must be a whole number of at most 4294967295"),
+        (lambda: workflow.check_model_dir("m", True), "dataset_dir: the name of a folder is needed, got True"),
+        (lambda: workflow.spatial_dims(7, None), "dataset_dir: the name of a folder is needed, got 7"),
+        (lambda: workflow.spatial_dims(None, ["a"]), "labels_dir: the name of a folder is needed"),
+        (lambda: workflow.phantoms_if_none("d", "data", 4), "spatial_dims: 2 or 3 is needed, got 4"),
+        (lambda: workflow.phantoms_if_none("d", "data", True), "spatial_dims: 2 or 3 is needed, got True"),
+        (lambda: workflow.references("d", 2, False, 100, 0, exclude=False), "exclude_cases: a list of case ids"),
+        (lambda: workflow.references("d", 2, False, 100, 0, exclude=[3]), "exclude_cases: a list of case ids"),
+        (lambda: workflow.references("d", 2, False, 100, 0, exclude="ab"), "exclude_cases: a list of case ids"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_one_line(
+    call: Callable[[], Any], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call()
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert part in line

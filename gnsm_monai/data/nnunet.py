@@ -99,7 +99,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: a JSON object is needed, found {type(content).__name__}")

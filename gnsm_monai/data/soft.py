@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +15,7 @@ from monai.transforms import Transform
 from gnsm_monai.data.constants import LABEL, SOFT
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line_of
 
 __all__ = ["LoadSoftd", "class_probabilities", "read_probabilities"]
 
@@ -71,9 +71,8 @@ def read_probabilities(path: str | Path, channels: int, shape: Sequence[int]) ->
         raise
     except KeyError:
         raise InputError(f"{path}: holds no array '{KEY}'") from None
-    # A damaged zip may fail in any of these ways, and a password or compression unknown to Python in the last two.
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except Exception as error:  # what is damaged, or made to do harm, raises errors of many kinds
+        raise InputError(f"{path}: cannot be read: {one_line_of(error)}") from error
     return np.ascontiguousarray(array.transpose(0, 3, 2, 1)).reshape(channels, *shape).astype(np.float32, copy=False)
 
 

@@ -5,6 +5,7 @@ from gnsm_monai.handlers.ema import WarmUpEMA
 from gnsm_monai.handlers.epoch_seed import EpochSeed
 from gnsm_monai.handlers.existing import existing
 from gnsm_monai.handlers.failure_roc import FailureRoc
+from gnsm_monai.handlers.flagged import FlaggedWriter
 from gnsm_monai.handlers.gradient_clip import GradientClip
 from gnsm_monai.handlers.journal import Journal
 from gnsm_monai.handlers.level_calibration import LevelCalibration
@@ -18,6 +19,7 @@ from gnsm_monai.handlers.training_log import TrainingLog
 __all__ = [
     "EpochSeed",
     "FailureRoc",
+    "FlaggedWriter",
     "GradientClip",
     "Journal",
     "LevelCalibration",

@@ -106,7 +106,7 @@ class TrainingCheckpoint:
         value = self._value()
         if math.isfinite(value) and (self.best is None or value < self.best):
             self.best = value
-            self._saver()({"model": self.weights.state_dict()}, WEIGHTS)
+            self._write({"model": self.weights.state_dict()}, WEIGHTS)
             self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, self.metric, self.best)
 
     def _stop_in_time(self, engine: Engine) -> None:
@@ -124,7 +124,7 @@ class TrainingCheckpoint:
 
     def _save(self, engine: Engine) -> None:
         state = {name: item.state_dict() for name, item in self._all_objects(engine).items()}
-        self._saver()({**state, "settings": json.dumps(self.settings)}, CHECKPOINT)
+        self._write({**state, "settings": json.dumps(self.settings)}, CHECKPOINT)
 
     def _all_objects(self, engine: Engine) -> dict[str, Any]:
         """With the gradient scaler of mixed precision, which MONAI makes when the run starts."""
@@ -158,5 +158,10 @@ class TrainingCheckpoint:
         if other:
             raise InputError(f"{path}: cannot be continued, its training had other settings: {', '.join(other)}")
 
-    def _saver(self) -> DiskSaver:
-        return DiskSaver(self.save_dir, atomic=True, require_empty=False)
+    def _write(self, content: Mapping[str, Any], name: str) -> None:
+        try:
+            DiskSaver(self.save_dir, atomic=True, require_empty=False)(content, name)
+        except OSError as error:
+            if error.errno and not error.filename:
+                error.filename = str(self.save_dir / name)  # which a full disk does not tell
+            raise

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 from ignite.engine import Engine, Events
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
-from gnsm_monai.files import write_atomically
+from gnsm_monai.data.nifti import save_nifti
 from gnsm_monai.scoring.maps import to_file_geometry
 
 __all__ = ["MapWriter"]
@@ -38,11 +35,4 @@ class MapWriter:
         if row["status"] != "ok":
             return
         values = to_file_geometry(row["anomaly_map"], row["affine"], row[FILE_AFFINE], row[FILE_SHAPE])
-        affine = np.eye(4)
-        dims = values.ndim
-        affine[:dims, :dims], affine[:dims, 3] = row[FILE_AFFINE][:dims, :dims], row[FILE_AFFINE][:dims, dims]
-        image = nib.Nifti1Image(values.reshape(*values.shape, *[1] * (3 - dims)), affine)
-        image.header.set_xyzt_units("mm")
-        # No time stamp inside: the same map is the same file.
-        content = gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
-        write_atomically(self.folder / f"{row['case']}.nii.gz", content)
+        save_nifti(self.folder / f"{row['case']}.nii.gz", values, row[FILE_AFFINE])

@@ -18,7 +18,9 @@ from gnsm_monai.scoring.anomaly import RULES
 from gnsm_monai.scoring.model_files import SETTINGS
 
 __all__ = [
+    "check_case_ids",
     "check_device",
+    "check_folder_name",
     "check_model_dir",
     "check_output_dir",
     "check_scoring_options",
@@ -32,26 +34,44 @@ __all__ = [
 ]
 
 
+MOST = 2**32 - 1
+"""The largest seed that numpy takes, and more than any other whole number that is set can mean."""
+
+
 @exit_on_input_error()
 def check_training_options(loss: str, anomaly_score: str, device: str, **positive: float) -> None:
     """Refuses option values that would fail in the middle of a training, before anything is read or written."""
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
     known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
     if anomaly_score not in known:
         raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
     for name, value in positive.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise InputError(f"{name}: must be a positive number, got {value!r}")
     check_device(device)
 
 
 @exit_on_input_error()
 def check_whole_numbers(least: int, **values: Any) -> None:
-    """Refuses option values that are no whole numbers, or below ``least``."""
+    """Refuses option values that are no whole numbers, below ``least``, or above what a seed may be."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name}: must be a whole number of at least {least}, got {value!r}")
+        if value > MOST:
+            raise InputError(f"{name}: must be a whole number of at most {MOST}, got {value!r}")
+
+
+def check_folder_name(name: str, value: Any) -> None:
+    """Raises InputError for what cannot name a folder; on MONAI's command line 7 is a number."""
+    if value and not isinstance(value, (str, Path)):
+        raise InputError(f"{name}: the name of a folder is needed, got {value!r}: write it as ./{value}")
+
+
+def check_case_ids(name: str, value: Any) -> None:
+    """Raises InputError for what is no list of case ids."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(case, str) for case in value):
+        raise InputError(f"{name}: a list of case ids is needed, got {value!r}")
 
 
 @exit_on_input_error()
@@ -101,6 +121,8 @@ def check_output_dir(output_dir: str | Path, *inputs: Any) -> None:
 @exit_on_input_error()
 def check_model_dir(model_dir: str | Path, dataset_dir: Any = None, labels_dir: Any = None) -> None:
     """:func:`check_output_dir` for a model, whose licence, docs and configs must not replace those of anything else."""
+    check_folder_name("dataset_dir", dataset_dir)
+    check_folder_name("labels_dir", labels_dir)
     dataset = [Path(dataset_dir) / part for part in ("", "labelsTr", "imagesTr")] if dataset_dir else []
     check_output_dir(model_dir, *dataset, labels_dir)
     folder = Path(model_dir)
@@ -114,7 +136,7 @@ def check_device(device: str) -> None:
     """Raises InputError where torch has no such device."""
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise InputError(f"device: '{device}' cannot be used: {str(error).splitlines()[0]}") from error
 
 

@@ -30,6 +30,7 @@ from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
 from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
 from gnsm_monai.scoring.reference_fit import ReferenceFit
+from gnsm_monai.workflow.options import check_case_ids, check_folder_name
 
 __all__ = [
     "case_keys",
@@ -56,6 +57,8 @@ def train(trainer: Trainer) -> None:
 @exit_on_input_error()
 def spatial_dims(dataset_dir: str | None, labels_dir: str | None) -> int:
     """2 or 3, from the label files; 3 for phantoms."""
+    check_folder_name("dataset_dir", dataset_dir)
+    check_folder_name("labels_dir", labels_dir)
     folder = labels_dir or dataset_dir
     if not folder or not Path(folder).is_dir():  # what is missing is named where references are read
         return 3
@@ -68,6 +71,10 @@ def phantoms_if_none(
     dataset_dir: str | None, data_dir: str, spatial_dims: int, labels_dir: str | None = None, seed: int = 0
 ) -> str:
     """``dataset_dir`` or ``labels_dir``, or the built-in phantoms where none is given: made once, in ``data_dir``."""
+    check_folder_name("dataset_dir", dataset_dir)
+    check_folder_name("labels_dir", labels_dir)
+    if spatial_dims not in (2, 3) or isinstance(spatial_dims, bool):
+        raise InputError(f"spatial_dims: 2 or 3 is needed, got {spatial_dims!r}")
     if dataset_dir and labels_dir:
         raise InputError("dataset_dir, labels_dir: give one of them")
     if dataset_dir or labels_dir:
@@ -91,6 +98,7 @@ def references(
     exclude: Sequence[str] = (),
 ) -> References:
     """See :func:`gnsm_monai.data.references.read_references`."""
+    check_case_ids("exclude_cases", exclude)
     found = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed, bare=bare, exclude=exclude)
     logger.info(
         "%s: %d references (%d to train, %d to fit the score, %d to calibrate), %s, grid of %s voxels of %s mm",

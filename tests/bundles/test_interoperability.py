@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.bundle import ConfigWorkflow, PythonicWorkflow, create_workflow
 from monai.fl.client import MonaiAlgo
@@ -16,7 +19,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.workflow import load_model, load_scores
-from tests.bundles.conftest import INFERENCE, TINY
+from tests.bundles.conftest import INFERENCE, TINY, run_config
 
 
 @pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -127,3 +130,26 @@ def test_two_sites_train_one_network_without_sharing_label_maps(dataset: Path, t
         assert client.trainer.state.epoch == 2
         assert all(torch.isfinite(value).all() for value in _weights(client).values())
         client.finalize()
+
+
+def test_maps_and_flagged_masks_lie_on_each_other_in_a_viewer(model: Path, dataset: Path, tmp_path: Path) -> None:
+    """What ITK (3D Slicer, ITK-SNAP) and nibabel make of the headers, and a name and colour for every value."""
+    masks = dataset / "predictions" / "leakage"
+    options = {"model_dir": str(model), "predictions_dir": str(masks), "output_dir": str(tmp_path), "device": "cpu"}
+    run_config(INFERENCE, "infer", write_maps=True, alpha=0.9, **options)
+    with open(tmp_path / "ranking.csv", newline="") as file:
+        flagged = [row["case"] for row in csv.DictReader(file) if row["flag"] == "1"]
+    assert flagged and {path.name for path in (tmp_path / "flagged").glob("*.nii.gz")} == {
+        f"{case}.nii.gz" for case in flagged
+    }
+    values: set[int] = set()
+    for case in flagged:
+        pair = [sitk.ReadImage(str(tmp_path / kind / f"{case}.nii.gz")) for kind in ("flagged", "maps")]
+        for part in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(pair[0], part)() == getattr(pair[1], part)()
+        affines = [nib.load(tmp_path / kind / f"{case}.nii.gz").affine for kind in ("flagged", "maps")]  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(*affines)
+        values |= set(np.unique(sitk.GetArrayFromImage(pair[0])).tolist())
+    for name in ("labels.ctbl", "labels.label.txt"):
+        lines = (tmp_path / "flagged" / name).read_text().splitlines()
+        assert values <= {int(line.split()[0]) for line in lines if not line.startswith("#")}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,20 @@ def test_a_run_that_ended_early_is_not_trained_on_when_continued(tmp_path: Path)
         engine.add_event_handler(Events.EPOCH_STARTED, lambda e, f=evaluator: setattr(f, "epoch", e.state.epoch))
         engine.run()
         assert engine.state.epoch == expected
+
+
+def test_a_full_disk_is_named_by_the_checkpoint_that_it_has_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    network = nn.Linear(1, 1, bias=False)
+    checkpoint = TrainingCheckpoint(tmp_path, {"network": network}, network, FakeEvaluator([1.0]))  # type: ignore[arg-type]
+    engine = trainer(network, [checkpoint], epochs=1)
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda e: setattr(checkpoint.evaluator, "epoch", e.state.epoch))
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no room") as caught:
+        engine.run()
+    assert caught.value.filename == str(tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())

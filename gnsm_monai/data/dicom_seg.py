@@ -1,0 +1,205 @@
+"""DICOM segmentations (SEG) to label maps that training and ranking read. Needs the extra ``dicom`` (highdicom)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnsm_monai.data.failures import one_line
+from gnsm_monai.data.nifti import save_nifti, small_integers
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.readers import check_claimed_size
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import check_folder, save_json
+
+__all__ = ["convert_segmentations", "find_segmentations", "read_segmentation"]
+
+logger = logging.getLogger(__name__)
+
+THRESHOLD = 0.5
+"""Least value of a fractional segment at which a voxel counts as part of it."""
+
+TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""DICOM's frame is LPS."""
+
+
+def convert_segmentations(
+    folder: str | Path, output: str | Path, series: str | Path | None = None, labels: LabelScheme | None = None
+) -> list[Path]:
+    """Writes ``CASE.nii.gz`` for every DICOM SEG below a folder, and ``dataset.json`` with the names of the labels.
+
+    Args:
+        folder: searched with all its subfolders; files that are no SEG are passed over. A case is called by its path.
+        output: folder of the label maps.
+        series: folder in which the image series lie that were segmented. A SEG leaves out slices without structures;
+            with the series at hand a label map gets its whole field of view, which models of position need.
+        labels: names and values that the label maps are to have, found by the names of segments, in any case of
+            letters. Without it the values are the numbers of the segments.
+
+    Returns:
+        The label maps.
+
+    Raises:
+        InputError: no SEG, a damaged one, one whose segments overlap or are named otherwise than ``labels`` or than in
+            the other files, or highdicom is not installed.
+    """
+    found = find_segmentations(folder)
+    images = {} if series is None else _series(series)
+    known: dict[str, int] = {} if labels is None else dict(zip(labels.names, labels.values[1:], strict=True))
+    maps: list[Path] = []
+    for case, path in found.items():
+        values, affine, segments = read_segmentation(path, images)
+        if labels is None:
+            _agree(known, segments, path)
+        else:
+            values = _renumbered(values, segments, known, path)
+        maps.append(Path(output) / f"{case}.nii.gz")
+        save_nifti(maps[-1], small_integers(values), affine)
+        logger.info("%s: %s voxels, %s", maps[-1], " x ".join(map(str, values.shape)), ", ".join(segments))
+    declared: dict[str, int] = {"background": 0, **known}
+    if labels is not None and labels.ignore_value is not None:
+        declared["ignore"] = labels.ignore_value
+    save_json(Path(output) / "dataset.json", {"labels": declared, "file_ending": ".nii.gz"})
+    return maps
+
+
+def find_segmentations(folder: str | Path) -> dict[str, Path]:
+    """DICOM SEG files below a folder by case: the path without its ending, folders joined by ``_``.
+
+    Raises:
+        InputError: none is there, or two get the same name.
+    """
+    pydicom, _ = _dicom()
+    folder = Path(folder)
+    check_folder(folder)
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
+        except Exception:  # no DICOM file
+            continue
+        if header.get("Modality") == "SEG":
+            parts = path.relative_to(folder).parts
+            case = "_".join([*parts[:-1], path.stem if path.suffix.lower() == ".dcm" else path.name])
+            if case in found:
+                raise InputError(f"{folder}: {found[case]} and {path} would both be case '{case}'")
+            found[case] = path
+    if not found:
+        raise InputError(f"{folder}: no DICOM segmentation (SEG) in it")
+    return found
+
+
+def read_segmentation(
+    path: str | Path, images: Mapping[str, list[Any]] | None = None
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """A SEG as a label map.
+
+    Args:
+        path: of the file.
+        images: headers of the slices of image series, by SeriesInstanceUID.
+
+    Returns:
+        Numbers of the segments ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers.
+
+    Raises:
+        InputError: damaged, no regular grid, overlapping segments, or the series is not among ``images``.
+    """
+    pydicom, highdicom = _dicom()
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        check_claimed_size(str(path), (header.get("NumberOfFrames", 1), header.Rows, header.Columns))
+        segmentation = highdicom.seg.segread(path)
+        numbers = list(segmentation.segment_numbers)
+        names = {str(segmentation.get_segment_description(n).segment_label).strip(): int(n) for n in numbers}
+        if len(names) < len(numbers):
+            raise ValueError("two of its segments have the same name")
+        fractional = segmentation.segmentation_type.value == "FRACTIONAL"
+        volume = segmentation.get_volume(combine_segments=not fractional)
+        if images:
+            volume = volume.match_geometry(_geometry(segmentation, images))
+    except InputError:
+        raise
+    except Exception as error:  # pydicom and highdicom raise many kinds
+        raise InputError(one_line(error, path)) from error
+    values = np.asarray(volume.array)
+    if fractional:
+        inside = values >= THRESHOLD
+        if (inside.sum(-1) > 1).any():
+            raise InputError(f"{path}: its segments overlap")
+        values = (inside * np.array(numbers)).sum(-1)
+    return values.astype(np.int64), TO_RAS @ np.asarray(volume.affine), names
+
+
+def _series(folder: str | Path) -> dict[str, list[Any]]:
+    """Headers of all image slices below a folder, by SeriesInstanceUID."""
+    pydicom, _ = _dicom()
+    check_folder(folder)
+    found: dict[str, list[Any]] = {}
+    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+        except Exception:  # no DICOM file
+            continue
+        if "ImagePositionPatient" in header and "SeriesInstanceUID" in header:
+            found.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    if not found:
+        raise InputError(f"{folder}: no DICOM image series in it")
+    return found
+
+
+def _geometry(segmentation: Any, images: Mapping[str, list[Any]]) -> Any:
+    """Grid of the series that was segmented."""
+    _, highdicom = _dicom()
+    named = [str(item.SeriesInstanceUID) for item in segmentation.get("ReferencedSeriesSequence", [])]
+    slices = next((images[uid] for uid in named if uid in images), None)
+    if slices is None:
+        raise ValueError("the image series that it was made of is not in the folder of series")
+    first = slices[0]
+    across, down = np.reshape(np.array(first.ImageOrientationPatient, dtype=np.float64), (2, 3))
+    normal = np.cross(across, down)
+    places = np.array([s.ImagePositionPatient for s in slices], dtype=np.float64)
+    places = places[(places @ normal).argsort()]
+    steps = np.diff(places, axis=0) if len(places) > 1 else normal[None] * float(first.get("SliceThickness") or 1)
+    if not np.allclose(steps, steps.mean(0), atol=0.01 * np.linalg.norm(steps.mean(0))):
+        raise ValueError("the slices of its image series are not evenly spaced")
+    row_mm, column_mm = map(float, first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3] = np.stack([steps.mean(0), down * row_mm, across * column_mm, places[0]], axis=1)
+    return highdicom.VolumeGeometry(affine, [len(places), int(first.Rows), int(first.Columns)], "PATIENT")
+
+
+def _agree(known: dict[str, int], segments: Mapping[str, int], path: Path) -> None:
+    """Adds the segments of a file; a name with two numbers, or a number with two names, would mix structures."""
+    for name, number in segments.items():
+        same = [other for other, value in known.items() if value == number]
+        if known.get(name, number) != number or (same and same[0] != name):
+            raise InputError(
+                f"{path}: segment {number} is '{name}' here and otherwise in other files: "
+                "give the data set that declares names and values"
+            )
+        known[name] = number
+
+
+def _renumbered(values: np.ndarray, segments: Mapping[str, int], known: Mapping[str, int], path: Path) -> np.ndarray:
+    by_name = {name.casefold(): value for name, value in known.items()}
+    found = np.zeros_like(values)
+    for name, number in segments.items():
+        if name.casefold() not in by_name:
+            raise InputError(f"{path}: segment '{name}' is none of the declared labels ({', '.join(known)})")
+        found[values == number] = by_name[name.casefold()]
+    return found
+
+
+def _dicom() -> tuple[Any, Any]:
+    """pydicom and highdicom; they are imported only where they are needed."""
+    try:
+        import highdicom
+        import highdicom.seg
+        import pydicom
+    except ImportError as error:
+        raise InputError("DICOM needs highdicom: pip install 'gnsm_monai[dicom]'") from error
+    return pydicom, highdicom

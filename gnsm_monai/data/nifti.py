@@ -1,0 +1,39 @@
+"""Maps as NIfTI files, in the geometry that another file has."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from gnsm_monai.files import write_atomically
+
+__all__ = ["save_nifti", "small_integers"]
+
+
+def save_nifti(path: str | Path, values: np.ndarray, affine: np.ndarray) -> None:
+    """Writes a map ``(*spatial)`` of 2 or 3 axes; a picture becomes a volume of one slice.
+
+    The same map is the same file: no time stamp inside.
+
+    Args:
+        path: ends in ``.nii.gz``.
+        values: of a type that NIfTI knows.
+        affine: voxel index to mm in RAS, ``(D + 1, D + 1)``.
+    """
+    dims = values.ndim
+    placed = np.eye(4)
+    placed[:dims, :dims], placed[:dims, 3] = affine[:dims, :dims], affine[:dims, dims]
+    image = nib.Nifti1Image(values.reshape(*values.shape, *[1] * (3 - dims)), placed)
+    image.header.set_xyzt_units("mm")
+    write_atomically(path, gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+
+
+def small_integers(values: np.ndarray) -> np.ndarray:
+    """Whole numbers in the smallest type that viewers take for a segmentation: uint8, int16 or int32."""
+    kinds = (np.uint8, np.int16, np.int32)
+    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    fitting = (kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max)
+    return values.astype(next(fitting, np.int32))

@@ -1,0 +1,64 @@
+"""Flagged masks for a viewer: NIfTI files with names and colours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+
+from gnsm_monai.data.constants import FILE_AFFINE, LABEL
+from gnsm_monai.data.loading import LoadMapsd
+from gnsm_monai.data.nifti import save_nifti, small_integers
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.files import write_atomically
+from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.report.colour_tables import itk_snap_labels, slicer_colours
+
+__all__ = ["FlaggedWriter"]
+
+
+class FlaggedWriter:
+    """Writes ``flagged/CASE.nii.gz`` for every flagged mask, once the ranking stands, for 3D Slicer and ITK-SNAP.
+
+    A copy of the mask, with the values and the geometry of its file, whatever its format was: it lies on the map of
+    the same name in ``maps/``. Beside the masks are ``labels.ctbl`` (colour table of 3D Slicer) and
+    ``labels.label.txt`` (label descriptions of ITK-SNAP), with the colours of the report.
+
+    Args:
+        output_dir: folder of the results.
+        ranking: whose flags count; attach this after it.
+        cases: with ``case`` and the path of the mask.
+        labels: names and values.
+        spatial_dims: 2 or 3.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        ranking: RankingWriter,
+        cases: Sequence[Mapping[str, Any]],
+        labels: LabelScheme,
+        spatial_dims: int,
+    ) -> None:
+        self.folder, self.ranking, self.labels = Path(output_dir) / "flagged", ranking, labels
+        self.paths = {case["case"]: case[LABEL] for case in cases}
+        self.load = LoadMapsd([LABEL], spatial_dims).load
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        write_atomically(self.folder / "labels.ctbl", slicer_colours(self.labels).encode(errors="backslashreplace"))
+        names = itk_snap_labels(self.labels)
+        write_atomically(self.folder / "labels.label.txt", names.encode(errors="backslashreplace"))
+        for row in self.ranking.rows:
+            if row.get("flag") == 1:
+                mask = self.load(self.paths[row["case"]])
+                values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))
+                save_nifti(self.folder / f"{row['case']}.nii.gz", values, np.asarray(mask.meta[FILE_AFFINE]))

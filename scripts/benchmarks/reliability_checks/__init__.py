@@ -1,0 +1,1 @@
+"""What scripts/benchmarks/reliability.py examines, one module per question."""

@@ -1,0 +1,164 @@
+"""DICOM segmentations, written by highdicom from a series that is made here, come back as label maps in their place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from gnsm_monai import cli
+from gnsm_monai.data.dicom_seg import convert_segmentations, read_segmentation
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.errors import InputError
+
+highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed: no highdicom")
+import pydicom  # noqa: E402
+from pydicom.sr.codedict import codes  # noqa: E402
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid  # noqa: E402
+
+SHAPE = (8, 10, 12)  # z, y, x
+SPACING, ORIGIN = (1.5, 2.0, 3.0), (-10.0, 5.0, 20.0)  # x, y, z in mm, LPS
+NAMES = ("liver", "left kidney")
+
+
+def anatomy() -> np.ndarray:
+    """Two boxes; the first and the last slices are empty, and a SEG does not store them."""
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:5, 3:7, 4:9] = 1
+    label[5:7, 1:3, 2:4] = 2
+    return label
+
+
+def as_nifti(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same map as NIfTI has it: axes x, y, z, and RAS."""
+    affine = np.diag([*SPACING, 1.0])
+    affine[:3, 3] = ORIGIN
+    return label.T, np.diag([-1.0, -1, 1, 1]) @ affine
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("series")
+    study, uid, frame = generate_uid(), generate_uid(), generate_uid()
+    for z in range(SHAPE[0]):
+        image = pydicom.Dataset()
+        image.file_meta = pydicom.dataset.FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid()
+        image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = study, uid, frame
+        for name in ("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"):
+            setattr(image, name, "")
+        image.StudyTime = image.ReferringPhysicianName = ""
+        image.PatientID, image.Modality, image.InstanceNumber = "phantom", "CT", z + 1
+        image.Rows, image.Columns = SHAPE[1:]
+        image.PixelSpacing, image.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
+        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        image.ImagePositionPatient = [ORIGIN[0], ORIGIN[1], ORIGIN[2] + SPACING[2] * z]
+        image.BitsAllocated = image.BitsStored = 16
+        image.HighBit, image.PixelRepresentation, image.SamplesPerPixel = 15, 0, 1
+        image.PhotometricInterpretation = "MONOCHROME2"
+        image.PixelData = np.zeros(SHAPE[1:], np.uint16).tobytes()
+        image.save_as(folder / f"slice_{z}.dcm", enforce_file_format=True)
+    return folder
+
+
+def write(path: Path, series: Path, pixels: np.ndarray, kind: str = "BINARY", names: tuple[str, ...] = NAMES) -> Path:
+    images = [pydicom.dcmread(file) for file in sorted(series.iterdir())]
+    segments = [
+        highdicom.seg.SegmentDescription(
+            number, name, codes.SCT.Organ, codes.SCT.Liver, highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
+        )
+        for number, name in enumerate(names, start=1)
+    ]
+    made = highdicom.seg.Segmentation(
+        images, pixels, kind, segments, generate_uid(), 1, generate_uid(), 1, "maker", "model", "1", "1"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path)
+    return path
+
+
+def same_place(path: Path, label: np.ndarray) -> bool:
+    """Whether a file holds a map, in whatever order and direction its axes are."""
+    found: Any = nib.as_closest_canonical(nib.load(path))
+    values, affine = as_nifti(label)
+    expected: Any = nib.as_closest_canonical(nib.Nifti1Image(values.astype(np.int16), affine))
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
+    return bool(np.array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj)))
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "FRACTIONAL"])
+def test_a_segmentation_of_any_kind_lies_where_its_series_does(series: Path, tmp_path: Path, kind: str) -> None:
+    pixels = anatomy()
+    if kind == "FRACTIONAL":  # 0.8 counts as inside, 0.2 does not
+        pixels = np.stack([np.where(anatomy() == c, 0.8, 0.2 * (anatomy() > 0)) for c in (1, 2)], -1)
+    write(tmp_path / "seg" / "patient" / "a.dcm", series, pixels, kind)
+    (tmp_path / "seg" / "notes.txt").write_text("no DICOM")
+    (path,) = convert_segmentations(tmp_path / "seg", tmp_path / "out", series)
+    assert path == tmp_path / "out" / "patient_a.nii.gz"
+    assert same_place(path, anatomy())
+    declared = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert declared["labels"] == {"background": 0, "liver": 1, "left kidney": 2}
+
+
+def test_without_its_series_the_slices_that_are_stored_come_back(series: Path, tmp_path: Path) -> None:
+    values, affine, names = read_segmentation(write(tmp_path / "a.dcm", series, anatomy()))
+    assert (values.shape, names) == ((5, *SHAPE[1:]), {"liver": 1, "left kidney": 2})
+    expected, grid = as_nifti(anatomy())
+    inside = {tuple(np.round(affine @ [*v, 1], 3)) for v in np.argwhere(values == 2)}
+    assert inside == {tuple(np.round(grid @ [*v, 1], 3)) for v in np.argwhere(expected == 2)}
+
+
+def test_declared_names_decide_the_values(series: Path, tmp_path: Path) -> None:
+    write(tmp_path / "seg" / "a.dcm", series, anatomy(), names=("Liver", "LEFT KIDNEY"))
+    labels = LabelScheme(("left kidney", "spleen", "liver"), (0, 1, 2, 5), ignore_value=6)
+    (path,) = convert_segmentations(tmp_path / "seg", tmp_path / "out", series, labels)
+    assert same_place(path, np.array([0, 5, 1])[anatomy()])
+    declared = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert declared["labels"] == {"background": 0, "left kidney": 1, "spleen": 2, "liver": 5, "ignore": 6}
+    with pytest.raises(InputError, match="segment 'Liver' is none of the declared labels"):
+        convert_segmentations(tmp_path / "seg", tmp_path / "out", series, LabelScheme(("heart",), (0, 1)))
+
+
+def test_what_cannot_be_one_label_map_is_refused(series: Path, tmp_path: Path) -> None:
+    overlapping = np.stack([anatomy() > 0, anatomy() == 2], -1)
+    with pytest.raises(InputError, match=r"o\.dcm: .*overlap"):
+        read_segmentation(write(tmp_path / "o.dcm", series, overlapping.astype(np.uint8)))
+    with pytest.raises(InputError, match=r"f\.dcm: its segments overlap"):
+        read_segmentation(write(tmp_path / "f.dcm", series, overlapping.astype(np.float32), "FRACTIONAL"))
+    write(tmp_path / "two" / "a.dcm", series, anatomy())
+    write(tmp_path / "two" / "b.dcm", series, anatomy(), names=("spleen", "liver"))
+    with pytest.raises(InputError, match=r"b\.dcm: segment 1 is 'spleen' here and otherwise in other files"):
+        convert_segmentations(tmp_path / "two", tmp_path / "out")
+
+
+def test_a_damaged_file_and_another_series_are_one_line(series: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", series, anatomy())
+    with pytest.raises(InputError, match=r"a\.dcm: .*series that it was made of is not in the folder") as caught:
+        read_segmentation(path, {"1.2.3": []})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"a\.dcm: ") as caught:
+        read_segmentation(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="no DICOM segmentation"):
+        convert_segmentations(series, tmp_path / "out")
+
+
+def test_the_command_converts_a_folder(
+    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)  # how this process logs is pytest's
+    write(tmp_path / "seg" / "a.dcm", series, anatomy())
+    options = ["--segmentations", str(tmp_path / "seg"), "--series", str(series)]
+    assert cli.main(["from-dicom", *options, "--output", str(tmp_path / "out")]) == 0
+    assert f"1 in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert same_place(tmp_path / "out" / "a.nii.gz", anatomy())
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["from-dicom", *options, "--output", str(tmp_path / "o"), "--dataset", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "no dataset.json" in capsys.readouterr().err

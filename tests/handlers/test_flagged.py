@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from ignite.engine import Engine
+
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.handlers import FlaggedWriter
+
+AFFINES = {
+    "straight": np.array([[-1.5, 0, 0, 40], [0, -1, 0, 30], [0, 0, 2, -7], [0, 0, 0, 1]]),
+    "turned": np.array([[0, 0, -2.0, 11], [0, 1, 0, -3], [-1.5, 0, 0, 7], [0, 0, 0, 1]]),
+}
+
+
+def write(folder: Path, rows: list[dict[str, Any]], cases: list[dict[str, Any]], dims: int = 3) -> Path:
+    labels = LabelScheme(("left atrium", "aorta"), (0, 1, 300))
+    engine = Engine(lambda engine, batch: batch)
+    FlaggedWriter(folder, SimpleNamespace(rows=rows), cases, labels, dims).attach(engine)  # type: ignore[arg-type]
+    engine.run([0])
+    return folder / "flagged"
+
+
+@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_flagged_masks_have_values_and_place_of_their_files_in_both_libraries(
+    tmp_path: Path, name: str, ending: str
+) -> None:
+    label = np.zeros((6, 5, 4), np.int16)
+    label[1:4, 2:4, 1:3], label[5, 0, 3] = 1, 300
+    nib.save(nib.Nifti1Image(label, AFFINES[name]), tmp_path / "a.nii.gz")
+    original = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    if ending == ".mha":
+        sitk.WriteImage(original, str(tmp_path / "a.mha"))
+    rows = [
+        {"case": "fold_0/a", "status": "ok", "flag": 1},
+        {"case": "fold_0/b", "status": "ok", "flag": 0},
+        {"case": "fold_0/c", "status": "failed"},
+    ]
+    folder = write(tmp_path, rows, [{"case": row["case"], "label": tmp_path / f"a{ending}"} for row in rows])
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        "a.nii.gz",
+        "labels.ctbl",
+        "labels.label.txt",
+    ]
+    image: Any = nib.load(folder / "fold_0" / "a.nii.gz")
+    assert image.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(np.asarray(image.dataobj), label)
+    np.testing.assert_allclose(image.affine, AFFINES[name], atol=1e-5)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    found = sitk.ReadImage(str(folder / "fold_0" / "a.nii.gz"))
+    for part in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(found, part)(), getattr(original, part)(), atol=1e-5)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), label.T)
+
+
+def test_a_flagged_picture_becomes_a_volume_of_one_slice(tmp_path: Path) -> None:
+    label = np.arange(12, dtype=np.uint8).reshape(4, 3) % 2
+    sitk.WriteImage(sitk.GetImageFromArray(label.T), str(tmp_path / "p.png"))
+    rows = [{"case": "p", "status": "ok", "flag": 1}]
+    folder = write(tmp_path, rows, [{"case": "p", "label": tmp_path / "p.png"}], dims=2)
+    image: Any = nib.load(folder / "p.nii.gz")
+    assert (image.shape, image.get_data_dtype()) == ((4, 3, 1), np.uint8)
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[..., 0], label)
