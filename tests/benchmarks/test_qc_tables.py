@@ -97,7 +97,8 @@ def test_audit_table_lists_the_planted_errors_by_rank(tmp_path: Path) -> None:
 
 def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    fit, degraded, dice = rng.random((8, 3, 5)), rng.random((30, 3, 5)), rng.random(30)
+    size = len(STATISTICS)
+    fit, degraded, dice = rng.random((8, 3, size)), rng.random((30, 3, size)), rng.random(30)
     arrays = {"fit": fit, "degraded": degraded, "degraded_dice": dice, "rule": "disagreement"}
     arrays |= {"calibration_degraded": degraded, "calibration_degraded_dice": dice}
     arrays |= {"val_loss": np.array([0.1, 0.3, 0.3]), "no_context_loss": np.array([0.2, 0.3, 0.3])}

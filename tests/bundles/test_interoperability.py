@@ -91,7 +91,7 @@ def test_a_pythonic_workflow_scores_what_a_program_holds(model: Path) -> None:
 def _client(name: str, dataset: Path, folder: Path, exclude: list[str]) -> MonaiAlgo:
     settings = {**TINY, "dataset_dir": str(dataset), "spatial_dims": 2, "exclude_cases": exclude}
     # What a network has from its site's grid: the others' is another one.
-    settings |= {"network_def::position_size": None, "network_def::strides": [[2, 2]]}
+    settings |= {"network_def::position_size": None, "network_def::strides": [[2, 2], [2, 2]]}
     algo = MonaiAlgo(
         bundle_root=str(bundle_root()),
         local_epochs=1,

@@ -109,6 +109,7 @@ def test_levels_table_has_every_statistic_at_every_level(results: Path) -> None:
         "misfit_inside",
         "misfit_rest",
         "disagreement",
+        "uncertainty",
     }
     assert {row["level"] for row in rows} == {"0", "1", "2", "mean"}
 
