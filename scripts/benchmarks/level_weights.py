@@ -61,6 +61,8 @@ def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
     fitted, levels, dice = _read(model_dir, results)
     rows = []
     for name, weights in _candidates(fitted["val_loss"], fitted["no_context_loss"]).items():
+        if not weights.sum() > 0:  # a network that has learnt nothing saves nothing
+            continue
         model = _fit(fitted, "disagreement", weights)
         rows.append({"name": name, "per_level": model.level_weights.tolist(), **_figures(model, fitted, levels, dice)})
     return rows

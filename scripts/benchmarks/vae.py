@@ -27,12 +27,16 @@ from rivals import pad_or_crop
 from torch import Tensor
 
 from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.transforms import centred_extent
 
 __all__ = ["SegVAE"]
 
 CHANNELS, STRIDES = (8, 16, 32, 64), (2, 2, 2, 1)
 MULTIPLE = 8
 """Grids are multiples of all strides together."""
+
+MARGIN = 2
+"""Voxels beside the outermost structure of the references, as our own grid has them."""
 
 _Labels = npt.NDArray[np.integer[Any]]
 
@@ -42,7 +46,8 @@ class SegVAE:
 
     Args:
         centred: move the middle of the structures' box to the middle of the grid, as published; otherwise the grid
-            stays at the centre of the field of view. What lies outside the grid is not seen.
+            stays at the centre of the field of view. It holds the structures of all references; what a mask has outside
+            of it is not seen.
         seed: of weights, batches and latent draws.
         steps: of training.
         batch_size: masks per step.
@@ -55,8 +60,8 @@ class SegVAE:
         self,
         centred: bool = False,
         seed: int = 0,
-        steps: int = 400,
-        batch_size: int = 8,
+        steps: int = 900,
+        batch_size: int = 4,
         learning_rate: float = 1e-3,
         latent_size: int = 64,
         beta: float = 1e-3,
@@ -115,9 +120,8 @@ class SegVAE:
 
     def _plan(self, labels: Sequence[_Labels], num_classes: int) -> None:
         self.num_classes = num_classes
-        sizes = [_box(label)[1] if self.centred else label.shape for label in labels]
-        # A centred box needs a margin: nothing else tells what lies beside a structure.
-        needed = np.max(sizes, axis=0) + (4 if self.centred else 0)
+        sizes = [_box(label)[1] if self.centred else centred_extent(label) for label in labels]
+        needed = np.max(sizes, axis=0) + 2 * MARGIN
         self.grid = tuple(int(n) for n in np.ceil(needed / MULTIPLE).astype(int) * MULTIPLE)
 
     def _build(self) -> VarAutoEncoder:
