@@ -44,6 +44,7 @@ class Forked:
     """A command in a process group of its own; the imports are done already, so that only work is interrupted."""
 
     def __init__(self, run: Callable[[], Any], log: Path, nice: int = 0) -> None:
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # a pool of threads would not survive the fork
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log, self.start, self.peak = log, time.monotonic(), 0.0
@@ -51,6 +52,7 @@ class Forked:
         self.pid = os.fork()
         if self.pid == 0:
             self._run(run)
+        torch.set_num_threads(threads)
 
     def _run(self, run: Callable[[], Any]) -> None:
         code = 1
