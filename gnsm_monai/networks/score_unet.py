@@ -29,7 +29,7 @@ class ScoreUNet(nn.Module):
     its resolutions, the mean of what the voxels say over as many voxels as one of its own covers, in units of the
     noise of that mean; and what a neighbourhood says is also added to the logits directly, by an amount that is learnt
     for each level. Without these two the loss stays at that of independent voxels for hundreds of steps
-    (docs/benchmarks/network.md).
+    (``scripts/benchmarks/network.py`` prints by how much).
 
     Args:
         spatial_dims: 2 or 3.
