@@ -133,7 +133,7 @@ def test_a_rank_that_was_killed_twice_ends_with_the_same_files(
 ) -> None:
     """While it scored, and between two files of the results."""
     what = ["--model", model, "--predictions", masks, "--references", references]
-    # By a program of its own as well: the last bits depend on what else a process has computed, and on how many threads.
+    # In a program of its own as well: the last bits depend on what else a process has computed, on how many threads.
     whole = gnsm("rank", *what, "--output", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     options = [*what, "--output", tmp_path / "parts"]
