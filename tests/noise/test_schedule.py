@@ -210,7 +210,7 @@ class TestBuildSchedule:
             ({"name": "mixing", "num_levels": -1}, "cannot read .*must be non-negative"),
             ({"name": "mixing", "num_levels": 0}, "0 betas and 0 temperatures"),
             ({"name": "mixing", "temperature": "warm"}, "cannot read .*could not convert string to float"),
-            ({"name": "mixing", "beta_max": 1.0}, "0 <= beta_min <= beta_max < 1 is needed, got 0.7 and 1.0"),
+            ({"name": "mixing", "beta_max": 1.0}, "0 <= beta_min <= beta_max < 1 is needed, got 0.3 and 1.0"),
             ({"name": "temperature", "tau_min": 0}, "cannot read .*zero"),
             ({"name": "temperature", "floor": 0}, r"floor must lie in \(0, 1\)"),
             ({"betas": [0.1]}, "cannot read .*'temperatures'"),
