@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["EXIT_INPUT_ERROR", "SCORING_FAILED", "InputError", "exit_on_input_error"]
 
@@ -48,6 +51,8 @@ def exit_on_input_error() -> Iterator[None]:
         with exit_on_input_error():
             workflow.run()
     """
+    before = threading.excepthook
+    threading.excepthook = functools.partial(_of_a_thread, before)
     try:
         yield
     except Exception as error:
@@ -59,6 +64,14 @@ def exit_on_input_error() -> Iterator[None]:
             message = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause.strerror)
         print("error:", " ".join(message.splitlines()), file=sys.stderr)
         raise SystemExit(EXIT_INPUT_ERROR) from None
+    finally:
+        threading.excepthook = before
+
+
+def _of_a_thread(before: Callable[[threading.ExceptHookArgs], Any], found: threading.ExceptHookArgs) -> None:
+    """No traceback of TensorBoard's writer that has no room: it raises the same error again where it is used."""
+    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in _OF_THE_DISK):
+        before(found)
 
 
 def _find_users_error(error: BaseException | None) -> InputError | OSError | None:

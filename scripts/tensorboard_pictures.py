@@ -26,18 +26,19 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SIZE = {"width": 1280, "height": 860}
+SIZE, WIDE = {"width": 1280, "height": 860}, {"width": 1900, "height": 700}
 TABS: dict[str, tuple[str, str]] = {
-    "scalars": ("training", "timeseries"),
+    "scalars": ("training", "timeseries?tagFilter=train|validation/"),
     "training_images": ("training", "images"),
     "hparams": ("training", "hparams"),
     "pr_curves": ("results", "pr_curves"),
+    "worst_cases": ("results", "images?worst_cases"),
     "images": ("results", "images"),
     "histograms": ("results", "histograms"),
     "text": ("results", "text"),
     "projector": ("results", "projector"),
 }
-"""Picture: which of the two folders is shown, and the tab's name in the address."""
+"""Picture: which of the two folders is shown, and the tab's name in the address with a filter of tags."""
 
 
 @contextmanager
@@ -47,8 +48,8 @@ def tensorboard(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = Path(sys.executable).parent / "tensorboard"
-    command = [str(program), "--logdir", str(folder), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [str(program), "--logdir", ".", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -65,13 +66,22 @@ def tensorboard(folder: Path) -> Iterator[str]:
 
 def show(page: Any, address: str, tab: str, patience: float) -> None:
     """Opens a tab and waits until it has drawn what it loads."""
-    page.goto(f"{address}/#{tab}", timeout=patience * 1000)
+    name, _, query = tab.partition("?")
+    page.goto(f"{address}/?{query if '=' in query else ''}#{name}", timeout=patience * 1000)
     page.wait_for_load_state("networkidle", timeout=patience * 1000)
-    page.wait_for_timeout(3000)
+    page.wait_for_timeout(30_000 if name == "projector" else 3000)  # which is grey until it has drawn
+    if query and "=" not in query:  # older tabs do not look at the address
+        page.get_by_label("Filter tags").first.fill(query)
+        page.wait_for_load_state("networkidle", timeout=patience * 1000)
+        page.wait_for_timeout(3000)
     for text in ("Dismiss", "Got it", "Close"):
         button = page.get_by_role("button", name=text, exact=True)
         if button.count() and button.first.is_visible():
             button.first.click()
+    settings = page.locator("button.settings-button")
+    if settings.count() and settings.first.is_visible():  # their pane takes a quarter of the page
+        settings.first.click()
+        page.wait_for_timeout(2000)
 
 
 def main() -> None:
@@ -99,7 +109,7 @@ def main() -> None:
             (Path(folder) / name / name).symlink_to(logs.resolve())  # the run is called as what it shows
             with tensorboard(Path(folder) / name) as address:
                 for picture in chosen:
-                    page = chromium.new_page(viewport=SIZE)  # type: ignore[arg-type]
+                    page = chromium.new_page(viewport=WIDE if picture == "hparams" else SIZE)  # type: ignore[arg-type]
                     show(page, address, TABS[picture][1], given.patience)
                     page.screenshot(path=given.output / f"tensorboard_{picture}.png")
                     print(given.output / f"tensorboard_{picture}.png", flush=True)

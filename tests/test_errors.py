@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_a_full_disk_that_does_not_say_where_is_told_without_a_place(capsys: pyt
     with pytest.raises(SystemExit), exit_on_input_error():
         raise OSError(errno.ENOSPC, "no room")
     assert capsys.readouterr().err == "error: no room\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_meets_a_full_disk_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda found: told.append(found.exc_type))
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    with exit_on_input_error():
+        for error in (OSError(errno.ENOSPC, "no room"), ValueError("a defect")):
+            thread = threading.Thread(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+    assert told == [ValueError]
 
 
 def test_other_errors_of_the_system_keep_their_traceback() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -13,12 +14,13 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import DiskSaver, EarlyStopping
+from ignite.handlers import EarlyStopping
 from monai.engines import Evaluator
 from monai.handlers import CheckpointLoader
 from torch import nn
 
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import write_atomically
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS
 
 __all__ = ["CHECKPOINT", "TrainingCheckpoint"]
@@ -30,8 +32,8 @@ class TrainingCheckpoint:
     """Saves the state of training after every epoch, keeps the best weights, resumes, and stops early.
 
     ``checkpoint.pt`` holds all that the run needs to go on as if it had not been stopped; ``model.pt`` the averaged
-    weights of the epoch with the lowest validation metric. Both are written to a temporary file first, by ignite's
-    ``DiskSaver``, so that neither is ever half written. Attach it to the trainer after the ``ValidationHandler``.
+    weights of the epoch with the lowest validation metric. Both are written to a temporary file first, so that
+    neither is ever half written. Attach it to the trainer after the ``ValidationHandler``.
 
     Args:
         save_dir: folder of the two files.
@@ -159,9 +161,8 @@ class TrainingCheckpoint:
             raise InputError(f"{path}: cannot be continued, its training had other settings: {', '.join(other)}")
 
     def _write(self, content: Mapping[str, Any], name: str) -> None:
-        try:
-            DiskSaver(self.save_dir, atomic=True, require_empty=False)(content, name)
-        except OSError as error:
-            if error.errno and not error.filename:
-                error.filename = str(self.save_dir / name)  # which a full disk does not tell
-            raise
+        """From rank 0. To memory first: on a full disk torch raises an error that says neither what nor where."""
+        if idist.get_rank() == 0:
+            buffer = io.BytesIO()
+            torch.save(content, buffer)
+            write_atomically(self.save_dir / name, buffer.getvalue())

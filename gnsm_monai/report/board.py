@@ -23,6 +23,7 @@ __all__ = ["write_board"]
 
 MAX_TABLE, MAX_POINTS = 200, 2000
 """Worst cases in the text, and in the projector: more make the browser slow."""
+WIDE = "&nbsp;" * 2
 MIN_MEASURED = 3
 """Masks with a Dice from which on figures of the agreement with Dice say anything."""
 
@@ -106,14 +107,25 @@ def _caption(row: Row) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    columns = ("rank", "case", "anomaly_score", "p_value", "flag", "predicted_dice", "dice", "worst_structure")
-    lines = [" | ".join(columns), " | ".join(["---"] * len(columns))]
+    # The tab shares its width out by the longest text and breaks words and numbers where that leaves them too little.
+    columns = {"rank": "#", "case": "case", "anomaly_score": "score", "p_value": "p value", "flag": "flag"}
+    columns |= {"predicted_dice": "predicted", "dice": "Dice", "worst_structure": "structure"}
+    lines = [
+        " | ".join(f"{WIDE}{name}{WIDE}" if len(name) > 3 else name for name in columns.values()),
+        " | ".join(["---"] * len(columns)),
+    ]
     for row in rows[:MAX_TABLE]:
         failed = row["status"] == "failed"
         cells = [row["rank"], row["case"], row.get("message", "failed")] if failed else [row.get(c) for c in columns]
-        lines.append(" | ".join(_cell(value) for value in cells))
+        shown = [_cell(_rounded(value)) for value in cells]
+        lines.append(" | ".join([shown[0], shown[1].replace("/", "/<br>"), *shown[2:]]))
     more = [f"\n{len(rows) - MAX_TABLE} more in ranking.csv"] if len(rows) > MAX_TABLE else []
     return "\n".join([*(f"| {line} |" for line in lines), *more])
+
+
+def _rounded(value: Any) -> Any:
+    """Three decimals, of numbers that have their first digit there."""
+    return f"{value:.3f}" if isinstance(value, float) and 0.001 <= abs(value) < 1000 else value
 
 
 def _cell(value: Any) -> str:

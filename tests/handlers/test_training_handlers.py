@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def test_a_full_disk_is_named_by_the_checkpoint_that_it_has_no_room_for(
     checkpoint = TrainingCheckpoint(tmp_path, {"network": network}, network, FakeEvaluator([1.0]))  # type: ignore[arg-type]
     engine = trainer(network, [checkpoint], epochs=1)
     engine.add_event_handler(Events.EPOCH_STARTED, lambda e: setattr(checkpoint.evaluator, "epoch", e.state.epoch))
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no room") as caught:
         engine.run()
     assert caught.value.filename == str(tmp_path / "model.pt")
