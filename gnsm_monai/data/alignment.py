@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Pad
 from scipy.signal import fftconvolve
 
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, SOFT
+from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.transforms import outside_value
 
 __all__ = ["AlignToReferencesd", "best_shift"]
 
@@ -50,7 +51,7 @@ class AlignToReferencesd(MapTransform):
         # Twice as much on one side moves the centre, from which the grid is laid, by once as much.
         added = [(2 * max(0, n), 2 * max(0, -n)) for n in shift]
         for key in self.key_iterator(case):
-            pad: Any = Pad([(0, 0), *added], value=0 if key in (IMAGE, SOFT) else IGNORE_INDEX)  # type: ignore[arg-type]
+            pad: Any = Pad([(0, 0), *added], value=outside_value(key))  # type: ignore[arg-type]
             case[key] = pad(case[key])
         return case
 

@@ -24,8 +24,8 @@ from monai.transforms import (
     Randomizable,
 )
 
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, SOFT
-from gnsm_monai.data.transforms import label_keys
+from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
+from gnsm_monai.data.transforms import label_keys, outside_value
 
 __all__ = ["RandFieldOfViewd", "RandGhost", "RandLowResolution", "RandPoorImaged", "augmentation"]
 
@@ -95,7 +95,7 @@ class RandFieldOfViewd(Randomizable, MapTransform):
         for key in self.key_iterator(case):
             outside = torch.ones(case[key].shape, dtype=torch.bool)
             outside[kept] = False
-            case[key] = case[key].masked_fill(outside, 0 if key in (IMAGE, SOFT) else IGNORE_INDEX)
+            case[key] = case[key].masked_fill(outside, outside_value(key))
         return case
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "load_case",
     "load_maps",
     "one_line",
+    "outside_value",
     "resample",
 ]
 
@@ -92,7 +93,13 @@ def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
 
 
 def label_keys(keys: Sequence[str]) -> list[str]:
+    """Those of the keys that hold label maps."""
     return [key for key in keys if key not in (IMAGE, SOFT)]
+
+
+def outside_value(key: str) -> int:
+    """What a map of that key has outside the field of view: nothing in images and probabilities, no label in others."""
+    return 0 if key in (IMAGE, SOFT) else IGNORE_INDEX
 
 
 class _ToSpacingd(MapTransform):
@@ -152,7 +159,7 @@ class FitToGridd(Transform):
         case = dict(data)
         for key in self.keys:
             if key in case:
-                case[key] = _centre(case[key], size, 0 if key in (IMAGE, SOFT) else IGNORE_INDEX)
+                case[key] = _centre(case[key], size, outside_value(key))
         return case
 
 
