@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ __all__ = [
     "load_arrays",
     "load_json",
     "one_line_of",
+    "read_npy_header",
     "save_arrays",
     "save_json",
     "save_table",
@@ -105,15 +106,26 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
 def _check_claim(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     """That the header of an array claims what its member holds; numpy sets memory aside for what it claims."""
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in readers:
-            raise ValueError(f"'{member.filename}' has an unknown format {version}")
-        shape, _, kind = readers[version](file)
+        shape, _, kind = read_npy_header(file, f"'{member.filename}'")
         if kind.hasobject:
             raise ValueError("Object arrays cannot be loaded, as they are pickled")
         if math.prod(shape) * kind.itemsize != member.file_size - file.tell():
             raise ValueError(f"'{member.filename}' does not hold the values that its header claims")
+
+
+def read_npy_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type that an npy file claims; the file then stands at its values.
+
+    Raises:
+        InputError: a format that is not known, with ``name`` in front.
+        ValueError: no npy file.
+    """
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise InputError(f"{name} has an unknown format {version}")
+    shape, fortran, kind = readers[version](file)
+    return shape, fortran, kind
 
 
 def one_line_of(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from monai.transforms import Transform
 
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line_of
 
 __all__ = ["CaughtErrors", "one_line"]
 
@@ -36,5 +37,5 @@ def one_line(error: BaseException, path: Any) -> str:
     """The reason at the root of a chain of exceptions, in one line that names the file."""
     while error.__cause__ is not None and not isinstance(error, InputError):
         error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line_of(error)
     return text if isinstance(error, InputError) else f"{path}: cannot be read: {text}"

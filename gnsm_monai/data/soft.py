@@ -15,7 +15,7 @@ from monai.transforms import Transform
 from gnsm_monai.data.constants import LABEL, SOFT
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import one_line_of
+from gnsm_monai.files import one_line_of, read_npy_header
 
 __all__ = ["LoadSoftd", "class_probabilities", "read_probabilities"]
 
@@ -78,11 +78,7 @@ def read_probabilities(path: str | Path, channels: int, shape: Sequence[int]) ->
 
 def _read_array(member: IO[bytes], size: int, expected: tuple[int, ...], path: str | Path) -> np.ndarray:
     """The array of an npy file of ``size`` bytes, if its header claims what is expected and the size agrees."""
-    version = np.lib.format.read_magic(member)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise InputError(f"{path}: '{KEY}' has an unknown format {version}")
-    shape, fortran, kind = readers[version](member)
+    shape, fortran, kind = read_npy_header(member, f"{path}: '{KEY}'")
     if kind.kind != "f" or kind.itemsize not in (2, 4):
         raise InputError(f"{path}: '{KEY}' must be float16 or float32, found {kind}")
     if shape != expected:
