@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from map_metrics import folder_metrics
 from qc_data import Dataset
 from rival_methods import score_masks
 from scores import Scores
-from steps import bundle, gnsm
+from steps import gnsm, train
 
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.evaluation.metrics import pearson, spearman
 from gnsm_monai.evaluation.summary import level_correlations
-from gnsm_monai.files import load_arrays, load_json, save_json
+from gnsm_monai.files import load_arrays
 
 __all__ = ["GNSM", "score_gnsm"]
 
@@ -64,25 +63,13 @@ def score_gnsm(dataset: Dataset, method: str, seed: int, work: Path) -> Scores |
         unseen = set(find_label_maps(dataset.folder / "labelsTr")) - set(dataset.segmenter_cases)
         options = {**options, "exclude_cases": sorted(unseen)}
     model = work / dataset.models / f"{trained}-{seed}" / "model"
-    minutes = _train(dataset, model, seed, options)
+    minutes = train(model, {"dataset_dir": dataset.folder, "seed": seed, **options})
     results = work / dataset.name / f"{method}-{seed}" / "results"
     soft = "auto" if method == "gnsm_soft" else "off"
     ranked = [
         _rank(dataset, model, group, images, results, soft) for images, group in _groups(dataset, folders, with_images)
     ]
     return _read(dataset, method, seed, ranked, minutes, model)
-
-
-def _train(dataset: Dataset, model: Path, seed: int, options: Mapping[str, Any]) -> float | None:
-    """Minutes that the training took, with the score's fit; None where it was stopped and went on."""
-    record = model.parent / "minutes.json"
-    if not (model / "settings.json").is_file():
-        at_once, start = not model.exists(), time.monotonic()
-        settings = {"dataset_dir": dataset.folder, "model_dir": model, "seed": seed, "resume": True, **options}
-        bundle("training", "train.yaml", settings)
-        save_json(record, {"minutes": (time.monotonic() - start) / 60 if at_once else None})
-    minutes: float | None = load_json(record)["minutes"] if record.is_file() else None
-    return minutes
 
 
 def _groups(dataset: Dataset, folders: Sequence[Path], with_images: bool) -> Iterator[tuple[Path | None, list[Path]]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from markdown import cell, table
 from methods import METHODS
 from qc_data import Dataset, load_dataset
 from rival_methods import MASK_ONLY, score_rival
-from steps import ROOT, bundle
+from steps import ROOT, bundle, train
 
 from gnsm_monai.evaluation.summary import correlation_summary
 
@@ -52,13 +51,9 @@ def main() -> None:
 
 
 def _run(dataset: Dataset, run: str, work: Path) -> dict[str, Any]:
-    """Trains and evaluates; returns the summary, with the seconds that the training took and the table per level."""
+    """Trains and evaluates; returns the summary, with the minutes that the training took and the table per level."""
     model, output = work / dataset.name / run / "model", work / dataset.name / run / "results"
-    if not (model / "settings.json").is_file():
-        start = time.monotonic()
-        settings = {"dataset_dir": dataset.folder, "model_dir": model, "resume": True, **RUNS[dataset.name][run]}
-        bundle("training", "train.yaml", settings)
-        (model / "seconds.json").write_text(json.dumps({"training": time.monotonic() - start}))
+    minutes = train(model, {"dataset_dir": dataset.folder, **RUNS[dataset.name][run]})
     if not (output / "summary.json").is_file():
         folders = "[" + ",".join(f"'{path}'" for path in dataset.predictions) + "]"
         asked = {"predictions_dir": folders, "references_dir": dataset.references}
@@ -69,8 +64,7 @@ def _run(dataset: Dataset, run: str, work: Path) -> dict[str, Any]:
     if run == "mixing":  # the published losses are no uncertainties: all levels count equally
         summary["weights"] = weights_table(model, output)
         summary["rules"] = rules_table(model, output)
-    seconds = model / "seconds.json"
-    summary["training_seconds"] = json.loads(seconds.read_text())["training"] if seconds.is_file() else None
+    summary["training_minutes"] = minutes
     return summary
 
 
@@ -126,8 +120,8 @@ def _section(name: str, results: dict[str, dict[str, Any]], others: dict[str, di
             lines += result["rules"]
             lines += ["", "What the levels count in a mean of disagreement:", ""]
             lines += result["weights"]
-        took = result["training_seconds"]
-        training = "" if took is None else f"Training {took / 60:.1f} min. "
+        minutes = result["training_minutes"]
+        training = "" if minutes is None else f"Training {minutes:.1f} min. "
         seconds = f"{result['seconds_per_case']:.2f} s per mask, on a machine shared with other work."
         lines += ["", f"{training}Scoring {seconds}"]
     return "\n".join(lines) + "\n"

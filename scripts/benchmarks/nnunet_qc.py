@@ -19,7 +19,7 @@ from typing import Any
 
 import plant_errors
 import qc_tables
-from steps import ROOT, bundle, gnsm
+from steps import ROOT, gnsm, train
 
 PARTS = ("folders", "soft", "calibration", "audit")
 SEEDS = range(5)
@@ -82,12 +82,7 @@ def _rank(model: Path, predictions: Path, output: Path, *options: Any) -> None:
 
 def _train_with_split(dataset: Path, model: Path, seed: int, epochs: int | None) -> None:
     """The seed deals the references into those for training, fitting and calibration."""
-    if (model / "settings.json").is_file():
-        return
-    options = {"dataset_dir": dataset, "model_dir": model, "seed": seed, "resume": True}
-    if epochs is not None:
-        options["epochs"] = epochs
-    bundle("training", "train.yaml", options)
+    train(model, {"dataset_dir": dataset, "seed": seed, **({} if epochs is None else {"epochs": epochs})})
 
 
 def _write(work: Path, done: dict[str, list[str]], length: str) -> None:
