@@ -97,9 +97,10 @@ class AnomalyModel:
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
                 fitted[name] = _fit(name, references, degraded, dice, seed, weights)
-                scores[name] = _apply(name, fitted[name], degraded, weights)
-                if RULES[name][1] == "ridge":
+                if RULES[name][1] == "ridge":  # fitted to the copies: compared by what it says of unseen references'
                     scores[name] = DiceRegression.held_out(_flat(degraded, name), dice, groups)
+                else:
+                    scores[name] = _apply(name, fitted[name], degraded, weights)
         comparison = {name: rank_correlation(values, dice) for name, values in scores.items()}
         by_itself = {name: values for name, values in scores.items() if name not in ASKED_FOR}
         chosen = simplest_of_the_best(by_itself, dice, seed) if rule == "auto" else rule

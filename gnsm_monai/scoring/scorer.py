@@ -18,7 +18,7 @@ from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
 STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty")
-"""Statistics per level, each higher = worse.
+"""Statistics per level; higher = worse, but for ``uncertainty``.
 
 - ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
 - ``misfit``: mean of ``-log P(m_v | x)`` in nats over the band around the structures of the mask and of its denoised
@@ -29,7 +29,7 @@ STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreem
 - ``disagreement``: 1 - mean soft Dice over structures between the mask and the posterior ``P(c | x)``, about the
   Dice loss that the network expects of the mask.
 - ``uncertainty``: mean entropy of ``P(c | x)`` in nats over the band, the misfit that a mask drawn from the posterior
-  would have. Higher is not worse by itself: it tells how much a misfit says.
+  would have: it tells how much a misfit says.
 """
 
 

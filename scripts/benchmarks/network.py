@@ -81,7 +81,7 @@ def make(kind: type[ScoreUNet], references: References, schedule: NoiseSchedule)
     """The network that train.yaml would make."""
     strides = plan_strides(references.spatial_size, references.voxel_size, 3)
     size = references.spatial_size
-    return kind(len(size), references.labels.num_classes, 0, schedule, (16, 64, 96), strides, size)
+    return kind(len(size), references.labels.num_classes, noise=schedule, strides=strides, position_size=size)
 
 
 def train(
