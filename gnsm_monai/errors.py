@@ -28,6 +28,10 @@ class InputError(ValueError):
     and exit with code 2, without a traceback.
     """
 
+    def __init__(self, message: str) -> None:
+        # Names from files are part of messages, and may hold line breaks.
+        super().__init__(" ".join(message.splitlines()))
+
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:

@@ -35,6 +35,9 @@ __all__ = [
 MOST_UNPACKED = 1 << 30
 """Bytes of all arrays of a file together."""
 
+LONGEST = 300
+"""Characters of what another library says of a file."""
+
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 
 
@@ -129,8 +132,9 @@ def read_npy_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, 
 
 
 def one_line_of(error: BaseException) -> str:
-    """What an exception says, in one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an exception says, in one line of at most 300 characters; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."  # zipfile quotes the bytes of a damaged file
 
 
 def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,16 @@ import pytest
 
 from gnsm_monai import files
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, save_table, sha256, write_atomically
+from gnsm_monai.files import (
+    load_arrays,
+    load_json,
+    one_line_of,
+    save_arrays,
+    save_json,
+    save_table,
+    sha256,
+    write_atomically,
+)
 
 
 def fail(*args: Any, **kwargs: Any) -> None:
@@ -197,3 +206,9 @@ def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_what_a_library_says_is_one_line_and_not_too_long() -> None:
+    assert one_line_of(ValueError("bad\n  header")) == "bad header"
+    assert one_line_of(KeyError()) == "KeyError"
+    assert len(one_line_of(ValueError("\x00" * 5000))) < 320

@@ -37,5 +37,4 @@ def one_line(error: BaseException, path: Any) -> str:
     """The reason at the root of a chain of exceptions, in one line that names the file."""
     while error.__cause__ is not None and not isinstance(error, InputError):
         error = error.__cause__
-    text = one_line_of(error)
-    return text if isinstance(error, InputError) else f"{path}: cannot be read: {text}"
+    return str(error) if isinstance(error, InputError) else f"{path}: cannot be read: {one_line_of(error)}"

@@ -19,6 +19,7 @@ from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, has_dice, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.handlers.journal import Journal
+from gnsm_monai.handlers.memory import release_free_memory
 from gnsm_monai.report import build_report
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.strips import thumbnail
@@ -34,6 +35,8 @@ GRID_KEYS = ("anomaly_map", "affine", "file_affine", "file_shape")
 """What a row has for those who write maps, and what need not be kept of every case."""
 REPORT, BOARD, CARDS = "report.html", "tensorboard", 24
 """The report, the folder for TensorBoard, and how many of the worst cases it shows in pictures."""
+TRIM_EVERY = 50
+"""Cases after which memory that is free is given back."""
 STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 
 
@@ -100,6 +103,8 @@ class RankingWriter:
         elif self.journal is not None:
             self.journal.add(row)
         self.rows.append(row)
+        if len(self.rows) % TRIM_EVERY == 0:
+            release_free_memory()
 
     def _keep_worst_pictures(self, row: dict[str, Any], number: int) -> None:
         """Pictures of all cases would not fit in memory; those that end among the worst are among them all the time."""

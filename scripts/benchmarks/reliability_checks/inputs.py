@@ -95,7 +95,8 @@ def refusal(call: Callable[[], Any]) -> str | None:
     except SystemExit as stop:
         if stop.code != 2:
             raise RuntimeError(f"exit code {stop.code}") from stop
-        return said.getvalue().strip()
+        text = said.getvalue().strip()
+        return text.splitlines()[0] if "\nUsage: " in text else text  # MONAI's command line, which fire reads
     return None
 
 
