@@ -209,9 +209,13 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
 @pytest.mark.parametrize(
     ("call", "part"),
     [
-        (lambda: workflow.check_training_options(["kl"], "auto", "cpu"), "loss: '['kl']' is not one of"),
-        (lambda: workflow.check_training_options("kl", "auto", ["cpu"]), "device: '['cpu']' cannot be used"),
-        (lambda: workflow.check_training_options("kl", "auto", "cpu", learning_rate=float("nan")), "a positive number"),
+        (lambda: workflow.check_training_options(["kl"], "auto", "auto", "cpu"), "loss: '['kl']' is not one of"),
+        (lambda: workflow.check_training_options("kl", "auto", "auto", ["cpu"]), "device: '['cpu']' cannot be used"),
+        (
+            lambda: workflow.check_training_options("kl", "auto", "nnunet", "cpu"),
+            "failures: 'nnunet' is not one of auto",
+        ),
+        (lambda: workflow.check_training_options("kl", "auto", "auto", "cpu", rate=float("nan")), "a positive number"),
         (lambda: workflow.check_whole_numbers(0, seed=2**32), "seed: must be a whole number of at most 4294967295"),
         (lambda: workflow.check_model_dir("m", True), "dataset_dir: the name of a folder is needed, got True"),
         (lambda: workflow.spatial_dims(7, None), "dataset_dir: the name of a folder is needed, got 7"),

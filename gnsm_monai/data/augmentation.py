@@ -22,6 +22,7 @@ from monai.transforms import (
     RandGaussianNoise,
     RandGaussianSmooth,
     Randomizable,
+    ScaleIntensity,
 )
 
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
@@ -137,9 +138,9 @@ class RandLowResolution(Randomizable):
 class RandPoorImaged(Randomizable, MapTransform):
     """Now and then one or two of the defects that images have; the intensities are then standardised anew.
 
-    Noise, blur, coarse resolution, a bias field, another contrast (gamma), ghosts, lost regions: a network that is
-    shown them learns when not to trust an image. Intensities have zero mean and unit deviation per channel over what
-    the field of view holds, before and after, as :func:`gnsm_monai.data.transforms.load_case` leaves them.
+    Noise, blur, coarse resolution, a bias field, another contrast (gamma, inverted), ghosts, lost regions: a network
+    that is shown them learns when not to trust an image. Intensities have zero mean and unit deviation per channel over
+    what the field of view holds, before and after, as :func:`gnsm_monai.data.transforms.load_case` leaves them.
 
     Args:
         keys: images ``(C, *spatial)``.
@@ -157,6 +158,7 @@ class RandPoorImaged(Randomizable, MapTransform):
                 RandLowResolution(),
                 RandBiasField(prob=1.0, degree=3, coeff_range=(-0.6, 0.6)),
                 RandAdjustContrast(prob=1.0, gamma=(0.3, 3.0)),
+                ScaleIntensity(minv=1.0, maxv=0.0),
                 RandGhost(),
                 RandCoarseDropout(prob=1.0, holes=1, max_holes=3, spatial_size=4, max_spatial_size=16, fill_value=None),
             ]

@@ -49,6 +49,7 @@ class References:
         flip_axes: axes along which mirrored references look like references.
         image_channels: channels of the images, 0 without.
         name: of the folder they are from.
+        images_dir: folder with an image of every case, whether the network sees it or not; None where it lacks one.
     """
 
     cases: list[Case]
@@ -61,6 +62,7 @@ class References:
     flip_axes: list[int]
     image_channels: int = 0
     name: str = ""
+    images_dir: Path | None = None
 
     @property
     def band_voxels(self) -> list[int]:
@@ -143,7 +145,18 @@ def read_references(
         ),
         image_channels=measured[0].image_channels,
         name=folder.resolve().name,
+        images_dir=None if bare else _images_dir(folder / "imagesTr", cases),
     )
+
+
+def _images_dir(folder: Path, cases: Sequence[Case]) -> Path | None:
+    """The folder, if it has an image of every case."""
+    try:
+        for case in cases:
+            find_images(folder, case["case"])
+    except InputError:
+        return None
+    return folder
 
 
 @dataclass(frozen=True)

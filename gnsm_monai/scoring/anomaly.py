@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -17,9 +17,10 @@ __all__ = ["RULES", "AnomalyModel", "rank_correlation", "simplest_of_the_best", 
 
 BOOTSTRAPS = 200
 
-ASKED_FOR = ("regression",)
-"""Rules that ``auto`` never takes. What is fitted to copies, and not only compared on them, learns how copies are made:
-on masks of real networks the regression ranks worse than the mean that it beats on copies (docs/benchmarks)."""
+FITTED = ("regression",)
+"""Rules that ``auto`` takes only where there are masks of networks to fit them to. What is fitted to degraded copies,
+and not only compared on them, learns how copies are made: on masks of real networks such a regression ranks worse than
+the mean that it beats on copies (docs/benchmarks)."""
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "disagreement": (("disagreement",), "mean"),
@@ -32,15 +33,15 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
     "mahalanobis": (STATISTICS, "mahalanobis"),
-    "regression": (("disagreement", "uncertainty"), "ridge"),
+    "regression": (("disagreement", "misfit_inside", "misfit", "uncertainty"), "ridge"),
 }
 """Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
-references and their degradations. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
+references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
 published score. ``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
 references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be. ``ridge``: a
-regression of Dice on all statistics at all levels, fitted to the degradations.
+regression of Dice on its statistics at all levels, fitted to the failures.
 """
 
 
@@ -51,9 +52,10 @@ class AnomalyModel:
     Args:
         rule: name in :data:`RULES`.
         arrays: what the rule needs, plain arrays.
-        worst: highest score that references and their degradations (an empty mask among them) reached.
-        comparison: Spearman correlation with Dice, on degraded references, of every rule that was considered.
+        worst: highest score that references and the failures (an empty mask among them) reached.
+        comparison: Spearman correlation with Dice, on the failures, of every rule that was considered.
         level_weights: ``(L,)``, summing to 1: what each level counts in means over levels.
+        fair_scores: score of each failure it was fitted with ``(M,)``, by a rule that has not seen its reference.
     """
 
     rule: str
@@ -61,53 +63,60 @@ class AnomalyModel:
     worst: float
     comparison: Mapping[str, float]
     level_weights: np.ndarray
+    fair_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def fit(
         cls,
         references: np.ndarray,
-        degraded: np.ndarray,
+        failures: np.ndarray,
         dice: np.ndarray,
         rule: str = "auto",
         seed: int = 0,
         level_weights: np.ndarray | None = None,
         groups: np.ndarray | None = None,
+        of_networks: np.ndarray | None = None,
     ) -> AnomalyModel:
         """Fits every rule and keeps one.
 
         Args:
             references: level statistics of held-out references, ``(N, L, S)``.
-            degraded: level statistics of degraded copies of them, ``(M, L, S)``.
-            dice: Dice of the degraded copies to their references, ``(M,)``.
+            failures: level statistics of failures made from them, ``(M, L, S)``.
+            dice: Dice of the failures to their references, ``(M,)``.
             rule: name of a rule, or ``auto``, see :func:`simplest_of_the_best`.
             seed: of the densities.
             level_weights: ``(L,)``, not negative, such as :func:`uncertainty_weights`; equal by default.
-            groups: number of the reference that each degraded copy was made from, ``(M,)``; by default each is alone.
+            groups: number of the reference that each failure was made from, ``(M,)``; by default each is alone.
+            of_networks: which failures are masks of networks, ``(M,)`` bool: where there are any, rules are compared on
+                them alone, as they are what will be met.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
-        everything = np.concatenate([references, degraded])
+        everything = np.concatenate([references, failures])
         weights = np.ones(references.shape[1]) if level_weights is None else np.asarray(level_weights, dtype=np.float64)
         weights = weights / weights.sum()
         groups = np.arange(len(dice)) if groups is None else groups
+        real = of_networks is not None and bool(of_networks.any())
+        judges = of_networks if real else np.ones(len(dice), dtype=bool)
         fitted: dict[str, dict[str, np.ndarray]] = {}
-        # Densities were fitted to the references themselves: only the copies are fair to compare on.
+        # Densities were fitted to the references themselves: only the failures are fair to compare on.
         scores: dict[str, np.ndarray] = {}
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
-                fitted[name] = _fit(name, references, degraded, dice, seed, weights)
-                if RULES[name][1] == "ridge":  # fitted to the copies: compared by what it says of unseen references'
-                    scores[name] = DiceRegression.held_out(_flat(degraded, name), dice, groups)
+                fitted[name] = _fit(name, references, failures, dice, seed, weights)
+                if RULES[name][1] == "ridge":  # fitted to the failures: compared by what it says of unseen references'
+                    met = _flat(everything, name)
+                    scores[name] = DiceRegression.held_out(_flat(failures, name), dice, groups, met)
                 else:
-                    scores[name] = _apply(name, fitted[name], degraded, weights)
-        comparison = {name: rank_correlation(values, dice) for name, values in scores.items()}
-        by_itself = {name: values for name, values in scores.items() if name not in ASKED_FOR}
-        chosen = simplest_of_the_best(by_itself, dice, seed) if rule == "auto" else rule
+                    scores[name] = _apply(name, fitted[name], failures, weights)
+        comparison = {name: rank_correlation(values[judges], dice[judges]) for name, values in scores.items()}
+        by_itself = {name: values[judges] for name, values in scores.items() if real or name not in FITTED}
+        chosen = simplest_of_the_best(by_itself, dice[judges], seed) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
-        return cls(chosen, fitted[chosen], worst, comparison, weights)
+        return cls(chosen, fitted[chosen], worst, comparison, weights, scores[chosen])
 
     def score(self, levels: np.ndarray) -> np.ndarray:
         """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""
@@ -205,14 +214,14 @@ def _density_features(levels: np.ndarray, rule: str, weights: np.ndarray) -> np.
 
 
 def _fit(
-    rule: str, references: np.ndarray, degraded: np.ndarray, dice: np.ndarray, seed: int, weights: np.ndarray
+    rule: str, references: np.ndarray, failures: np.ndarray, dice: np.ndarray, seed: int, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     combine = RULES[rule][1]
     if combine == "ridge":
-        return DiceRegression.fit(_flat(degraded, rule), dice)
+        return DiceRegression.fit(_flat(failures, rule), dice, _flat(np.concatenate([references, failures]), rule))
     if combine in DENSITIES:
         return DENSITIES[combine].fit(_density_features(references, rule, weights), seed)
-    spread = _select(np.concatenate([references, degraded]), rule).std(0)
+    spread = _select(np.concatenate([references, failures]), rule).std(0)
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 

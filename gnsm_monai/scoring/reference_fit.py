@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnsm_monai.data.constants import IGNORE_INDEX
-from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
 from gnsm_monai.data.references import References
-from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels, load_case, resample
+from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
+from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.scorer import STATISTICS, CaseStatistics, Scorer
 
 __all__ = ["ReferenceFit"]
@@ -28,24 +27,26 @@ __all__ = ["ReferenceFit"]
 
 @dataclass(frozen=True)
 class _Scored:
-    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of degraded copies.
+    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of failures.
 
-    ``groups``: number of the reference that each copy was made from, ``(M,)``.
+    ``of_networks``: which failures are masks of networks, ``(M,)``. ``groups``: number of the reference that each
+    failure was made from, ``(M,)``.
     """
 
     clean: np.ndarray
     structures: np.ndarray
-    degraded: np.ndarray
+    failed: np.ndarray
     dice: np.ndarray
     kinds: list[str]
+    of_networks: np.ndarray
     groups: np.ndarray
 
 
 class ReferenceFit:
-    """Scores held-out references and degraded copies of them, chooses the anomaly score, and completes the model.
+    """Scores held-out references and failures made from them, chooses the anomaly score, and completes the model.
 
-    Writes ``reference_statistics.npz`` (level statistics of the references kept for fitting, of their degraded copies,
-    and of those kept for calibration, with the fitted :class:`AnomalyModel`) and then ``settings.json`` (all that
+    Writes ``reference_statistics.npz`` (level statistics of the references kept for fitting, of failures made from
+    them, and of those kept for calibration, with the fitted :class:`AnomalyModel`) and then ``settings.json`` (all that
     scoring needs besides the weights) to the model's folder. Nothing here sees a prediction.
 
     Args:
@@ -54,8 +55,11 @@ class ReferenceFit:
         references: the reference cases.
         model_dir: folder with ``model.pt``.
         settings: plain values to keep in ``settings.json``.
-        copies: degraded copies per reference kept for fitting, of changing kind and random severity.
-        calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice.
+        copies: degraded copies per reference kept for fitting, of changing kind and random severity; half as many, and
+            all masks that the small network makes, where there is one.
+        calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice; half
+            of them masks of the small network, where there is one.
+        failures: where failures come from, of :data:`gnsm_monai.scoring.reference_failures.SOURCES`.
         rule: rule of the anomaly score, or ``auto``.
         seed: of the degradations and densities.
         device: where the network runs.
@@ -68,8 +72,9 @@ class ReferenceFit:
         references: References,
         model_dir: str | Path,
         settings: Mapping[str, Any],
-        copies: int = 4,
-        calibration_copies: int = 2,
+        copies: int = 8,
+        calibration_copies: int = 4,
+        failures: str = "auto",
         rule: str = "auto",
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -77,7 +82,7 @@ class ReferenceFit:
         self.scorer, self.network, self.references = scorer, network, references
         self.model_dir, self.settings = Path(model_dir), dict(settings)
         self.copies, self.calibration_copies = copies, calibration_copies
-        self.rule, self.seed, self.device = rule, seed, torch.device(device)
+        self.failures, self.rule, self.seed, self.device = failures, rule, seed, torch.device(device)
         self.logger = logging.getLogger(__name__)
 
     def run(
@@ -92,37 +97,44 @@ class ReferenceFit:
         self.load_weights(self.network)
         self.network.to(self.device).eval()
         fit, calibration = self.references.used_for("fit"), self.references.used_for("calibration")
+        makes = ReferenceFailures(self.references, self.failures, self.seed, self.device)
         self.logger.info(
-            "scoring %d held-out references with %d degraded copies each, and %d with %d each for calibration",
+            "scoring %d held-out references and failures made from them, and %d for calibration",
             len(fit),
-            self.copies,
             len(calibration),
-            self.calibration_copies,
         )
-        fitted = self._scored(fit, self.copies, stream=0)
+        fitted = self._scored(fit, makes, 0, self.copies, None)
         if not fitted.kinds:
             raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
         model = AnomalyModel.fit(
-            fitted.clean, fitted.degraded, fitted.dice, self.rule, self.seed, level_weights, fitted.groups
+            fitted.clean,
+            fitted.failed,
+            fitted.dice,
+            self.rule,
+            self.seed,
+            level_weights,
+            fitted.groups,
+            fitted.of_networks,
         )
-        unseen = self._scored(calibration, self.calibration_copies, stream=1)
+        unseen = self._scored(calibration, makes, 1, self.calibration_copies, self.calibration_copies // 2)
         if not unseen.kinds:
             raise InputError(
                 "the references kept for calibration hold no structure: no Dice can be predicted from them"
             )
-        # Degraded copies alone: a predicted mask, however good, never equals its reference.
-        predictor = DicePredictor.fit(
-            model.score(fitted.degraded), fitted.dice, model.score(unseen.degraded), unseen.dice
-        )
+        # Failures alone: a predicted mask, however good, never equals its reference.
+        predictor = DicePredictor.fit(model.fair_scores, fitted.dice, model.score(unseen.failed), unseen.dice)
         structures = np.stack([model.structure_scores(levels) for levels in unseen.structures])
         arrays = {
             "fit": fitted.clean,
-            "degraded": fitted.degraded,
-            "degraded_dice": fitted.dice,
-            "degraded_kinds": np.array(fitted.kinds),
+            "failures": fitted.failed,
+            "failure_dice": fitted.dice,
+            "failure_kinds": np.array(fitted.kinds),
+            "failure_of_networks": fitted.of_networks,
+            "failure_groups": fitted.groups,
             "calibration": unseen.clean,
-            "calibration_degraded": unseen.degraded,
-            "calibration_degraded_dice": unseen.dice,
+            "calibration_failures": unseen.failed,
+            "calibration_failure_dice": unseen.dice,
+            "calibration_failure_kinds": np.array(unseen.kinds),
             "fit_cases": np.array([case["case"] for case in fit]),
             "calibration_cases": np.array([case["case"] for case in calibration]),
             **(losses or {}),
@@ -131,6 +143,7 @@ class ReferenceFit:
         save_arrays(self.model_dir / STATISTICS_FILE, {**arrays, **model.to_arrays(), **decisions.to_arrays()})
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         identity = {"anomaly_score": model.rule, "weights_sha256": sha256(self.model_dir / WEIGHTS)}
+        identity["failures"] = "copies" if makes.segmenter is None else "networks"
         save_json(self.model_dir / SETTINGS, {**self.settings, **identity})
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
         return arrays
@@ -142,40 +155,41 @@ class ReferenceFit:
         load_weights(network, self.model_dir)
 
     def level_figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Spearman correlation with Dice of every statistic at every level, ``(L,)`` each, on references and copies."""
-        everything = np.concatenate([arrays["fit"], arrays["degraded"]])
-        quality = np.concatenate([np.ones(len(arrays["fit"])), arrays["degraded_dice"]])
+        """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
+        everything = np.concatenate([arrays["fit"], arrays["failures"]])
+        quality = np.concatenate([np.ones(len(arrays["fit"])), arrays["failure_dice"]])
         return {
             name: np.array([rank_correlation(values, quality) for values in everything[:, :, s].T])
             for s, name in enumerate(STATISTICS)
             if np.isfinite(everything[:, :, s]).all()
         }
 
-    def _load(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        keys = [key for key in (LABEL, IMAGE) if key in case]
-        dims = len(self.references.spatial_size)
-        loaded = load_case(self.references.labels, dims, keys)({key: case[key] for key in keys})
-        return dict(resample(self.references.voxel_size, keys)(loaded))
-
-    def _scored(self, cases: Sequence[Mapping[str, Any]], copies: int, stream: int) -> _Scored:
-        clean, structures, degraded, dice, kinds, groups = [], [], [], [], [], []
+    def _scored(
+        self,
+        cases: Sequence[Mapping[str, Any]],
+        makes: ReferenceFailures,
+        stream: int,
+        copies: int,
+        masks: int | None,
+    ) -> _Scored:
+        clean, structures, failed, groups = [], [], [], []
+        found: list[Failure] = []
         for number, case in enumerate(cases):
-            loaded = self._load(case)
-            statistics = self._score(loaded)
+            statistics = self._score(makes.load(case))
             clean.append(statistics.levels)
             structures.append(statistics.structures)
-            label = loaded[LABEL][0].numpy()
-            for kind, worse, quality in self._degraded(label, number, copies, stream, "empty" not in kinds):
-                degraded.append(self._score({**loaded, LABEL: loaded[LABEL].new_tensor(worse[None])}).levels)
-                dice.append(quality)
-                kinds.append(kind)
+            empty = not any(failure.kind == "empty" for failure in found)
+            for failure in makes.of(case, number, stream, copies, masks, empty):
+                failed.append(self._score(failure.case).levels)
+                found.append(replace(failure, case={}))
                 groups.append(number)
         return _Scored(
             np.stack(clean),
             np.stack(structures),
-            np.stack(degraded) if degraded else np.empty((0, *clean[0].shape)),
-            np.array(dice),
-            kinds,
+            np.stack(failed) if failed else np.empty((0, *clean[0].shape)),
+            np.array([failure.dice for failure in found]),
+            [failure.kind for failure in found],
+            np.array([failure.of_network for failure in found], dtype=bool),
             np.array(groups),
         )
 
@@ -183,31 +197,13 @@ class ReferenceFit:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
         label = placed[LABEL].as_tensor()[None].to(self.device)
         probabilities, mask = encode_labels(label, self.references.labels.num_classes)
-        image = placed[IMAGE].as_tensor()[None].to(self.device) if IMAGE in placed else None
+        sees = self.references.image_channels > 0
+        image = torch.as_tensor(placed[IMAGE])[None].to(self.device) if sees else None
         return self.scorer(self.network, probabilities, mask, image)
-
-    def _degraded(
-        self, label: np.ndarray, number: int, num_copies: int, stream: int, empty: bool
-    ) -> list[tuple[str, np.ndarray, float]]:
-        """Degraded copies of the reference of that number, and an ``empty`` one if asked for: kind, label map, Dice.
-
-        An empty reference has nothing to degrade.
-        """
-        if not (label > 0).any():
-            return []
-        num_classes, spacing = self.references.labels.num_classes, self.references.voxel_size
-        copies = []
-        for copy in range(num_copies):
-            kind = KINDS[(number * num_copies + copy) % len(KINDS)]
-            rng = np.random.default_rng([self.seed, stream, number, copy])
-            worse = degrade_like_a_segmenter(label, kind, rng, num_classes, spacing)
-            dice = mean_foreground_dice(worse, label, num_classes, self.references.labels.members)
-            copies.append((kind, worse, dice))
-        if empty:
-            copies.append(("empty", np.where(label == IGNORE_INDEX, label, 0), 0.0))
-        return copies
 
 
 def _comparison(model: AnomalyModel) -> str:
     ordered = sorted(model.comparison.items(), key=lambda item: item[1])
-    return "Spearman with Dice on degraded references: " + ", ".join(f"{name} {value:.3f}" for name, value in ordered)
+    return "Spearman with Dice on failures of held-out references: " + ", ".join(
+        f"{name} {value:.3f}" for name, value in ordered
+    )

@@ -19,18 +19,23 @@ class DiceRegression:
 
     One statistic at one noise level mixes how bad a mask is with how much can be known of it. Levels and statistics
     together tell the two apart: the same misfit weighs more where the network is sure. Features are cut off at the
-    range that was seen, so that a mask beyond all that was learnt from scores as the worst of it, not anything at all.
+    range that was met, so that a mask beyond all that was learnt from scores as the worst of it, not anything at all.
     """
 
     @staticmethod
-    def fit(features: np.ndarray, dice: np.ndarray) -> dict[str, np.ndarray]:
-        """Plain arrays of a regression of ``(N,)`` Dice on ``(N, F)`` features; the penalty goes by leave-one-out."""
+    def fit(features: np.ndarray, dice: np.ndarray, met: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Plain arrays of a regression of ``(N,)`` Dice on ``(N, F)`` features; the penalty goes by leave-one-out.
+
+        Args:
+            met: features ``(M, F)`` whose range counts as met; by default those of the regression.
+        """
         scale = features.std(axis=0)
+        met = features if met is None else met
         fitted = {
             "mean": features.mean(axis=0),
             "scale": np.where(scale > 0, scale, 1.0),
-            "low": features.min(axis=0),
-            "high": features.max(axis=0),
+            "low": met.min(axis=0),
+            "high": met.max(axis=0),
         }
         ridge = RidgeCV(ALPHAS).fit((features - fitted["mean"]) / fitted["scale"], dice)
         return {**fitted, "coefficients": ridge.coef_, "intercept": np.asarray(ridge.intercept_)}
@@ -43,7 +48,9 @@ class DiceRegression:
         return anomaly
 
     @staticmethod
-    def held_out(features: np.ndarray, dice: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    def held_out(
+        features: np.ndarray, dice: np.ndarray, groups: np.ndarray, met: np.ndarray | None = None
+    ) -> np.ndarray:
         """Anomaly ``(N,)`` of each mask by a regression that has seen none of its group: fair to compare with others.
 
         Args:
@@ -52,7 +59,8 @@ class DiceRegression:
         anomaly = np.empty(len(dice))
         folds = min(FOLDS, len(np.unique(groups)))
         if folds < 2:
-            return DiceRegression.anomaly(features, DiceRegression.fit(features, dice))
+            return DiceRegression.anomaly(features, DiceRegression.fit(features, dice, met))
         for seen, unseen in GroupKFold(folds).split(features, dice, groups):
-            anomaly[unseen] = DiceRegression.anomaly(features[unseen], DiceRegression.fit(features[seen], dice[seen]))
+            fitted = DiceRegression.fit(features[seen], dice[seen], met)
+            anomaly[unseen] = DiceRegression.anomaly(features[unseen], fitted)
         return anomaly

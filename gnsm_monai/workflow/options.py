@@ -16,6 +16,7 @@ from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.anomaly import RULES
 from gnsm_monai.scoring.model_files import SETTINGS
+from gnsm_monai.scoring.reference_failures import SOURCES
 
 __all__ = [
     "check_case_ids",
@@ -39,13 +40,15 @@ MOST = 2**32 - 1
 
 
 @exit_on_input_error()
-def check_training_options(loss: str, anomaly_score: str, device: str, **positive: float) -> None:
+def check_training_options(loss: str, anomaly_score: str, failures: str, device: str, **positive: float) -> None:
     """Refuses option values that would fail in the middle of a training, before anything is read or written."""
     if not isinstance(loss, str) or loss not in LOSSES:
         raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
     known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
     if anomaly_score not in known:
         raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
+    if failures not in SOURCES:
+        raise InputError(f"failures: '{failures}' is not one of {', '.join(SOURCES)}")
     for name, value in positive.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise InputError(f"{name}: must be a positive number, got {value!r}")

@@ -22,7 +22,7 @@ from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation, uncertain
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
 FIGURES = ("references", "spearman", "pearson")
-"""Spearman with Dice of degraded references that fitted nothing; Spearman and Pearson with Dice of the masks."""
+"""Spearman with Dice of failures that fitted nothing; Spearman and Pearson with Dice of the masks."""
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def weights_table(model_dir: Path, results: Path) -> list[str]:
     for row in weights_rows(model_dir, results):
         per_level = " ".join(f"{weight:.2f}" for weight in row["per_level"])
         rows.append([row["name"], per_level, *(f"{row[figure]:.3f}" for figure in FIGURES)])
-    return table(["weights", "per level", "degraded references", "masks: Spearman", "Pearson"], rows)
+    return table(["weights", "per level", "failures made from references", "masks: Spearman", "Pearson"], rows)
 
 
 def rules_table(model_dir: Path, results: Path) -> list[str]:
@@ -48,7 +48,7 @@ def rules_table(model_dir: Path, results: Path) -> list[str]:
         [f"{row['name']} (used)" if row["used"] else row["name"], *(f"{row[figure]:.3f}" for figure in FIGURES)]
         for row in rules_rows(model_dir, results)
     ]
-    return table(["rule", "degraded references", "masks: Spearman", "Pearson"], rows)
+    return table(["rule", "failures made from references", "masks: Spearman", "Pearson"], rows)
 
 
 def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
@@ -91,17 +91,24 @@ def _read(model_dir: Path, results: Path) -> tuple[dict[str, np.ndarray], np.nda
 
 
 def _fit(fitted: dict[str, np.ndarray], rule: str, weights: np.ndarray) -> AnomalyModel:
-    references = (fitted["fit"], fitted["degraded"], fitted["degraded_dice"])
-    return AnomalyModel.fit(*references, rule=rule, level_weights=weights)
+    return AnomalyModel.fit(
+        fitted["fit"],
+        fitted["failures"],
+        fitted["failure_dice"],
+        rule=rule,
+        level_weights=weights,
+        groups=fitted["failure_groups"],
+        of_networks=fitted["failure_of_networks"],
+    )
 
 
 def _figures(
     model: AnomalyModel, fitted: dict[str, np.ndarray], levels: np.ndarray, dice: np.ndarray
 ) -> dict[str, float]:
-    degraded = model.score(fitted["calibration_degraded"])
+    unseen = model.score(fitted["calibration_failures"])
     scores = model.score(levels)
     figures = (
-        rank_correlation(degraded, fitted["calibration_degraded_dice"]),
+        rank_correlation(unseen, fitted["calibration_failure_dice"]),
         rank_correlation(scores, dice),
         float(pearsonr(scores, dice).statistic),
     )

@@ -114,7 +114,7 @@ def _section(name: str, results: dict[str, dict[str, Any]], others: dict[str, di
         if "weights" in result:
             lines += [
                 "",
-                "The rules that make one number of all statistics and levels (Spearman on degraded references that",
+                "The rules that make one number of all statistics and levels (Spearman on failures of references that",
             ]
             lines += ["fitted nothing; Spearman and Pearson on the masks, which judge and choose nothing):", ""]
             lines += result["rules"]

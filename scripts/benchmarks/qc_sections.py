@@ -90,7 +90,7 @@ def _choices(title: str, seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[s
         used = any(row.get("used") for row in own)
         cells = [_mean([row[key] for row in own]) for key in ("references", "spearman", "pearson")]
         rows.append([f"**{choice}**" if used else choice, *cells])
-    head = [title, "Spearman on degraded references", "on the masks", "Pearson on the masks"]
+    head = [title, "Spearman on failures of references", "on the masks", "Pearson on the masks"]
     return [*table(head, rows), ""] if rows else []
 
 

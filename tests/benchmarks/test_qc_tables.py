@@ -99,8 +99,9 @@ def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     size = len(STATISTICS)
     fit, degraded, dice = rng.random((8, 3, size)), rng.random((30, 3, size)), rng.random(30)
-    arrays = {"fit": fit, "degraded": degraded, "degraded_dice": dice, "rule": "disagreement"}
-    arrays |= {"calibration_degraded": degraded, "calibration_degraded_dice": dice}
+    arrays = {"fit": fit, "failures": degraded, "failure_dice": dice, "rule": "disagreement"}
+    arrays |= {"calibration_failures": degraded, "calibration_failure_dice": dice}
+    arrays |= {"failure_groups": np.arange(len(dice)), "failure_of_networks": np.zeros(len(dice), dtype=bool)}
     arrays |= {"val_loss": np.array([0.1, 0.3, 0.3]), "no_context_loss": np.array([0.2, 0.3, 0.3])}
     np.savez(tmp_path / "reference_statistics.npz", **arrays)
     cases = [f"c{number}" for number in range(30)]

@@ -54,12 +54,29 @@ def test_auto_leaves_the_regression_to_those_who_ask_for_it(data: tuple[np.ndarr
     assert model.rule != "regression"
 
 
+def test_masks_of_networks_judge_alone_and_let_the_regression_in(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    references, degraded, dice = data
+    of_networks = np.arange(len(dice)) % 2 == 0
+    # On these masks disagreement is off by an amount that uncertainty tells; on copies it follows Dice.
+    shift = np.random.default_rng(0).random(len(dice)) * of_networks
+    degraded[:, :, STATISTICS.index("disagreement")] += shift[:, None]
+    degraded[:, :, STATISTICS.index("uncertainty")] = shift[:, None]
+    model = AnomalyModel.fit(references, degraded, dice, of_networks=of_networks)
+    assert model.rule == "regression"
+    fair = spearmanr(model.fair_scores[of_networks], dice[of_networks]).statistic
+    assert model.comparison["regression"] == pytest.approx(fair)
+    assert model.comparison["regression"] < model.comparison["disagreement"] - 0.1
+    assert AnomalyModel.fit(references, degraded, dice).rule != "regression"
+
+
 def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     model = AnomalyModel.fit(*data, rule="regression")
     beyond = np.full((1, LEVELS, len(STATISTICS)), 1e6)
-    edge = np.broadcast_to(data[1].max(0), beyond.shape)
+    edge = np.broadcast_to(np.concatenate(data[:2]).max(0), beyond.shape)
     np.testing.assert_allclose(model.score(beyond), model.score(edge))
 
 
