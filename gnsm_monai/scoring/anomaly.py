@@ -23,6 +23,7 @@ and not only compared on them, learns how copies are made: on masks of real netw
 the mean that it beats on copies (docs/benchmarks)."""
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
+    "shape": (("shape",), "level"),
     "disagreement": (("disagreement",), "mean"),
     "misfit": (("misfit",), "mean"),
     "misfit_inside": (("misfit_inside",), "mean"),
@@ -32,14 +33,15 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "misfit_knn": (("misfit",), "knn"),
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
-    "mahalanobis": (STATISTICS, "mahalanobis"),
-    "regression": (("disagreement", "misfit_inside", "misfit", "uncertainty"), "ridge"),
+    "mahalanobis": (STATISTICS[: STATISTICS.index("shape")], "mahalanobis"),
+    "regression": (("shape", "disagreement", "misfit_inside", "misfit", "uncertainty"), "ridge"),
 }
 """Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score. ``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
+published score. ``level``: the statistic at the one level at which it follows Dice on the failures best.
+``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
 references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be. ``ridge``: a
 regression of Dice on its statistics at all levels, fitted to the failures.
 """
@@ -98,13 +100,13 @@ class AnomalyModel:
         weights = weights / weights.sum()
         groups = np.arange(len(dice)) if groups is None else groups
         real = of_networks is not None and bool(of_networks.any())
-        judges = of_networks if real else np.ones(len(dice), dtype=bool)
+        judges = np.ones(len(dice), dtype=bool) if of_networks is None or not real else of_networks
         fitted: dict[str, dict[str, np.ndarray]] = {}
         # Densities were fitted to the references themselves: only the failures are fair to compare on.
         scores: dict[str, np.ndarray] = {}
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
-                fitted[name] = _fit(name, references, failures, dice, seed, weights)
+                fitted[name] = _fit(name, references, failures, dice, seed, weights, judges)
                 if RULES[name][1] == "ridge":  # fitted to the failures: compared by what it says of unseen references'
                     met = _flat(everything, name)
                     scores[name] = DiceRegression.held_out(_flat(failures, name), dice, groups, met)
@@ -214,9 +216,18 @@ def _density_features(levels: np.ndarray, rule: str, weights: np.ndarray) -> np.
 
 
 def _fit(
-    rule: str, references: np.ndarray, failures: np.ndarray, dice: np.ndarray, seed: int, weights: np.ndarray
+    rule: str,
+    references: np.ndarray,
+    failures: np.ndarray,
+    dice: np.ndarray,
+    seed: int,
+    weights: np.ndarray,
+    judges: np.ndarray,
 ) -> dict[str, np.ndarray]:
     combine = RULES[rule][1]
+    if combine == "level":
+        found = [rank_correlation(values, dice[judges]) for values in _flat(failures, rule)[judges].T]
+        return {"level": np.array(int(np.argmin(found)))}
     if combine == "ridge":
         return DiceRegression.fit(_flat(failures, rule), dice, _flat(np.concatenate([references, failures]), rule))
     if combine in DENSITIES:
@@ -227,6 +238,8 @@ def _fit(
 
 def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     combine = RULES[rule][1]
+    if combine == "level":
+        return _flat(levels, rule)[:, int(arrays["level"])]
     if combine == "ridge":
         return DiceRegression.anomaly(_flat(levels, rule), arrays)
     if combine in DENSITIES:

@@ -14,6 +14,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, load_arrays, load_json, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
+from gnsm_monai.scoring.shape import ShapeModel
 
 __all__ = [
     "SETTINGS",
@@ -22,6 +23,7 @@ __all__ = [
     "load_anomaly_model",
     "load_calibration",
     "load_settings",
+    "load_shape_model",
     "load_weights",
 ]
 
@@ -116,6 +118,11 @@ def load_anomaly_model(model_dir: str | Path) -> AnomalyModel:
 def load_calibration(model_dir: str | Path) -> Calibration:
     """What a finished model decides by. Raises InputError where the file is missing or damaged."""
     return _fitted(model_dir, Calibration.from_arrays)
+
+
+def load_shape_model(model_dir: str | Path) -> ShapeModel | None:
+    """The shapes of a finished model's references, if it has learnt them. Raises InputError as the others do."""
+    return _fitted(model_dir, ShapeModel.from_arrays)
 
 
 def _fitted(model_dir: str | Path, read: Callable[[Mapping[str, np.ndarray]], _Fitted]) -> _Fitted:

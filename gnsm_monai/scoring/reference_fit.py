@@ -140,7 +140,9 @@ class ReferenceFit:
             **(losses or {}),
         }
         decisions = Calibration(model.score(unseen.clean), structures, predictor)
-        save_arrays(self.model_dir / STATISTICS_FILE, {**arrays, **model.to_arrays(), **decisions.to_arrays()})
+        shape = {} if self.scorer.shape is None else self.scorer.shape.to_arrays()
+        kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **shape}
+        save_arrays(self.model_dir / STATISTICS_FILE, kept)
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         identity = {"anomaly_score": model.rule, "weights_sha256": sha256(self.model_dir / WEIGHTS)}
         identity["failures"] = "copies" if makes.segmenter is None else "networks"

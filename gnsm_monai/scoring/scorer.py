@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from gnsm_monai.networks import score_from_logits
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
+from gnsm_monai.scoring.shape import ShapeModel
 
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
-STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty")
+STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "shape")
 """Statistics per level; higher = worse, but for ``uncertainty``.
 
 - ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
@@ -30,6 +31,8 @@ STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreem
   Dice loss that the network expects of the mask.
 - ``uncertainty``: mean entropy of ``P(c | x)`` in nats over the band, the misfit that a mask drawn from the posterior
   would have: it tells how much a misfit says.
+- ``shape``: 1 - mean soft Dice over structures between the mask and the shape that a linear model of the references'
+  shapes finds in it (:class:`gnsm_monai.scoring.shape.ShapeModel`); NaN without such a model.
 """
 
 
@@ -72,6 +75,7 @@ class Scorer:
         num_draws: noise draws per level to average over; 0 scores the noise-free centre.
         seed: seed of the draws.
         inferer: how the network is run over the ``L`` noisy maps of a case, which come as one batch.
+        shape: the references' shapes.
     """
 
     def __init__(
@@ -84,11 +88,13 @@ class Scorer:
         num_draws: int = 0,
         seed: int = 0,
         inferer: Inferer | None = None,
+        shape: ShapeModel | None = None,
     ) -> None:
         self.schedule, self.parametrisation = schedule, parametrisation
         self.band_voxels, self.structures, self.always_present = tuple(band_voxels), structures, always_present
         self.num_draws, self.seed = num_draws, seed
         self.inferer = inferer or SimpleInferer()
+        self.shape = shape
 
     @torch.inference_mode()
     def __call__(
@@ -124,6 +130,7 @@ class Scorer:
                 posterior = _level_mean(torch.softmax(logits, CLASS_DIM), level_weights)
             draws.append((*self._statistics(logits, x, levels, probabilities, mask), posterior))
         rows, structures, maps, posterior = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
+        rows = torch.cat([rows, self._shape(probabilities, mask, levels)[:, None].to(rows)], dim=1)
         denoised = posterior.argmax(0)
         either = (probabilities[0].argmax(0) > 0) | (denoised > 0)
         return CaseStatistics(
@@ -145,7 +152,7 @@ class Scorer:
     def _statistics(
         self, logits: Tensor, x: Tensor, levels: Tensor, probabilities: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``(n, statistics)``, ``(n, structures)`` and ``(n, *spatial)`` of ``n`` levels."""
+        """``(n, statistics but the shape's)``, ``(n, structures)`` and ``(n, *spatial)`` of ``n`` levels."""
         score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * mask
         squared = (score.double() ** 2).sum(CLASS_DIM)
         norm = squared.flatten(1).sum(1).sqrt()
@@ -153,7 +160,7 @@ class Scorer:
             nan = torch.full_like(norm, torch.nan)
             count = logits.shape[CLASS_DIM] - 1 if self.structures is None else len(self.structures)
             structures = nan[:, None].expand(-1, count)
-            return torch.stack([norm, *[nan] * (len(STATISTICS) - 1)], dim=1), structures, squared.float()
+            return torch.stack([norm, *[nan] * (len(STATISTICS) - 2)], dim=1), structures, squared.float()
         log_posterior = F.log_softmax(logits, CLASS_DIM)
         posterior = log_posterior.exp()
         misfit = -(probabilities * log_posterior).sum(CLASS_DIM, keepdim=True) * mask
@@ -171,6 +178,16 @@ class Scorer:
             _mean(entropy, band),
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
+
+    def _shape(self, probabilities: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
+        """The last statistic, ``(n,)`` of ``n`` levels."""
+        if self.shape is None or self.parametrisation == "direct":
+            return torch.full(levels.shape, torch.nan, device=levels.device)
+        _, deviation = self.schedule.log_likelihood_scale(probabilities.shape[CLASS_DIM])
+        # What a voxel says of its label's probabilities, to first order, is its log-likelihood: of that variance.
+        expected = self.shape.expected(probabilities, mask, deviation[levels.cpu()] ** -2)
+        own, likeliest = self._present(probabilities) * mask, self._present(expected) * mask
+        return self._disagreement(own, likeliest, self._grouped(expected) * mask).nanmean(1).nan_to_num(0.0)
 
     def _present(self, weights: Tensor) -> Tensor:
         """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` of ``(n, K, *spatial)``."""

@@ -25,7 +25,14 @@ from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
-from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
+from gnsm_monai.scoring.model_files import (
+    load_anomaly_model,
+    load_calibration,
+    load_settings,
+    load_shape_model,
+    load_weights,
+)
+from gnsm_monai.scoring.shape import ShapeModel
 from gnsm_monai.workflow.options import score_soft
 from gnsm_monai.workflow.training import case_keys
 
@@ -35,6 +42,7 @@ __all__ = [
     "load_decisions",
     "load_model",
     "load_scores",
+    "load_shape",
     "load_trained",
     "predictions",
     "ranking_settings",
@@ -70,6 +78,12 @@ def load_scores(model_dir: str) -> AnomalyModel:
 def load_decisions(model_dir: str) -> Calibration:
     """See :func:`gnsm_monai.scoring.model_files.load_calibration`."""
     return load_calibration(model_dir)
+
+
+@exit_on_input_error()
+def load_shape(model_dir: str) -> ShapeModel | None:
+    """See :func:`gnsm_monai.scoring.model_files.load_shape_model`."""
+    return load_shape_model(model_dir)
 
 
 @exit_on_input_error()

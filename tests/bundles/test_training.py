@@ -28,7 +28,7 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     assert network.log_prior.std() > 1  # the frequencies of the training references
     arrays = load_arrays(model / "reference_statistics.npz")
     assert arrays["fit"].shape == (2, 3, len(STATISTICS))
-    assert arrays["degraded"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
+    assert arrays["failures"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
     assert arrays["calibration_scores"].shape == (4,)
     assert not set(arrays["fit_cases"]) & set(arrays["calibration_cases"])
     assert np.isfinite(arrays["fit"]).all()

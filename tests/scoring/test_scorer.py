@@ -12,7 +12,7 @@ from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import STATISTICS, Scorer
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY = range(len(STATISTICS))
+NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, SHAPE = range(len(STATISTICS))
 
 
 class FixedPosterior(nn.Module):
@@ -119,7 +119,7 @@ def test_an_empty_mask_disagrees_fully_even_if_the_network_would_leave_it_empty(
     empty = F.one_hot(torch.zeros(1, 16, 16, dtype=torch.long), 3).movedim(-1, 1).float()
     found = Scorer(SCHEDULE, band_voxels=(2, 2))(FixedPosterior(5 * empty), empty)
     assert (found.levels[:, DISAGREEMENT] == 1).all()
-    assert np.isfinite(found.levels).all()
+    assert np.isfinite(found.levels[:, :SHAPE]).all() and np.isnan(found.levels[:, SHAPE]).all()
 
 
 def test_the_map_is_the_weighted_mean_over_levels(network: ScoreUNet) -> None:
@@ -141,6 +141,23 @@ def test_masked_voxels_count_nowhere() -> None:
     scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
     ours, theirs = (scorer(FixedPosterior(value), mask, counts).levels for value in (logits, changed))
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network: ScoreUNet) -> None:
+    mask = square()
+    other = torch.roll(mask, 2, dims=2)
+
+    class Always:
+        def expected(self, probabilities: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            assert torch.allclose(noise, SCHEDULE.log_likelihood_scale(probabilities.shape[1])[1] ** -2)
+            return other.expand(len(noise), *other.shape[1:])
+
+    found = Scorer(SCHEDULE, band_voxels=(2, 2), shape=Always())(network, mask)  # type: ignore[arg-type]
+    own, shifted = mask[0, 1:].flatten(1), other[0, 1:].flatten(1)
+    present = own.sum(1) + shifted.sum(1) > 0
+    dice = (2 * (own * shifted).sum(1) / (own.sum(1) + shifted.sum(1)).clamp_min(1))[present]
+    missing = int((~present).sum())  # a structure that every reference has, and that neither shows
+    np.testing.assert_allclose(found.levels[:, SHAPE], (float((1 - dice).sum()) + missing) / own.shape[0], atol=1e-6)
 
 
 def test_the_direct_form_has_the_score_norm_alone(network: ScoreUNet) -> None:
@@ -179,4 +196,4 @@ def test_volumes_and_soft_maps_are_scored_too() -> None:
     found = Scorer(SCHEDULE, band_voxels=(1, 1, 2))(net, soft)
     assert found.levels.shape == (3, len(STATISTICS))
     assert found.anomaly_map.shape == (6, 7, 5)
-    assert np.isfinite(found.levels).all()
+    assert np.isfinite(found.levels[:, :SHAPE]).all() and np.isnan(found.levels[:, SHAPE]).all()

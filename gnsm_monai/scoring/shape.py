@@ -1,0 +1,144 @@
+"""The shapes that references have, as a linear model: what a mask would be if it had one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gnsm_monai.noise.gumbel import CLASS_DIM
+
+__all__ = ["ShapeModel"]
+
+MODES = 64
+"""Most modes of variation that are kept."""
+
+MOST_CASES = 256
+MOST_VALUES = 200_000
+"""Most references that are looked at, and most values of a coarse map (classes times cells)."""
+
+LEAST_VARIANCE = 1e-8
+PREFIX = "shape_"
+
+
+class ShapeModel:
+    """Principal components of coarse reference maps, and the posterior mean of a mask's shape given noisy voxels.
+
+    Coarse maps ``y`` (shares of the classes per cell) are ``mean + sum_j z_j mode_j + rest`` with ``z_j ~ N(0,
+    variance_j)`` and a rest of equal variance in all cells: probabilistic PCA (Tipping & Bishop 1999). A noise level
+    whose voxels each say as much of their label as a measurement with error ``sigma`` makes ``E[z | y]`` a Wiener
+    filter: weak noise leaves all modes, strong noise the mean alone. What no mode describes, a mask cannot keep,
+    however sure its voxels are; that is what it adds to a network with skip connections. Cells that are not observed
+    say nothing.
+
+    Args:
+        mean: ``(K, *cells)``.
+        modes: ``(J, K, *cells)``, orthonormal.
+        variance: of each mode, falling, ``(J,)``.
+        rest: variance per value that the modes leave.
+        stride: voxels per cell and axis.
+    """
+
+    def __init__(self, mean: Tensor, modes: Tensor, variance: Tensor, rest: float, stride: Sequence[int]) -> None:
+        self.mean, self.modes, self.variance = mean.float(), modes.float(), variance.float()
+        self.rest, self.stride = max(float(rest), LEAST_VARIANCE), tuple(int(s) for s in stride)
+
+    @classmethod
+    def fit(cls, maps: Iterable[Tensor], strides: Sequence[Sequence[int]]) -> ShapeModel | None:
+        """Learns from one-hot maps ``(K, *spatial)`` of one size; None from fewer than three.
+
+        Args:
+            strides: steps to coarser grids, such as a network's; the first, and as many more as memory asks for.
+        """
+        coarse: list[Tensor] = []
+        stride = [1] * len(strides[0])
+        for one_hot in maps:
+            if not coarse:
+                stride = _coarse_enough(one_hot.shape, strides)
+            coarse.append(_pool(one_hot[None].float(), stride)[0])
+            if len(coarse) == MOST_CASES:
+                break
+        if len(coarse) < 3:
+            return None
+        values = torch.stack(coarse)
+        mean = values.mean(0)
+        _, singular, modes = torch.linalg.svd((values - mean).flatten(1), full_matrices=False)
+        variance = singular**2 / (len(values) - 1)
+        kept = max(1, min(MODES, int((variance > LEAST_VARIANCE).sum())))
+        rest = variance[kept:].sum() / max(1, mean.numel() - kept)
+        return cls(mean, modes[:kept].reshape(-1, *mean.shape), variance[:kept], float(rest), stride)
+
+    def expected(self, probabilities: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        """Class probabilities ``(L, K, *spatial)`` of the shape that a mask tells of at each noise level.
+
+        Args:
+            probabilities: ``(1, K, *spatial)``, one-hot or soft, of any size: centred on the model's grid, which has
+                background around it.
+            mask: ``(1, 1, *spatial)``, 1 where a voxel is observed.
+            noise: variance of what one voxel says of its label at each level, ``(L,)``.
+        """
+        grid = [n * s for n, s in zip(self.mean.shape[1:], self.stride, strict=True)]
+        mean, modes = self.mean.to(probabilities.device), self.modes.to(probabilities.device).flatten(1)
+        usual = F.interpolate(mean[None], size=grid)
+        seen = _centred(mask, grid, 0.0)
+        differs = _pool((_centred(probabilities, grid, 0.0) - usual) * seen, self.stride).flatten()
+        weight = _pool(seen, self.stride).expand(1, *mean.shape).flatten()
+        # E[z | observed cells], by the modes' own Gram matrix there: the identity where all is observed.
+        gram = ((modes * weight) @ modes.T).double()
+        says = (modes @ differs).double()
+        cell = noise.double().to(gram.device) / math.prod(self.stride) + self.rest
+        ridge = cell[:, None, None] * torch.diag(1 / self.variance.to(gram.device).double())
+        shape = torch.linalg.solve(gram + ridge, says.expand(len(cell), -1)[..., None])[..., 0].float()
+        coarse = mean + (shape @ modes).reshape(-1, *mean.shape)
+        mode = "bilinear" if mean.ndim == 3 else "trilinear"
+        fine = F.interpolate(coarse, size=grid, mode=mode).clamp_min(1e-6)
+        fine = fine / fine.sum(CLASS_DIM, keepdim=True)
+        outside = torch.zeros(1, mean.shape[0], *[1] * (mean.ndim - 1), device=fine.device)
+        outside[:, 0] = 1
+        return _centred(fine - outside, probabilities.shape[2:], 0.0) + outside
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
+        return {
+            f"{PREFIX}mean": self.mean.numpy(),
+            f"{PREFIX}modes": self.modes.half().numpy(),
+            f"{PREFIX}variance": self.variance.numpy(),
+            f"{PREFIX}rest": np.array(self.rest),
+            f"{PREFIX}stride": np.array(self.stride),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ShapeModel | None:
+        """None where the arrays hold none."""
+        if f"{PREFIX}mean" not in arrays:
+            return None
+        mean, modes, variance = (torch.as_tensor(arrays[PREFIX + name]) for name in ("mean", "modes", "variance"))
+        return cls(mean, modes, variance, float(arrays[f"{PREFIX}rest"]), arrays[f"{PREFIX}stride"].tolist())
+
+
+def _coarse_enough(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    stride = [1] * len(strides[0])
+    for step in strides:
+        stride = [s * f for s, f in zip(stride, step, strict=True)]
+        if shape[0] * math.prod(-(-n // s) for n, s in zip(shape[1:], stride, strict=True)) <= MOST_VALUES:
+            break
+    return stride
+
+
+def _pool(maps: Tensor, stride: Sequence[int]) -> Tensor:
+    """Means over cells of ``(B, C, *spatial)``; background, 0 in all of a difference, beyond the end."""
+    pool = F.avg_pool2d if maps.ndim == 4 else F.avg_pool3d
+    return pool(maps, tuple(stride), ceil_mode=True)
+
+
+def _centred(maps: Tensor, size: Sequence[int], value: float) -> Tensor:
+    """``(B, C, *spatial)`` cropped and padded about its centre to ``(B, C, *size)``, as the model's grid is laid."""
+    padding: list[int] = []
+    for n, m in zip(size, maps.shape[2:], strict=True):
+        shift = (n - m) // 2
+        padding = [shift, n - m - shift, *padding]  # torch lists the last axis first; negative ones crop
+    return F.pad(maps, padding, value=value)
