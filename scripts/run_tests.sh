@@ -3,8 +3,10 @@
 #
 #     ./scripts/run_tests.sh                       # everything
 #     ./scripts/run_tests.sh -m "not slow" -k paths
+#     ./scripts/run_tests.sh -n 0 --pdb            # in one process
 #
-# An active virtual environment is used; else .venv is, and made if missing. Safe to run again.
+# The tests of a file stay together in one of at most four processes, with one thread each: small networks gain nothing
+# from more. An active virtual environment is used; else .venv is, and made if missing. Safe to run again.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 cd "$repo"
@@ -13,4 +15,5 @@ use_environment
 install_project test
 
 say "running the tests"
-exec "$python" -m pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile "$@"
