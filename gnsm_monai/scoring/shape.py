@@ -12,14 +12,14 @@ from torch import Tensor
 
 from gnsm_monai.noise.gumbel import CLASS_DIM
 
-__all__ = ["ShapeModel"]
+__all__ = ["MOST_CASES", "ShapeModel", "coarse_maps"]
 
 MODES = 64
 """Most modes of variation that are kept."""
 
 MOST_CASES = 256
 MOST_VALUES = 200_000
-"""Most references that are looked at, and most values of a coarse map (classes times cells)."""
+"""Most references that shapes are learnt from, and most values of a coarse map (classes times cells)."""
 
 LEAST_VARIANCE = 1e-8
 PREFIX = "shape_"
@@ -48,23 +48,10 @@ class ShapeModel:
         self.rest, self.stride = max(float(rest), LEAST_VARIANCE), tuple(int(s) for s in stride)
 
     @classmethod
-    def fit(cls, maps: Iterable[Tensor], strides: Sequence[Sequence[int]]) -> ShapeModel | None:
-        """Learns from one-hot maps ``(K, *spatial)`` of one size; None from fewer than three.
-
-        Args:
-            strides: steps to coarser grids, such as a network's; the first, and as many more as memory asks for.
-        """
-        coarse: list[Tensor] = []
-        stride = [1] * len(strides[0])
-        for one_hot in maps:
-            if not coarse:
-                stride = _coarse_enough(one_hot.shape, strides)
-            coarse.append(_pool(one_hot[None].float(), stride)[0])
-            if len(coarse) == MOST_CASES:
-                break
-        if len(coarse) < 3:
+    def fit(cls, values: Tensor, stride: Sequence[int]) -> ShapeModel | None:
+        """Learns from :func:`coarse_maps` ``(N, K, *cells)``; None from fewer than three."""
+        if len(values) < 3:
             return None
-        values = torch.stack(coarse)
         mean = values.mean(0)
         _, singular, modes = torch.linalg.svd((values - mean).flatten(1), full_matrices=False)
         variance = singular**2 / (len(values) - 1)
@@ -118,6 +105,21 @@ class ShapeModel:
             return None
         mean, modes, variance = (torch.as_tensor(arrays[PREFIX + name]) for name in ("mean", "modes", "variance"))
         return cls(mean, modes, variance, float(arrays[f"{PREFIX}rest"]), arrays[f"{PREFIX}stride"].tolist())
+
+
+def coarse_maps(maps: Iterable[Tensor], strides: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
+    """Shares of the classes per cell ``(N, K, *cells)`` of one-hot maps ``(K, *spatial)`` of one size, and the stride.
+
+    Args:
+        maps: one at least.
+        strides: steps to coarser grids, such as a network's; the first, and as many more as memory asks for.
+    """
+    coarse: list[Tensor] = []
+    stride: list[int] = []
+    for one_hot in maps:
+        stride = stride or _coarse_enough(one_hot.shape, strides)
+        coarse.append(_pool(one_hot[None].float(), stride)[0])
+    return torch.stack(coarse), stride
 
 
 def _coarse_enough(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:

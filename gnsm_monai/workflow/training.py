@@ -30,7 +30,6 @@ from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
 from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
 from gnsm_monai.scoring.reference_fit import ReferenceFit
-from gnsm_monai.scoring.shape import ShapeModel
 from gnsm_monai.workflow.options import check_case_ids, check_folder_name
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "phantoms_if_none",
     "reference_dataset",
     "references",
-    "shape_model",
     "spatial_dims",
     "train",
     "training_settings",
@@ -147,16 +145,6 @@ def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:
     smooth = GaussianFilter(len(references.spatial_size), sigma=1.0)(counts[None])[0]
     network.set_prior(smooth / smooth.sum(0, keepdim=True))
     return network
-
-
-@exit_on_input_error()
-def shape_model(references: References, network: ScoreUNet) -> ShapeModel | None:
-    """The shapes of the training references, where positions are known to the network; None of too few."""
-    if network.position_size is None:
-        return None
-    cases = reference_dataset(references, "train", cache_rate=0.0)
-    maps = (encode_labels(cases[n]["label"][None], network.num_classes)[0][0] for n in range(len(cases)))
-    return ShapeModel.fit(maps, network.strides)
 
 
 def training_settings(

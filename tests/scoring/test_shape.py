@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
 from gnsm_monai.data.overlap import mean_foreground_dice
-from gnsm_monai.scoring.shape import ShapeModel
+from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 
 SIZE = (16, 24)
 NOISE = torch.tensor([1e-6, 0.5, 1e6])
@@ -32,7 +32,7 @@ def maps() -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def model(maps: list[torch.Tensor]) -> ShapeModel:
-    model = ShapeModel.fit(maps, [[2, 2], [2, 2]])
+    model = ShapeModel.fit(*coarse_maps(maps, [[2, 2], [2, 2]]))
     assert model is not None
     return model
 
@@ -132,6 +132,6 @@ def test_arrays_bring_the_model_back(model: ShapeModel) -> None:
 
 def test_maps_with_many_classes_get_coarser_cells(monkeypatch: pytest.MonkeyPatch, maps: list[torch.Tensor]) -> None:
     monkeypatch.setattr("gnsm_monai.scoring.shape.MOST_VALUES", 60)
-    model = ShapeModel.fit(maps, [[2, 2], [2, 2]])
+    model = ShapeModel.fit(*coarse_maps(maps, [[2, 2], [2, 2]]))
     assert model is not None and model.stride == (4, 4) and model.mean.shape == (2, 4, 6)
-    assert ShapeModel.fit(maps[:2], [[2, 2]]) is None
+    assert ShapeModel.fit(*coarse_maps(maps[:2], [[2, 2]])) is None
