@@ -100,6 +100,8 @@ def model_card(
         if settings["network"]["image_channels"]
         else "no",
         "parametrisation": settings["parametrisation"],
+        "failures": "degraded copies of references"
+        + (", masks of a small network that sees their images" if settings.get("failures") == "networks" else ""),
         "weights (sha256)": settings["weights_sha256"],
     }
     packages = {"monai": monai.__version__, "torch": torch.__version__, **metadata["required_packages_version"]}
