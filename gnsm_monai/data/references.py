@@ -145,12 +145,12 @@ def read_references(
         ),
         image_channels=measured[0].image_channels,
         name=folder.resolve().name,
-        images_dir=None if bare else _images_dir(folder / "imagesTr", cases),
+        images_dir=None if bare else _images_dir(folder / "imagesTr", [case for case in cases if IMAGE not in case]),
     )
 
 
 def _images_dir(folder: Path, cases: Sequence[Case]) -> Path | None:
-    """The folder, if it has an image of every case."""
+    """The folder, if it has an image of every one of these cases."""
     try:
         for case in cases:
             find_images(folder, case["case"])

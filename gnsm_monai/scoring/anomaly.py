@@ -99,8 +99,9 @@ class AnomalyModel:
         weights = np.ones(references.shape[1]) if level_weights is None else np.asarray(level_weights, dtype=np.float64)
         weights = weights / weights.sum()
         groups = np.arange(len(dice)) if groups is None else groups
-        real = of_networks is not None and bool(of_networks.any())
-        judges = np.ones(len(dice), dtype=bool) if of_networks is None or not real else of_networks
+        of_networks = np.zeros(len(dice), dtype=bool) if of_networks is None else of_networks
+        real = bool(of_networks.any())
+        judges = of_networks if real else ~of_networks
         fitted: dict[str, dict[str, np.ndarray]] = {}
         # Densities were fitted to the references themselves: only the failures are fair to compare on.
         scores: dict[str, np.ndarray] = {}
@@ -224,15 +225,15 @@ def _fit(
     weights: np.ndarray,
     judges: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    combine = RULES[rule][1]
+    combine, everything = RULES[rule][1], np.concatenate([references, failures])
     if combine == "level":
         found = [rank_correlation(values, dice[judges]) for values in _flat(failures, rule)[judges].T]
         return {"level": np.array(int(np.argmin(found)))}
     if combine == "ridge":
-        return DiceRegression.fit(_flat(failures, rule), dice, _flat(np.concatenate([references, failures]), rule))
+        return DiceRegression.fit(_flat(failures, rule), dice, _flat(everything, rule))
     if combine in DENSITIES:
         return DENSITIES[combine].fit(_density_features(references, rule, weights), seed)
-    spread = _select(np.concatenate([references, failures]), rule).std(0)
+    spread = _select(everything, rule).std(0)
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import check_folder, load_arrays, load_json, sha256
+from gnsm_monai.files import check_folder, load_arrays, load_json, one_line_of, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
 from gnsm_monai.scoring.shape import ShapeModel
@@ -143,6 +143,6 @@ def load_weights(network: nn.Module, model_dir: str | Path) -> nn.Module:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
     except Exception as error:  # pickle, zip and shape errors of many kinds
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line_of(error)[:200]
         raise InputError(f"{path}: the weights cannot be loaded: {reason}") from error
     return network

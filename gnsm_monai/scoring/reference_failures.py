@@ -72,19 +72,26 @@ class ReferenceFailures:
         return dict(resample(self.references.voxel_size, keys)(loaded({key: case[key] for key in keys})))
 
     def of(
-        self, case: Mapping[str, Any], number: int, stream: int, copies: int, masks: int | None, empty: bool
+        self,
+        case: Mapping[str, Any],
+        loaded: Mapping[str, Any],
+        number: int,
+        stream: int,
+        copies: int,
+        masks: int | None,
+        empty: bool,
     ) -> Iterator[Failure]:
         """Failures of one reference; an empty reference has nothing to fail at.
 
         Args:
             case: the reference.
+            loaded: its maps, of :meth:`load`.
             number: of the reference among those of its use.
             stream: of the random numbers, one per use.
             copies: degraded copies, half as many where there are masks of a network too.
             masks: of the small network; None for all that it can make.
             empty: whether to add an empty mask.
         """
-        loaded = self.load(case)
         label = loaded[LABEL][0].numpy()
         if not (label > 0).any():
             return

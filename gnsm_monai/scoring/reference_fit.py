@@ -188,11 +188,12 @@ class ReferenceFit:
         found: list[Failure] = []
         for number, case in enumerate(cases):
             self.scorer.shape = shapes[case["case"]]
-            statistics = self._score(makes.load(case))
+            loaded = makes.load(case)
+            statistics = self._score(loaded)
             clean.append(statistics.levels)
             structures.append(statistics.structures)
             empty = not any(failure.kind == "empty" for failure in found)
-            for failure in makes.of(case, number, stream, copies, masks, empty):
+            for failure in makes.of(case, loaded, number, stream, copies, masks, empty):
                 failed.append(self._score(failure.case).levels)
                 found.append(replace(failure, case={}))
                 groups.append(number)
@@ -217,13 +218,15 @@ class ReferenceFit:
         held = [case for case in self.references.cases if case["use"] != "train"]
         if self.strides is None:
             return None, dict.fromkeys((case["case"] for case in held), None)
-        seen = train + held if len(train) + len(held) <= MOST_CASES else train
+        plenty = len(train) + len(held) > MOST_CASES
+        seen = train if plenty else train + held
         values, stride = coarse_maps((self._one_hot(makes.load(case)) for case in seen), self.strides)
-        fold = np.full(len(seen), -1)
-        fold[len(train) :] = np.arange(len(seen) - len(train)) % FOLDS
-        models = [ShapeModel.fit(values[torch.from_numpy(fold != number)], stride) for number in range(FOLDS)]
-        own = {case["case"]: models[number % FOLDS] for number, case in enumerate(held)}
-        return ShapeModel.fit(values, stride), own
+        whole = ShapeModel.fit(values, stride)
+        if plenty:
+            return whole, {case["case"]: whole for case in held}
+        fold = torch.cat([torch.full((len(train),), -1), torch.arange(len(held)) % FOLDS])
+        models = [ShapeModel.fit(values[fold != number], stride) for number in range(FOLDS)]
+        return whole, {case["case"]: models[number % FOLDS] for number, case in enumerate(held)}
 
     def _one_hot(self, case: Mapping[str, Any]) -> torch.Tensor:
         """``(K, *spatial)`` on the model's grid."""

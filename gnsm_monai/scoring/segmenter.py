@@ -32,8 +32,6 @@ LEARNING_RATE = 2e-3
 CERTAIN = 20.0
 """Logit of background where the label map says nothing: no loss, whatever the network says there."""
 
-logger = logging.getLogger(__name__)
-
 
 class EarlySegmenter:
     """Copies of one small U-Net, kept while it learns to segment the training references' images.

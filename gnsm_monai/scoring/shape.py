@@ -71,8 +71,8 @@ class ShapeModel:
         grid = [n * s for n, s in zip(self.mean.shape[1:], self.stride, strict=True)]
         mean, modes = self.mean.to(probabilities.device), self.modes.to(probabilities.device).flatten(1)
         usual = F.interpolate(mean[None], size=grid)
-        seen = _centred(mask, grid, 0.0)
-        differs = _pool((_centred(probabilities, grid, 0.0) - usual) * seen, self.stride).flatten()
+        seen = _centred(mask, grid)
+        differs = _pool((_centred(probabilities, grid) - usual) * seen, self.stride).flatten()
         weight = _pool(seen, self.stride).expand(1, *mean.shape).flatten()
         # E[z | observed cells], by the modes' own Gram matrix there: the identity where all is observed.
         gram = ((modes * weight) @ modes.T).double()
@@ -86,7 +86,7 @@ class ShapeModel:
         fine = fine / fine.sum(CLASS_DIM, keepdim=True)
         outside = torch.zeros(1, mean.shape[0], *[1] * (mean.ndim - 1), device=fine.device)
         outside[:, 0] = 1
-        return _centred(fine - outside, probabilities.shape[2:], 0.0) + outside
+        return _centred(fine - outside, probabilities.shape[2:]) + outside
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
@@ -137,10 +137,10 @@ def _pool(maps: Tensor, stride: Sequence[int]) -> Tensor:
     return pool(maps, tuple(stride), ceil_mode=True)
 
 
-def _centred(maps: Tensor, size: Sequence[int], value: float) -> Tensor:
-    """``(B, C, *spatial)`` cropped and padded about its centre to ``(B, C, *size)``, as the model's grid is laid."""
+def _centred(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """``(B, C, *spatial)`` to ``(B, C, *size)``, cropped and padded with 0 about its centre, as FitToGridd does."""
     padding: list[int] = []
     for n, m in zip(size, maps.shape[2:], strict=True):
         shift = (n - m) // 2
         padding = [shift, n - m - shift, *padding]  # torch lists the last axis first; negative ones crop
-    return F.pad(maps, padding, value=value)
+    return F.pad(maps, padding)

@@ -38,7 +38,8 @@ def makes(references: References) -> ReferenceFailures:
 
 
 def of(makes: ReferenceFailures, masks: int | None, copies: int = 4, number: int = 0) -> list[Any]:
-    return list(makes.of(makes.references.used_for("fit")[number], number, 0, copies, masks, empty=True))
+    case = makes.references.used_for("fit")[number]
+    return list(makes.of(case, makes.load(case), number, 0, copies, masks, empty=True))
 
 
 def test_masks_get_better_with_training(makes: ReferenceFailures) -> None:
@@ -131,6 +132,6 @@ def test_an_image_that_cannot_be_read_costs_its_masks_alone(
     image.write_bytes(b"no image")
     broken = ReferenceFailures(references, "copies")
     broken.segmenter = makes.segmenter
-    kinds = [failure.of_network for failure in broken.of(case, 0, 0, 4, None, empty=False)]
+    kinds = [failure.of_network for failure in broken.of(case, broken.load(case), 0, 0, 4, None, empty=False)]
     assert kinds == [False] * 4
     assert image.name in caplog.text and "no failures of a network" in caplog.text
