@@ -13,6 +13,7 @@ from gnsm_monai.data.compare import check_geometry
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, find_images, find_label_maps, split_references
 from gnsm_monai.data.failures import one_line
+from gnsm_monai.data.field_of_view import FieldsOfView, extent_of
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.transforms import centred_extent, load_maps
 from gnsm_monai.errors import InputError
@@ -43,7 +44,7 @@ class References:
         voxel_size: mm per axis of the model's grid, to which cases of another spacing are resampled, references as well
             as what is scored later.
         spatial_size: voxels per axis that hold the structures of every reference, centred on its field of view.
-        field_of_view: shortest and longest field of view per axis, ``(2, axes)`` in mm.
+        fields_of_view: how much the maps show, and where that lies in the world.
         always_present: per structure, whether every reference has it.
         never_empty: whether every reference has some structure.
         flip_axes: axes along which mirrored references look like references.
@@ -56,7 +57,7 @@ class References:
     labels: LabelScheme
     voxel_size: list[float]
     spatial_size: list[int]
-    field_of_view: list[list[float]]
+    fields_of_view: FieldsOfView
     always_present: list[bool]
     never_empty: bool
     flip_axes: list[int]
@@ -129,13 +130,12 @@ def read_references(
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
 
     voxel_size, spatial_size = _grid(measured, max_voxels)
-    lengths = np.stack([m.length for m in measured])
     return References(
         cases=cases,
         labels=scheme,
         voxel_size=voxel_size.tolist(),
         spatial_size=spatial_size.tolist(),
-        field_of_view=[lengths.min(0).tolist(), lengths.max(0).tolist()],
+        fields_of_view=FieldsOfView.of([m.place for m in measured]),
         always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.members],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=(
@@ -166,7 +166,7 @@ class _Measured:
     Args:
         extent: see :func:`centred_extent`.
         spacing: mm per axis.
-        length: of the field of view per axis, in mm.
+        place: where the field of view starts and ends, see :func:`extent_of`.
         values: class indices that occur (file values as long as the classes are not known).
         coarse: the map at ``COARSE_SIZE`` voxels per axis.
         image_channels: channels of the case's image, 0 without.
@@ -174,7 +174,7 @@ class _Measured:
 
     extent: np.ndarray
     spacing: np.ndarray
-    length: np.ndarray
+    place: np.ndarray
     values: frozenset[int]
     coarse: np.ndarray
     image_channels: int
@@ -212,7 +212,7 @@ def _measure(case: Case) -> _Measured:
     return _Measured(
         extent=centred_extent(array),
         spacing=spacing,
-        length=array.shape * spacing,
+        place=extent_of(label),
         values=frozenset(distinct_values(array)[0].tolist()),
         coarse=coarse,
         image_channels=len(case[IMAGE]) if IMAGE in case else 0,

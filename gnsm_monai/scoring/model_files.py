@@ -53,7 +53,7 @@ LABEL_MAPS: Needed = {
         "never_empty",
         "voxel_size",
         "spatial_size",
-        "field_of_view",
+        "fields_of_view",
         "parametrisation",
         "anomaly_score",
     ),

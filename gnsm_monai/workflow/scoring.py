@@ -13,9 +13,9 @@ from monai.engines import Evaluator
 from monai.transforms import Compose
 
 from gnsm_monai.data.alignment import AlignToReferencesd
-from gnsm_monai.data.compare import CompareToReference
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.field_of_view import FieldsOfView
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resample
@@ -155,7 +155,7 @@ def scoring_dataset(
     keys = [*case_keys(settings["network"]["image_channels"] > 0), SOFT]
     align = []
     if network is not None and network.position_size is not None:
-        align = [AlignToReferencesd(keys, network.log_prior.cpu().numpy(), settings["field_of_view"])]
+        align = [AlignToReferencesd(keys, network.log_prior.cpu().numpy(), FieldsOfView(**settings["fields_of_view"]))]
     steps = Compose(
         [
             *load_case(scheme, settings["spatial_dims"], [*keys, "reference"]).transforms,

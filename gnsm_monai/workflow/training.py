@@ -160,7 +160,7 @@ def training_settings(
         "never_empty": references.never_empty,
         "voxel_size": references.voxel_size,
         "spatial_size": references.spatial_size,
-        "field_of_view": references.field_of_view,
+        "fields_of_view": references.fields_of_view.to_dict(),
         "parametrisation": parametrisation,
         "network": network.settings,
         "scoring": dict(scoring),

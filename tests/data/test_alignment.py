@@ -9,10 +9,11 @@ from monai.data import MetaTensor
 
 from gnsm_monai.data.alignment import AlignToReferencesd, best_shift
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
+from gnsm_monai.data.field_of_view import FieldsOfView, extent_of
 from gnsm_monai.data.transforms import FitToGridd
 
 GRID = (20, 16)
-USUAL = [[18.0, 14.0], [22.0, 18.0]]
+USUAL = FieldsOfView(([18.0, 14.0], [22.0, 18.0]), ([-0.5, -0.5], [-0.5, -0.5]), [9.5, 7.5], [0.4, 0.6])
 
 
 def body() -> np.ndarray:
@@ -28,17 +29,19 @@ def log_prior() -> np.ndarray:
     return np.log(0.99 * frequency + 0.01 / 3)
 
 
-def case(label: np.ndarray) -> dict[str, MetaTensor]:
+def case(label: np.ndarray, origin: tuple[float, float] = (0, 0)) -> dict[str, MetaTensor]:
     image = label.astype(np.float32) + 1
+    affine = torch.eye(3, dtype=torch.float64)
+    affine[:2, 2] = torch.tensor(origin)
     return {
-        key: MetaTensor(torch.from_numpy(array[None].copy()), affine=torch.eye(3, dtype=torch.float64))
+        key: MetaTensor(torch.from_numpy(array[None].copy()), affine=affine)
         for key, array in ((LABEL, label), (IMAGE, image))
     }
 
 
-def placed(label: np.ndarray) -> np.ndarray:
+def placed(label: np.ndarray, origin: tuple[float, float] = (0, 0)) -> np.ndarray:
     """The label map on the usual grid, as the network gets to see it."""
-    aligned = AlignToReferencesd([LABEL, IMAGE], log_prior(), USUAL)(case(label))
+    aligned = AlignToReferencesd([LABEL, IMAGE], log_prior(), USUAL)(case(label, origin))
     found: np.ndarray = FitToGridd(GRID, keys=[LABEL, IMAGE])(aligned)[LABEL].numpy()[0]
     return found
 
@@ -67,6 +70,32 @@ def test_a_mask_of_usual_size_is_left_where_it_is() -> None:
     moved = case(np.roll(body(), 3, axis=0))
     found = AlignToReferencesd([LABEL, IMAGE], log_prior(), USUAL)(moved)
     assert found[LABEL] is moved[LABEL] and found[IMAGE] is moved[IMAGE]
+
+
+def test_a_mask_whose_header_tells_of_the_cut_goes_back_to_its_place_even_if_that_is_a_wrong_one() -> None:
+    """Likelihood alone would bring it to the references' place."""
+    wrong = np.roll(body(), 5, axis=0)
+    # Its header is exact to the voxel or so by which the references' own fields of view differ.
+    np.testing.assert_array_equal(placed(wrong[3:], origin=(3, 0)) > 0, np.roll(wrong, -1, axis=0) > 0)
+    np.testing.assert_array_equal(placed(wrong[3:]) > 0, body() > 0)
+
+
+def test_two_cuts_that_leave_a_usual_length_are_seen_by_the_header() -> None:
+    moved = np.pad(body(), ((0, 6), (0, 0)))[6:]
+    np.testing.assert_array_equal(placed(moved, origin=(6, 0))[6:], body()[6:])
+    assert (placed(moved)[:14] == moved[:14]).all()
+
+
+def test_another_world_is_not_believed() -> None:
+    """A place that is nowhere near the references' says nothing of the anatomy."""
+    np.testing.assert_array_equal(placed(body()[5:], origin=(200, -90))[5:], body()[5:])
+    assert (placed(body(), origin=(200, -90)) == body()).all()
+
+
+def test_the_extent_of_a_map_is_measured_along_its_axes() -> None:
+    affine = torch.tensor([[0.0, 3.0, 10.0], [2.0, 0.0, 20.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    label = MetaTensor(torch.zeros(1, 4, 5), affine=affine)
+    np.testing.assert_allclose(extent_of(label), [[19.0, 8.5], [27.0, 23.5]])
 
 
 def test_images_move_along_and_places_in_the_world_stay() -> None:
@@ -99,4 +128,6 @@ def test_the_best_place_is_that_of_the_highest_likelihood() -> None:
         )
 
     places = [(i, j) for i in range(-3, 4) for j in range(-4, 5)]
-    assert best_shift(label, prior, np.array([True, True])) == list(max(places, key=likelihood))
+    assert best_shift(label, prior, np.zeros(2, int), np.array([3, 4])) == list(max(places, key=likelihood))
+    near = [place for place in places if abs(place[0] - 1) <= 1 and place[1] == -2]
+    assert best_shift(label, prior, np.array([1, -2]), np.array([1, 0])) == list(max(near, key=likelihood))
