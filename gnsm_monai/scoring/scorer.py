@@ -131,8 +131,8 @@ class Scorer:
             draws.append((*self._statistics(logits, x, levels, probabilities, mask), posterior))
         rows, structures, maps, posterior = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
         rows = torch.cat([rows, self._shape(probabilities, mask, levels)[:, None].to(rows)], dim=1)
-        denoised = posterior.argmax(0)
-        either = (probabilities[0].argmax(0) > 0) | (denoised > 0)
+        denoised = _likeliest(posterior[None])[0]
+        either = (_likeliest(probabilities)[0] > 0) | (denoised > 0)
         return CaseStatistics(
             rows.double().cpu().numpy(),
             structures.double().cpu().numpy().T.copy(),
@@ -190,8 +190,10 @@ class Scorer:
         return self._disagreement(own, likeliest, self._grouped(expected) * mask).nanmean(1).nan_to_num(0.0)
 
     def _present(self, weights: Tensor) -> Tensor:
-        """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` of ``(n, K, *spatial)``."""
-        return self._grouped(F.one_hot(weights.argmax(CLASS_DIM), weights.shape[CLASS_DIM]).movedim(-1, 1))
+        """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` bool of ``(n, K, *spatial)``."""
+        index = _likeliest(weights)
+        members = [[c] for c in range(1, weights.shape[CLASS_DIM])] if self.structures is None else self.structures
+        return torch.stack([torch.stack([index == c for c in classes]).any(0) for classes in members], dim=1)
 
     def _grouped(self, classes: Tensor) -> Tensor:
         """Sums over the classes of each structure, ``(n, S, *spatial)`` of ``(n, K, *spatial)``."""
@@ -216,6 +218,11 @@ class Scorer:
         absent = torch.where(present.to(own.device), 1.0, torch.nan).double()
         found = own.sum(axes) + denoised.sum(axes) > 0
         return torch.where(found, 1 - overlap / total.clamp_min(torch.finfo(torch.float64).tiny), absent)
+
+
+def _likeliest(weights: Tensor) -> Tensor:
+    """Index of the greatest class weight, ``(n, *spatial)``: what ``argmax`` gives, ten times as fast on a CPU."""
+    return weights.max(CLASS_DIM).indices
 
 
 def _level_mean(maps: Tensor, weights: np.ndarray | None) -> Tensor:
