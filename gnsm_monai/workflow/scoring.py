@@ -13,6 +13,7 @@ from monai.engines import Evaluator
 from monai.transforms import Compose
 
 from gnsm_monai.data.alignment import AlignToReferencesd
+from gnsm_monai.data.compare import CompareToReference
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.field_of_view import FieldsOfView
