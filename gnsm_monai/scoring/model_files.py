@@ -14,7 +14,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, load_arrays, load_json, one_line_of, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
-from gnsm_monai.scoring.shape import ShapeModel
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 __all__ = [
     "SETTINGS",
@@ -23,13 +23,13 @@ __all__ = [
     "load_anomaly_model",
     "load_calibration",
     "load_settings",
-    "load_shape_model",
+    "load_shapes",
     "load_weights",
 ]
 
 SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
 
-FORMAT = 2
+FORMAT = 3
 """Of settings.json; another number is another layout."""
 
 Needed = Mapping[str, tuple[str, ...]]
@@ -120,9 +120,12 @@ def load_calibration(model_dir: str | Path) -> Calibration:
     return _fitted(model_dir, Calibration.from_arrays)
 
 
-def load_shape_model(model_dir: str | Path) -> ShapeModel | None:
-    """The shapes of a finished model's references, if it has learnt them. Raises InputError as the others do."""
-    return _fitted(model_dir, ShapeModel.from_arrays)
+def load_shapes(model_dir: str | Path) -> ReferenceShapes:
+    """The shapes of a finished model's references. Raises InputError as the others do, or of another network."""
+    try:
+        return _fitted(model_dir, ReferenceShapes.from_arrays)
+    except (RuntimeError, ValueError) as error:  # weights that do not fit
+        raise InputError(f"{Path(model_dir) / STATISTICS_FILE}: {one_line_of(error)[:200]}") from error
 
 
 def _fitted(model_dir: str | Path, read: Callable[[Mapping[str, np.ndarray]], _Fitted]) -> _Fitted:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,14 +20,12 @@ from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import STATISTICS, CaseStatistics, Scorer
-from gnsm_monai.scoring.shape import MOST_CASES, ShapeModel, coarse_maps
 
 __all__ = ["ReferenceFit"]
 
-
-FOLDS = 5
-"""Of the held-out references, each scored by a model of shapes that has seen the others."""
+Loads: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class ReferenceFit:
         calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice; half
             of them masks of the small network, where there is one.
         failures: where failures come from, of :data:`gnsm_monai.scoring.reference_failures.SOURCES`.
-        strides: for :func:`gnsm_monai.scoring.shape.coarse_maps`; None to learn no shapes.
+        shapes: learns the references' shapes, such as :class:`gnsm_monai.workflow.ShapeLearner`; None for none.
         rule: rule of the anomaly score, or ``auto``.
         seed: of the degradations and densities.
         device: where the network runs.
@@ -81,7 +79,7 @@ class ReferenceFit:
         copies: int = 8,
         calibration_copies: int = 4,
         failures: str = "auto",
-        strides: Sequence[Sequence[int]] | None = None,
+        shapes: Callable[[Loads], tuple[ReferenceShapes, dict[str, ReferenceShapes]]] | None = None,
         rule: str = "auto",
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -90,7 +88,7 @@ class ReferenceFit:
         self.model_dir, self.settings = Path(model_dir), dict(settings)
         self.copies, self.calibration_copies = copies, calibration_copies
         self.failures, self.rule, self.seed, self.device = failures, rule, seed, torch.device(device)
-        self.strides = strides
+        self.shapes = shapes
         self.logger = logging.getLogger(__name__)
 
     def run(
@@ -111,7 +109,7 @@ class ReferenceFit:
             len(fit),
             len(calibration),
         )
-        shape, shapes = self._shapes(makes)
+        whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes(makes.load)
         fitted = self._scored(fit, makes, 0, self.copies, None, shapes)
         if not fitted.kinds:
             raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
@@ -150,7 +148,7 @@ class ReferenceFit:
             **(losses or {}),
         }
         decisions = Calibration(model.score(unseen.clean), structures, predictor)
-        kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **(shape.to_arrays() if shape else {})}
+        kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays()}
         save_arrays(self.model_dir / STATISTICS_FILE, kept)
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         identity = {"anomaly_score": model.rule, "weights_sha256": sha256(self.model_dir / WEIGHTS)}
@@ -182,12 +180,12 @@ class ReferenceFit:
         stream: int,
         copies: int,
         masks: int | None,
-        shapes: Mapping[str, ShapeModel | None],
+        shapes: Mapping[str, ReferenceShapes],
     ) -> _Scored:
         clean, structures, failed, groups = [], [], [], []
         found: list[Failure] = []
         for number, case in enumerate(cases):
-            self.scorer.shape = shapes[case["case"]]
+            self.scorer.shapes = shapes.get(case["case"])
             loaded = makes.load(case)
             statistics = self._score(loaded)
             clean.append(statistics.levels)
@@ -206,32 +204,6 @@ class ReferenceFit:
             np.array([failure.of_network for failure in found], dtype=bool),
             np.array(groups),
         )
-
-    def _shapes(self, makes: ReferenceFailures) -> tuple[ShapeModel | None, dict[str, ShapeModel | None]]:
-        """The model of the references' shapes, and the one for each held-out reference, which has not seen it.
-
-        Shapes are too few to leave two fifths of them out: each fold of the held-out references is scored by a model of
-        all others (cross-conformal prediction, Vovk 2015), and what comes later by a model of all. Where the training
-        references are plenty, theirs are enough.
-        """
-        train = self.references.used_for("train")[:MOST_CASES]
-        held = [case for case in self.references.cases if case["use"] != "train"]
-        if self.strides is None:
-            return None, dict.fromkeys((case["case"] for case in held), None)
-        plenty = len(train) + len(held) > MOST_CASES
-        seen = train if plenty else train + held
-        values, stride = coarse_maps((self._one_hot(makes.load(case)) for case in seen), self.strides)
-        whole = ShapeModel.fit(values, stride)
-        if plenty:
-            return whole, {case["case"]: whole for case in held}
-        fold = torch.cat([torch.full((len(train),), -1), torch.arange(len(held)) % FOLDS])
-        models = [ShapeModel.fit(values[fold != number], stride) for number in range(FOLDS)]
-        return whole, {case["case"]: models[number % FOLDS] for number, case in enumerate(held)}
-
-    def _one_hot(self, case: Mapping[str, Any]) -> torch.Tensor:
-        """``(K, *spatial)`` on the model's grid."""
-        placed = FitToGridd(self.references.spatial_size)(dict(case))
-        return encode_labels(placed[LABEL][None], self.references.labels.num_classes)[0][0]
 
     def _score(self, case: Mapping[str, Any]) -> CaseStatistics:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnsm_monai.networks import score_from_logits
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
-from gnsm_monai.scoring.shape import ShapeModel
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
@@ -31,8 +31,10 @@ STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreem
   Dice loss that the network expects of the mask.
 - ``uncertainty``: mean entropy of ``P(c | x)`` in nats over the band, the misfit that a mask drawn from the posterior
   would have: it tells how much a misfit says.
-- ``shape``: 1 - mean soft Dice over structures between the mask and the shape that a linear model of the references'
-  shapes finds in it (:class:`gnsm_monai.scoring.shape.ShapeModel`); NaN without such a model.
+- ``shape``: 1 - mean soft Dice over structures between the mask and the shape that a model of the references' shapes
+  finds in it; mean over a linear model (:class:`gnsm_monai.scoring.shape.ShapeModel`) and a network with a bottleneck
+  (:class:`gnsm_monai.networks.bottleneck.BottleneckNetwork`), NaN without either. The network knows the weakest levels
+  alone, and looks at stronger ones as at the strongest of these.
 """
 
 
@@ -75,7 +77,7 @@ class Scorer:
         num_draws: noise draws per level to average over; 0 scores the noise-free centre.
         seed: seed of the draws.
         inferer: how the network is run over the ``L`` noisy maps of a case, which come as one batch.
-        shape: the references' shapes.
+        shapes: those of the references.
     """
 
     def __init__(
@@ -88,13 +90,13 @@ class Scorer:
         num_draws: int = 0,
         seed: int = 0,
         inferer: Inferer | None = None,
-        shape: ShapeModel | None = None,
+        shapes: ReferenceShapes | None = None,
     ) -> None:
         self.schedule, self.parametrisation = schedule, parametrisation
         self.band_voxels, self.structures, self.always_present = tuple(band_voxels), structures, always_present
         self.num_draws, self.seed = num_draws, seed
         self.inferer = inferer or SimpleInferer()
-        self.shape = shape
+        self.shapes = shapes
 
     @torch.inference_mode()
     def __call__(
@@ -181,13 +183,14 @@ class Scorer:
 
     def _shape(self, probabilities: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """The last statistic, ``(n,)`` of ``n`` levels."""
-        if self.shape is None or self.parametrisation == "direct":
+        expected = []
+        if self.shapes is not None and self.parametrisation == "posterior":
+            expected = self.shapes.expected(self.schedule, probabilities, mask, levels)
+        if not expected:
             return torch.full(levels.shape, torch.nan, device=levels.device)
-        _, deviation = self.schedule.log_likelihood_scale(probabilities.shape[CLASS_DIM])
-        # What a voxel says of its label's probabilities, to first order, is its log-likelihood: of that variance.
-        expected = self.shape.expected(probabilities, mask, deviation[levels.cpu()] ** -2)
-        own, likeliest = self._present(probabilities) * mask, self._present(expected) * mask
-        return self._disagreement(own, likeliest, self._grouped(expected) * mask).nanmean(1).nan_to_num(0.0)
+        own = self._present(probabilities) * mask
+        opinions = [self._disagreement(own, self._present(e) * mask, self._grouped(e) * mask) for e in expected]
+        return torch.stack([opinion.nanmean(1).nan_to_num(0.0) for opinion in opinions]).mean(0)
 
     def _present(self, weights: Tensor) -> Tensor:
         """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` bool of ``(n, K, *spatial)``."""

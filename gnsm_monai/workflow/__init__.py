@@ -17,8 +17,8 @@ from gnsm_monai.workflow.scoring import (
     label_scheme,
     load_decisions,
     load_model,
+    load_reference_shapes,
     load_scores,
-    load_shape,
     load_trained,
     predictions,
     ranking_settings,
@@ -27,6 +27,7 @@ from gnsm_monai.workflow.scoring import (
     scoring_dataset,
     stop_if_failed,
 )
+from gnsm_monai.workflow.shapes import ShapeLearner
 from gnsm_monai.workflow.training import (
     case_keys,
     finish_training,
@@ -42,6 +43,7 @@ from gnsm_monai.workflow.training import (
 
 __all__ = [
     "SCORING_FAILED",
+    "ShapeLearner",
     "case_keys",
     "check_model_dir",
     "check_output_dir",
@@ -54,8 +56,8 @@ __all__ = [
     "label_scheme",
     "load_decisions",
     "load_model",
+    "load_reference_shapes",
     "load_scores",
-    "load_shape",
     "load_trained",
     "noise_schedule",
     "phantoms_if_none",

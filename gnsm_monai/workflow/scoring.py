@@ -30,10 +30,10 @@ from gnsm_monai.scoring.model_files import (
     load_anomaly_model,
     load_calibration,
     load_settings,
-    load_shape_model,
+    load_shapes,
     load_weights,
 )
-from gnsm_monai.scoring.shape import ShapeModel
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.workflow.options import score_soft
 from gnsm_monai.workflow.training import case_keys
 
@@ -42,8 +42,8 @@ __all__ = [
     "label_scheme",
     "load_decisions",
     "load_model",
+    "load_reference_shapes",
     "load_scores",
-    "load_shape",
     "load_trained",
     "predictions",
     "ranking_settings",
@@ -82,9 +82,9 @@ def load_decisions(model_dir: str) -> Calibration:
 
 
 @exit_on_input_error()
-def load_shape(model_dir: str) -> ShapeModel | None:
-    """See :func:`gnsm_monai.scoring.model_files.load_shape_model`."""
-    return load_shape_model(model_dir)
+def load_reference_shapes(model_dir: str) -> ReferenceShapes:
+    """See :func:`gnsm_monai.scoring.model_files.load_shapes`."""
+    return load_shapes(model_dir)
 
 
 @exit_on_input_error()

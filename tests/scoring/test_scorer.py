@@ -10,6 +10,7 @@ from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import STATISTICS, Scorer
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)
 NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, SHAPE = range(len(STATISTICS))
@@ -152,7 +153,8 @@ def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network
             assert torch.allclose(noise, SCHEDULE.log_likelihood_scale(probabilities.shape[1])[1] ** -2)
             return other.expand(len(noise), *other.shape[1:])
 
-    found = Scorer(SCHEDULE, band_voxels=(2, 2), shape=Always())(network, mask)  # type: ignore[arg-type]
+    shapes = ReferenceShapes(Always())  # type: ignore[arg-type]
+    found = Scorer(SCHEDULE, band_voxels=(2, 2), shapes=shapes)(network, mask)
     own, shifted = mask[0, 1:].flatten(1), other[0, 1:].flatten(1)
     present = own.sum(1) + shifted.sum(1) > 0
     dice = (2 * (own * shifted).sum(1) / (own.sum(1) + shifted.sum(1)).clamp_min(1))[present]

@@ -1,0 +1,144 @@
+"""A score network of label maps that passes everything through a few numbers: the shape, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+
+from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
+from gnsm_monai.networks.residual import groups_of
+from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
+
+__all__ = ["BottleneckNetwork"]
+
+MOST_CELLS = 512
+"""Of the coarsest grid."""
+
+MOST_VALUES = 16_384
+"""Classes times cells of the grid before the coarsest one, which bounds the number of weights."""
+
+
+class BottleneckNetwork(nn.Module):
+    """From a noisy relaxed label map to the posterior of its labels, as far as ``latents`` numbers can tell it.
+
+    A U-Net hands on, by its skip connections, what its neighbourhoods say: however strong the noise, a smooth mask of
+    an impossible shape explains much of itself. What has to pass a bottleneck cannot: only shapes that were learnt come
+    out. The reader is linear up to its one hidden layer, over what the two coarsest grids say in units of the noise;
+    the writer is that of a convolutional auto-encoder.
+
+    Args:
+        schedule: the noise; few levels and weak ones, as a strong one teaches the average.
+        num_classes: classes ``K``, background included.
+        spatial_size: voxels per axis of the usual field of view, two or three axes. What a map has outside says
+            nothing, and gets the prior at the edge.
+        strides: steps to coarser grids, one number per axis each; as many as needed are added.
+        latents: width of the bottleneck.
+        hidden: width of the reader.
+        width: channels of the coarsest grid.
+
+    Shapes: x ``(B, K, *spatial)``, level ``(B,)`` -> logits of the label's posterior ``(B, K, *spatial)``.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        num_classes: int,
+        spatial_size: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        latents: int = 64,
+        hidden: int = 256,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        self.schedule, self.num_classes = schedule, num_classes
+        self.spatial_size, self.strides = list(spatial_size), [list(step) for step in strides]
+        dims = len(self.spatial_size)
+        self.steps = _steps(num_classes, self.spatial_size, self.strides)
+        coarse = _grids(self.spatial_size, self.steps)[-1]
+        self.cells = coarse
+        """Of the coarsest grid, per axis."""
+        self.grid = [n * math.prod(step[a] for step in self.steps) for a, n in enumerate(coarse)]
+        fine = [n * s for n, s in zip(coarse, self.steps[-1], strict=True)]
+        _, deviation = schedule.log_likelihood_scale(num_classes)
+        self.register_buffer("evidence_deviation", deviation, persistent=False)
+        self.log_prior: Tensor
+        self.register_buffer("log_prior", torch.zeros(num_classes, *self.spatial_size))
+
+        embedding = 64
+        self.embedding = LevelEmbedding(schedule.num_levels, embedding)
+        self.read = nn.ModuleList(nn.Linear(num_classes * math.prod(grid), hidden) for grid in (fine, coarse))
+        self.read_film = FiLM(embedding, hidden)
+        self.latent = nn.Linear(hidden, latents)
+        self.latent_film = FiLM(embedding, latents)
+        self.write = nn.Linear(latents, width * math.prod(coarse))
+        channels = [max(16, width >> n) for n in range(len(self.steps))] + [num_classes]
+        conv, transposed = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
+        layers: list[nn.Module] = []
+        for step, (own, finer) in zip(reversed(self.steps), itertools.pairwise(channels), strict=True):
+            layers += [conv(own, own, 3, padding=1), nn.GroupNorm(groups_of(own), own), nn.SiLU()]
+            layers += [transposed(own, finer, kernel_size=step, stride=step)]
+        self.writer = nn.Sequential(*layers)
+        for parameter in self.writer[-1].parameters():  # training starts at the prior
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        evidence, prior = self.schedule.log_likelihood(x, level), self.log_prior[None]
+        evidence, size = _centred(evidence, self.spatial_size), x.shape[2:]
+        # To first order all that a voxel says of any change of shape, and nothing where the prior leaves no doubt.
+        moved = torch.softmax(evidence + prior, CLASS_DIM) - torch.softmax(prior, CLASS_DIM)
+        said = _centred(moved / expand_like(self.evidence_deviation[level], moved), self.grid)  # type: ignore[index]
+        embedding = self.embedding(level)
+        pooled = self._pooled(said)
+        hidden = sum(read(mean.flatten(1)) for read, mean in zip(self.read, pooled, strict=True))
+        latent = self.latent_film(self.latent(F.silu(self.read_film(hidden, embedding))), embedding)
+        logits = self.writer(self.write(latent).reshape(len(x), -1, *self.cells))
+        return _centred(_centred(logits, self.spatial_size) + prior, size, edge=True)
+
+    def set_prior(self, frequencies: Tensor) -> None:
+        """Sets :attr:`log_prior` from how often each voxel has each class, ``(K, *spatial_size)``; 0 is allowed."""
+        self.log_prior.copy_((0.999 * frequencies + 0.001 / self.num_classes).log())
+
+    def _pooled(self, said: Tensor) -> list[Tensor]:
+        """Means over the cells of the two coarsest grids, in units of the noise that is left in them."""
+        pool = F.avg_pool2d if said.ndim == 4 else F.avg_pool3d
+        pooled = []
+        for step in self.steps:
+            said = pool(said, tuple(step)) * math.sqrt(math.prod(step))
+            pooled.append(said)
+        return pooled[-2:]
+
+
+def _steps(num_classes: int, size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The strides, two at least, and further ones by 2 until the grids are coarse enough."""
+    steps = [list(step) for step in strides]
+    while True:
+        *_, fine, coarse = _grids(size, steps)
+        small = math.prod(coarse) <= MOST_CELLS and num_classes * math.prod(fine) <= MOST_VALUES
+        if len(steps) > 1 and (small or max(coarse) == 1):
+            return steps
+        steps.append([2 if n > 1 else 1 for n in coarse])
+
+
+def _grids(size: Sequence[int], steps: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Cells per axis: the voxels', and after each step."""
+    grids = [list(size)]
+    for step in steps:
+        grids.append([-(-n // s) for n, s in zip(grids[-1], step, strict=True)])
+    return grids
+
+
+def _centred(maps: Tensor, size: Sequence[int], edge: bool = False) -> Tensor:
+    """``(B, C, *spatial)`` to ``(B, C, *size)`` about its centre, cropped, and padded with 0 or its edge."""
+    padding: list[int] = []
+    for axis, (n, m) in enumerate(zip(size, maps.shape[2:], strict=True), start=2):
+        shift = (n - m) // 2  # as FitToGridd places a map
+        maps = maps.narrow(axis, max(0, -shift), min(m, n - shift) - max(0, -shift))
+        padding = [max(0, shift), max(0, n - m - shift), *padding]  # torch lists the last axis first
+    return F.pad(maps, padding, mode="replicate" if edge else "constant")

@@ -1,0 +1,76 @@
+"""What shapes the references have, by a linear model and by a network with a bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnsm_monai.networks.bottleneck import BottleneckNetwork
+from gnsm_monai.noise import NoiseSchedule, hide, relax
+from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
+from gnsm_monai.scoring.shape import ShapeModel
+
+__all__ = ["ReferenceShapes"]
+
+PREFIX = "bottleneck_"
+
+
+@dataclass(frozen=True)
+class ReferenceShapes:
+    """The linear model and the network, each if there is one."""
+
+    linear: ShapeModel | None = None
+    network: BottleneckNetwork | None = None
+
+    def expected(self, schedule: NoiseSchedule, probabilities: Tensor, mask: Tensor, levels: Tensor) -> list[Tensor]:
+        """Class probabilities ``(n, K, *spatial)`` of the shape that each model finds in a mask at ``n`` noise levels.
+
+        Args:
+            schedule: the noise.
+            probabilities: ``(1, K, *spatial)``, one-hot or soft.
+            mask: ``(1, 1, *spatial)``, 1 where a voxel is observed.
+            levels: ``(n,)``.
+        """
+        found = []
+        if self.linear is not None:
+            _, deviation = schedule.log_likelihood_scale(probabilities.shape[CLASS_DIM])
+            # What a voxel says of its label's probabilities, to first order, is its log-likelihood: of that variance.
+            found.append(self.linear.expected(probabilities, mask, deviation[levels.cpu()] ** -2))
+        if self.network is not None:
+            network = self.network.to(probabilities.device)
+            known, back = levels.clamp_max(network.schedule.num_levels - 1).unique(return_inverse=True)
+            log_alpha = network.schedule.log_alpha(probabilities.expand(len(known), *probabilities.shape[1:]), known)
+            x = hide(relax(log_alpha, network.schedule.temperature(known)), mask)
+            found.append(torch.softmax(upcast(network(x, known)), CLASS_DIM)[back])
+        return found
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
+        arrays = {} if self.linear is None else self.linear.to_arrays()
+        if self.network is not None:
+            schedule = self.network.schedule
+            arrays |= {
+                f"{PREFIX}strides": np.array(self.network.strides),
+                f"{PREFIX}betas": np.array(schedule.betas),
+                f"{PREFIX}temperatures": np.array(schedule.temperatures),
+                **{f"{PREFIX}weight_{k}": v.cpu().half().numpy() for k, v in self.network.state_dict().items()},
+            }
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ReferenceShapes:
+        linear = ShapeModel.from_arrays(arrays)
+        if f"{PREFIX}strides" not in arrays:
+            return cls(linear)
+        betas, temperatures = (tuple(arrays[PREFIX + name].tolist()) for name in ("betas", "temperatures"))
+        schedule = NoiseSchedule(betas, temperatures)
+        num_classes, *size = arrays[f"{PREFIX}weight_log_prior"].shape
+        network = BottleneckNetwork(schedule, num_classes, size, arrays[f"{PREFIX}strides"].tolist())
+        start = f"{PREFIX}weight_"
+        own = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
+        network.load_state_dict({name: torch.as_tensor(value).float() for name, value in own.items()})
+        return cls(linear, network.eval())

@@ -1,0 +1,165 @@
+"""Learning the shapes of the references, so that each held-out one is judged by models that have not seen it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from torch import Tensor
+
+from gnsm_monai.data.augmentation import augmentation
+from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.references import References
+from gnsm_monai.data.transforms import FitToGridd, encode_labels
+from gnsm_monai.engines import NoisyLabelPrepareBatch
+from gnsm_monai.handlers import GradientClip, WarmUpEMA
+from gnsm_monai.losses import ScoreMatchingLoss
+from gnsm_monai.networks.bottleneck import BottleneckNetwork
+from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.shape import MOST_CASES, ShapeModel, coarse_maps
+
+__all__ = ["ShapeLearner"]
+
+FOLDS = 5
+"""Of the held-out references, each judged by a linear model that has seen the others."""
+
+HALVES = 2
+"""The same for the network, which takes longer to learn."""
+
+LEVELS = 2
+"""The weakest levels of the noise, at which the network is trained: stronger ones teach it the average."""
+
+RATE, BATCH = 3e-3, 4
+LATER = 1 / 4, 1 / 3
+"""Steps and learning rate of what is learnt from held-out references, as shares of those of the training references."""
+
+logger = logging.getLogger(__name__)
+
+
+class ShapeLearner:
+    """Learns a linear model and a network with a bottleneck, by MONAI's trainer, from reference label maps.
+
+    Shapes are too few to leave two fifths of them out: each fold of the held-out references is judged by models of
+    all others (cross-conformal prediction, Vovk 2015), and what comes later by models of all. Where the training
+    references are plenty, theirs are enough.
+
+    Args:
+        references: the reference cases.
+        strides: steps of the score network to coarser grids.
+        schedule: its noise.
+        steps: of training the network on the training references, 0 for none.
+        seed: of weights, augmentation and noise.
+        device: where the network is trained.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        strides: Sequence[Sequence[int]],
+        schedule: NoiseSchedule,
+        steps: int,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.references, self.strides, self.steps = references, strides, steps
+        self.seed, self.device = seed, torch.device(device)
+        weakest = slice(min(LEVELS, schedule.num_levels))
+        self.schedule = NoiseSchedule(schedule.betas[weakest], schedule.temperatures[weakest], schedule.floor)
+
+    def __call__(
+        self, load: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
+        """The shapes of all references, and for each held-out one those by which it is judged.
+
+        Args:
+            load: a case to its maps at the model's voxel size.
+        """
+        train = self.references.used_for("train")[:MOST_CASES]
+        held = [case for case in self.references.cases if case["use"] != "train"]
+        plenty = len(train) + len(held) > MOST_CASES
+        place = FitToGridd(self.references.spatial_size)
+        labels = [place(dict(load(case)))[LABEL] for case in (train if plenty else train + held)]
+        one_hot = (encode_labels(label[None], self.references.labels.num_classes)[0][0] for label in labels)
+        values, stride = coarse_maps(one_hot, self.strides)
+        network = self._train(labels[: len(train)]) if self.steps else None
+        if plenty:
+            whole = ReferenceShapes(ShapeModel.fit(values, stride), network)
+            return whole, {case["case"]: whole for case in held}
+        number = torch.arange(len(labels)) - len(train)  # of a held-out reference; those of training are in every fold
+        linear = [ShapeModel.fit(values[(number < 0) | (number % FOLDS != fold)], stride) for fold in range(FOLDS)]
+        networks = [
+            self._train([x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half], network)
+            for half in range(HALVES)
+            if network is not None
+        ]
+        whole = ReferenceShapes(ShapeModel.fit(values, stride), self._train(labels, network) if network else None)
+        return whole, {
+            case["case"]: ReferenceShapes(linear[n % FOLDS], networks[n % HALVES] if networks else None)
+            for n, case in enumerate(held)
+        }
+
+    def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
+        """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
+
+        Random numbers are drawn from the seed, and those of the caller are left as they were.
+        """
+        dims, num_classes = len(self.references.spatial_size), self.references.labels.num_classes
+        augment = augmentation(dims, self.references.flip_axes)
+        augment.set_random_state(self.seed)
+        steps = self.steps if start is None else max(1, round(self.steps * LATER[0]))
+        rate = RATE if start is None else RATE * LATER[1]
+        logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            size = self.references.spatial_size
+            network = BottleneckNetwork(self.schedule, num_classes, size, self.strides)
+            if start is not None:
+                network = copy.deepcopy(start)
+            network.set_prior(_frequencies(labels, num_classes))
+            network = network.to(self.device).train().requires_grad_()
+            optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0)
+            schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+            average = WarmUpEMA(network, momentum=0.01)
+            trainer = SupervisedTrainer(
+                device=self.device,
+                max_epochs=1,
+                epoch_length=steps,
+                train_data_loader=DataLoader(
+                    Dataset([{LABEL: label} for label in labels], augment),
+                    batch_size=min(len(labels), BATCH),
+                    shuffle=True,
+                    drop_last=True,
+                    generator=torch.Generator().manual_seed(self.seed),
+                ),
+                network=network,
+                optimizer=optimizer,
+                loss_function=ScoreMatchingLoss("posterior", self.schedule),
+                prepare_batch=NoisyLabelPrepareBatch(self.schedule, num_classes),
+                train_handlers=[
+                    GradientClip(1.0),
+                    LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
+                ],
+                decollate=False,
+            )
+            average.attach(trainer)
+            trainer.logger.setLevel(logging.WARNING)
+            trainer.run()
+        found: Any = average.ema_model
+        for value in found.state_dict().values():  # as a model's file keeps them
+            value.copy_(value.half())
+        averaged: BottleneckNetwork = found.cpu().eval()
+        return averaged
+
+
+def _frequencies(labels: Sequence[Tensor], num_classes: int) -> Tensor:
+    """How often each voxel has each class, ``(K, *spatial)``."""
+    total = sum(encode_labels(label[None], num_classes)[0][0] for label in labels)
+    assert isinstance(total, Tensor)
+    return total / len(labels)
