@@ -24,6 +24,7 @@ the mean that it beats on copies (docs/benchmarks)."""
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "shape": (("shape",), "level"),
+    "disagreement_level": (("disagreement",), "level"),
     "disagreement": (("disagreement",), "mean"),
     "misfit": (("misfit",), "mean"),
     "misfit_inside": (("misfit_inside",), "mean"),
@@ -40,7 +41,8 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score. ``level``: the statistic at the one level at which it follows Dice on the failures best.
+published score. ``level``: the statistic at the one level at which it follows Dice on the failures best; with images
+that is a strong one, where the network reads the image and not the mask.
 ``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
 references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be. ``ridge``: a
 regression of Dice on its statistics at all levels, fitted to the failures.
@@ -119,6 +121,8 @@ class AnomalyModel:
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
+        if chosen == "disagreement_level":  # structures and maps are then asked at that level, too
+            weights = np.eye(len(weights))[int(fitted[chosen]["level"])]
         return cls(chosen, fitted[chosen], worst, comparison, weights, scores[chosen])
 
     def score(self, levels: np.ndarray) -> np.ndarray:

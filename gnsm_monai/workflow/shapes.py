@@ -37,8 +37,8 @@ LEVELS = 2
 """The weakest levels of the noise, at which the network is trained: stronger ones teach it the average."""
 
 RATE, BATCH = 3e-3, 4
-LATER = 1 / 4, 1 / 3
-"""Steps and learning rate of what is learnt from held-out references, as shares of those of the training references."""
+LATER = 1 / 2
+"""Steps of what is learnt from held-out references too, as a share of those of the training references alone."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +113,7 @@ class ShapeLearner:
         dims, num_classes = len(self.references.spatial_size), self.references.labels.num_classes
         augment = augmentation(dims, self.references.flip_axes)
         augment.set_random_state(self.seed)
-        steps = self.steps if start is None else max(1, round(self.steps * LATER[0]))
-        rate = RATE if start is None else RATE * LATER[1]
+        steps = self.steps if start is None else max(1, round(self.steps * LATER))
         logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -124,8 +123,8 @@ class ShapeLearner:
                 network = copy.deepcopy(start)
             network.set_prior(_frequencies(labels, num_classes))
             network = network.to(self.device).train().requires_grad_()
-            optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0)
-            schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+            optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0)
+            schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
             average = WarmUpEMA(network, momentum=0.01)
             trainer = SupervisedTrainer(
                 device=self.device,

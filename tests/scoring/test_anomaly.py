@@ -71,6 +71,23 @@ def test_masks_of_networks_judge_alone_and_let_the_regression_in(
     assert AnomalyModel.fit(references, degraded, dice).rule != "regression"
 
 
+def test_one_level_that_reads_the_image_is_asked_alone_for_structures_and_maps_too(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    references, degraded, dice = data
+    column = STATISTICS.index("disagreement")
+    degraded[:, :, column] = np.random.default_rng(0).random(degraded.shape[:2])
+    degraded[:, 2, column] = 1 - dice
+    weights = np.array([0.5, 0.3, 0.1, 0.1])
+    model = AnomalyModel.fit(references, degraded, dice, level_weights=weights)
+    assert model.rule == "disagreement_level"
+    np.testing.assert_array_equal(model.score(degraded), degraded[:, 2, column])
+    np.testing.assert_array_equal(model.level_weights, [0, 0, 1, 0])
+    np.testing.assert_allclose(
+        AnomalyModel.fit(references, degraded, dice, "misfit", 0, weights).level_weights, weights
+    )
+
+
 def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
