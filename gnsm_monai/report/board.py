@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 from gnsm_monai.report import figures
 from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import heat_range
-from gnsm_monai.report.strips import THUMBNAIL, case_strip
+from gnsm_monai.report.strips import case_strip, sprite
 from gnsm_monai.report.wording import number, p_text, share
 
 __all__ = ["write_board"]
@@ -167,8 +167,12 @@ def _projector(writer: SummaryWriter, scored: Sequence[Row]) -> None:
     pictures = [row.get("thumbnail") for row in scored]
     sprites = None
     if all(picture is not None for picture in pictures):
-        stacked = np.stack([np.asarray(picture).reshape(THUMBNAIL, THUMBNAIL, 3) for picture in pictures])
-        sprites = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+        sprites = (
+            torch.from_numpy(np.stack([sprite(picture) for picture in pictures if picture is not None]))
+            .permute(0, 3, 1, 2)
+            .float()
+            / 255
+        )
     values = torch.from_numpy(points).float()
     writer.add_embedding(values, labels, sprites, tag="level_statistics", metadata_header=header)
 

@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import textwrap
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gnsm_monai.report.colours import class_colours
 from gnsm_monai.report.pictures import DARK, PlaneLayers, draw_plane
 from gnsm_monai.scoring.planes import CasePicture
 
-__all__ = ["THUMBNAIL", "case_strip", "small_font", "thumbnail"]
+__all__ = ["THUMBNAIL", "case_strip", "small_font", "sprite", "thumbnail"]
 
 HEIGHT, LINE, PAD = 230, 17, 8
 """Pixels: of the slices, of a line of the caption, around everything."""
@@ -60,7 +61,7 @@ def case_strip(picture: CasePicture, caption: Sequence[str], heat: tuple[float, 
 
 
 def thumbnail(picture: CasePicture) -> npt.NDArray[np.uint8]:
-    """The structures in the last slice of a case, small and square, ``(THUMBNAIL, THUMBNAIL, 3)``.
+    """The structures in the last slice of a case, small, square, and packed, as every case keeps one (:func:`sprite`).
 
     On a light ground: the projector multiplies sprites with the colour that a case has.
 
@@ -79,7 +80,12 @@ def thumbnail(picture: CasePicture) -> npt.NDArray[np.uint8]:
     small = Image.fromarray(colours[label]).resize(size, Image.Resampling.BOX)
     sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), GROUND)
     sheet.paste(small, ((THUMBNAIL - size[0]) // 2, (THUMBNAIL - size[1]) // 2))
-    return np.asarray(sheet)
+    return np.frombuffer(zlib.compress(sheet.tobytes()), np.uint8)
+
+
+def sprite(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A :func:`thumbnail`, ``(THUMBNAIL, THUMBNAIL, 3)``."""
+    return np.frombuffer(zlib.decompress(packed.tobytes()), np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
 
 
 def _flat(layers: PlaneLayers) -> Image.Image:

@@ -136,7 +136,7 @@ class Scorer:
         denoised = _likeliest(posterior[None])[0]
         either = (_likeliest(probabilities)[0] > 0) | (denoised > 0)
         return CaseStatistics(
-            rows.double().cpu().numpy(),
+            rows.double().cpu().numpy().copy(),  # kept of every case: not with a tensor behind it
             structures.double().cpu().numpy().T.copy(),
             _level_mean(maps, level_weights).cpu().numpy(),
             denoised.to(torch.int16).cpu().numpy(),

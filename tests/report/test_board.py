@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gnsm_monai.evaluation.budget import measured_budget
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.pictures import heat_range
-from gnsm_monai.report.strips import HEIGHT, THUMBNAIL, case_strip, thumbnail
+from gnsm_monai.report.strips import HEIGHT, THUMBNAIL, case_strip, sprite, thumbnail
 
 Row = dict[str, Any]
 
@@ -122,4 +122,4 @@ def test_strips_carry_their_caption_above_the_slices(make_row: Callable[..., Row
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, "PNG")
     assert buffer.tell() < 200_000
-    assert thumbnail(row["picture"]).shape == (THUMBNAIL, THUMBNAIL, 3)
+    assert sprite(thumbnail(row["picture"])).shape == (THUMBNAIL, THUMBNAIL, 3)
