@@ -9,19 +9,25 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Pad
+from scipy.ndimage import find_objects
 from scipy.signal import fftconvolve
 
 from gnsm_monai.data.constants import LABEL
-from gnsm_monai.data.field_of_view import FieldsOfView, extent_of
+from gnsm_monai.data.field_of_view import FieldsOfView, place_of
+from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import outside_value
 
 __all__ = ["AlignToReferencesd", "best_shift"]
 
-TOLERANCE = 0.02
-"""Share of a length up to which a field of view beyond those of the references is still a usual one."""
+TOLERANCE, ROUNDED = 0.02, 1.5
+"""Share of a length, and voxels, up to which a field of view beyond those of the references is still a usual one: a map
+that is resampled is rounded up to whole voxels."""
 
 SPREADS = 2
 """Standard deviations of the references' centres by which a place in the world may be off."""
+
+BYTES_PER_VOXEL = 200
+"""Of memory that the search takes (190 were measured)."""
 
 
 class AlignToReferencesd(MapTransform):
@@ -30,20 +36,24 @@ class AlignToReferencesd(MapTransform):
     Positions are measured from the centre of the field of view. That is where the references' structures lie as long as
     the field of view is of their kind; one that was cut or padded has its centre elsewhere.
 
-    - A map that starts at a place in the world where no reference does was cut or padded by somebody who kept account
-      of it in the file's header. It is put where the references' fields of view lie in the world; as these differ, it
-      is moved to the place of highest likelihood within :data:`SPREADS` of their standard deviations.
+    - A file whose first voxel lies where that of no reference does was cut or padded by somebody who kept account of it
+      in the header. It is put where the references' fields of view lie in the world or, as these differ, to the most
+      probable place within :data:`SPREADS` of their standard deviations of it. If all lengths are usual ones, the
+      header may tell of another scanner only: then it is left where it is if that is more probable.
     - Where the header tells nothing of the kind, but an axis is shorter or longer than that of any reference, nobody
-      knows on which side that was done. Along such an axis the place of highest likelihood is taken wherever it is:
-      position then counts neither for nor against the map.
+      knows on which side that was done. Along such an axis the most probable place is taken wherever it is: position
+      then counts neither for nor against the map.
 
-    Likelihood is that of the voxelwise prior.
+    Probable is what the voxelwise prior says of the whole map.
 
     Args:
         keys: maps of one grid, ``(C, *spatial)``, among them the label map.
         log_prior: of each class at each voxel of the usual grid, ``(K, *spatial)``, see
             :meth:`gnsm_monai.networks.ScoreUNet.set_prior`.
         usual: the references' fields of view.
+
+    Raises:
+        ValueError: on call; the search would not fit in this machine's memory.
     """
 
     def __init__(self, keys: KeysCollection, log_prior: np.ndarray, usual: FieldsOfView) -> None:
@@ -53,10 +63,11 @@ class AlignToReferencesd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         label: MetaTensor = case[LABEL]
-        start, reach = self._search(label)
-        if not reach.any() or not (label > 0).any():
+        searches = self._searches(label)
+        if not searches or not (label > 0).any():
             return case
-        shift = best_shift(label.numpy()[0], self.log_prior, start, reach)
+        found = [best_shift(label.numpy()[0], self.log_prior, around, reach) for around, reach in searches]
+        shift, _ = max(found, key=lambda place: place[1])
         # Twice as much on one side moves the centre, from which the grid is laid, by once as much.
         added = [(2 * max(0, n), 2 * max(0, -n)) for n in shift]
         for key in self.key_iterator(case):
@@ -64,17 +75,20 @@ class AlignToReferencesd(MapTransform):
             case[key] = pad(case[key])
         return case
 
-    def _search(self, label: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
-        """The shift in voxels per axis around which the best one is sought, and how far; no reach: not to be moved."""
-        extent, spacing = extent_of(label), label.pixdim.numpy()
-        shortest, longest = np.asarray(self.usual.lengths)
-        margin, half = TOLERANCE * longest, np.array(self.log_prior.shape[1:]) // 2
-        shift = np.rint((extent.mean(0) - self.usual.centre) / spacing).astype(np.int64)
-        if _outside(extent[0], *self.usual.starts, margin).any() and (np.abs(shift) <= half).all():
+    def _searches(self, label: MetaTensor) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Shifts in voxels per axis around which the best one is sought, and how far each; none: not to be moved."""
+        place, spacing = place_of(label), label.pixdim.numpy()
+        half = np.array(self.log_prior.shape[1:]) // 2
+        here = np.zeros_like(half)
+        margin = np.maximum(TOLERANCE * np.asarray(self.usual.lengths[1]), ROUNDED * spacing)
+        offset = place.directions.T @ (place.centre - self.usual.centre)
+        shift = np.rint(offset / spacing).astype(np.int64)
+        cut = _outside(place.length, *self.usual.lengths, margin)
+        if _outside(place.corner, *self.usual.corners, margin).any() and (np.abs(shift) <= half).all():
             apart = np.ceil(SPREADS * np.asarray(self.usual.spread) / spacing).astype(np.int64)
-            return shift, np.minimum(np.maximum(apart, 1), half)
-        cut = _outside(extent[1] - extent[0], shortest, longest, margin)
-        return np.zeros_like(shift), np.where(cut, half, 0)
+            there = (shift, np.clip(apart, 1, half))
+            return [there] if cut.any() else [(here, here), there]
+        return [(here, np.where(cut, half, 0))] if cut.any() else []
 
 
 def _outside(values: np.ndarray, low: Sequence[float], high: Sequence[float], margin: np.ndarray) -> np.ndarray:
@@ -82,21 +96,29 @@ def _outside(values: np.ndarray, low: Sequence[float], high: Sequence[float], ma
     return outside
 
 
-def best_shift(label: np.ndarray, log_prior: np.ndarray, around: np.ndarray, reach: np.ndarray) -> list[int]:
+def best_shift(
+    label: np.ndarray, log_prior: np.ndarray, around: np.ndarray, reach: np.ndarray
+) -> tuple[list[int], float]:
     """Voxels per axis by which a label map is moved from the centre of the grid to where it is most probable.
 
     The log-likelihood of voxels that know nothing of each other, ``sum_v log p(label_v)`` over the voxels that count,
-    by cross-correlation. The prior's edge is repeated outside its grid.
+    by cross-correlation. The prior's edge is repeated outside its grid, so that background far from all structures
+    is the same wherever the map goes: it is left out, and the memory taken goes by the structures' size.
 
     Args:
-        label: class indices ``(*spatial)``, ``IGNORE_INDEX`` where nothing is known.
+        label: class indices ``(*spatial)``, ``IGNORE_INDEX`` where nothing is known; with a structure.
         log_prior: ``(K, *grid)``.
         around: the shift in the middle of those that are looked at, ``(axes,)``.
         reach: how many voxels more or less are looked at, ``(axes,)``; 0 where the axis is not searched.
+
+    Returns:
+        The shift and its log-likelihood in nats, up to a constant of the label map.
     """
     grid = np.array(log_prior.shape[1:])
-    start = (grid - label.shape) // 2 + around - reach  # of the first place that is looked at, in voxels of the grid
+    (begin, whole), label = _near_structures(label, 2 * grid)
+    start = begin + (grid - whole) // 2 + around - reach  # of the first place that is looked at, in the grid's voxels
     size = np.array(label.shape) + 2 * reach
+    check_memory(float(np.prod(size)) * BYTES_PER_VOXEL, f"its place is sought on {' x '.join(map(str, size))} voxels")
     at = np.ix_(*[np.clip(np.arange(n) + s, 0, g - 1) for n, s, g in zip(size, start, grid, strict=True)])
     likelihood = np.zeros(tuple(2 * reach + 1))
     for index, prior in enumerate(log_prior):
@@ -104,4 +126,12 @@ def best_shift(label: np.ndarray, log_prior: np.ndarray, around: np.ndarray, rea
         if own.any():
             likelihood += fftconvolve(prior[at], np.flip(own), mode="valid")
     best = np.unravel_index(likelihood.argmax(), likelihood.shape)
-    return [int(b + a - r) for b, a, r in zip(best, around, reach, strict=True)]
+    return [int(b + a - r) for b, a, r in zip(best, around, reach, strict=True)], float(likelihood[best])
+
+
+def _near_structures(label: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The box around all structures and ``margin`` more; where it begins beside the map's whole size, ``(2, axes)``."""
+    (structures,) = find_objects((label > 0).astype(np.int8))
+    low = [max(own.start - more, 0) for own, more in zip(structures, margin, strict=True)]
+    box = tuple(slice(a, own.stop + more) for a, own, more in zip(low, structures, margin, strict=True))
+    return np.array([low, label.shape]), label[box]

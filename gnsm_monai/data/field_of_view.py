@@ -9,14 +9,40 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 
-__all__ = ["FieldsOfView", "extent_of"]
+from gnsm_monai.data.constants import FILE_AFFINE
+
+__all__ = ["FieldsOfView", "Place", "place_of"]
 
 
-def extent_of(label: MetaTensor) -> np.ndarray:
-    """Where a map starts and ends along each of its axes, in mm of the world, ``(2, axes)``."""
-    affine, spacing = np.asarray(label.affine, dtype=np.float64), label.pixdim.numpy().astype(np.float64)
-    start = (affine[:-1, :-1] / spacing).T @ affine[:-1, -1] - spacing / 2
-    return np.stack([start, start + spacing * label.shape[1:]])
+@dataclass(frozen=True)
+class Place:
+    """The field of view of one label map, ``(axes,)`` each, in mm.
+
+    Args:
+        length: along the axes of the map.
+        corner: outer corner of the file's first voxel, in the world. A crop that keeps account of itself moves it
+            where it takes voxels before the first one that is kept, whichever way the file is stored.
+        centre: in the world.
+        directions: ``(axes, axes)``, the map's axes as columns of unit length.
+    """
+
+    length: np.ndarray
+    corner: np.ndarray
+    centre: np.ndarray
+    directions: np.ndarray
+
+
+def place_of(label: MetaTensor) -> Place:
+    """Where a map ``(1, *spatial)`` lies that was read and, if at all, turned and resampled."""
+    affine, size = np.asarray(label.affine, dtype=np.float64), np.array(label.shape[1:])
+    file = np.asarray(label.meta.get(FILE_AFFINE, affine), dtype=np.float64)
+    spacing = label.pixdim.numpy().astype(np.float64)
+    return Place(
+        size * spacing,
+        file[:-1, :-1] @ np.full(len(size), -0.5) + file[:-1, -1],
+        affine[:-1, :-1] @ ((size - 1) / 2) + affine[:-1, -1],
+        affine[:-1, :-1] / spacing,
+    )
 
 
 @dataclass(frozen=True)
@@ -25,24 +51,25 @@ class FieldsOfView:
 
     Args:
         lengths: shortest and longest.
-        starts: lowest and highest place at which one starts.
+        corners: lowest and highest place of their files' first voxels in the world.
         centre: mean place of their centres.
         spread: standard deviation of the places of their centres.
     """
 
     lengths: tuple[list[float], list[float]]
-    starts: tuple[list[float], list[float]]
+    corners: tuple[list[float], list[float]]
     centre: list[float]
     spread: list[float]
 
     @classmethod
-    def of(cls, extents: Sequence[np.ndarray]) -> FieldsOfView:
-        """Of the references' :func:`extent_of`, one at least."""
-        starts, ends = np.stack(extents, axis=1)
-        lengths, centres = ends - starts, (starts + ends) / 2
+    def of(cls, places: Sequence[Place]) -> FieldsOfView:
+        """Of the references', one at least."""
+        lengths, corners, centres = (
+            np.stack([getattr(place, name) for place in places]) for name in ("length", "corner", "centre")
+        )
         return cls(
             (lengths.min(0).tolist(), lengths.max(0).tolist()),
-            (starts.min(0).tolist(), starts.max(0).tolist()),
+            (corners.min(0).tolist(), corners.max(0).tolist()),
             centres.mean(0).tolist(),
             centres.std(0).tolist(),
         )

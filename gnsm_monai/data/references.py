@@ -13,7 +13,7 @@ from gnsm_monai.data.compare import check_geometry
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, find_images, find_label_maps, split_references
 from gnsm_monai.data.failures import one_line
-from gnsm_monai.data.field_of_view import FieldsOfView, extent_of
+from gnsm_monai.data.field_of_view import FieldsOfView, Place, place_of
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.transforms import centred_extent, load_maps
 from gnsm_monai.errors import InputError
@@ -166,7 +166,7 @@ class _Measured:
     Args:
         extent: see :func:`centred_extent`.
         spacing: mm per axis.
-        place: where the field of view starts and ends, see :func:`extent_of`.
+        place: of the field of view.
         values: class indices that occur (file values as long as the classes are not known).
         coarse: the map at ``COARSE_SIZE`` voxels per axis.
         image_channels: channels of the case's image, 0 without.
@@ -174,7 +174,7 @@ class _Measured:
 
     extent: np.ndarray
     spacing: np.ndarray
-    place: np.ndarray
+    place: Place
     values: frozenset[int]
     coarse: np.ndarray
     image_channels: int
@@ -212,7 +212,7 @@ def _measure(case: Case) -> _Measured:
     return _Measured(
         extent=centred_extent(array),
         spacing=spacing,
-        place=extent_of(label),
+        place=place_of(label),
         values=frozenset(distinct_values(array)[0].tolist()),
         coarse=coarse,
         image_channels=len(case[IMAGE]) if IMAGE in case else 0,

@@ -57,8 +57,12 @@ class FlaggedWriter:
         write_atomically(self.folder / "labels.ctbl", slicer_colours(self.labels).encode(errors="backslashreplace"))
         names = itk_snap_labels(self.labels)
         write_atomically(self.folder / "labels.label.txt", names.encode(errors="backslashreplace"))
+        flagged = {row["case"] for row in self.ranking.rows if row.get("flag") == 1}
+        for path in self.folder.glob("*.nii.gz"):  # of an earlier ranking in this folder
+            if path.name.removesuffix(".nii.gz") not in flagged:
+                path.unlink()
         for row in self.ranking.rows:
-            if row.get("flag") == 1:
+            if row["case"] in flagged:
                 mask = self.load(self.paths[row["case"]])
                 values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))
                 save_nifti(self.folder / f"{row['case']}.nii.gz", values, np.asarray(mask.meta[FILE_AFFINE]))

@@ -169,6 +169,10 @@ class RankingWriter:
     def _report(self, summary: Mapping[str, Any]) -> None:
         path = self.output_dir / "ranking.csv"
         self.logger.info("%d cases ranked, %d failed: %s", summary["scored"], summary["failed"], path)
+        alpha, known = self.settings.get("alpha"), int(np.isfinite(self.reference_scores).sum())
+        if alpha is not None and known and 1 / (known + 1) > alpha:
+            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and alpha is %g"
+            self.logger.warning(text, known, 1 / (known + 1), alpha)
         pooled = {"pooled": summary.get("metrics"), **summary.get("metrics_per_folder", {})}
         for name, metrics in pooled.items():
             if metrics and metrics["spearman"]["value"] is not None:

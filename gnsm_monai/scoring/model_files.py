@@ -20,6 +20,7 @@ __all__ = [
     "SETTINGS",
     "STATISTICS_FILE",
     "WEIGHTS",
+    "identity_of",
     "load_anomaly_model",
     "load_calibration",
     "load_settings",
@@ -47,13 +48,13 @@ LABEL_MAPS: Needed = {
         "posterior",
     ),
     "scoring": ("band_voxels", "num_draws", "seed"),
+    "fields_of_view": ("lengths", "corners", "centre", "spread"),
     "": (
         "spatial_dims",
         "always_present",
         "never_empty",
         "voxel_size",
         "spatial_size",
-        "fields_of_view",
         "parametrisation",
         "anomaly_score",
     ),
@@ -86,19 +87,29 @@ def load_settings(model_dir: str | Path, kind: str = "label map", needed: Needed
         raise InputError(f"{folder}: no trained model here: {' and '.join(missing)} missing")
     settings = load_json(folder / SETTINGS)
     _check_settings(settings, folder / SETTINGS, kind, needed)
-    if settings.get("weights_sha256") != sha256(folder / WEIGHTS):
+    own = identity_of(folder)
+    if settings.get("weights_sha256") != own["weights_sha256"]:
         raise InputError(
             f"{folder}: {WEIGHTS} is not the one that {SETTINGS} and {STATISTICS_FILE} were made for: "
             f"if its training was stopped, {CONTINUE}"
         )
+    if settings.get("statistics_sha256") != own["statistics_sha256"]:
+        raise InputError(f"{folder}: {STATISTICS_FILE} is not the one that {SETTINGS} was written with")
     return settings
+
+
+def identity_of(model_dir: str | Path) -> dict[str, str]:
+    """Checksums of the files that a model's settings.json belongs to, which is written after them."""
+    folder = Path(model_dir)
+    return {"weights_sha256": sha256(folder / WEIGHTS), "statistics_sha256": sha256(folder / STATISTICS_FILE)}
 
 
 def _check_settings(settings: Mapping[str, Any], path: Path, kind: str, needed: Needed) -> None:
     """Raises InputError where scoring would miss something."""
     if settings.get("format") != FORMAT:
         raise InputError(
-            f"{path}: format {settings.get('format')!r} is of another version of gnsm_monai, this one reads {FORMAT}"
+            f"{path}: format {settings.get('format')!r} is of another version of gnsm_monai, this one reads {FORMAT}: "
+            "train the model again"
         )
     if settings.get("kind", "label map") != kind:
         raise InputError(f"{path.parent}: this is not a model of {kind}s")
@@ -122,10 +133,7 @@ def load_calibration(model_dir: str | Path) -> Calibration:
 
 def load_shapes(model_dir: str | Path) -> ReferenceShapes:
     """The shapes of a finished model's references. Raises InputError as the others do, or of another network."""
-    try:
-        return _fitted(model_dir, ReferenceShapes.from_arrays)
-    except (RuntimeError, ValueError) as error:  # weights that do not fit
-        raise InputError(f"{Path(model_dir) / STATISTICS_FILE}: {one_line_of(error)[:200]}") from error
+    return _fitted(model_dir, ReferenceShapes.from_arrays)
 
 
 def _fitted(model_dir: str | Path, read: Callable[[Mapping[str, np.ndarray]], _Fitted]) -> _Fitted:
@@ -134,6 +142,10 @@ def _fitted(model_dir: str | Path, read: Callable[[Mapping[str, np.ndarray]], _F
         return read(load_arrays(path))
     except KeyError as error:
         raise InputError(f"{path}: lacks the array {error}") from error
+    except InputError:
+        raise
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:  # arrays of another kind or size
+        raise InputError(f"{path}: cannot be read: {one_line_of(error)[:200]}") from error
 
 
 def load_weights(network: nn.Module, model_dir: str | Path) -> nn.Module:

@@ -15,10 +15,10 @@ from torch import nn
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import save_arrays, save_json, sha256
+from gnsm_monai.files import save_arrays, save_json
 from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
+from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import STATISTICS, CaseStatistics, Scorer
@@ -151,9 +151,8 @@ class ReferenceFit:
         kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays()}
         save_arrays(self.model_dir / STATISTICS_FILE, kept)
         # Last, and with the identity of the weights: a folder with settings is a complete model.
-        identity = {"anomaly_score": model.rule, "weights_sha256": sha256(self.model_dir / WEIGHTS)}
-        identity["failures"] = "copies" if makes.segmenter is None else "networks"
-        save_json(self.model_dir / SETTINGS, {**self.settings, **identity})
+        found = {"anomaly_score": model.rule, "failures": "copies" if makes.segmenter is None else "networks"}
+        save_json(self.model_dir / SETTINGS, {**self.settings, **found, **identity_of(self.model_dir)})
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
         return arrays
 

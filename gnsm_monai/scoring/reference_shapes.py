@@ -57,6 +57,7 @@ class ReferenceShapes:
                 f"{PREFIX}strides": np.array(self.network.strides),
                 f"{PREFIX}betas": np.array(schedule.betas),
                 f"{PREFIX}temperatures": np.array(schedule.temperatures),
+                f"{PREFIX}floor": np.array(schedule.floor),
                 **{f"{PREFIX}weight_{k}": v.cpu().half().numpy() for k, v in self.network.state_dict().items()},
             }
         return arrays
@@ -67,7 +68,7 @@ class ReferenceShapes:
         if f"{PREFIX}strides" not in arrays:
             return cls(linear)
         betas, temperatures = (tuple(arrays[PREFIX + name].tolist()) for name in ("betas", "temperatures"))
-        schedule = NoiseSchedule(betas, temperatures)
+        schedule = NoiseSchedule(betas, temperatures, float(arrays[f"{PREFIX}floor"]))
         num_classes, *size = arrays[f"{PREFIX}weight_log_prior"].shape
         network = BottleneckNetwork(schedule, num_classes, size, arrays[f"{PREFIX}strides"].tolist())
         start = f"{PREFIX}weight_"

@@ -44,7 +44,8 @@ class ShapeModel:
     """
 
     def __init__(self, mean: Tensor, modes: Tensor, variance: Tensor, rest: float, stride: Sequence[int]) -> None:
-        self.mean, self.modes, self.variance = mean.float(), modes.float(), variance.float()
+        # At the precision of a model's file, so that a model that was read says what it said when it was made.
+        self.mean, self.modes, self.variance = mean.float(), modes.half().float(), variance.float()
         self.rest, self.stride = max(float(rest), LEAST_VARIANCE), tuple(int(s) for s in stride)
 
     @classmethod

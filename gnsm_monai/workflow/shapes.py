@@ -108,7 +108,7 @@ class ShapeLearner:
     def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
 
-        Random numbers are drawn from the seed, and those of the caller are left as they were.
+        Random numbers are drawn from the seed, and those of the caller are left as they were, but for a GPU's.
         """
         dims, num_classes = len(self.references.spatial_size), self.references.labels.num_classes
         augment = augmentation(dims, self.references.flip_axes)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from gnsm_monai.data import alignment
 from gnsm_monai.data.alignment import AlignToReferencesd, best_shift
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.field_of_view import FieldsOfView, extent_of
+from gnsm_monai.data.constants import FILE_AFFINE, IGNORE_INDEX, IMAGE, LABEL
+from gnsm_monai.data.field_of_view import FieldsOfView, place_of
 from gnsm_monai.data.transforms import FitToGridd
 
 GRID = (20, 16)
-USUAL = FieldsOfView(([18.0, 14.0], [22.0, 18.0]), ([-0.5, -0.5], [-0.5, -0.5]), [9.5, 7.5], [0.4, 0.6])
+USUAL = FieldsOfView(([19.0, 15.0], [21.0, 17.0]), ([-0.5, -0.5], [-0.5, -0.5]), [9.5, 7.5], [0.4, 0.6])
 
 
 def body() -> np.ndarray:
@@ -92,10 +93,63 @@ def test_another_world_is_not_believed() -> None:
     assert (placed(body(), origin=(200, -90)) == body()).all()
 
 
-def test_the_extent_of_a_map_is_measured_along_its_axes() -> None:
+def test_another_origin_alone_does_not_move_a_mask_that_lies_where_masks_lie() -> None:
+    """The table stood elsewhere, and nothing was cut."""
+    for origin in [(4, 0), (-6, 3), (8, 7)]:
+        np.testing.assert_array_equal(placed(body(), origin=origin), body())
+
+
+def test_a_tilted_field_of_view_about_the_same_centre_is_left_where_it_is() -> None:
+    angle = np.deg2rad(25)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    tilted = case(body())
+    affine = np.eye(3)
+    affine[:2, :2] = turn
+    affine[:2, 2] = [9.5, 7.5] - turn @ [9.5, 7.5]
+    for key in tilted:
+        tilted[key].affine = torch.from_numpy(affine)
+    found = AlignToReferencesd([LABEL, IMAGE], log_prior(), USUAL)(tilted)
+    np.testing.assert_array_equal(FitToGridd(GRID, keys=[LABEL])(found)[LABEL].numpy()[0], body())
+
+
+def test_a_cut_that_the_header_does_not_tell_of_is_none_whichever_way_the_file_is_stored() -> None:
+    """A file that is stored from the other end: its first voxel is the last one of the map, and its header is kept."""
+    stored = np.diag([-1.0, 1.0, 1.0])
+    stored[0, 2] = 19
+    usual = FieldsOfView(USUAL.lengths, ([19.5, -0.5], [19.5, -0.5]), USUAL.centre, USUAL.spread)
+    cut = case(
+        body()[:16], origin=(4, 0)
+    )  # its first four voxels are gone, and the place of the first one is as before
+    for key in cut:
+        cut[key].meta[FILE_AFFINE] = stored
+    found = AlignToReferencesd([LABEL, IMAGE], log_prior(), usual)(cut)
+    known = FitToGridd(GRID, keys=[LABEL])(found)[LABEL].numpy()[0]
+    np.testing.assert_array_equal(known[:16], body()[:16])
+
+
+def test_a_length_that_is_rounded_up_by_resampling_is_a_usual_one() -> None:
+    moved = np.pad(np.roll(body(), 3, axis=0), ((0, 1), (0, 0)))  # 22 voxels where 21 are the most
+    kept = case(moved)
+    assert AlignToReferencesd([LABEL, IMAGE], log_prior(), USUAL)(kept)[LABEL] is kept[LABEL]
+
+
+def test_far_background_changes_neither_the_place_nor_the_memory_that_the_search_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[float] = []
+    monkeypatch.setattr(alignment, "check_memory", lambda needed, what: sizes.append(needed))
+    far = np.pad(body(), ((300, 200), (0, 170)))
+    np.testing.assert_array_equal(placed(far) > 0, placed(np.pad(body(), ((60, 40), (0, 40)))) > 0)
+    assert sizes[0] < 3 * sizes[1]
+
+
+def test_the_place_of_a_map_is_measured_along_its_axes() -> None:
     affine = torch.tensor([[0.0, 3.0, 10.0], [2.0, 0.0, 20.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    label = MetaTensor(torch.zeros(1, 4, 5), affine=affine)
-    np.testing.assert_allclose(extent_of(label), [[19.0, 8.5], [27.0, 23.5]])
+    place = place_of(MetaTensor(torch.zeros(1, 4, 5), affine=affine))
+    np.testing.assert_allclose(place.length, [8, 15])
+    np.testing.assert_allclose(place.corner, [8.5, 19])
+    np.testing.assert_allclose(place.centre, [16, 23])
+    np.testing.assert_allclose(place.directions, [[0, 1], [1, 0]])
 
 
 def test_images_move_along_and_places_in_the_world_stay() -> None:
@@ -128,6 +182,8 @@ def test_the_best_place_is_that_of_the_highest_likelihood() -> None:
         )
 
     places = [(i, j) for i in range(-3, 4) for j in range(-4, 5)]
-    assert best_shift(label, prior, np.zeros(2, int), np.array([3, 4])) == list(max(places, key=likelihood))
+    assert best_shift(label, prior, np.zeros(2, int), np.array([3, 4]))[0] == list(max(places, key=likelihood))
     near = [place for place in places if abs(place[0] - 1) <= 1 and place[1] == -2]
-    assert best_shift(label, prior, np.array([1, -2]), np.array([1, 0])) == list(max(near, key=likelihood))
+    shift, reached = best_shift(label, prior, np.array([1, -2]), np.array([1, 0]))
+    assert shift == list(max(near, key=likelihood))
+    assert reached == pytest.approx(max(map(likelihood, near)))

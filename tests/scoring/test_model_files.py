@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import load_json, save_arrays, save_json, sha256
-from gnsm_monai.scoring.model_files import FORMAT, LABEL_MAPS, SETTINGS, STATISTICS_FILE, WEIGHTS, load_settings
+from gnsm_monai.files import load_json, save_arrays, save_json
+from gnsm_monai.scoring.model_files import (
+    FORMAT,
+    LABEL_MAPS,
+    SETTINGS,
+    STATISTICS_FILE,
+    WEIGHTS,
+    identity_of,
+    load_anomaly_model,
+    load_settings,
+    load_shapes,
+)
 
 
 @pytest.fixture
@@ -20,7 +30,7 @@ def model(tmp_path: Path) -> Path:
     save_arrays(tmp_path / STATISTICS_FILE, {"rule": np.zeros(1)})
     settings: dict[str, Any] = {part: dict.fromkeys(names, 0) for part, names in LABEL_MAPS.items() if part}
     settings |= dict.fromkeys(LABEL_MAPS[""], 0)
-    save_json(tmp_path / SETTINGS, {**settings, "format": FORMAT, "weights_sha256": sha256(tmp_path / WEIGHTS)})
+    save_json(tmp_path / SETTINGS, {**settings, "format": FORMAT, **identity_of(tmp_path)})
     return tmp_path
 
 
@@ -38,6 +48,29 @@ def test_a_whole_model_is_read(model: Path) -> None:
 def test_a_missing_file_is_named(model: Path, name: str) -> None:
     (model / name).unlink()
     assert refusal(model) == f"{model}: no trained model here: {name} missing"
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, STATISTICS_FILE])
+def test_a_file_of_another_model_is_refused(model: Path, name: str) -> None:
+    save_arrays(model / name, {"rule": np.ones(1)})
+    assert refusal(model).startswith(f"{model}: {name} is not the one that ")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"rule": np.array("shape"), "compared": np.array(["a"]), "spearman": np.array([0.1, 0.2])},
+        {"rule": np.array("shape"), "compared": np.array([]), "spearman": np.array([]), "worst": np.zeros(2)},
+        {"bottleneck_strides": np.array([2, 2]), "shape_mean": np.zeros(())},
+        {"bottleneck_strides": np.array([[2, 2]]), "bottleneck_betas": np.array(0.5)},
+    ],
+)
+def test_arrays_of_another_kind_are_refused_in_one_line(model: Path, arrays: dict[str, np.ndarray]) -> None:
+    save_arrays(model / STATISTICS_FILE, {"level_weights": np.ones(2), **arrays})
+    load = load_anomaly_model if "rule" in arrays else load_shapes
+    with pytest.raises(InputError) as caught:
+        load(model)
+    assert str(caught.value).startswith(f"{model / STATISTICS_FILE}: ") and "\n" not in str(caught.value)
 
 
 def test_a_training_that_was_stopped_is_told_from_another_folder(tmp_path: Path) -> None:

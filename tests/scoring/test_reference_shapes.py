@@ -150,7 +150,7 @@ def test_a_file_keeps_what_scores_say(
         found = read.expected(SCHEDULE, maps, mask, levels)
     assert len(kept) == len(found) == 2
     torch.testing.assert_close(found[1], kept[1], atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(found[0], kept[0], atol=1e-3, rtol=1e-2)  # modes are kept at half precision
+    torch.testing.assert_close(found[0], kept[0], atol=1e-6, rtol=1e-5)
     assert ReferenceShapes.from_arrays({}) == ReferenceShapes()
 
 

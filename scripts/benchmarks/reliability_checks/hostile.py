@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import html.parser
 import json
 import os
@@ -25,6 +24,7 @@ from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import EXIT_INPUT_ERROR, SCORING_FAILED
 from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.records import load_record
+from gnsm_monai.scoring.model_files import identity_of
 from reliability_checks.common import Finding, Forked, dataset, limit_memory, rank, train, trained_model
 from reliability_checks.inputs import SCHEME, refusal
 
@@ -95,15 +95,18 @@ def _stolen(place: Path, model: Path, name: str) -> Path:
     return target
 
 
+def _sign(model: Path) -> None:
+    """Makes the checksums in settings.json those of the planted files."""
+    (model / "settings.json").write_text(json.dumps({**load_json(model / "settings.json"), **identity_of(model)}))
+
+
 def _weights(place: Path, model: Path, masks: Path) -> Finding:
     """A pickle bomb as model.pt, its sha256 in settings.json, in each of the ways torch has ever saved."""
     wrong = []
     for number, save in enumerate((torch.save, _raw_pickle, _legacy)):
         trap, planted = place / f"trap_weights_{number}", _stolen(place, model, f"weights_{number}")
         save({"model": Bomb(trap)}, planted / "model.pt")
-        settings = load_json(planted / "settings.json")
-        settings["weights_sha256"] = hashlib.sha256((planted / "model.pt").read_bytes()).hexdigest()
-        (planted / "settings.json").write_text(json.dumps(settings))
+        _sign(planted)
         code, text, _ = _ended(rank(planted, masks, place / "out"), place / "log")
         if trap.exists() or code != EXIT_INPUT_ERROR or "Traceback" in text:
             wrong.append(f"{save.__name__}: executed {trap.exists()}, exit code {code}, {text[-300:]}")
@@ -135,6 +138,7 @@ def _objects(place: Path, model: Path, masks: Path) -> Finding:
     planted = _stolen(place, model, "objects")
     arrays = dict(np.load(planted / "reference_statistics.npz"))
     np.savez(planted / "reference_statistics.npz", **{**arrays, next(iter(arrays)): objects})
+    _sign(planted)
     code, text, _ = _ended(rank(planted, masks, place / "out"), place / "log")
     if code != EXIT_INPUT_ERROR or "Traceback" in text:
         wrong.append(f"model: exit code {code}, {text[-300:]}")
