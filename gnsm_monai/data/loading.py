@@ -15,7 +15,7 @@ from monai.utils import ImageMetaKey
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE
 from gnsm_monai.data.failures import one_line
-from gnsm_monai.data.readers import SimpleITKReader, check_checksum, check_claimed_size
+from gnsm_monai.data.readers import SimpleITKReader, check_checksum, check_claimed_size, check_spacing
 from gnsm_monai.errors import InputError
 
 __all__ = ["LoadMapsd"]
@@ -57,6 +57,7 @@ class LoadMapsd(MapTransform):
             if nifti:  # not read so far but for the header
                 for name, image in zip(names, images if isinstance(images, list) else [images], strict=True):
                     check_claimed_size(name, image.shape)
+                    check_spacing(name)
                     check_checksum(name, image)
             array, meta = reader.get_data(images)
             array = _plain_type(np.asarray(array), is_image)

@@ -16,8 +16,10 @@ import SimpleITK as sitk  # noqa: N813
 from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
+from nibabel import Nifti1Header, Nifti2Header
+from nibabel.openers import ImageOpener
 
-__all__ = ["SimpleITKReader", "check_checksum", "check_claimed_size", "check_memory"]
+__all__ = ["SimpleITKReader", "check_checksum", "check_claimed_size", "check_memory", "check_spacing"]
 
 MOST_VOXELS = 1 << 32
 """Whatever a file's size: a label map of more would not fit in memory as whole numbers."""
@@ -59,6 +61,22 @@ def check_memory(needed: float, what: str) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise ValueError(f"{what}, which take {needed / 2**30:.1f} GiB of memory, and there are {there / 2**30:.1f}")
+
+
+def check_spacing(name: str) -> None:
+    """That a NIfTI file whose geometry goes by its spacing has one; nibabel takes 0 for 1 mm.
+
+    Raises:
+        ValueError: a spacing of 0, or one that is no number.
+    """
+    with ImageOpener(name) as file:
+        start = file.read(4)
+        kind = Nifti1Header if int.from_bytes(start, "little") in (348, 0x5C010000) else Nifti2Header
+        file.seek(0)
+        header = kind.from_fileobj(file, check=False)
+    spacing = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
+    if not header["sform_code"] and not (np.isfinite(spacing).all() and (spacing != 0).all()):
+        raise ValueError(f"its spacing is {' x '.join(f'{mm:g}' for mm in spacing)} mm")
 
 
 def check_checksum(name: str, image: Any) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from gnsm_monai.data.loading import LoadMapsd
-from gnsm_monai.data.readers import SimpleITKReader, check_claimed_size
+from gnsm_monai.data.readers import SimpleITKReader, check_claimed_size, check_spacing
 from gnsm_monai.errors import InputError
 
 LABEL_3D = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
@@ -260,3 +260,25 @@ def test_a_map_that_does_not_fit_in_memory_is_refused(monkeypatch: pytest.Monkey
     check_claimed_size(str(path), (300, 300, 300))
     with pytest.raises(ValueError, match=r"500 x 500 x 500 voxels, which take 1\.9 GiB of memory, and there are 1\.0$"):
         check_claimed_size(str(path), (500, 500, 500))
+
+
+@pytest.mark.parametrize(("kind", "place"), [(nib.Nifti1Image, 84), (nib.Nifti2Image, 120)])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("sform", [0, 1])
+def test_a_spacing_of_zero_is_not_taken_for_a_millimetre(
+    tmp_path: Path, kind: type, place: int, name: str, sform: int
+) -> None:
+    image = kind(np.zeros((3, 4, 5), np.uint8), np.diag([1, 2, 1, 1]))
+    image.set_sform(np.diag([1, 2, 1, 1]) if sform else None, sform)
+    content = bytearray(image.to_bytes())
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    check_spacing(str(tmp_path / name))
+    size = 4 if kind is nib.Nifti1Image else 8  # of a float there
+    assert np.frombuffer(bytes(content[place : place + size]), f"f{size}")[0] == 2
+    content[place : place + size] = bytes(size)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    if sform:  # the geometry goes by it
+        check_spacing(str(tmp_path / name))
+        return
+    with pytest.raises(ValueError, match="its spacing is 1 x 0 x 1 mm"):
+        check_spacing(str(tmp_path / name))
