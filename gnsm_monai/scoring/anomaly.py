@@ -17,6 +17,8 @@ __all__ = ["RULES", "AnomalyModel", "rank_correlation", "simplest_of_the_best", 
 
 BOOTSTRAPS = 200
 
+SHAPE = STATISTICS.index("shape")
+
 FITTED = ("regression",)
 """Rules that ``auto`` takes only where there are masks of networks to fit them to. What is fitted to degraded copies,
 and not only compared on them, learns how copies are made: on masks of real networks such a regression ranks worse than
@@ -34,7 +36,7 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "misfit_knn": (("misfit",), "knn"),
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
-    "mahalanobis": (STATISTICS[: STATISTICS.index("shape")], "mahalanobis"),
+    "mahalanobis": (STATISTICS, "mahalanobis"),
     "regression": (("shape", "disagreement", "misfit_inside", "misfit", "uncertainty"), "ridge"),
 }
 """Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
@@ -203,7 +205,10 @@ def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
 
 def _select(levels: np.ndarray, rule: str) -> np.ndarray:
     """Features of a rule, ``(N, statistics, L)``."""
-    columns = [STATISTICS.index(name) for name in RULES[rule][0]]
+    names = RULES[rule][0]
+    if rule == "mahalanobis" and np.isnan(levels[:, :, SHAPE]).all():  # a model without position knows no shapes
+        names = names[:SHAPE]
+    columns = [STATISTICS.index(name) for name in names]
     features: np.ndarray = np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
     return features
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["CasePicture", "Plane", "file_index", "picture_of", "worst_place", "worst_slices"]
+__all__ = ["PLACE_VOXELS", "CasePicture", "Plane", "file_index", "picture_of", "worst_place", "worst_slices"]
 
 LEAST_BAND = 0.1
 """Slices whose band is smaller than this share of the largest one's are not compared: a few voxels are no slice."""
+
+
+PLACE_VOXELS = 1.5
+"""Standard deviation of a place, in voxels: a single odd voxel counts less than a cluster."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def worst_slices(anomaly: np.ndarray, band: np.ndarray) -> tuple[list[int], list
 
 def worst_place(anomaly: np.ndarray, band: np.ndarray) -> tuple[int, ...]:
     """Voxel of the band around which the anomaly is highest; a single odd voxel counts less than a cluster."""
-    smooth = ndimage.gaussian_filter(np.where(band, anomaly, 0).astype(np.float32), sigma=1.5)
+    smooth = ndimage.gaussian_filter(np.where(band, anomaly, 0).astype(np.float32), sigma=PLACE_VOXELS)
     return tuple(int(i) for i in np.unravel_index(int(smooth.argmax()), smooth.shape))
 
 

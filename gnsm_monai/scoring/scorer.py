@@ -9,16 +9,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import Inferer, SimpleInferer
+from monai.networks.layers import GaussianFilter
 from torch import Tensor, nn
 
 from gnsm_monai.networks import score_from_logits
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
+from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
-STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "shape")
+STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape")
 """Statistics per level; higher = worse, but for ``uncertainty``.
 
 - ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
@@ -31,6 +33,8 @@ STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreem
   Dice loss that the network expects of the mask.
 - ``uncertainty``: mean entropy of ``P(c | x)`` in nats over the band, the misfit that a mask drawn from the posterior
   would have: it tells how much a misfit says.
+- ``peak``: misfit at the place of the band where it is highest, a place being a Gaussian of
+  :data:`gnsm_monai.scoring.planes.PLACE_VOXELS`: what is wrong there alone, which a mean dilutes.
 - ``shape``: 1 - mean soft Dice over structures between the mask and the shape that a model of the references' shapes
   finds in it; mean over a linear model (:class:`gnsm_monai.scoring.shape.ShapeModel`) and a network with a bottleneck
   (:class:`gnsm_monai.networks.bottleneck.BottleneckNetwork`), NaN without either. The network knows the weakest levels
@@ -178,6 +182,7 @@ class Scorer:
             _mean(misfit, mask - band),
             structures.nanmean(1).nan_to_num(0.0),  # nothing here and nothing expected: full agreement
             _mean(entropy, band),
+            self._smooth(misfit * band).flatten(1).amax(1),
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
 
@@ -203,6 +208,11 @@ class Scorer:
         if self.structures is None:
             return classes[:, 1:]
         return torch.stack([classes[:, list(members)].sum(1) for members in self.structures], dim=1)
+
+    def _smooth(self, maps: Tensor) -> Tensor:
+        """``(n, 1, *spatial)``, each voxel the mean of its place."""
+        smooth: Tensor = GaussianFilter(maps.ndim - 2, PLACE_VOXELS)(maps)
+        return smooth
 
     def _band(self, foreground: Tensor) -> Tensor:
         """Voxels within ``band_voxels`` of ``foreground``, ``(n, 1, *spatial)``."""

@@ -46,7 +46,7 @@ def test_the_regression_predicts_dice_from_all_its_statistics(
 
 def test_auto_leaves_the_regression_to_those_who_ask_for_it(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     references, degraded, dice = data
-    degraded[:, :, STATISTICS.index("disagreement")] += np.linspace(0, 2, LEVELS) * np.random.default_rng(0).random(
+    degraded[:, :, STATISTICS.index("disagreement")] += np.linspace(0.5, 2, LEVELS) * np.random.default_rng(0).random(
         (len(dice), 1)
     )
     model = AnomalyModel.fit(references, degraded, dice)
@@ -161,6 +161,16 @@ def test_every_rule_survives_plain_arrays(rule: str, data: tuple[np.ndarray, np.
     again = AnomalyModel.from_arrays(model.to_arrays())
     assert np.array_equal(again.score(data[1]), model.score(data[1]))
     assert (again.rule, again.worst, dict(again.comparison)) == (model.rule, model.worst, dict(model.comparison))
+
+
+def test_a_model_that_knows_no_shapes_measures_distances_without_them(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    references, degraded, dice = data
+    for values in (references, degraded):
+        values[:, :, STATISTICS.index("shape")] = np.nan
+    model = AnomalyModel.fit(references, degraded, dice, rule="mahalanobis")
+    assert np.isfinite(model.score(degraded)).all()
 
 
 def test_the_worst_score_is_the_highest_that_was_seen(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor, nn
 
 from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import STATISTICS, Scorer
+from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, SHAPE = range(len(STATISTICS))
+NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, PEAK, SHAPE = range(len(STATISTICS))
 
 
 class FixedPosterior(nn.Module):
@@ -142,6 +144,16 @@ def test_masked_voxels_count_nowhere() -> None:
     scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
     ours, theirs = (scorer(FixedPosterior(value), mask, counts).levels for value in (logits, changed))
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_peak_tells_one_place_from_as_much_misfit_everywhere(network: ScoreUNet) -> None:
+    """Beside the smoothed maximum of the map that a case keeps of its one level."""
+    mask = square()
+    found = Scorer(SCHEDULE, band_voxels=(2, 2))(network, mask, only_levels=[1])
+    inside = np.where(found.band, found.anomaly_map, 0)
+    expected = ndimage.gaussian_filter(inside, PLACE_VOXELS, mode="constant").max()
+    assert found.levels[0, PEAK] == pytest.approx(expected, rel=0.02)
+    assert found.levels[0, PEAK] < inside.max()
 
 
 def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network: ScoreUNet) -> None:
