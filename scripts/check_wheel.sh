@@ -15,6 +15,7 @@ trap 'rm -rf "$work"' EXIT
 say "a new virtual environment with $("$base" --version)"
 env -u VIRTUAL_ENV "$base" -m venv "$work/env"
 say "building the wheel"
+rm -rf "$repo/build"   # what an earlier build left there would be in the wheel, deleted modules too
 "$work/env/bin/python" -m pip wheel -q --disable-pip-version-check --no-deps -w "$work/dist" "$repo"
 say "installing $(basename "$work"/dist/*.whl) and what it needs"
 "$work/env/bin/python" -m pip install -q --disable-pip-version-check "$work"/dist/*.whl -c "$repo/constraints.txt"
