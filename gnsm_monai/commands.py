@@ -78,7 +78,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     Returns:
         0, or 3 where some label maps could not be scored.
     """
-    # How unusual a map is does not ask for its likeliest shape.
+    # For a distance from the others a linear model of shapes is enough, which takes seconds.
     overrides = {"anomaly_score": "mahalanobis", "failures": "copies", "fit::shapes::steps": 0, **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
     plan = plan_folds(dataset, output, folds)

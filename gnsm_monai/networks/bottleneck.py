@@ -12,9 +12,9 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
+from gnsm_monai.networks.evidence import centred, log_prior, surprise
 from gnsm_monai.networks.residual import groups_of
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
 
 __all__ = ["BottleneckNetwork"]
 
@@ -90,20 +90,18 @@ class BottleneckNetwork(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         evidence, prior = self.schedule.log_likelihood(x, level), self.log_prior[None]
-        evidence, size = _centred(evidence, self.spatial_size), x.shape[2:]
-        # To first order all that a voxel says of any change of shape, and nothing where the prior leaves no doubt.
-        moved = torch.softmax(evidence + prior, CLASS_DIM) - torch.softmax(prior, CLASS_DIM)
-        said = _centred(moved / expand_like(self.evidence_deviation[level], moved), self.grid)  # type: ignore[index]
+        evidence, size = centred(evidence, self.spatial_size), x.shape[2:]
+        said = centred(surprise(evidence, prior, self.evidence_deviation[level]), self.grid)  # type: ignore[index]
         embedding = self.embedding(level)
         pooled = self._pooled(said)
         hidden = sum(read(mean.flatten(1)) for read, mean in zip(self.read, pooled, strict=True))
         latent = self.latent_film(self.latent(F.silu(self.read_film(hidden, embedding))), embedding)
         logits = self.writer(self.write(latent).reshape(len(x), -1, *self.cells))
-        return _centred(_centred(logits, self.spatial_size) + prior, size, edge=True)
+        return centred(centred(logits, self.spatial_size) + prior, size, edge=True)
 
     def set_prior(self, frequencies: Tensor) -> None:
         """Sets :attr:`log_prior` from how often each voxel has each class, ``(K, *spatial_size)``; 0 is allowed."""
-        self.log_prior.copy_((0.999 * frequencies + 0.001 / self.num_classes).log())
+        self.log_prior.copy_(log_prior(frequencies))
 
     def _pooled(self, said: Tensor) -> list[Tensor]:
         """Means over the cells of the two coarsest grids, in units of the noise that is left in them."""
@@ -132,13 +130,3 @@ def _grids(size: Sequence[int], steps: Sequence[Sequence[int]]) -> list[list[int
     for step in steps:
         grids.append([-(-n // s) for n, s in zip(grids[-1], step, strict=True)])
     return grids
-
-
-def _centred(maps: Tensor, size: Sequence[int], edge: bool = False) -> Tensor:
-    """``(B, C, *spatial)`` to ``(B, C, *size)`` about its centre, cropped, and padded with 0 or its edge."""
-    padding: list[int] = []
-    for axis, (n, m) in enumerate(zip(size, maps.shape[2:], strict=True), start=2):
-        shift = (n - m) // 2  # as FitToGridd places a map
-        maps = maps.narrow(axis, max(0, -shift), min(m, n - shift) - max(0, -shift))
-        padding = [max(0, shift), max(0, n - m - shift), *padding]  # torch lists the last axis first
-    return F.pad(maps, padding, mode="replicate" if edge else "constant")

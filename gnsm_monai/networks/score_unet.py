@@ -13,6 +13,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from gnsm_monai.networks.embedding import LevelEmbedding
+from gnsm_monai.networks.evidence import log_prior, surprise
 from gnsm_monai.networks.residual import ResidualBlock, groups_of
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
@@ -130,7 +131,7 @@ class ScoreUNet(nn.Module):
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
         evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)
-        context = [self._standardise(evidence, level), self._surprise(evidence, prior, level)]
+        context = [self._standardise(evidence, level), surprise(evidence, prior, self.evidence_deviation[level])]  # type: ignore[index]
         if image is not None:
             context.append(image.to(x.dtype))
         if self.position_size is not None:
@@ -158,15 +159,6 @@ class ScoreUNet(nn.Module):
         logits: Tensor = self.head(h) + self._neighbourhood(pooled, embedding, seen.shape[2:])
         logits = logits[crop]
         return logits + evidence + prior if self.posterior else logits
-
-    def _surprise(self, evidence: Tensor, prior: Tensor, level: Tensor) -> Tensor:
-        """How far a voxel's noisy value moves its label's probabilities away from the prior, in units of the noise.
-
-        The gradient of the log-likelihood with respect to the prior's logits: to first order, all that a voxel says of
-        any change of shape, and nothing where the prior leaves no doubt.
-        """
-        moved = torch.softmax(evidence + prior, CLASS_DIM) - torch.softmax(prior, CLASS_DIM)
-        return moved / expand_like(self.evidence_deviation[level], evidence)  # type: ignore[index]
 
     def _pooled(self, seen: Tensor) -> list[Tensor]:
         """Means of ``(B, F, *spatial)`` over the voxels of each resolution; those of noise in units of its spread."""
@@ -201,7 +193,7 @@ class ScoreUNet(nn.Module):
         """
         if frequencies.shape != self.log_prior.shape:
             raise ValueError(f"frequencies of shape {tuple(self.log_prior.shape)} are needed")
-        self.log_prior.copy_((0.999 * frequencies + 0.001 / self.num_classes).log())
+        self.log_prior.copy_(log_prior(frequencies))
 
     def _prior(self, x: Tensor) -> Tensor:
         """:attr:`log_prior` centred on the field of view of ``x``, its edge repeated outside, ``(1, K, *spatial)``."""

@@ -164,15 +164,10 @@ def _projector(writer: SummaryWriter, scored: Sequence[Row]) -> None:
     points = ((levels - levels.mean(0)) / np.where(spread > 0, spread, 1.0))[:, spread > 0]
     header = ["case", "rank", "anomaly_score", "flag", "predicted_dice", "dice", "worst_structure"]
     labels = [[_cell(row.get(column)) or "-" for column in header] for row in scored]
-    pictures = [row.get("thumbnail") for row in scored]
+    pictures = [sprite(row["thumbnail"]) for row in scored if row.get("thumbnail") is not None]
     sprites = None
-    if all(picture is not None for picture in pictures):
-        sprites = (
-            torch.from_numpy(np.stack([sprite(picture) for picture in pictures if picture is not None]))
-            .permute(0, 3, 1, 2)
-            .float()
-            / 255
-        )
+    if len(pictures) == len(scored):
+        sprites = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     values = torch.from_numpy(points).float()
     writer.add_embedding(values, labels, sprites, tag="level_statistics", metadata_header=header)
 

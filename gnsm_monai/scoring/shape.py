@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnsm_monai.networks.evidence import centred
 from gnsm_monai.noise.gumbel import CLASS_DIM
 
 __all__ = ["MOST_CASES", "ShapeModel", "coarse_maps"]
@@ -72,8 +73,8 @@ class ShapeModel:
         grid = [n * s for n, s in zip(self.mean.shape[1:], self.stride, strict=True)]
         mean, modes = self.mean.to(probabilities.device), self.modes.to(probabilities.device).flatten(1)
         usual = F.interpolate(mean[None], size=grid)
-        seen = _centred(mask, grid)
-        differs = _pool((_centred(probabilities, grid) - usual) * seen, self.stride).flatten()
+        seen = centred(mask, grid)
+        differs = _pool((centred(probabilities, grid) - usual) * seen, self.stride).flatten()
         weight = _pool(seen, self.stride).expand(1, *mean.shape).flatten()
         # E[z | observed cells], by the modes' own Gram matrix there: the identity where all is observed.
         gram = ((modes * weight) @ modes.T).double()
@@ -87,7 +88,7 @@ class ShapeModel:
         fine = fine / fine.sum(CLASS_DIM, keepdim=True)
         outside = torch.zeros(1, mean.shape[0], *[1] * (mean.ndim - 1), device=fine.device)
         outside[:, 0] = 1
-        return _centred(fine - outside, probabilities.shape[2:]) + outside
+        return centred(fine - outside, probabilities.shape[2:]) + outside
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
@@ -136,12 +137,3 @@ def _pool(maps: Tensor, stride: Sequence[int]) -> Tensor:
     """Means over cells of ``(B, C, *spatial)``; background, 0 in all of a difference, beyond the end."""
     pool = F.avg_pool2d if maps.ndim == 4 else F.avg_pool3d
     return pool(maps, tuple(stride), ceil_mode=True)
-
-
-def _centred(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """``(B, C, *spatial)`` to ``(B, C, *size)``, cropped and padded with 0 about its centre, as FitToGridd does."""
-    padding: list[int] = []
-    for n, m in zip(size, maps.shape[2:], strict=True):
-        shift = (n - m) // 2
-        padding = [shift, n - m - shift, *padding]  # torch lists the last axis first; negative ones crop
-    return F.pad(maps, padding)

@@ -85,7 +85,7 @@ class ShapeLearner:
         held = [case for case in self.references.cases if case["use"] != "train"]
         plenty = len(train) + len(held) > MOST_CASES
         place = FitToGridd(self.references.spatial_size)
-        labels = [place(dict(load(case)))[LABEL] for case in (train if plenty else train + held)]
+        labels = [place(dict(load({LABEL: case[LABEL]})))[LABEL] for case in (train if plenty else train + held)]
         one_hot = (encode_labels(label[None], self.references.labels.num_classes)[0][0] for label in labels)
         values, stride = coarse_maps(one_hot, self.strides)
         network = self._train(labels[: len(train)]) if self.steps else None

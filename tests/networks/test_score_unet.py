@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gnsm_monai.networks import ScoreUNet, plan_strides
 from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
+from gnsm_monai.networks.evidence import surprise
 from gnsm_monai.noise import NoiseSchedule, build_schedule, mixing_schedule
 
 SMALL: dict[str, Any] = {"num_classes": 3, "channels": (8, 16, 16), "noise": mixing_schedule(4)}
@@ -183,7 +184,9 @@ class TestNeighbourhood:
         prior = torch.randn(2, 3, 5, 6).requires_grad_()
         likelihood = (torch.log_softmax(prior, 1) + evidence).logsumexp(1).sum()
         (expected,) = torch.autograd.grad(likelihood, prior)
-        found = net._surprise(evidence, prior.detach(), level) * net.evidence_deviation[level].view(-1, 1, 1, 1)
+        found = surprise(evidence, prior.detach(), net.evidence_deviation[level]) * net.evidence_deviation[level].view(
+            -1, 1, 1, 1
+        )
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
     def test_what_a_uniform_neighbourhood_says_is_added_by_the_learnt_share(self) -> None:
@@ -193,7 +196,7 @@ class TestNeighbourhood:
         x = torch.tensor([0.7, 0.2, 0.1]).log().view(1, 3, 1, 1).expand(1, 3, 16, 16)
         level = torch.tensor([0])
         own = net.independent_logits(x, level)
-        said = net._surprise(net.schedule.log_likelihood(x, level), net._prior(x), level)
+        said = surprise(net.schedule.log_likelihood(x, level), net._prior(x), net.evidence_deviation[level])
         torch.testing.assert_close(net(x, level), own + 0.5 * 2 * said)  # sqrt of 2 x 2 voxels
 
 
