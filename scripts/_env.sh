@@ -2,7 +2,7 @@
 #
 #     source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 #     use_environment          # sets $python: the active virtual environment's, or that of .venv, made if missing
-#     install_project test     # the package, editable, with an extra ("" for none)
+#     install_project dev      # the package, editable, with an extra ("" for none)
 #
 # Both are safe to call again. $repo is the root of the repository.
 
@@ -65,5 +65,4 @@ install_project() {
     "$python" -m pip install -q --disable-pip-version-check -e "$repo${extra:+[$extra]}" -c "$repo/constraints.txt"
     [[ -f "$stamp" && "$(head -n 1 "$stamp")" == "$key" ]] || printf '%s\n' "$key" >"$stamp"
     printf 'extra:%s\n' "$extra" >>"$stamp"
-    [[ "$extra" != dev ]] || printf 'extra:test\n' >>"$stamp" # dev includes test
 }
