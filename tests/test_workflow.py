@@ -10,6 +10,7 @@ import torch
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gnsm_monai import workflow
 from gnsm_monai.engines import NoisyLabelPrepareBatch
@@ -235,3 +236,18 @@ def test_values_of_the_wrong_kind_are_one_line(
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert part in line
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by name on Linux alone")
+def test_no_thread_of_the_process_group_is_left_when_the_processes_part() -> None:
+    def group_threads() -> list[str]:
+        names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+        return [name for name in names if "gloo" in name]
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    network = DistributedDataParallel(nn.Linear(2, 2))
+    network(torch.ones(1, 2)).sum().backward()
+    assert group_threads()
+    workflow.part_processes(network)  # they would abort a process that ends while one of them frees a tensor
+    assert not torch.distributed.is_initialized()
+    assert not group_threads()

@@ -9,10 +9,9 @@ from gnsm_monai.workflow.options import (
     check_switches,
     check_training_options,
     check_whole_numbers,
-    join_processes,
     noise_schedule,
-    process_device,
 )
+from gnsm_monai.workflow.processes import join_processes, part_processes, process_device
 from gnsm_monai.workflow.scoring import (
     label_scheme,
     load_decisions,
@@ -60,6 +59,7 @@ __all__ = [
     "load_scores",
     "load_trained",
     "noise_schedule",
+    "part_processes",
     "phantoms_if_none",
     "predictions",
     "process_device",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,7 @@ __all__ = [
     "check_switches",
     "check_training_options",
     "check_whole_numbers",
-    "join_processes",
     "noise_schedule",
-    "process_device",
     "score_soft",
 ]
 
@@ -158,19 +155,3 @@ def score_soft(soft: str | bool) -> bool:
 def noise_schedule(noise: str | Mapping[str, Any]) -> NoiseSchedule:
     """See :func:`gnsm_monai.noise.build_schedule`."""
     return build_schedule(noise)
-
-
-def process_device() -> str:
-    """GPU of this process, where there is one; by LOCAL_RANK, as ignite knows no ranks before processes join."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-
-
-def join_processes(device: str) -> None:
-    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes.
-
-    The time-out is long: the others wait while the first one scores the held-out references.
-    """
-    cuda = str(device).startswith("cuda")
-    if cuda:
-        torch.cuda.set_device(torch.device(device))
-    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))

@@ -1,0 +1,47 @@
+"""Processes that torchrun started: they join before the training and part after it."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import ignite.distributed as idist
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["join_processes", "part_processes", "process_device", "wait_for_all"]
+
+
+def process_device() -> str:
+    """GPU of this process, where there is one; by LOCAL_RANK, as ignite knows no ranks before processes join."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def join_processes(device: str) -> None:
+    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes.
+
+    The time-out is long: the others wait while the first one scores the held-out references.
+    """
+    cuda = str(device).startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(torch.device(device))
+    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
+
+
+def wait_for_all() -> None:
+    """Until every process has come here; one process alone goes on at once."""
+    if idist.get_world_size() > 1:
+        idist.barrier()
+
+
+def part_processes(network: DistributedDataParallel) -> None:
+    """Ends the process group, threads included; ``network`` cannot be trained any further.
+
+    The network holds the group as well. Were it to go on holding it, gloo's threads would live until the interpreter
+    ends, and abort the process (SIGABRT, after the model is complete) where they then still free a tensor:
+    https://github.com/pytorch/pytorch/pull/179291.
+    """
+    for name in ("logger", "reducer", "process_group"):  # those that DistributedDataParallel itself drops when copied
+        vars(network).pop(name, None)
+    idist.sync()  # or nothing is ended where ignite was not asked for a rank before
+    idist.finalize()
