@@ -40,7 +40,7 @@ def main() -> None:
     length = [] if arguments.epochs is None else ["--epochs", str(arguments.epochs)]
     work = arguments.work
     model = arguments.model or work / "model"
-    if not (model / "settings.json").is_file():
+    if set(arguments.only) != {"audit"} and not (model / "settings.json").is_file():
         gnsm("train", "--dataset", dataset, "--output", model, "--resume")
     done: dict[str, list[str]] = {}
     references = dataset / "labelsTs"
