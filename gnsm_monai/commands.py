@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 def train(output: Path, **overrides: Any) -> int:
     """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml."""
+    _keep_finished(output, overrides)
     _prepare("train.yaml", model_dir=output, **overrides).run()
     _say("model", output)
     _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
@@ -115,6 +116,7 @@ def from_dicom(segmentations: Path, output: Path, series: Path | None = None, da
 
 def table_fit(data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of the bundle's train.yaml."""
+    _keep_finished(output, overrides)
     _prepare("train.yaml", "tabular_anomaly", dataset_dir=data, model_dir=output, **overrides).run()
     _say("model", output)
     _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
@@ -133,6 +135,12 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     print()
     _say("ranking", output / "ranking.csv")
     return 0
+
+
+def _keep_finished(model: Path, overrides: Mapping[str, Any]) -> None:
+    """Raises InputError where a training would begin by deleting a model that is finished: hours, by one slip."""
+    if (model / SETTINGS).is_file() and not overrides.get("resume"):
+        raise InputError(f"{model}: holds a finished model; name another folder, or delete this one to train anew")
 
 
 def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> ConfigWorkflow:

@@ -151,3 +151,13 @@ def test_the_chosen_failure_limit_comes_last_where_the_review_budget_looks(
     monkeypatch.setattr(commands, "rank", lambda **arguments: found.update(arguments) or 0)
     assert cli.main(f"rank --model m --predictions p --output o --failure-dice {chosen}".split()) == 0
     assert found["failure_dice"] == limits
+
+
+@pytest.mark.parametrize("command", [["train", "--dataset", "data"], ["table", "fit", "--data", "data.csv"]])
+def test_a_finished_model_is_not_replaced_by_a_training(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "settings.json").write_text("{}")
+    line = refused(capsys, *command, "--output", str(tmp_path))
+    assert f"{tmp_path}: holds a finished model" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
