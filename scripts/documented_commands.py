@@ -46,7 +46,7 @@ def documented(text: str) -> list[str]:
                 variables[match[1]] = match[2]
             for name, value in variables.items():
                 command = command.replace(f"${name}", value)
-            command = re.sub(r"\s*\[--[^\]]*\]", "", command.split(" # ")[0]).strip()
+            command = " ".join(re.sub(r"\[--[^\]]*\]", "", command.split(" # ")[0]).split())
             whole = re.search(r" --\w", command) and "…" not in command
             if command.startswith(PROGRAMS) and whole and command not in found:
                 found.append(command)
@@ -57,6 +57,15 @@ def is_complete(command: str) -> bool:
     """Whether a command names what it reads and writes; others show an option, such as ``gnsm rank --images DIR``."""
     words = command.split()
     return words[0] != "gnsm" or ("--output" in words and "DIR" not in words)
+
+
+def commands_of_all_pages() -> list[tuple[str, str]]:
+    """Page and command in the order of :data:`PAGES`; what two pages show stands once, as a reader does it once."""
+    first: dict[str, str] = {}
+    for page in PAGES:
+        for command in documented((ROOT / page).read_text(encoding="utf-8")):
+            first.setdefault(command, page)
+    return [(page, command) for command, page in first.items()]
 
 
 def prepare(folder: Path, table_rows: int = 2000) -> None:
@@ -80,15 +89,16 @@ def main() -> None:
     prepare(work)
     failed = 0
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for page in PAGES:
-        for command in filter(is_complete, documented((ROOT / page).read_text(encoding="utf-8"))):
-            start = time.monotonic()
-            environment = {**os.environ, "PATH": path}
-            done = subprocess.run(command, shell=True, cwd=work, env=environment, capture_output=True, text=True)
-            print(f"{page}: {command}: exit code {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)
-            if done.returncode:
-                failed += 1
-                print(done.stdout[-2000:], done.stderr[-2000:])
+    for page, command in commands_of_all_pages():
+        if not is_complete(command):
+            continue
+        start = time.monotonic()
+        environment = {**os.environ, "PATH": path}
+        done = subprocess.run(command, shell=True, cwd=work, env=environment, capture_output=True, text=True)
+        print(f"{page}: {command}: exit code {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)
+        if done.returncode:
+            failed += 1
+            print(done.stdout[-2000:], done.stderr[-2000:])
     sys.exit(int(failed > 0))
 
 
