@@ -136,6 +136,8 @@ class SimpleITKReader(ImageReader):
                 cls._check_compressed(name)
             image: sitk.Image = file.Execute()
         except RuntimeError as error:  # the reason follows source lines and addresses in memory
+            if "Unknown PixelType" in str(error):  # what ITK says of grey with transparency
+                raise ValueError("its kind of pixel is not read: save it in grey, without transparency") from None
             raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
         if name.lower().endswith(cls.PICTURES):
             image.SetSpacing([1.0] * image.GetDimension())

@@ -282,3 +282,9 @@ def test_a_spacing_of_zero_is_not_taken_for_a_millimetre(
         return
     with pytest.raises(ValueError, match="its spacing is 1 x 0 x 1 mm"):
         check_spacing(str(tmp_path / name))
+
+
+def test_grey_with_transparency_is_refused_in_words_that_say_what_to_do(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4, 2), np.uint8), "LA").save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: cannot be read: .* save it in grey, without transparency"):
+        LoadMapsd("label", 2)({"label": tmp_path / "a.png"})
