@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gnsm_monai
-from gnsm_monai.errors import EXIT_INPUT_ERROR, exit_on_input_error
+from gnsm_monai.errors import EXIT_INPUT_ERROR, InputError, exit_on_input_error
 
 __all__ = ["build_parser", "main"]
 
@@ -22,6 +22,8 @@ GOES_ON = {
     "audit": "the same command goes on from here",
     "table_fit": "with --resume the same command goes on after the last epoch",
 }
+SHARED_OUT = ("train", "rank")
+"""Commands that the processes of ``torchrun -m gnsm_monai COMMAND`` do together."""
 
 EXAMPLES = """\
 examples:
@@ -62,9 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _speak_plainly()
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
     from gnsm_monai import commands
+    from gnsm_monai.workflow.processes import is_first_process, num_processes
 
+    if not is_first_process():
+        logging.getLogger("gnsm_monai").setLevel(logging.WARNING)
     try:
         with exit_on_input_error():
+            if num_processes() > 1 and command not in SHARED_OUT:
+                raise InputError(
+                    f"gnsm {command.replace('_', ' ')}: runs in one process; torchrun is for train and rank"
+                )
             run: Callable[..., int] = getattr(commands, command)
             return run(**given)
     except KeyboardInterrupt:
@@ -213,6 +222,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
     )
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
     parser.add_argument(
         "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
     )

@@ -18,6 +18,7 @@ from gnsm_monai.handlers.ranking import RankingWriter
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.model_files import SETTINGS
 from gnsm_monai.workflow import check_output_dir
+from gnsm_monai.workflow.processes import is_first_process, num_processes
 
 __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
 
@@ -30,9 +31,12 @@ logger = logging.getLogger(__name__)
 def train(output: Path, **overrides: Any) -> int:
     """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml."""
     _keep_finished(output, overrides)
-    _prepare("train.yaml", model_dir=output, **overrides).run()
-    _say("model", output)
-    _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
+    workflow = _prepare("train.yaml", model_dir=output, **overrides)
+    workflow.run()
+    workflow.finalize()
+    if is_first_process():
+        _say("model", output)
+        _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
     return 0
 
 
@@ -45,7 +49,8 @@ def rank(model: Path, predictions: Sequence[Path], output: Path, strict: bool = 
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
     code, _ = _score(output, **overrides)
-    _show(output)
+    if is_first_process():
+        _show(output)
     return code
 
 
@@ -144,26 +149,33 @@ def _keep_finished(model: Path, overrides: Mapping[str, Any]) -> None:
 
 
 def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> ConfigWorkflow:
-    """The package's own config with overrides, initialised.
+    """The package's own config with overrides, initialised; where torchrun started several processes, with its overlay.
 
     Paths stay ``Path`` objects: in text, MONAI would take $, @, % and # for signs of its own.
     """
     kind = "train" if config == "train.yaml" else "infer"
-    file = str(bundle_root(bundle) / "configs" / config)
-    workflow = ConfigWorkflow(config_file=file, workflow_type=kind, logging_file=False, **overrides)
+    names = [config]
+    if num_processes() > 1:
+        names.append(f"multi_gpu_{config}")
+        if str(overrides.get("device", "")).startswith("cuda"):
+            del overrides["device"]  # each has a GPU of its own
+    files = [str(bundle_root(bundle) / "configs" / name) for name in names]
+    workflow = ConfigWorkflow(config_file=files, workflow_type=kind, logging_file=False, **overrides)
     workflow.initialize()
     return workflow
 
 
 def _score(output: Path, **overrides: Any) -> tuple[int, ConfigWorkflow]:
     workflow = _prepare("inference.yaml", output_dir=output, **overrides)
+    code = 0
     try:
         workflow.run()
     except SystemExit as stop:
         if stop.code != SCORING_FAILED or overrides.get("strict"):
             raise
-        return SCORING_FAILED, workflow
-    return 0, workflow
+        code = SCORING_FAILED
+    workflow.finalize()
+    return code, workflow
 
 
 def _show(output: Path) -> None:

@@ -50,12 +50,12 @@ def test_options_that_are_not_given_are_left_to_the_configs(called: list[Any]) -
 
 def test_every_option_of_rank_is_an_override_of_the_config(called: list[Any]) -> None:
     text = "rank --model m --predictions p q --output o --images i --references r --alpha 0.1 --failure-dice 0.8"
-    cli.main([*text.split(), "--soft", "off", "--maps", "--workers", "2", "--strict"])
+    cli.main([*text.split(), "--soft", "off", "--maps", "--workers", "2", "--strict", "--device", "cuda:1"])
     ((_, given),) = called
     assert given == {
         "model": Path("m"), "predictions": [Path("p"), Path("q")], "output": Path("o"), "images_dir": Path("i"),
         "references_dir": Path("r"), "alpha": 0.1, "failure_dice": [0.5, 0.7, 0.8], "soft": "off", "write_maps": True,
-        "num_workers": 2, "strict": True,
+        "num_workers": 2, "strict": True, "device": "cuda:1",
     }  # fmt: skip
 
 

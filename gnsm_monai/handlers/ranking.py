@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from ignite.engine import Engine, Events
 
-from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, has_dice, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.handlers.journal import Journal
@@ -132,7 +132,7 @@ class RankingWriter:
 
     def write(self) -> None:
         """Sorts ``rows`` and writes the results; called when the engine completes."""
-        gathered: Any = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
+        gathered = self._gather()
         # Samplers repeat cases to give every rank as many: by case, the later one replaces its equal.
         unique: dict[str, dict[str, Any]] = {row["case"]: row for rows in gathered for row in rows}
         self.rows = list(unique.values())
@@ -165,6 +165,17 @@ class RankingWriter:
         build_report(self.output_dir / REPORT, self.rows, summary, self.reference_scores, max_cards=CARDS)
         write_board(self.output_dir / BOARD, self.rows, summary, self.reference_scores)
         self._report(summary)
+
+    def _gather(self) -> Sequence[Sequence[dict[str, Any]]]:
+        """Rows of each process. Raises InputError where another one ended before."""
+        if idist.get_world_size() == 1:
+            return [self.rows]
+        try:
+            rows: Any = idist.all_gather(self.rows)
+        except RuntimeError as error:  # of the backend, in many words
+            kept = "" if self.journal is None else ": the same command goes on with what was scored"
+            raise InputError(f"{self.output_dir}: another process of this ranking ended early{kept}") from error
+        return list(rows)
 
     def _report(self, summary: Mapping[str, Any]) -> None:
         path = self.output_dir / "ranking.csv"

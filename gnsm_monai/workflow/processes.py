@@ -9,7 +9,24 @@ import ignite.distributed as idist
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["join_processes", "part_processes", "process_device", "wait_for_all"]
+__all__ = [
+    "is_first_process",
+    "join_processes",
+    "num_processes",
+    "part_processes",
+    "process_device",
+    "wait_for_all",
+]
+
+
+def num_processes() -> int:
+    """How many processes torchrun started; 1 without it. Known before they join."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this one speaks for all that torchrun started; true without it. Known before they join."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def process_device() -> str:
@@ -34,14 +51,15 @@ def wait_for_all() -> None:
         idist.barrier()
 
 
-def part_processes(network: DistributedDataParallel) -> None:
+def part_processes(network: DistributedDataParallel | None = None) -> None:
     """Ends the process group, threads included; ``network`` cannot be trained any further.
 
-    The network holds the group as well. Were it to go on holding it, gloo's threads would live until the interpreter
-    ends, and abort the process (SIGABRT, after the model is complete) where they then still free a tensor:
-    https://github.com/pytorch/pytorch/pull/179291.
+    A network that was trained holds the group as well. Were it to go on holding it, gloo's threads would live until
+    the interpreter ends, and abort the process (SIGABRT, after the model is complete) where they then still free a
+    tensor: https://github.com/pytorch/pytorch/pull/179291.
     """
-    for name in ("logger", "reducer", "process_group"):  # those that DistributedDataParallel itself drops when copied
-        vars(network).pop(name, None)
+    if network is not None:
+        for name in ("logger", "reducer", "process_group"):  # what DistributedDataParallel itself drops when copied
+            vars(network).pop(name, None)
     idist.sync()  # or nothing is ended where ignite was not asked for a rank before
     idist.finalize()
