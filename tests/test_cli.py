@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gnsm_monai import cli, commands
+from gnsm_monai.command_line import build_parser
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def test_overrides_exist_in_the_configs() -> None:
     configs = commands.bundle_root() / "configs"
     for command, config in (("train", "train.yaml"), ("rank", "inference.yaml"), ("audit", "train.yaml")):
         keys = set(ConfigParser.load_config_files(str(configs / config)))
-        (subparsers,) = [a for a in cli.build_parser()._actions if a.dest == "command"]
+        (subparsers,) = [a for a in build_parser()._actions if a.dest == "command"]
         options = {action.dest for action in subparsers.choices[command]._actions}  # type: ignore[index, union-attr, attr-defined]
         assert options - keys <= {"help", "output", "model", "predictions", "soft", "dataset", "folds"}
 

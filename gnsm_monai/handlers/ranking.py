@@ -23,6 +23,7 @@ from gnsm_monai.handlers.memory import release_free_memory
 from gnsm_monai.report import build_report
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.strips import thumbnail
+from gnsm_monai.scoring.calibration import smallest_p_value
 from gnsm_monai.scoring.scorer import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
@@ -181,9 +182,10 @@ class RankingWriter:
         path = self.output_dir / "ranking.csv"
         self.logger.info("%d cases ranked, %d failed: %s", summary["scored"], summary["failed"], path)
         alpha, known = self.settings.get("alpha"), int(np.isfinite(self.reference_scores).sum())
-        if alpha is not None and known and 1 / (known + 1) > alpha:
+        smallest = smallest_p_value(self.reference_scores)
+        if alpha is not None and smallest > alpha:
             text = "nothing is flagged: %d calibration references give no p-value below %.3f, and alpha is %g"
-            self.logger.warning(text, known, 1 / (known + 1), alpha)
+            self.logger.warning(text, known, smallest, alpha)
         pooled = {"pooled": summary.get("metrics"), **summary.get("metrics_per_folder", {})}
         for name, metrics in pooled.items():
             if metrics and metrics["spearman"]["value"] is not None:

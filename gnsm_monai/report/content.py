@@ -25,6 +25,7 @@ from gnsm_monai.report.wording import (
     p_text,
     share,
 )
+from gnsm_monai.scoring.calibration import smallest_p_value
 
 __all__ = ["Cell", "Column", "flag_threshold", "header", "interval", "metric_tables", "store_key", "table"]
 
@@ -80,7 +81,7 @@ def header(rows: Sequence[Row], summary: Mapping[str, Any], references: npt.NDAr
     settings = summary.get("settings", {})
     alpha, flagged = number(settings.get("alpha")), sum(row.get("flag") == 1 for row in rows)
     scored = sum(row["status"] == "ok" for row in rows)
-    smallest = 1 / (len(references) + 1)
+    smallest = smallest_p_value(references)
     return {
         "folders": folder_names(settings.get("predictions_dir")),
         "references_dir": folder_names(settings.get("references_dir")),

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from sklearn.neighbors import KNeighborsRegressor
 
-__all__ = ["Calibration", "DicePredictor", "p_values"]
+__all__ = ["Calibration", "DicePredictor", "p_values", "smallest_p_value"]
 
 CONFIDENCE = 0.9
 """Nominal coverage of the interval of a predicted Dice."""
@@ -31,6 +31,11 @@ def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
         return np.full(scores.shape, np.nan)
     at_least = len(known) - np.searchsorted(known, scores, side="left")
     return np.where(np.isnan(scores), np.nan, (1 + at_least) / (len(known) + 1))
+
+
+def smallest_p_value(calibration: np.ndarray) -> float:
+    """The p-value of a mask that is worse than all references, below which none can fall; NaN without references."""
+    return float(p_values(np.array([np.inf]), calibration)[0])
 
 
 @dataclass(frozen=True)
