@@ -30,7 +30,7 @@ __all__ = [
 
 SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
 
-FORMAT = 3
+FORMAT = 4
 """Of settings.json; another number is another layout."""
 
 Needed = Mapping[str, tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""What shapes the references have, by a linear model and by a network with a bottleneck."""
+"""What shapes the references have, by a linear model and by a network with a bottleneck, and what sizes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 from gnsm_monai.scoring.shape import ShapeModel
+from gnsm_monai.scoring.sizes import ReferenceSizes
 
 __all__ = ["ReferenceShapes"]
 
@@ -21,10 +22,11 @@ PREFIX = "bottleneck_"
 
 @dataclass(frozen=True)
 class ReferenceShapes:
-    """The linear model and the network, each if there is one."""
+    """The linear model, the network, and the structures' sizes, each if there is one."""
 
     linear: ShapeModel | None = None
     network: BottleneckNetwork | None = None
+    sizes: ReferenceSizes | None = None
 
     def expected(self, schedule: NoiseSchedule, probabilities: Tensor, mask: Tensor, levels: Tensor) -> list[Tensor]:
         """Class probabilities ``(n, K, *spatial)`` of the shape that each model finds in a mask at ``n`` noise levels.
@@ -51,6 +53,7 @@ class ReferenceShapes:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         arrays = {} if self.linear is None else self.linear.to_arrays()
+        arrays |= {} if self.sizes is None else self.sizes.to_arrays()
         if self.network is not None:
             schedule = self.network.schedule
             arrays |= {
@@ -64,9 +67,9 @@ class ReferenceShapes:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ReferenceShapes:
-        linear = ShapeModel.from_arrays(arrays)
+        linear, sizes = ShapeModel.from_arrays(arrays), ReferenceSizes.from_arrays(arrays)
         if f"{PREFIX}strides" not in arrays:
-            return cls(linear)
+            return cls(linear, None, sizes)
         betas, temperatures = (tuple(arrays[PREFIX + name].tolist()) for name in ("betas", "temperatures"))
         schedule = NoiseSchedule(betas, temperatures, float(arrays[f"{PREFIX}floor"]))
         num_classes, *size = arrays[f"{PREFIX}weight_log_prior"].shape
@@ -74,4 +77,4 @@ class ReferenceShapes:
         start = f"{PREFIX}weight_"
         own = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
         network.load_state_dict({name: torch.as_tensor(value).float() for name, value in own.items()})
-        return cls(linear, network.eval())
+        return cls(linear, network.eval(), sizes)

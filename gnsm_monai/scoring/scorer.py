@@ -20,7 +20,9 @@ from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 __all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
 
-STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape")
+STATISTICS = (
+    "score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape", "size",
+)  # fmt: skip
 """Statistics per level; higher = worse, but for ``uncertainty``.
 
 - ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
@@ -39,6 +41,8 @@ STATISTICS = ("score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreem
   finds in it; mean over a linear model (:class:`gnsm_monai.scoring.shape.ShapeModel`) and a network with a bottleneck
   (:class:`gnsm_monai.networks.bottleneck.BottleneckNetwork`), NaN without either. The network knows the weakest levels
   alone, and looks at stronger ones as at the strongest of these.
+- ``size``: mean over structures of the spreads of the references' sizes by which the mask's is larger or smaller
+  (:class:`gnsm_monai.scoring.sizes.ReferenceSizes`), the same at every level; NaN without any.
 """
 
 
@@ -136,7 +140,8 @@ class Scorer:
                 posterior = _level_mean(torch.softmax(logits, CLASS_DIM), level_weights)
             draws.append((*self._statistics(logits, x, levels, probabilities, mask), posterior))
         rows, structures, maps, posterior = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
-        rows = torch.cat([rows, self._shape(probabilities, mask, levels)[:, None].to(rows)], dim=1)
+        whole = [self._shape(probabilities, mask, levels), self._size(probabilities, mask).expand(len(levels))]
+        rows = torch.cat([rows, torch.stack([values.to(rows) for values in whole], dim=1)], dim=1)
         denoised = _likeliest(posterior[None])[0]
         either = (_likeliest(probabilities)[0] > 0) | (denoised > 0)
         return CaseStatistics(
@@ -158,7 +163,7 @@ class Scorer:
     def _statistics(
         self, logits: Tensor, x: Tensor, levels: Tensor, probabilities: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``(n, statistics but the shape's)``, ``(n, structures)`` and ``(n, *spatial)`` of ``n`` levels."""
+        """``(n, statistics but the last two)``, ``(n, structures)`` and ``(n, *spatial)`` of ``n`` levels."""
         score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * mask
         squared = (score.double() ** 2).sum(CLASS_DIM)
         norm = squared.flatten(1).sum(1).sqrt()
@@ -166,7 +171,7 @@ class Scorer:
             nan = torch.full_like(norm, torch.nan)
             count = logits.shape[CLASS_DIM] - 1 if self.structures is None else len(self.structures)
             structures = nan[:, None].expand(-1, count)
-            return torch.stack([norm, *[nan] * (len(STATISTICS) - 2)], dim=1), structures, squared.float()
+            return torch.stack([norm, *[nan] * (len(STATISTICS) - 3)], dim=1), structures, squared.float()
         log_posterior = F.log_softmax(logits, CLASS_DIM)
         posterior = log_posterior.exp()
         misfit = -(probabilities * log_posterior).sum(CLASS_DIM, keepdim=True) * mask
@@ -187,7 +192,7 @@ class Scorer:
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
 
     def _shape(self, probabilities: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
-        """The last statistic, ``(n,)`` of ``n`` levels."""
+        """``shape``, ``(n,)`` of ``n`` levels."""
         expected = []
         if self.shapes is not None and self.parametrisation == "posterior":
             expected = self.shapes.expected(self.schedule, probabilities, mask, levels)
@@ -196,6 +201,21 @@ class Scorer:
         own = self._present(probabilities) * mask
         opinions = [self._disagreement(own, self._present(e) * mask, self._grouped(e) * mask) for e in expected]
         return torch.stack([opinion.nanmean(1).nan_to_num(0.0) for opinion in opinions]).mean(0)
+
+    def _size(self, probabilities: Tensor, mask: Tensor) -> Tensor:
+        """``size``, ``(1,)``; structures that are missing and may be are left out."""
+        if self.shapes is None or self.shapes.sizes is None or self.parametrisation == "direct":
+            return torch.full((1,), torch.nan, device=probabilities.device)
+        axes = tuple(range(2, mask.ndim))
+        deviation = self.shapes.sizes.deviation((self._grouped(probabilities) * mask).double().sum(axes))
+        counts = self._needed(deviation) | (self._present(probabilities) * mask).bool().flatten(2).any(2)
+        return torch.where(counts, deviation, torch.nan).nanmean(1).nan_to_num(0.0)
+
+    def _needed(self, structures: Tensor) -> Tensor:
+        """Whether every reference has each structure, ``(S,)`` bool, on the device of ``(n, S)`` values."""
+        if self.always_present is None:
+            return torch.ones(structures.shape[1], dtype=torch.bool, device=structures.device)
+        return torch.as_tensor(self.always_present, dtype=torch.bool, device=structures.device)
 
     def _present(self, weights: Tensor) -> Tensor:
         """Where the likeliest class belongs to each structure, ``(n, S, *spatial)`` bool of ``(n, K, *spatial)``."""
@@ -225,10 +245,7 @@ class Scorer:
         axes = tuple(range(2, own.ndim))
         total = own.double().sum(axes) + expected.double().sum(axes)
         overlap = 2 * (own * expected).double().sum(axes)
-        present = torch.ones(own.shape[1], dtype=torch.bool)
-        if self.always_present is not None:
-            present = torch.as_tensor(self.always_present, dtype=torch.bool)
-        absent = torch.where(present.to(own.device), 1.0, torch.nan).double()
+        absent = torch.where(self._needed(total), 1.0, torch.nan).double()
         found = own.sum(axes) + denoised.sum(axes) > 0
         return torch.where(found, 1 - overlap / total.clamp_min(torch.finfo(torch.float64).tiny), absent)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
@@ -24,6 +25,7 @@ from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MOST_CASES, ShapeModel, coarse_maps
+from gnsm_monai.scoring.sizes import ReferenceSizes
 
 __all__ = ["ShapeLearner"]
 
@@ -88,22 +90,33 @@ class ShapeLearner:
         labels = [place(dict(load({LABEL: case[LABEL]})))[LABEL] for case in (train if plenty else train + held)]
         one_hot = (encode_labels(label[None], self.references.labels.num_classes)[0][0] for label in labels)
         values, stride = coarse_maps(one_hot, self.strides)
+        voxels = np.stack([self._voxels(label) for label in labels])
         network = self._train(labels[: len(train)]) if self.steps else None
         if plenty:
-            whole = ReferenceShapes(ShapeModel.fit(values, stride), network)
+            whole = ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(voxels))
             return whole, {case["case"]: whole for case in held}
         number = torch.arange(len(labels)) - len(train)  # of a held-out reference; those of training are in every fold
-        linear = [ShapeModel.fit(values[(number < 0) | (number % FOLDS != fold)], stride) for fold in range(FOLDS)]
+        others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
+        linear = [ShapeModel.fit(values[known], stride) for known in others]
+        sizes = [ReferenceSizes.fit(voxels[known.numpy()]) for known in others]
         networks = [
             self._train([x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half], network)
             for half in range(HALVES)
             if network is not None
         ]
-        whole = ReferenceShapes(ShapeModel.fit(values, stride), self._train(labels, network) if network else None)
+        last = self._train(labels, network) if network else None
+        whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels))
         return whole, {
-            case["case"]: ReferenceShapes(linear[n % FOLDS], networks[n % HALVES] if networks else None)
+            case["case"]: ReferenceShapes(
+                linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS]
+            )
             for n, case in enumerate(held)
         }
+
+    def _voxels(self, label: Tensor) -> np.ndarray:
+        """Of each structure, ``(S,)``, in class indices."""
+        counts = torch.bincount(label.flatten().long(), minlength=self.references.labels.num_classes)
+        return np.array([int(counts[list(members)].sum()) for members in self.references.labels.members])
 
     def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.

@@ -63,7 +63,7 @@ def main() -> None:
     if "audit" in arguments.only:
         plantings = [_audit(dataset, work, seed, length) for seed in arguments.plantings]
         done["audit"] = qc_tables.audits(plantings)
-    _write(work, done, " ".join(["", *length]))
+    _write(work, done, " ".join(["", *length]), " ".join([" --plantings", *map(str, arguments.plantings)]))
 
 
 def _audit(dataset: Path, work: Path, seed: int, length: list[str]) -> tuple[int, Path, dict[str, Any]]:
@@ -85,13 +85,14 @@ def _train_with_split(dataset: Path, model: Path, seed: int, epochs: int | None)
     train(model, {"dataset_dir": dataset, "seed": seed, **({} if epochs is None else {"epochs": epochs})})
 
 
-def _write(work: Path, done: dict[str, list[str]], length: str) -> None:
+def _write(work: Path, done: dict[str, list[str]], length: str, plantings: str) -> None:
     """The page, of the parts done now and in earlier sittings."""
     kept = work / "sections.json"
     sections: dict[str, list[str]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for part, lines in done.items():
         command = f"python scripts/benchmarks/nnunet_qc.py --data DATA --only {part}"
         command += length if part in ("calibration", "audit") else ""
+        command += plantings if part == "audit" else ""
         sections[part] = [f"`{command.strip()}`", "", *lines]
         print("\n".join(sections[part]) + "\n")
     kept.write_text(json.dumps(sections, indent=1))

@@ -56,6 +56,27 @@ def halves(references: References) -> tuple[list[dict[str, object]], list[dict[s
     return references.used_for("train"), [case for case in references.cases if case["use"] != "train"]
 
 
+def test_no_held_out_reference_is_among_the_sizes_that_judge_it(
+    references: References, learnt: tuple[ReferenceShapes, dict[str, ReferenceShapes]]
+) -> None:
+    whole, own = learnt
+    train, held = halves(references)
+
+    def centre(cases: list[dict[str, object]]) -> np.ndarray:
+        structures = [[float((index_of(references, c) == k).sum()) for k in range(1, 4)] for c in cases]
+        found: np.ndarray = np.median(np.log1p(structures), axis=0)
+        return found
+
+    assert references.labels.members == ((1,), (2,), (3,))
+    assert whole.sizes is not None
+    np.testing.assert_allclose(whole.sizes.centre, centre(train + held))
+    for number, case in enumerate(held):
+        sizes = own[str(case["case"])].sizes
+        others = [c for n, c in enumerate(held) if n % FOLDS != number % FOLDS]
+        assert sizes is not None
+        np.testing.assert_allclose(sizes.centre, centre(train + others))
+
+
 def test_no_held_out_reference_is_in_the_linear_model_that_judges_it(
     references: References, learnt: tuple[ReferenceShapes, dict[str, ReferenceShapes]]
 ) -> None:

@@ -15,7 +15,7 @@ from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, PEAK, SHAPE = range(len(STATISTICS))
+NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, PEAK, SHAPE, _ = range(len(STATISTICS))
 
 
 class FixedPosterior(nn.Module):
