@@ -114,9 +114,9 @@ class ShapeLearner:
         }
 
     def _voxels(self, label: Tensor) -> np.ndarray:
-        """Of each structure, ``(S,)``, in class indices."""
-        counts = torch.bincount(label.flatten().long(), minlength=self.references.labels.num_classes)
-        return np.array([int(counts[list(members)].sum()) for members in self.references.labels.members])
+        """Of each structure, ``(S,)``, in class indices; what lies outside the field of view is of no class."""
+        members = self.references.labels.members
+        return np.array([sum(int((label == index).sum()) for index in classes) for classes in members])
 
     def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
