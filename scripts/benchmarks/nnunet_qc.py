@@ -22,7 +22,7 @@ import qc_tables
 from steps import ROOT, gnsm, train
 
 PARTS = ("folders", "soft", "calibration", "audit")
-SEEDS = range(1, 5)  # 0 is the split of the model itself
+SPLITS = [1, 2, 3, 4]  # seeds; 0 is the split of the model itself
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--plantings", type=int, nargs="+", default=[0], help="seeds of the planted errors")
+    parser.add_argument("--splits", type=int, nargs="+", default=SPLITS, help="seeds of the further splits")
     arguments = parser.parse_args()
     folder = arguments.data / "hippocampus"
     (dataset,) = (folder / "nnUNet_raw").iterdir()
@@ -54,7 +55,7 @@ def main() -> None:
             _rank(model, path, work / "soft" / path.name, "--references", references)
         done["soft"] = qc_tables.soft(work / "soft", work / "hard", [path.name for path in with_npz])
     if "calibration" in arguments.only:
-        models = {"the model": model, **{str(seed): work / f"split_{seed}" for seed in SEEDS}}
+        models = {"the model": model, **{str(seed): work / f"split_{seed}" for seed in arguments.splits}}
         for name, own in models.items():
             if own is not model:
                 _train_with_split(dataset, own, int(name), arguments.epochs)
@@ -63,7 +64,8 @@ def main() -> None:
     if "audit" in arguments.only:
         plantings = [_audit(dataset, work, seed, length) for seed in arguments.plantings]
         done["audit"] = qc_tables.audits(plantings)
-    _write(work, done, " ".join(["", *length]), " ".join([" --plantings", *map(str, arguments.plantings)]))
+    seeds = {"calibration": ["--splits", *arguments.splits], "audit": ["--plantings", *arguments.plantings]}
+    _write(work, done, {part: " ".join(["", *length, *map(str, own)]) for part, own in seeds.items()})
 
 
 def _audit(dataset: Path, work: Path, seed: int, length: list[str]) -> tuple[int, Path, dict[str, Any]]:
@@ -85,14 +87,13 @@ def _train_with_split(dataset: Path, model: Path, seed: int, epochs: int | None)
     train(model, {"dataset_dir": dataset, "seed": seed, **({} if epochs is None else {"epochs": epochs})})
 
 
-def _write(work: Path, done: dict[str, list[str]], length: str, plantings: str) -> None:
+def _write(work: Path, done: dict[str, list[str]], options: dict[str, str]) -> None:
     """The page, of the parts done now and in earlier sittings."""
     kept = work / "sections.json"
     sections: dict[str, list[str]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for part, lines in done.items():
         command = f"python scripts/benchmarks/nnunet_qc.py --data DATA --only {part}"
-        command += length if part in ("calibration", "audit") else ""
-        command += plantings if part == "audit" else ""
+        command += options.get(part, "")
         sections[part] = [f"`{command.strip()}`", "", *lines]
         print("\n".join(sections[part]) + "\n")
     kept.write_text(json.dumps(sections, indent=1))
