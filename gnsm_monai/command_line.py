@@ -104,6 +104,10 @@ def _length(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="train a model for no longer than the epoch in which these are over",
     )
+    _device(parser)
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
 
 
@@ -156,7 +160,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    _device(parser)
     parser.add_argument(
         "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
     )
@@ -209,7 +213,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
         "--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help="columns of numbers to be binned"
     )
     fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
-    fit.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    _device(fit)
     fit.add_argument("--resume", action="store_const", const=True, help="go on with a training that was stopped")
     score = _command(steps, "score", "rank the rows of a CSV file, worst first")
     score.add_argument("--model", type=_path, required=True, help="folder that gnsm table fit has written")

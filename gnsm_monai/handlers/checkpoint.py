@@ -112,9 +112,8 @@ class TrainingCheckpoint:
             self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, self.metric, self.best)
 
     def _stop_in_time(self, engine: Engine) -> None:
-        minutes = (time.monotonic() - self._start) / 60
-        if idist.get_world_size() > 1:
-            minutes = float(idist.all_reduce(minutes, "MAX"))  # all stop, or the others would wait for the one that did
+        # All stop, or the others would wait for the one that did.
+        minutes = float(idist.all_reduce((time.monotonic() - self._start) / 60, "MAX"))
         assert self.max_minutes is not None
         if minutes < self.max_minutes or engine.state.epoch == engine.state.max_epochs:
             return

@@ -69,8 +69,7 @@ class Journal:
                 len(cases),
                 len(unfinished),
             )
-        if idist.get_world_size() > 1:
-            idist.barrier()  # all must have read before the first one adds a row, or they would share out other cases
+        idist.barrier()  # all must have read before the first one adds a row, or they would share out other cases
         return unfinished
 
     def add(self, row: Mapping[str, Any]) -> None:

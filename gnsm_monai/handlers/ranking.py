@@ -169,8 +169,6 @@ class RankingWriter:
 
     def _gather(self) -> Sequence[Sequence[dict[str, Any]]]:
         """Rows of each process. Raises InputError where another one ended before."""
-        if idist.get_world_size() == 1:
-            return [self.rows]
         try:
             rows: Any = idist.all_gather(self.rows)
         except RuntimeError as error:  # of the backend, in many words

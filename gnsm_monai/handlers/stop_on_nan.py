@@ -21,9 +21,6 @@ class StopOnNan:
 
     def __call__(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        bad = 0.0 if torch.isfinite(output["loss"]) else 1.0
-        if idist.get_world_size() > 1:
-            bad = float(idist.all_reduce(bad, "MAX"))
-        if bad:
+        if idist.all_reduce(0.0 if torch.isfinite(output["loss"]) else 1.0, "MAX"):
             logging.getLogger(__name__).error("step %d: the loss is no number, training ends", engine.state.iteration)
             engine.terminate()

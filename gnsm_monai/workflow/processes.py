@@ -15,7 +15,6 @@ __all__ = [
     "num_processes",
     "part_processes",
     "process_device",
-    "wait_for_all",
 ]
 
 
@@ -43,12 +42,6 @@ def join_processes(device: str) -> None:
     if cuda:
         torch.cuda.set_device(torch.device(device))
     torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
-
-
-def wait_for_all() -> None:
-    """Until every process has come here; one process alone goes on at once."""
-    if idist.get_world_size() > 1:
-        idist.barrier()
 
 
 def part_processes(network: DistributedDataParallel | None = None) -> None:

@@ -31,7 +31,6 @@ from gnsm_monai.scoring.anomaly import uncertainty_weights
 from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 from gnsm_monai.workflow.options import check_case_ids, check_folder_name
-from gnsm_monai.workflow.processes import wait_for_all
 
 __all__ = [
     "case_keys",
@@ -81,10 +80,10 @@ def phantoms_if_none(
     if dataset_dir or labels_dir:
         return str(dataset_dir or labels_dir)
     if idist.get_local_rank() > 0:
-        wait_for_all()
+        idist.barrier()
     folder = str(write_phantom_dataset(Path(data_dir), spatial_dims, seed=seed))
     if idist.get_local_rank() == 0:
-        wait_for_all()
+        idist.barrier()
     return folder
 
 
@@ -183,7 +182,7 @@ def finish_training(
     All processes validate the weights that were kept; then rank 0 goes on alone. The table, the run's settings and its
     final metrics also go to ``writer``, if there is one.
     """
-    wait_for_all()  # rank 0 writes the weights that all of them read now
+    idist.barrier()  # rank 0 writes the weights that all of them read now
     losses, independent = _validate_kept_weights(fit, evaluator, schedule, loss)
     if idist.get_rank() == 0:
         # Only of the cross-entropy is the loss an uncertainty; those of the published losses are not.
@@ -218,7 +217,7 @@ def finish_training(
             write_result(writer, settings, metrics, columns)
             writer.close()
         logger.info("model: %s", fit.model_dir)
-    wait_for_all()
+    idist.barrier()
 
 
 def _hyperparameters(run_settings: Mapping[str, Any]) -> dict[str, Any]:
