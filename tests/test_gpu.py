@@ -1,0 +1,68 @@
+"""What a CUDA device must give: the numbers of the CPU, and the same ranking from the same commands."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.scoring import Scorer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+SCHEDULE = mixing_schedule(num_levels=3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_statistics_are_those_of_the_cpu(dims: int) -> None:
+    torch.manual_seed(0)
+    network = ScoreUNet(dims, 3, noise=SCHEDULE, channels=(16, 32), position_size=(32,) * dims).eval()
+    nn.init.normal_(network.head[-1].weight, std=0.1)
+    label = torch.zeros(1, *(32,) * dims, dtype=torch.long)
+    label[(0, *(slice(8, 20),) * dims)] = 1
+    label[(0, *(slice(12, 16),) * dims)] = 2
+    probabilities = F.one_hot(label, 3).movedim(-1, 1).float()
+    scorer = Scorer(SCHEDULE, band_voxels=(2,) * dims, num_draws=1)
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        own = scorer(network, probabilities)
+        other = scorer(network.cuda(), probabilities.cuda())
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+    np.testing.assert_allclose(other.levels, own.levels, rtol=1e-4)
+    np.testing.assert_allclose(other.structures, own.structures, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(other.anomaly_map, own.anomaly_map, rtol=1e-3, atol=1e-5)
+
+
+def gnsm(*arguments: Any) -> None:
+    subprocess.run([sys.executable, "-m", "gnsm_monai", *map(str, arguments)], check=True, timeout=300)
+
+
+def test_a_model_trained_on_the_gpu_ranks_alike_on_both(tmp_path: Path) -> None:
+
+    dataset = write_phantom_dataset(tmp_path / "data", 2)
+    options = ["--device", "cuda:0", "--epochs", 2]
+    gnsm("train", "--dataset", dataset, "--output", tmp_path / "model", *options)
+    scores = {}
+    for device in ("cuda:0", "cpu"):
+        output = tmp_path / device.partition(":")[0]
+        masks = ["--predictions", dataset / "labelsTs", "--output", output]
+        gnsm("rank", "--model", tmp_path / "model", *masks, "--device", device)
+        with open(output / "ranking.csv", newline="") as file:
+            scores[device] = {row["case"]: float(row["anomaly_score"]) for row in csv.DictReader(file)}
+    cpu = scores["cpu"]
+    assert cpu and scores["cuda:0"] == pytest.approx(cpu, rel=1e-2)  # TF32 in cuDNN's convolutions
