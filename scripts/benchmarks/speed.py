@@ -219,7 +219,7 @@ def page(sections: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["# Speed against MONAI's DiffusionModelUNet of equal width", ""]
     lines += [
         f"Channels {list(CHANNELS)}, {CLASSES} classes. Ratio: how many times as long DiffusionModelUNet takes",
-        "in fp32. Scoring a case: ours all statistics and maps of its levels, but for the references' shapes;",
+        "in fp32. Scoring a case: ours has all statistics and maps of its levels, but for the references' shapes;",
         f"DiffusionModelUNet's norms of {RIVAL_LEVELS} levels, one at a time.",
         "",
     ]
