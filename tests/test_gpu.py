@@ -27,7 +27,7 @@ SCHEDULE = mixing_schedule(num_levels=3)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_statistics_are_those_of_the_cpu(dims: int) -> None:
+def test_statistics_are_those_of_the_cpu(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = ScoreUNet(dims, 3, noise=SCHEDULE, channels=(16, 32), position_size=(32,) * dims).eval()
     nn.init.normal_(network.head[-1].weight, std=0.1)
@@ -36,13 +36,9 @@ def test_statistics_are_those_of_the_cpu(dims: int) -> None:
     label[(0, *(slice(12, 16),) * dims)] = 2
     probabilities = F.one_hot(label, 3).movedim(-1, 1).float()
     scorer = Scorer(SCHEDULE, band_voxels=(2,) * dims, num_draws=1)
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        own = scorer(network, probabilities)
-        other = scorer(network.cuda(), probabilities.cuda())
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    own = scorer(network, probabilities)
+    other = scorer(network.cuda(), probabilities.cuda())
     np.testing.assert_allclose(other.levels, own.levels, rtol=1e-4)
     np.testing.assert_allclose(other.structures, own.structures, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(other.anomaly_map, own.anomaly_map, rtol=1e-3, atol=1e-5)
@@ -53,7 +49,6 @@ def gnsm(*arguments: Any) -> None:
 
 
 def test_a_model_trained_on_the_gpu_ranks_alike_on_both(tmp_path: Path) -> None:
-
     dataset = write_phantom_dataset(tmp_path / "data", 2)
     options = ["--device", "cuda:0", "--epochs", 2]
     gnsm("train", "--dataset", dataset, "--output", tmp_path / "model", *options)
