@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from markdown import table
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gnsm_monai.data.constants import LABEL
+from gnsm_monai.engines import NoisyLabelPrepareBatch
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule, build_schedule, relax
@@ -51,7 +55,13 @@ def main() -> None:
     device, on_gpu = torch.device(arguments.device), arguments.device.startswith("cuda")
     name = torch.cuda.get_device_name(device) if on_gpu else f"CPU ({platform.machine()}), {arguments.threads} thread"
     dtypes = ("fp32", "bf16") if on_gpu else ("fp32",)
-    found: dict[str, Any] = {"torch": torch.__version__, "size": arguments.size, "batch": arguments.batch_size}
+    command = " ".join(["python scripts/benchmarks/speed.py", *sys.argv[1:]])
+    found: dict[str, Any] = {
+        "command": command,
+        "torch": torch.__version__,
+        "size": arguments.size,
+        "batch": arguments.batch_size,
+    }
     found["patch"] = arguments.patch or arguments.size
     found["peak"] = {dtype: peak(device, DTYPES[dtype]) for dtype in dtypes}
     found["training"] = training(found["patch"], arguments.batch_size, device, dtypes, arguments.repeats)
@@ -172,15 +182,13 @@ def _step(
     network: nn.Module, schedule: NoiseSchedule, size: Sequence[int], batch: int, device: torch.device, dtype: str
 ) -> Callable[[], None]:
     network = network.to(device).train()
-    labels = torch.nn.functional.one_hot(_ball(size), CLASSES).movedim(-1, 0)
-    probabilities = labels.expand(batch, *labels.shape).float().to(device)
+    labels = {LABEL: _ball(size).expand(batch, 1, *size)}
+    prepare = NoisyLabelPrepareBatch(schedule, CLASSES)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     loss = ScoreMatchingLoss("posterior", schedule)
 
     def step() -> None:
-        level = torch.randint(schedule.num_levels, (batch,), device=device)
-        x = relax(schedule.log_alpha(probabilities, level), schedule.temperature(level), _gumbel(probabilities))
-        target = {"x": x, "probabilities": probabilities, "level": level, "mask": torch.ones_like(x[:, :1])}
+        x, target, (level,), _ = prepare(labels, device)
         with autocast(device, dtype):
             logits = network(x, level)
         optimizer.zero_grad()
@@ -188,10 +196,6 @@ def _step(
         optimizer.step()
 
     return step
-
-
-def _gumbel(like: Tensor) -> Tensor:
-    return -torch.log(torch.empty_like(like).exponential_())
 
 
 def _ball(size: Sequence[int]) -> Tensor:
@@ -224,30 +228,28 @@ def page(sections: Mapping[str, Mapping[str, Any]]) -> str:
         "",
     ]
     for name, found in sections.items():
-        command = "python scripts/benchmarks/speed.py" + ("" if name.startswith("CPU") else " --device cuda:0")
-        command += "" if found["patch"] == found["size"] else " --patch " + " ".join(map(str, found["patch"]))
-        lines += [f"## {name}", "", f"`{command}` (torch {found['torch']})", ""]
+        lines += [f"## {name}", "", f"`{found['command']}` (torch {found['torch']})", ""]
+        tops: dict[str, tuple[float, float]] = {}
         for dtype, shapes in found["peak"].items():
-            best = max(shapes, key=lambda shape: shapes[shape])
-            convolution = max((s for s in shapes if s.startswith("conv")), key=lambda shape: shapes[shape])
+            best = max(shapes, key=shapes.__getitem__)
+            convolution = max((s for s in shapes if s.startswith("conv")), key=shapes.__getitem__)
+            tops[dtype] = shapes[best], shapes[convolution]
             lines.append(
                 f"Peak, {dtype}: {shapes[best] / 1e12:.3g} TFLOP/s ({best}); of convolutions "
                 f"{shapes[convolution] / 1e12:.3g} ({convolution})."
             )
-        lines += ["", "| what | network | ms | ratio | TFLOP/s | share of the peak | of the convolutions' |"]
-        lines.append("|" + " --- |" * 7)
-        sizes = {part: "x".join(map(str, found["size" if part == "scoring" else "patch"])) for part in _TITLES}
+        rows = []
         for part, title in _TITLES.items():
+            voxels = "x".join(map(str, found["size" if part == "scoring" else "patch"]))
+            what = f"{title}, {voxels}" + ("" if part == "scoring" else f", batch {found['batch']}")
             slowest = found[part]["DiffusionModelUNet, fp32"]["seconds"]
             for network, values in found[part].items():
-                shapes = found["peak"][network.rsplit(", ", 1)[1]]
                 rate = values["flop"] / values["seconds"]
-                top = max(value for shape, value in shapes.items() if shape.startswith("conv"))
-                shares = [f"{rate / max(shapes.values()):.0%}", f"{rate / top:.0%}"]
-                what = f"{title}, {sizes[part]}" + ("" if part == "scoring" else f", batch {found['batch']}")
-                cells = [what, network, f"{values['seconds'] * 1e3:.1f}", f"{slowest / values['seconds']:.2f}"]
-                lines.append("| " + " | ".join([*cells, f"{rate / 1e12:.3g}", *shares]) + " |")
-        lines.append("")
+                shares = [f"{rate / top:.0%}" for top in tops[network.rsplit(", ", 1)[1]]]
+                times = [f"{values['seconds'] * 1e3:.1f}", f"{slowest / values['seconds']:.2f}"]
+                rows.append([what, network, *times, f"{rate / 1e12:.3g}", *shares])
+        head = ["what", "network", "ms", "ratio", "TFLOP/s", "share of the peak", "of the convolutions'"]
+        lines += ["", *table(head, rows), ""]
     return "\n".join(lines)
 
 

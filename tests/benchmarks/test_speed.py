@@ -21,7 +21,7 @@ def test_ratios_and_shares_are_those_of_the_times() -> None:
         part: {"ours, fp32": own, "DiffusionModelUNet, fp32": other} for part in ("training", "forward", "scoring")
     }
     peak = {"fp32": {"matmul 8": 8e12, "conv 16, 4^3": 4e12}}
-    found = {"torch": "2", "size": [8] * 3, "patch": [16] * 3, "batch": 2, "peak": peak, **parts}
+    found = {"command": "python", "torch": "2", "size": [8] * 3, "patch": [16] * 3, "batch": 2, "peak": peak, **parts}
     lines = speed.page({"CPU": found}).splitlines()
     assert "| training step, 16x16x16, batch 2 | ours, fp32 | 500.0 | 4.00 | 2 | 25% | 50% |" in lines
     assert "| scoring a case, 8x8x8 | DiffusionModelUNet, fp32 | 2000.0 | 1.00 | 3 | 38% | 75% |" in lines
