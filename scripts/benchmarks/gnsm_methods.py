@@ -31,11 +31,18 @@ PUBLISHED = {
 }
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
 
+IMAGE = {"condition_on_image": True}
+HALF_POOR = {**IMAGE, "augmentation#poor_images": 0.5}
+"""Every second image made a poor one."""
+
 GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gnsm": ("gnsm", {}),
     "gnsm_soft": ("gnsm", {}),
-    "gnsm_image": ("gnsm_image", {"condition_on_image": True}),
-    "gnsm_image_24": ("gnsm_image_24", {"condition_on_image": True}),
+    "gnsm_image": ("gnsm_image", IMAGE),
+    "gnsm_image_24": ("gnsm_image_24", IMAGE),
+    "gnsm_image_half_poor": ("gnsm_image_half_poor", HALF_POOR),
+    "gnsm_image_full_resolution": ("gnsm_image_full_resolution", {**HALF_POOR, "network_def#strides": "[1,2,2]"}),
+    "gnsm_image_25_epochs": ("gnsm_image_25_epochs", {**HALF_POOR, "epochs": 25}),
     "gnsm_published": ("gnsm_published", PUBLISHED),
 }
 """Each method: the model that it asks, by the method that this is named after, and the settings of its training."""

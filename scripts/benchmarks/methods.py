@@ -32,6 +32,10 @@ METHODS = {
     "gnsm_soft": Method("gnsm, soft masks", "probabilities", THREE, trained=True),
     "gnsm_image": Method("gnsm, image-conditioned", IMAGE, THREE, trained=True),
     "gnsm_image_24": Method("gnsm, image-conditioned, the segmenter's 24 cases", IMAGE, THREE, trained=True),
+    # What was tried with images: one training each, unless seeds are asked for.
+    "gnsm_image_half_poor": Method("gnsm, images, half of them poor", IMAGE, trained=True),
+    "gnsm_image_full_resolution": Method("gnsm, images, half of them poor, full resolution", IMAGE, trained=True),
+    "gnsm_image_25_epochs": Method("gnsm, images, half of them poor, 25 epochs", IMAGE, trained=True),
     # A baseline with a known fault: one training, unless seeds are asked for.
     "gnsm_published": Method("gnsm, published noise and score", MASK, trained=True),
     "voxelwise_prior": Method("voxelwise prior", MASK),
