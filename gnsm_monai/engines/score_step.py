@@ -18,7 +18,8 @@ from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, p_values
 from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.scoring.reasons import explain
-from gnsm_monai.scoring.scorer import CaseStatistics, Scorer
+from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.statistics import CaseStatistics
 
 __all__ = ["ScoreStep", "single_case"]
 

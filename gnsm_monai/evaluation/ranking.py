@@ -13,7 +13,7 @@ import torch
 import gnsm_monai
 from gnsm_monai.evaluation.budget import measured_budget, predicted_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
-from gnsm_monai.scoring.scorer import STATISTICS
+from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["LEVEL_COLUMNS", "has_dice", "levels_table", "ranking_summary"]
 

@@ -18,7 +18,8 @@ from gnsm_monai.data.degradations import KINDS, degrade
 from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels
 from gnsm_monai.evaluation.metrics import auroc
 from gnsm_monai.report.figures import pixels, roc_curves
-from gnsm_monai.scoring.scorer import STATISTICS, Scorer
+from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["FailureRoc"]
 

@@ -24,7 +24,7 @@ from gnsm_monai.report import build_report
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.strips import thumbnail
 from gnsm_monai.scoring.calibration import smallest_p_value
-from gnsm_monai.scoring.scorer import STATISTICS
+from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gnsm_monai.networks.embedding import LevelEmbedding
 from gnsm_monai.networks.evidence import log_prior, surprise
 from gnsm_monai.networks.residual import ResidualBlock, groups_of
+from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
 
@@ -173,10 +174,9 @@ class ScoreUNet(nn.Module):
 
     def _neighbourhood(self, pooled: Sequence[Tensor], embedding: Tensor, size: Sequence[int]) -> Tensor:
         """What is added to the logits for what the neighbourhood says, each resolution by a learnt share of its own."""
-        mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         said = [p[:, self.num_classes : 2 * self.num_classes] for p in pooled]
         total: Tensor = sum(  # type: ignore[assignment]
-            expand_like(share, part) * F.interpolate(part, size=list(size), mode=mode)
+            expand_like(share, part) * upsample(part, size)
             for share, part in zip(self.gate(embedding).T, said, strict=True)
         )
         return total
@@ -232,4 +232,4 @@ class ScoreUNet(nn.Module):
             missing = -n % factor
             padding = [missing // 2, missing - missing // 2, *padding]  # torch lists the last axis first
             crop.append(slice(missing // 2, missing // 2 + n))
-        return F.pad(inputs, padding), tuple(crop)
+        return F.pad(inputs, padding) if any(padding) else inputs, tuple(crop)

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.density import DENSITIES
 from gnsm_monai.scoring.regression import DiceRegression
-from gnsm_monai.scoring.scorer import STATISTICS
+from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["RULES", "AnomalyModel", "rank_correlation", "simplest_of_the_best", "uncertainty_weights"]
 

@@ -21,7 +21,8 @@ from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.scorer import STATISTICS, CaseStatistics, Scorer
+from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
 
 __all__ = ["ReferenceFit"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,26 +28,39 @@ class ReferenceShapes:
     network: BottleneckNetwork | None = None
     sizes: ReferenceSizes | None = None
 
-    def expected(self, schedule: NoiseSchedule, probabilities: Tensor, mask: Tensor, levels: Tensor) -> list[Tensor]:
-        """Class probabilities ``(n, K, *spatial)`` of the shape that each model finds in a mask at ``n`` noise levels.
+    def judge(
+        self,
+        judgement: Callable[[Tensor], Tensor],
+        schedule: NoiseSchedule,
+        probabilities: Tensor,
+        mask: Tensor,
+        levels: Tensor,
+        chunk_size: int | None = None,
+    ) -> list[Tensor]:
+        """What is to be said, ``(n, ...)``, of the shape that each model finds in a mask at ``n`` noise levels.
 
         Args:
+            judgement: gives ``(m, ...)`` of class probabilities ``(m, K, *spatial)``.
             schedule: the noise.
             probabilities: ``(1, K, *spatial)``, one-hot or soft.
             mask: ``(1, 1, *spatial)``, 1 where a voxel is observed.
             levels: ``(n,)``.
+            chunk_size: levels at a time, which bounds the memory; all by default.
         """
-        found = []
+        found, size = [], probabilities.shape[2:]
         if self.linear is not None:
             _, deviation = schedule.log_likelihood_scale(probabilities.shape[CLASS_DIM])
             # What a voxel says of its label's probabilities, to first order, is its log-likelihood: of that variance.
-            found.append(self.linear.expected(probabilities, mask, deviation[levels.cpu()] ** -2))
+            shape = self.linear.coefficients(probabilities, mask, deviation[levels.cpu()] ** -2)
+            pieces = shape.split(chunk_size or len(levels))
+            found.append(torch.cat([judgement(self.linear.maps(piece, size)) for piece in pieces]))
         if self.network is not None:
             network = self.network.to(probabilities.device)
+            # The few levels that it knows: at once, as one map alone takes torch's slow convolution.
             known, back = levels.clamp_max(network.schedule.num_levels - 1).unique(return_inverse=True)
             log_alpha = network.schedule.log_alpha(probabilities.expand(len(known), *probabilities.shape[1:]), known)
             x = hide(relax(log_alpha, network.schedule.temperature(known)), mask)
-            found.append(torch.softmax(upcast(network(x, known)), CLASS_DIM)[back])
+            found.append(judgement(torch.softmax(upcast(network(x, known)), CLASS_DIM))[back])
         return found
 
     def to_arrays(self) -> dict[str, np.ndarray]:

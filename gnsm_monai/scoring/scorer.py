@@ -3,69 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import Inferer, SimpleInferer
-from monai.networks.layers import GaussianFilter
 from torch import Tensor, nn
 
 from gnsm_monai.networks import score_from_logits
+from gnsm_monai.networks.separable import dilate, smooth
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
 
-__all__ = ["STATISTICS", "CaseStatistics", "Scorer"]
-
-STATISTICS = (
-    "score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape", "size",
-)  # fmt: skip
-"""Statistics per level; higher = worse, but for ``uncertainty``.
-
-- ``score_norm``: ``sqrt(sum_v || s_v ||^2)``, the norm of the score over all voxels (published feature, MSMA).
-- ``misfit``: mean of ``-log P(m_v | x)`` in nats over the band around the structures of the mask and of its denoised
-  version; a level-wise pseudo-likelihood. NaN for the ``direct`` parametrisation, which has no posterior.
-- ``misfit_inside``: the same mean over the mask's own structures alone; at a level that hides every label this is the
-  mask's improbability under the voxelwise prior. An empty mask gets the mean over the band, where all of it is missing.
-- ``misfit_rest``: the same mean over the voxels outside the band.
-- ``disagreement``: 1 - mean soft Dice over structures between the mask and the posterior ``P(c | x)``, about the
-  Dice loss that the network expects of the mask.
-- ``uncertainty``: mean entropy of ``P(c | x)`` in nats over the band, the misfit that a mask drawn from the posterior
-  would have: it tells how much a misfit says.
-- ``peak``: misfit at the place of the band where it is highest, a place being a Gaussian of
-  :data:`gnsm_monai.scoring.planes.PLACE_VOXELS`: what is wrong there alone, which a mean dilutes.
-- ``shape``: 1 - mean soft Dice over structures between the mask and the shape that a model of the references' shapes
-  finds in it; mean over a linear model (:class:`gnsm_monai.scoring.shape.ShapeModel`) and a network with a bottleneck
-  (:class:`gnsm_monai.networks.bottleneck.BottleneckNetwork`), NaN without either. The network knows the weakest levels
-  alone, and looks at stronger ones as at the strongest of these.
-- ``size``: mean over structures of the spreads of the references' sizes by which the mask's is larger or smaller
-  (:class:`gnsm_monai.scoring.sizes.ReferenceSizes`), the same at every level; NaN without any.
-"""
-
-
-@dataclass(frozen=True)
-class CaseStatistics:
-    """What the network says of one label map.
-
-    Args:
-        levels: ``(L, len(STATISTICS))`` float64, per noise level.
-        structures: ``(S, L)`` float64: ``1 - soft Dice`` between mask and posterior per structure and level; NaN
-            where a structure is neither in the mask nor in its denoised version and may be missing.
-        anomaly_map: ``(*spatial)`` float32, weighted mean over levels of the voxel's misfit (``posterior``) or squared
-            score (``direct``); higher = worse.
-        denoised: ``(*spatial)`` int16, the most probable class in the weighted mean posterior of all levels: what the
-            mask would be if it were like the references. For ``direct`` the mask itself.
-        band: ``(*spatial)`` bool, around the structures of the mask and of ``denoised``.
-    """
-
-    levels: np.ndarray
-    structures: np.ndarray
-    anomaly_map: np.ndarray
-    denoised: np.ndarray
-    band: np.ndarray
+__all__ = ["Scorer"]
 
 
 class Scorer:
@@ -84,8 +37,9 @@ class Scorer:
             full disagreement. Default: all of them.
         num_draws: noise draws per level to average over; 0 scores the noise-free centre.
         seed: seed of the draws.
-        inferer: how the network is run over the ``L`` noisy maps of a case, which come as one batch.
+        inferer: how the network is run over the noisy maps of a case, which come as one batch.
         shapes: those of the references.
+        chunk_size: noise levels at a time; all by default. Memory grows with it, and no score depends on it.
     """
 
     def __init__(
@@ -99,12 +53,15 @@ class Scorer:
         seed: int = 0,
         inferer: Inferer | None = None,
         shapes: ReferenceShapes | None = None,
+        chunk_size: int | None = None,
     ) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
         self.schedule, self.parametrisation = schedule, parametrisation
         self.band_voxels, self.structures, self.always_present = tuple(band_voxels), structures, always_present
         self.num_draws, self.seed = num_draws, seed
         self.inferer = inferer or SimpleInferer()
-        self.shapes = shapes
+        self.shapes, self.chunk_size = shapes, chunk_size
 
     @torch.inference_mode()
     def __call__(
@@ -129,17 +86,17 @@ class Scorer:
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
         chosen = range(self.schedule.num_levels) if only_levels is None else only_levels
         levels = torch.tensor(list(chosen), device=probabilities.device)
-        log_alpha = self.schedule.log_alpha(probabilities.expand(len(levels), *probabilities.shape[1:]), levels)
-        extra = {} if image is None else {"image": image.expand(len(levels), *image.shape[1:])}
-        draws = []
-        for noise in self._noise(probabilities):
-            x = hide(relax(log_alpha, self.schedule.temperature(levels), noise), mask)
-            logits = upcast(self.inferer(x, network, levels, **extra))
-            posterior = probabilities[0]
-            if self.parametrisation == "posterior":
-                posterior = _level_mean(torch.softmax(logits, CLASS_DIM), level_weights)
-            draws.append((*self._statistics(logits, x, levels, probabilities, mask), posterior))
-        rows, structures, maps, posterior = (torch.stack(values).mean(0) for values in zip(*draws, strict=True))
+        equal = np.full(len(levels), 1 / len(levels))
+        shares = torch.as_tensor(equal if level_weights is None else level_weights).to(probabilities)
+        noise = self._noise(probabilities)
+        found, anomaly, posterior = [], torch.zeros_like(mask[0, 0]), torch.zeros_like(probabilities[0])
+        size = self.chunk_size or len(levels)
+        for some, share in zip(levels.split(size), shares.split(size), strict=True):
+            rows, structures, maps, posteriors = self._look(network, probabilities, mask, image, some, noise)
+            found.append((rows, structures))
+            anomaly += torch.tensordot(share, maps, dims=1)
+            posterior += torch.tensordot(share, posteriors, dims=1)
+        rows, structures = (torch.cat(values) for values in zip(*found, strict=True))
         whole = [self._shape(probabilities, mask, levels), self._size(probabilities, mask).expand(len(levels))]
         rows = torch.cat([rows, torch.stack([values.to(rows) for values in whole], dim=1)], dim=1)
         denoised = _likeliest(posterior[None])[0]
@@ -147,10 +104,30 @@ class Scorer:
         return CaseStatistics(
             rows.double().cpu().numpy().copy(),  # kept of every case: not with a tensor behind it
             structures.double().cpu().numpy().T.copy(),
-            _level_mean(maps, level_weights).cpu().numpy(),
+            anomaly.cpu().numpy(),
             denoised.to(torch.int16).cpu().numpy(),
             (self._band(either[None, None]) * mask)[0, 0].bool().cpu().numpy(),
         )
+
+    def _look(
+        self,
+        network: nn.Module,
+        probabilities: Tensor,
+        mask: Tensor,
+        image: Tensor | None,
+        levels: Tensor,
+        noise: Sequence[Tensor | None],
+    ) -> tuple[Tensor, ...]:
+        """What :meth:`_statistics` gives of ``n`` levels, mean over the draws."""
+        log_alpha = self.schedule.log_alpha(probabilities.expand(len(levels), *probabilities.shape[1:]), levels)
+        extra = {} if image is None else {"image": image.expand(len(levels), *image.shape[1:])}
+        total: list[Tensor] = []
+        for one in noise:
+            x = hide(relax(log_alpha, self.schedule.temperature(levels), one), mask)
+            logits = upcast(self.inferer(x, network, levels, **extra))
+            drawn = self._statistics(logits, x, levels, probabilities, mask)
+            total = [a + b for a, b in zip(total, drawn, strict=True)] if total else list(drawn)
+        return tuple(values / len(noise) for values in total)
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
         """The common random numbers: drawn on the CPU, so that every device gets the same ones."""
@@ -162,8 +139,12 @@ class Scorer:
 
     def _statistics(
         self, logits: Tensor, x: Tensor, levels: Tensor, probabilities: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``(n, statistics but the last two)``, ``(n, structures)`` and ``(n, *spatial)`` of ``n`` levels."""
+    ) -> tuple[Tensor, ...]:
+        """Of ``n`` levels, the statistics but the last two, those of the structures, the map, and the posterior.
+
+        ``(n, statistics - 2)``, ``(n, structures)``, ``(n, *spatial)`` and ``(n, K, *spatial)``; without a posterior,
+        the mask is in its place.
+        """
         score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * mask
         squared = (score.double() ** 2).sum(CLASS_DIM)
         norm = squared.flatten(1).sum(1).sqrt()
@@ -171,7 +152,8 @@ class Scorer:
             nan = torch.full_like(norm, torch.nan)
             count = logits.shape[CLASS_DIM] - 1 if self.structures is None else len(self.structures)
             structures = nan[:, None].expand(-1, count)
-            return torch.stack([norm, *[nan] * (len(STATISTICS) - 3)], dim=1), structures, squared.float()
+            rows = torch.stack([norm, *[nan] * (len(STATISTICS) - 3)], dim=1)
+            return rows, structures, squared.float(), probabilities.expand_as(logits)
         log_posterior = F.log_softmax(logits, CLASS_DIM)
         posterior = log_posterior.exp()
         misfit = -(probabilities * log_posterior).sum(CLASS_DIM, keepdim=True) * mask
@@ -187,20 +169,24 @@ class Scorer:
             _mean(misfit, mask - band),
             structures.nanmean(1).nan_to_num(0.0),  # nothing here and nothing expected: full agreement
             _mean(entropy, band),
-            self._smooth(misfit * band).flatten(1).amax(1),
+            smooth(misfit * band, PLACE_VOXELS).flatten(1).amax(1),
         ]
-        return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0]
+        return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0], posterior
 
     def _shape(self, probabilities: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """``shape``, ``(n,)`` of ``n`` levels."""
-        expected = []
-        if self.shapes is not None and self.parametrisation == "posterior":
-            expected = self.shapes.expected(self.schedule, probabilities, mask, levels)
-        if not expected:
-            return torch.full(levels.shape, torch.nan, device=levels.device)
         own = self._present(probabilities) * mask
-        opinions = [self._disagreement(own, self._present(e) * mask, self._grouped(e) * mask) for e in expected]
-        return torch.stack([opinion.nanmean(1).nan_to_num(0.0) for opinion in opinions]).mean(0)
+
+        def differs(expected: Tensor) -> Tensor:
+            found = self._disagreement(own, self._present(expected) * mask, self._grouped(expected) * mask)
+            return found.nanmean(1).nan_to_num(0.0)
+
+        opinions = []
+        if self.shapes is not None and self.parametrisation == "posterior":
+            opinions = self.shapes.judge(differs, self.schedule, probabilities, mask, levels, self.chunk_size)
+        if not opinions:
+            return torch.full(levels.shape, torch.nan, device=levels.device)
+        return torch.stack(opinions).mean(0)
 
     def _size(self, probabilities: Tensor, mask: Tensor) -> Tensor:
         """``size``, ``(1,)``; structures that are missing and may be are left out."""
@@ -229,16 +215,9 @@ class Scorer:
             return classes[:, 1:]
         return torch.stack([classes[:, list(members)].sum(1) for members in self.structures], dim=1)
 
-    def _smooth(self, maps: Tensor) -> Tensor:
-        """``(n, 1, *spatial)``, each voxel the mean of its place."""
-        smooth: Tensor = GaussianFilter(maps.ndim - 2, PLACE_VOXELS)(maps)
-        return smooth
-
     def _band(self, foreground: Tensor) -> Tensor:
         """Voxels within ``band_voxels`` of ``foreground``, ``(n, 1, *spatial)``."""
-        pool = F.max_pool2d if foreground.ndim == 4 else F.max_pool3d
-        kernel = [2 * r + 1 for r in self.band_voxels]
-        return pool(foreground.float(), kernel, stride=1, padding=list(self.band_voxels))
+        return dilate(foreground.float(), self.band_voxels)
 
     def _disagreement(self, own: Tensor, denoised: Tensor, expected: Tensor) -> Tensor:
         """``1 - soft Dice`` of mask and posterior per level and structure, ``(n, S)``."""
@@ -253,13 +232,6 @@ class Scorer:
 def _likeliest(weights: Tensor) -> Tensor:
     """Index of the greatest class weight, ``(n, *spatial)``: what ``argmax`` gives, ten times as fast on a CPU."""
     return weights.max(CLASS_DIM).indices
-
-
-def _level_mean(maps: Tensor, weights: np.ndarray | None) -> Tensor:
-    equal = torch.full((len(maps),), 1 / len(maps))
-    shares = equal if weights is None else torch.as_tensor(weights)
-    mean: Tensor = torch.tensordot(shares.to(maps), maps, dims=1)
-    return mean
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnsm_monai.networks.evidence import centred
+from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise.gumbel import CLASS_DIM
 
 __all__ = ["MOST_CASES", "ShapeModel", "coarse_maps"]
@@ -61,8 +62,8 @@ class ShapeModel:
         rest = variance[kept:].sum() / max(1, mean.numel() - kept)
         return cls(mean, modes[:kept].reshape(-1, *mean.shape), variance[:kept], float(rest), stride)
 
-    def expected(self, probabilities: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        """Class probabilities ``(L, K, *spatial)`` of the shape that a mask tells of at each noise level.
+    def coefficients(self, probabilities: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        """Posterior mean of the modes' coefficients, of the shape that a mask tells of at each noise level: ``(L, J)``.
 
         Args:
             probabilities: ``(1, K, *spatial)``, one-hot or soft, of any size: centred on the model's grid, which has
@@ -70,8 +71,7 @@ class ShapeModel:
             mask: ``(1, 1, *spatial)``, 1 where a voxel is observed.
             noise: variance of what one voxel says of its label at each level, ``(L,)``.
         """
-        grid = [n * s for n, s in zip(self.mean.shape[1:], self.stride, strict=True)]
-        mean, modes = self.mean.to(probabilities.device), self.modes.to(probabilities.device).flatten(1)
+        grid, mean, modes = self._grid, self.mean.to(probabilities.device), self._modes(probabilities)
         usual = F.interpolate(mean[None], size=grid)
         seen = centred(mask, grid)
         differs = _pool((centred(probabilities, grid) - usual) * seen, self.stride).flatten()
@@ -81,14 +81,27 @@ class ShapeModel:
         says = (modes @ differs).double()
         cell = noise.double().to(gram.device) / math.prod(self.stride) + self.rest
         ridge = cell[:, None, None] * torch.diag(1 / self.variance.to(gram.device).double())
-        shape = torch.linalg.solve(gram + ridge, says.expand(len(cell), -1)[..., None])[..., 0].float()
-        coarse = mean + (shape @ modes).reshape(-1, *mean.shape)
-        mode = "bilinear" if mean.ndim == 3 else "trilinear"
-        fine = F.interpolate(coarse, size=grid, mode=mode).clamp_min(1e-6)
+        found: Tensor = torch.linalg.solve(gram + ridge, says.expand(len(cell), -1)[..., None])[..., 0].float()
+        return found
+
+    def maps(self, coefficients: Tensor, size: Sequence[int]) -> Tensor:
+        """Class probabilities ``(L, K, *size)`` of the shapes with these coefficients ``(L, J)``."""
+        mean = self.mean.to(coefficients.device)
+        coarse = mean + (coefficients @ self._modes(coefficients)).reshape(-1, *mean.shape)
+        fine = upsample(coarse, self._grid).clamp_min(1e-6)
         fine = fine / fine.sum(CLASS_DIM, keepdim=True)
         outside = torch.zeros(1, mean.shape[0], *[1] * (mean.ndim - 1), device=fine.device)
         outside[:, 0] = 1
-        return centred(fine - outside, probabilities.shape[2:]) + outside
+        return centred(fine - outside, size) + outside
+
+    @property
+    def _grid(self) -> list[int]:
+        """Voxels per axis."""
+        return [n * s for n, s in zip(self.mean.shape[1:], self.stride, strict=True)]
+
+    def _modes(self, like: Tensor) -> Tensor:
+        """``(J, values)`` on the device of ``like``."""
+        return self.modes.to(like.device).flatten(1)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""

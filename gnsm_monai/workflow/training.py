@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from monai.data import CacheDataset
 from monai.engines import Evaluator, Trainer
-from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose
 from torch.utils.tensorboard import SummaryWriter
 
@@ -26,6 +25,7 @@ from gnsm_monai.handlers.training_log import level_table, write_result
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.networks.separable import smooth
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
 from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
@@ -142,8 +142,8 @@ def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:
     cases = reference_dataset(references, "train", cache_rate=0.0)
     for number in range(len(cases)):
         counts += encode_labels(cases[number]["label"][None], network.num_classes)[0][0]
-    smooth = GaussianFilter(len(references.spatial_size), sigma=1.0)(counts[None])[0]
-    network.set_prior(smooth / smooth.sum(0, keepdim=True))
+    frequencies = smooth(counts[None], sigma=1.0)[0]
+    network.set_prior(frequencies / frequencies.sum(0, keepdim=True))
     return network
 
 

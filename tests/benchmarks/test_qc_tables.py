@@ -16,7 +16,7 @@ import qc_tables
 from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.files import save_table
 from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.scorer import STATISTICS
+from gnsm_monai.scoring.statistics import STATISTICS
 
 
 def write_ranking(folder: Path, **columns: list[object]) -> None:

@@ -15,7 +15,7 @@ from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import LABELS, SPACINGS, make_phantom
 from gnsm_monai.handlers import FailureRoc
 from gnsm_monai.noise import mixing_schedule
-from gnsm_monai.scoring.scorer import STATISTICS
+from gnsm_monai.scoring.statistics import STATISTICS
 
 REFERENCES = 3
 

@@ -17,8 +17,9 @@ from gnsm_monai.files import load_arrays, save_arrays
 from gnsm_monai.noise import build_schedule
 from gnsm_monai.scoring.reference_failures import ReferenceFailures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.scorer import STATISTICS, Scorer
+from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
+from gnsm_monai.scoring.statistics import STATISTICS
 from gnsm_monai.workflow import ShapeLearner, shapes
 from gnsm_monai.workflow.shapes import FOLDS, HALVES
 
@@ -167,8 +168,8 @@ def test_a_file_keeps_what_scores_say(
     maps = one_hot(references, references.cases[0])[None]
     mask, levels = torch.ones_like(maps[:, :1]), torch.arange(4)
     with torch.no_grad():
-        kept = learnt[0].expected(SCHEDULE, maps, mask, levels)
-        found = read.expected(SCHEDULE, maps, mask, levels)
+        kept = learnt[0].judge(torch.clone, SCHEDULE, maps, mask, levels)
+        found = read.judge(torch.clone, SCHEDULE, maps, mask, levels)
     assert len(kept) == len(found) == 2
     torch.testing.assert_close(found[1], kept[1], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(found[0], kept[0], atol=1e-6, rtol=1e-5)
@@ -206,7 +207,7 @@ def test_an_outlier_is_none_of_the_shapes(
     mask, levels = torch.ones_like(maps[:, :1]), torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
         usual, odd = (
-            (m * ReferenceShapes(None, network).expected(SCHEDULE, m, mask, levels)[0])[:, 1:].sum()
+            (m * ReferenceShapes(None, network).judge(torch.clone, SCHEDULE, m, mask, levels)[0])[:, 1:].sum()
             for m in (maps, moved)
         )
     assert odd < 0.5 * usual

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.inferers import SimpleInferer
 from scipy import ndimage
 from torch import Tensor, nn
 
-from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import STATISTICS, Scorer
@@ -161,9 +163,12 @@ def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network
     other = torch.roll(mask, 2, dims=2)
 
     class Always:
-        def expected(self, probabilities: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        def coefficients(self, probabilities: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
             assert torch.allclose(noise, SCHEDULE.log_likelihood_scale(probabilities.shape[1])[1] ** -2)
-            return other.expand(len(noise), *other.shape[1:])
+            return torch.zeros(len(noise), 5)
+
+        def maps(self, coefficients: torch.Tensor, size: list[int]) -> torch.Tensor:
+            return other.expand(len(coefficients), *other.shape[1:])
 
     shapes = ReferenceShapes(Always())  # type: ignore[arg-type]
     found = Scorer(SCHEDULE, band_voxels=(2, 2), shapes=shapes)(network, mask)
@@ -196,11 +201,38 @@ def test_draws_of_another_seed_give_other_statistics(network: ScoreUNet) -> None
     assert not np.array_equal(ours.levels, theirs.levels)
 
 
-def test_the_size_of_the_pieces_changes_nothing_but_rounding(network: ScoreUNet) -> None:
-    ours, theirs = (
-        Scorer(SCHEDULE, band_voxels=(2, 2), inferer=ChunkedInferer(size))(network, square()).levels for size in (1, 3)
+@pytest.mark.parametrize("num_draws", [0, 2])
+@pytest.mark.parametrize("parametrisation", ["posterior", "direct"])
+def test_the_number_of_levels_at_a_time_changes_nothing_but_rounding(
+    network: ScoreUNet, num_draws: int, parametrisation: str
+) -> None:
+    weights = np.array([0.5, 0.2, 0.3])
+    whole, *pieces = (
+        Scorer(SCHEDULE, parametrisation, (2, 2), num_draws=num_draws, chunk_size=size)(
+            network, square(), level_weights=weights
+        )
+        for size in (None, 1, 2)
     )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    for found in pieces:
+        np.testing.assert_allclose(found.levels, whole.levels, rtol=1e-4)
+        np.testing.assert_allclose(found.structures, whole.structures, rtol=1e-4)
+        np.testing.assert_allclose(found.anomaly_map, whole.anomaly_map, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(found.denoised, whole.denoised)
+        np.testing.assert_array_equal(found.band, whole.band)
+
+
+def test_no_more_levels_than_asked_for_reach_the_network_at_a_time(network: ScoreUNet) -> None:
+    seen: list[int] = []
+
+    class Counting(SimpleInferer):
+        def __call__(self, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            seen.append(len(inputs))
+            return super().__call__(inputs, *args, **kwargs)
+
+    Scorer(SCHEDULE, band_voxels=(2, 2), inferer=Counting(), chunk_size=2)(network, square())
+    assert seen == [2, 1]
+    with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
+        Scorer(SCHEDULE, chunk_size=0)
 
 
 def test_volumes_and_soft_maps_are_scored_too() -> None:
