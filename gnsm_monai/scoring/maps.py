@@ -11,6 +11,9 @@ from monai.transforms import SpatialResample
 
 __all__ = ["to_file_geometry"]
 
+MOST_VOXELS = 1 << 22
+"""Voxels of the file that are computed at a time: their coordinates take eight times the memory of the map."""
+
 
 def to_file_geometry(
     values: np.ndarray, grid_affine: np.ndarray, file_affine: np.ndarray, shape: Sequence[int]
@@ -30,6 +33,11 @@ def to_file_geometry(
         torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None], affine=torch.as_tensor(grid_affine)
     )
     resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)
-    there = resample(source, dst_affine=torch.as_tensor(file_affine), spatial_size=list(shape))
-    found: np.ndarray = there.numpy()[0].astype(np.float32)
+    found = np.empty(tuple(shape), dtype=np.float32)
+    thickness = min(len(found), max(2, MOST_VOXELS // found[:1].size))  # of an axis of one voxel MONAI knows no spacing
+    for first in range(0, len(found), thickness):
+        start = min(first, len(found) - thickness)
+        slab, there = found[start : start + thickness], np.array(file_affine, dtype=np.float64)
+        there[:, -1] += start * there[:, 0]  # of the slab's first voxel
+        slab[:] = resample(source, dst_affine=torch.as_tensor(there), spatial_size=slab.shape).numpy()[0]
     return found

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gnsm_monai.scoring import maps
 from gnsm_monai.scoring.maps import to_file_geometry
 from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
 
@@ -73,6 +74,20 @@ def test_places_slices_and_maps_come_back_to_the_file(permutation: list[int], fl
     assert np.unravel_index(there.argmax(), shape) == tuple(expected)
     assert there.max() == pytest.approx(1.0)
     assert there.sum() == pytest.approx(2.0)  # half as much at each neighbour along the coarse axis
+
+
+@pytest.mark.parametrize("most", [1, 100, 400])
+def test_a_map_computed_slab_by_slab_is_the_map(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """In a file that is tilted, and beyond the grid at one end."""
+    angle = 0.3
+    affine = np.array(
+        [[np.cos(angle), -np.sin(angle), 0, 1], [np.sin(angle), np.cos(angle), 0, -2], [0, 0, 0.8, 1], [0, 0, 0, 1]]
+    )
+    anomaly = np.random.default_rng(0).random((12, 10, 8))
+    whole = to_file_geometry(anomaly, GRID, affine, (21, 13, 9))
+    monkeypatch.setattr(maps, "MOST_VOXELS", most)
+    np.testing.assert_allclose(to_file_geometry(anomaly, GRID, affine, (21, 13, 9)), whole, atol=1e-6)
+    assert (whole == 0).any() and whole.max() > 0.5
 
 
 def test_a_volumes_picture_has_three_planes_as_radiologists_hold_them() -> None:

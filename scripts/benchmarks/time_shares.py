@@ -1,0 +1,125 @@
+"""Where the time of a training step and of scoring a case goes, and what operations of one axis at a time save.
+
+    OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py [--threads 1] [--size 48 56 48] [--repeats 5]
+
+The operations of torch's profiler that take most of the time; and torch's and MONAI's kernels for whole neighbourhoods
+beside those of gnsm_monai.networks.separable that stand in for them, timed in turns, with the greatest difference of
+what they give. Writes docs/benchmarks/time_shares.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from markdown import table
+from monai.networks.layers import GaussianFilter
+from speed import CLASSES, _ball, _step, ours, seconds, shapes
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from gnsm_monai.networks.separable import dilate, smooth, upsample
+from gnsm_monai.noise import build_schedule, gumbel_noise
+from gnsm_monai.scoring.scorer import Scorer
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "time_shares.md"
+CPU, SHOWN = torch.device("cpu"), 14
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--size", type=int, nargs=3, default=[48, 56, 48], help="voxels of a case")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    schedule = build_schedule("mixing")
+    network = ours(schedule, arguments.size)
+    probabilities = F.one_hot(_ball(arguments.size), CLASSES).movedim(-1, 0)[None].float()
+    scorer = Scorer(schedule, shapes=shapes(schedule, arguments.size), chunk_size=2)
+    parts = {
+        "a training step, batch 4": operations(_step(network, schedule, arguments.size, 4, CPU, "fp32")),
+        "scoring a case": operations(lambda: scorer(network.eval(), probabilities)),
+    }
+    command = " ".join(["OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py", *sys.argv[1:]])
+    PAGE.write_text(page(command, arguments.size, kernels(arguments.size, arguments.repeats), parts))
+    print(PAGE.read_text())
+
+
+def operations(call: Callable[[], object], repeats: int = 3) -> list[tuple[str, float, float]]:
+    """Name, milliseconds per call and share of the time of each operation, the longest first."""
+    call()
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(repeats):
+            call()
+    averages = recorded.key_averages()
+    total = sum(event.self_cpu_time_total for event in averages)
+    found = sorted(averages, key=lambda event: -event.self_cpu_time_total)
+    return [(e.key, e.self_cpu_time_total / 1e3 / repeats, e.self_cpu_time_total / total) for e in found]
+
+
+def kernels(size: Sequence[int], repeats: int) -> list[list[str]]:
+    """Milliseconds of each operation by a library's kernel and by ours, their ratio, and the greatest difference."""
+    half = [n // 2 for n in size]
+    seen = torch.rand(2, 4 * CLASSES, *half).contiguous(memory_format=torch.channels_last_3d)
+    part, mask = seen[:, :CLASSES], (torch.rand(2, 1, *size) > 0.9).float()
+    blur = GaussianFilter(3, 1.5)
+    pairs: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
+        "trilinear, by 2": (
+            lambda: F.interpolate(part, size=list(size), mode="trilinear"),
+            lambda: upsample(part, size),
+        ),
+        "trilinear, by 2, and its gradient": (
+            lambda: _gradient(part, lambda maps: F.interpolate(maps, size=list(size), mode="trilinear")),
+            lambda: _gradient(part, lambda maps: upsample(maps, size)),
+        ),
+        "greatest value within 2 voxels": (lambda: F.max_pool3d(mask, 5, 1, 2), lambda: dilate(mask, [2] * 3)),
+        "Gaussian of 1.5 voxels": (lambda: blur(mask), lambda: smooth(mask, 1.5)),
+    }
+    rows = []
+    for name, (library, own) in pairs.items():
+        taken = seconds({"library": library, "own": own}, CPU, repeats)
+        ms = [1e3 * taken[which] for which in ("library", "own")]
+        apart = float((library() - own()).abs().max())
+        rows.append([name, *(f"{value:.2f}" for value in ms), f"{ms[0] / ms[1]:.1f}", f"{apart:.1e}"])
+    like = torch.empty(4, CLASSES, *size)
+    taken = seconds(
+        {"library": lambda: -torch.empty_like(like).exponential_().log(), "own": lambda: gumbel_noise(like)},
+        CPU,
+        repeats,
+    )
+    ms = [1e3 * taken[which] for which in ("library", "own")]
+    rows.append(["Gumbel noise of 4 maps", *(f"{value:.2f}" for value in ms), f"{ms[0] / ms[1]:.1f}", "random"])
+    return rows
+
+
+def _gradient(maps: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    own = maps.detach().clone().requires_grad_()
+    function(own).square().sum().backward()
+    assert own.grad is not None
+    return own.grad
+
+
+def page(
+    command: str, size: Sequence[int], pairs: list[list[str]], parts: dict[str, list[tuple[str, float, float]]]
+) -> str:
+    text = [
+        "# Where the time goes", "",
+        f"`{command}` (torch {torch.__version__}), maps of {'x'.join(map(str, size))} voxels, {CLASSES} classes", "",
+        "## One axis at a time", "",
+        *table(["operation", "library, ms", "ours, ms", "ratio", "greatest difference"], pairs), "",
+    ]  # fmt: skip
+    for title, found in parts.items():
+        rows = [[f"`{name}`", f"{ms:.1f}", f"{share:.1%}"] for name, ms, share in found[:SHOWN]]
+        rows.append(["everything", f"{sum(ms for _, ms, _ in found):.1f}", "100 %"])
+        text += [f"## {title[0].upper()}{title[1:]}", "", *table(["operation", "ms", "share"], rows), ""]
+    return "\n".join(text)
+
+
+if __name__ == "__main__":
+    main()
