@@ -13,12 +13,14 @@ first two parts; the test rows are the third part and all anomalies, which are t
 fitting does not show are unknown to every detector.
 
 Every result is kept in ``docs/benchmarks/tabular.json`` as soon as it is there; ``docs/benchmarks/tabular.md`` is
-written from it. Baselines of PyOD are left out where it is not installed.
+written from it. Baselines of PyOD, and CBRW of ``coupled-biased-random-walks``, are left out where these are not
+installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import resource
@@ -121,12 +123,31 @@ def marginal(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: 
     return sum(-np.log(count / count.sum())[own] for own, count in zip(new.T, counts, strict=True))
 
 
+def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
+    """Coupled biased random walks (Pang, Cao & Chen, IJCAI 2016) by PyPI's ``coupled-biased-random-walks``.
+
+    Codes of unknown categories, which no random walk reaches, count as the highest of their feature.
+    """
+    detect = importlib.import_module("coupled_biased_random_walks.detect")
+    encoder = TableEncoder(numerical).fit(fit)
+    known, new = (encoder.transform(rows) for rows in (fit, test))
+    features = range(known.shape[1])
+    walks = detect.CBRW().add_observations(dict(zip(features, row, strict=True)) for row in known.tolist()).fit()
+    tables = [np.full(k, np.nan) for k in encoder.cardinalities]
+    for feature, table in enumerate(tables):
+        for code in np.unique(known[:, feature]).tolist():
+            table[code] = walks._value_scores({feature: code})[feature]
+        table[np.isnan(table)] = np.nanmax(table)
+    return sum(table[own] for own, table in zip(new.T, tables, strict=True))
+
+
 METHODS: dict[str, Callable[..., np.ndarray | None]] = {
     "GNSM (default)": ours(),
     "IForest": one_hot(isolation_forest),
     "MarginalNLL": marginal,
     "kNN5": one_hot(nearest_neighbours),
     "LOF20": one_hot(local_outlier_factor),
+    "CBRW": coupled_walks,
     "ECOD": one_hot(pyod("ecod", "ECOD")),
     "COPOD": one_hot(pyod("copod", "COPOD")),
     "HBOS": one_hot(pyod("hbos", "HBOS")),
@@ -170,7 +191,7 @@ def _measure(method: Callable[..., np.ndarray | None], parts: Split | None, seed
     start = time.perf_counter()
     try:
         scores = method(fit, test, numerical, seed)
-    except ImportError:  # PyOD is no requirement
+    except ImportError:  # neither PyOD nor that of the random walks is a requirement
         return None
     if scores is None:
         return None
