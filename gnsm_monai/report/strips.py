@@ -22,13 +22,13 @@ from gnsm_monai.scoring.planes import CasePicture
 __all__ = ["THUMBNAIL", "case_strip", "small_font", "sprite", "thumbnail"]
 
 HEIGHT, LINE, PAD = 230, 17, 8
-"""Pixels: of the slices, of a line of the caption, around everything."""
+"""Pixels: of the slices at most, of a line of the caption, around everything."""
+WIDTH = 720
+"""Pixels of every strip: TensorBoard shows all pictures as wide as each other, and captions would differ in size."""
 THUMBNAIL = 24
 """Pixels of a side of the sprite that stands for a case."""
 GROUND = (232, 232, 232)
 """Of sprites."""
-MIN_WIDTH = 560
-"""A caption needs it, even over a single narrow slice."""
 
 
 @functools.cache
@@ -38,25 +38,26 @@ def small_font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def case_strip(picture: CasePicture, caption: Sequence[str], heat: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """Slices of a case in a row under its caption, ``(height, width, 3)``.
+    """Slices of a case in a row under its caption, ``(height, WIDTH, 3)``.
 
     Args:
         picture: the slices; none leaves the caption alone.
         caption: lines of text, wrapped to the width.
         heat: anomalies that get no and the full colour.
     """
-    slices = [_flat(draw_plane(plane, heat)) for plane in picture]
-    width = max(sum(s.width + PAD for s in slices) + PAD, MIN_WIDTH)
-    lines = [part for text in caption for part in textwrap.wrap(_printable(text), width // 8) or [""]]
+    box = (WIDTH - PAD) // max(len(picture), 1) - PAD
+    slices = [_flat(draw_plane(plane, heat), (box, HEIGHT)) for plane in picture]
+    lines = [part for text in caption for part in textwrap.wrap(_printable(text), WIDTH // 8) or [""]]
     top = PAD + LINE * len(lines)
-    sheet = Image.new("RGB", (width, top + (HEIGHT + PAD if slices else 0) + PAD // 2), DARK)
+    height = max((one.height + PAD for one in slices), default=0)
+    sheet = Image.new("RGB", (WIDTH, top + height + PAD // 2), DARK)
     draw = ImageDraw.Draw(sheet)
     for number, text in enumerate(lines):
         draw.text((PAD, PAD // 2 + number * LINE), text, "white" if number == 0 else "#c8c8c8", small_font(13))
     left = PAD
     for one in slices:
         sheet.paste(one, (left, top))
-        left += one.width + PAD
+        left += box + PAD
     return np.asarray(sheet)
 
 
@@ -88,9 +89,10 @@ def sprite(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(zlib.decompress(packed.tobytes()), np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
 
 
-def _flat(layers: PlaneLayers) -> Image.Image:
-    """The three layers of a slice as one picture of the usual height."""
-    size = (layers.width, layers.height)
+def _flat(layers: PlaneLayers, most: tuple[int, int]) -> Image.Image:
+    """The three layers of a slice as one picture, as large as fits ``most`` (width, height)."""
+    scale = min(most[0] / layers.width, most[1] / layers.height)
+    size = (max(round(layers.width * scale), 1), max(round(layers.height * scale), 1))
     ground, heat, outlines = (
         Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA")
         for uri in (layers.ground, layers.heat, layers.outlines)
@@ -98,7 +100,7 @@ def _flat(layers: PlaneLayers) -> Image.Image:
     flat = ground.resize(size, Image.Resampling.NEAREST)
     flat.alpha_composite(heat.resize(size, Image.Resampling.BILINEAR))
     flat.alpha_composite(outlines.resize(size, Image.Resampling.NEAREST))
-    return flat.convert("RGB").resize((max(round(layers.width * HEIGHT / layers.height), 1), HEIGHT))
+    return flat.convert("RGB")
 
 
 def _printable(text: str) -> str:

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gnsm_monai.evaluation.budget import measured_budget
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.pictures import heat_range
-from gnsm_monai.report.strips import HEIGHT, THUMBNAIL, case_strip, sprite, thumbnail
+from gnsm_monai.report.strips import HEIGHT, LINE, THUMBNAIL, WIDTH, case_strip, sprite, thumbnail
 
 Row = dict[str, Any]
 
@@ -117,7 +117,7 @@ def test_names_are_shown_as_the_text_they_are(
 def test_strips_carry_their_caption_above_the_slices(make_row: Callable[..., Row]) -> None:
     row = make_row(1)
     strip = case_strip(row["picture"], ["1. case", "score 0.5"], heat_range([row["picture"]]))
-    assert strip.shape[0] > HEIGHT and strip.shape[1] >= 560
+    assert LINE < strip.shape[0] <= HEIGHT + 4 * LINE and strip.shape[1:] == (WIDTH, 3)
     assert (strip[:40] > 200).any()  # letters
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, "PNG")
