@@ -1,17 +1,17 @@
 """Labelling errors among the references: every label map is scored by a model that has not seen it.
 
-The score asks how unusual a map is (rule ``mahalanobis``), not how low a Dice it may have: an error need not make a map
+The score asks how unusual a map is (rule ``deviation``), not how low a Dice it may have: an error need not make a map
 disagree with what the network expects, as dilation shows, which makes it smoother than any reference.
 
 The references are dealt into folds. For each fold a model is trained on the others, as ``gnsm train`` does, and scores
-the fold's label maps, as ``gnsm rank`` does. Anomaly scores of different models are not comparable as they are: each
-may follow another rule, on another scale. So each fold's scores are standardised by what its own model makes of its own
-calibration references, which it has not been trained on either::
+the fold's label maps, as ``gnsm rank`` does. The rule's score is in robust deviations of references that the model has
+not been trained on, and so comparable between folds as it is: 0 is a usual reference. What is in other units, as the
+scores of structures are and those of another rule, is standardised by what the fold's own model makes of its own
+calibration references::
 
     (score - median) / (1.4826 * MAD)        MAD: median absolute deviation from the median
 
-0 is a usual reference, whatever the fold, and 1 a deviation of it. Scores per structure are standardised in the same
-way by the structure's own. p-values need no such step: each is a rank among its own model's calibration references.
+p-values need no such step: each is a rank among its own model's calibration references.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
 from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.scoring.density import robust_scale
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
 __all__ = ["keep_plan", "merge_folds", "plan_folds", "standardise"]
 
 PLAN = "audit.json"
+
+COMPARABLE = "deviation"
+"""The rule whose scores of different models need no standardising."""
 
 
 def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
@@ -82,8 +86,7 @@ def standardise(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     known = known[np.isfinite(known)]
     if not len(known):
         return np.full(np.shape(scores), np.nan)
-    median = np.median(known)
-    spread = 1.4826 * np.median(np.abs(known - median)) or known.std() or 1.0
+    median, spread = robust_scale(known)
     standardised: np.ndarray = (np.asarray(scores, dtype=np.float64) - median) / spread
     return standardised
 
@@ -95,12 +98,12 @@ def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: 
         **each[0],
         "model_dir": [fold["model_dir"] for fold in each],
         "weights_sha256": [fold["weights_sha256"] for fold in each],
-        "anomaly_score": [f"{fold['anomaly_score']}, standardised" for fold in each],
+        "anomaly_score": [_name(fold["anomaly_score"]) for fold in each],
         "predictions_dir": [str(Path(dataset) / "labelsTr")],
         "folds": len(rankings),
     }
     arrays = [load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE) for ranking in rankings]
-    known = [standardise(own["calibration_scores"], own["calibration_scores"]) for own in arrays]
+    known = [_case_scores(own["calibration_scores"], own) for own in arrays]
     merged = RankingWriter(output, settings, rankings[0].failure_dice, np.concatenate(known))
     for ranking, own in zip(rankings, arrays, strict=True):
         merged.rows += [_comparable(row, own) for row in ranking.rows]
@@ -120,5 +123,16 @@ def _comparable(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dic
     # One column per structure.
     for entry, known in zip(structures, arrays["calibration_structures"].T, strict=True):
         entry["anomaly_score"] = float(standardise(entry["anomaly_score"], known))
-    score = float(standardise(row["anomaly_score"], arrays["calibration_scores"]))
+    score = float(_case_scores(row["anomaly_score"], arrays))
     return {**row, "anomaly_score": score, "structures": structures}
+
+
+def _case_scores(scores: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Scores by a model, comparable between folds."""
+    if str(arrays["rule"]) == COMPARABLE:
+        return np.asarray(scores, dtype=np.float64)
+    return standardise(scores, arrays["calibration_scores"])
+
+
+def _name(rule: str) -> str:
+    return rule if rule == COMPARABLE else f"{rule}, standardised"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import keep_plan, plan_folds, standardise
+from gnsm_monai.audit import _case_scores, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
 
 
@@ -52,6 +52,13 @@ def test_standardised_scores_do_not_depend_on_a_models_scale() -> None:
     found = standardise(scores, calibration)
     assert found == pytest.approx([0, 1, 3], abs=0.1)  # deviations of a normal distribution
     assert standardise(scores * 7 - 4, calibration * 7 - 4) == pytest.approx(found)
+
+
+def test_deviations_are_left_as_they_are_and_other_rules_are_standardised() -> None:
+    known = np.array([1.0, 2.0, 3.0])
+    assert _case_scores(np.array(5.0), {"rule": np.array("deviation"), "calibration_scores": known}) == 5.0
+    other = _case_scores(np.array(5.0), {"rule": np.array("shape"), "calibration_scores": known})
+    assert other == pytest.approx(standardise(np.array(5.0), known))
 
 
 def test_standardising_survives_alike_references_and_outliers_and_absent_ones() -> None:

@@ -23,7 +23,7 @@ __all__ = ["THUMBNAIL", "case_strip", "small_font", "sprite", "thumbnail"]
 
 HEIGHT, LINE, PAD = 230, 17, 8
 """Pixels: of the slices at most, of a line of the caption, around everything."""
-WIDTH = 720
+WIDTH = 560
 """Pixels of every strip: TensorBoard shows all pictures as wide as each other, and captions would differ in size."""
 THUMBNAIL = 24
 """Pixels of a side of the sprite that stands for a case."""

@@ -36,7 +36,7 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "misfit_knn": (("misfit",), "knn"),
     "score_norm_gmm": (("score_norm",), "gmm"),
     "score_norm_knn": (("score_norm",), "knn"),
-    "mahalanobis": (STATISTICS, "mahalanobis"),
+    "deviation": (STATISTICS, "deviation"),
     "regression": (("shape", "disagreement", "misfit_inside", "misfit", "uncertainty"), "ridge"),
 }
 """Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
@@ -45,9 +45,10 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
 published score. ``level``: the statistic at the one level at which it follows Dice on the failures best; with images
 that is a strong one, where the network reads the image and not the mask.
-``mahalanobis``: distance of all statistics' weighted means over levels from those of the held-out
-references; it asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be. ``ridge``: a
-regression of Dice on its statistics at all levels, fitted to the failures.
+``deviation``: of all statistics' weighted means over levels, the one furthest from the held-out references', in robust
+deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it in
+agreeing too well, and not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels,
+fitted to the failures.
 """
 
 
@@ -206,7 +207,7 @@ def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
 def _select(levels: np.ndarray, rule: str) -> np.ndarray:
     """Features of a rule, ``(N, statistics, L)``."""
     names = RULES[rule][0]
-    if rule == "mahalanobis" and np.isnan(levels[:, :, SHAPE]).all():  # a model without position knows no shapes
+    if rule == "deviation" and np.isnan(levels[:, :, SHAPE]).all():  # a model without position knows no shapes
         names = names[:SHAPE]
     columns = [STATISTICS.index(name) for name in names]
     features: np.ndarray = np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
@@ -222,7 +223,7 @@ def _flat(levels: np.ndarray, rule: str) -> np.ndarray:
 def _density_features(levels: np.ndarray, rule: str, weights: np.ndarray) -> np.ndarray:
     """What a rule's density is of, ``(N, F)``: every level's statistics, or their weighted means over levels."""
     means: np.ndarray = _select(levels, rule) @ weights
-    return means if RULES[rule][1] == "mahalanobis" else _flat(levels, rule)
+    return means if RULES[rule][1] == "deviation" else _flat(levels, rule)
 
 
 def _fit(

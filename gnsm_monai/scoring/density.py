@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.covariance import LedoitWolf, MinCovDet
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["DENSITIES", "GaussianMixtureDensity", "MahalanobisDistance", "NearestNeighbourDensity"]
+__all__ = ["DENSITIES", "GaussianMixtureDensity", "LargestDeviation", "NearestNeighbourDensity", "robust_scale"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -77,39 +76,39 @@ class NearestNeighbourDensity:
         return values
 
 
-class MahalanobisDistance:
-    """Distance from the centre of the references in units of their spread, in any direction, on standardised features.
+class LargestDeviation:
+    """Distance from the usual value of the feature in which a point is most unusual, in robust deviations of it.
 
-    Centre and covariance are those of the half of least determinant, reweighted (minimum covariance determinant,
-    Rousseeuw and Van Driessen, Technometrics 1999): references that are themselves in error neither move the centre
-    nor widen the spread. Of fewer than three references per feature, or features of less than full rank, there is no
-    such half to find: there all are used, their covariance shrunk towards a sphere (Ledoit and Wolf, J. Multivariate
-    Analysis 2004).
+    ``max_f |x_f - median_f| / (1.4826 MAD_f)``: what is wrong in one respect alone is not diluted by all that is right,
+    references that are themselves in error hardly move median and MAD, and a few dozen references are enough, where a
+    covariance would need many.
     """
-
-    REFERENCES_PER_FEATURE = 3
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-        """Arrays of a model of ``(N, F)`` features; ``seed`` starts the search for the half."""
-        scaler = _scaler(features)
-        z = _standardise(features, scaler)
-        num, size = z.shape
-        if num < MahalanobisDistance.REFERENCES_PER_FEATURE * size or np.linalg.matrix_rank(z - z.mean(axis=0)) < size:
-            return {**scaler, "precision": LedoitWolf(assume_centered=True).fit(z).precision_}
-        robust = MinCovDet(random_state=seed).fit(z)
-        return {**scaler, "mean": scaler["mean"] + robust.location_ * scaler["scale"], "precision": robust.precision_}
+        """Arrays of a model of ``(N, F)`` features; ``seed`` is not used."""
+        columns = [robust_scale(column) for column in np.asarray(features, dtype=np.float64).T]
+        return {"mean": np.array([centre for centre, _ in columns]), "scale": np.array([own for _, own in columns])}
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
-        """Distance of ``(N, F)`` features, ``(N,)``; higher = worse."""
-        z = _standardise(features, fitted)
-        distance: np.ndarray = np.sqrt(np.einsum("nf,fg,ng->n", z, fitted["precision"], z))
-        return distance
+        """Largest deviation of ``(N, F)`` features, ``(N,)``; higher = worse."""
+        largest: np.ndarray = np.abs(_standardise(features, fitted)).max(axis=1)
+        return largest
 
 
-DENSITIES: dict[str, type[GaussianMixtureDensity | MahalanobisDistance | NearestNeighbourDensity]] = {
+def robust_scale(values: np.ndarray) -> tuple[float, float]:
+    """Median of ``(n,)`` values and 1.4826 times their median absolute deviation from it.
+
+    Where most are alike (MAD 0) their standard deviation stands in, and 1 where that is 0 too.
+    """
+    median = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - median)))
+    return median, spread or float(np.std(values)) or 1.0
+
+
+DENSITIES: dict[str, type[GaussianMixtureDensity | LargestDeviation | NearestNeighbourDensity]] = {
     "gmm": GaussianMixtureDensity,
     "knn": NearestNeighbourDensity,
-    "mahalanobis": MahalanobisDistance,
+    "deviation": LargestDeviation,
 }

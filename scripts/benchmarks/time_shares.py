@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py [--threads 1] [--size 48 56 48] [--repeats 5]
 
-The operations of torch's profiler that take most of the time; and torch's and MONAI's kernels for whole neighbourhoods
+The operations of torch's profiler that take most of the time; torch's and MONAI's kernels for whole neighbourhoods
 beside those of gnsm_monai.networks.separable that stand in for them, timed in turns, with the greatest difference of
-what they give. Writes docs/benchmarks/time_shares.md.
+what they give; and the least time that the network's operations could take (roofline.py), beside the time they took.
+Writes docs/benchmarks/time_shares.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from markdown import table
 from monai.networks.layers import GaussianFilter
-from speed import CLASSES, _ball, _step, ours, seconds, shapes
+from roofline import Roofline, bandwidth
+from speed import CLASSES, _ball, _step, ours, peak, seconds, shapes
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -46,8 +48,16 @@ def main() -> None:
         "a training step, batch 4": operations(_step(network, schedule, arguments.size, 4, CPU, "fp32")),
         "scoring a case": operations(lambda: scorer(network.eval(), probabilities)),
     }
+    x = torch.softmax(torch.randn(2, CLASSES, *arguments.size), 1).log()
+    level = torch.zeros(2, dtype=torch.long)
+
+    def forward() -> None:
+        with torch.no_grad():  # in inference_mode torch shows what operations are made of to nobody
+            network(x, level)
+
+    bound = roof(forward, x.numel(), arguments.repeats)
     command = " ".join(["OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py", *sys.argv[1:]])
-    PAGE.write_text(page(command, arguments.size, kernels(arguments.size, arguments.repeats), parts))
+    PAGE.write_text(page(command, arguments.size, kernels(arguments.size, arguments.repeats), parts, bound))
     print(PAGE.read_text())
 
 
@@ -98,6 +108,36 @@ def kernels(size: Sequence[int], repeats: int) -> list[list[str]]:
     return rows
 
 
+def roof(call: Callable[[], None], values: int, repeats: int) -> list[str]:
+    """Lines on a call: arithmetic, memory, the least time of all operations, and the time they took."""
+
+    def timed(one: Callable[[], object]) -> float:
+        return seconds({"": one}, CPU, repeats)[""]
+
+    top = max(rate for name, rate in peak(CPU, torch.float32).items() if name.startswith("conv"))
+    found = Roofline(top, bandwidth(values, timed)).run(call)
+    flop, least, taken = sum(found.flop.values()), sum(found.seconds.values()), timed(call)
+    kinds = sorted(found.seconds, key=lambda name: -found.seconds[name])[:SHOWN]
+    rows = [
+        [
+            f"`{name}`",
+            f"{found.flop[name] / 1e9:.2f}",
+            f"{found.bytes[name] / 1e6:.0f}",
+            f"{1e3 * found.seconds[name]:.1f}",
+        ]
+        for name in kinds
+    ]
+    rows.append(["everything", f"{flop / 1e9:.2f}", f"{sum(found.bytes.values()) / 1e6:.0f}", f"{1e3 * least:.1f}"])
+    rates = f"{top / 1e9:.0f} GFLOP/s in this run, sums of arrays as large as a case {found.bandwidth / 1e9:.1f} GB/s"
+    return [
+        f"Convolutions reach {rates}.",
+        f"If every operation reached one of these, the pass would take {1e3 * least:.0f} ms and use",
+        f"{flop / top / least:.0%} of the convolutions' peak. It takes {1e3 * taken:.0f} ms: {flop / top / taken:.0%}.",
+        "",
+        *table(["operation", "GFLOP", "MB moved", "least ms"], rows), "",
+    ]  # fmt: skip
+
+
 def _gradient(maps: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     own = maps.detach().clone().requires_grad_()
     function(own).square().sum().backward()
@@ -106,13 +146,19 @@ def _gradient(maps: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def page(
-    command: str, size: Sequence[int], pairs: list[list[str]], parts: dict[str, list[tuple[str, float, float]]]
+    command: str,
+    size: Sequence[int],
+    pairs: list[list[str]],
+    parts: dict[str, list[tuple[str, float, float]]],
+    bound: list[str],
 ) -> str:
     text = [
         "# Where the time goes", "",
         f"`{command}` (torch {torch.__version__}), maps of {'x'.join(map(str, size))} voxels, {CLASSES} classes", "",
         "## One axis at a time", "",
         *table(["operation", "library, ms", "ours, ms", "ratio", "greatest difference"], pairs), "",
+        "## The forward pass under its roof", "",
+        *bound,
     ]  # fmt: skip
     for title, found in parts.items():
         rows = [[f"`{name}`", f"{ms:.1f}", f"{share:.1%}"] for name, ms, share in found[:SHOWN]]
