@@ -30,8 +30,8 @@ def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return case
 
 
-BYTES_PER_VOXEL = 2000
-"""Of memory that the network takes on a CPU (measured with 16 channels and two noise levels at once)."""
+BYTES_PER_VOXEL, BYTES_PER_CLASS_AND_LEVEL = 1200, 85
+"""Of memory per voxel on a CPU (measured with 16 channels; 3, 25 and 104 classes; one and two levels at once)."""
 
 PREDICTED = ("predicted_dice", "predicted_dice_low", "predicted_dice_high")
 
@@ -83,7 +83,8 @@ class ScoreStep:
         network.eval()
         label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
         if label.device.type == "cpu":  # a GPU raises an error that is caught; here the kernel would end the process
-            _check_memory(case[LABEL])
+            levels = self.scorer.levels_at_once(label.numel() * network.num_classes)
+            _check_memory(case[LABEL], BYTES_PER_CLASS_AND_LEVEL * levels * network.num_classes)
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
         probabilities, mask = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
@@ -152,11 +153,11 @@ class ScoreStep:
         return {**where, "worst_slices": in_file, "worst_slice_axis": axis, "worst_slice": in_file[axis]}
 
 
-def _check_memory(label: MetaTensor) -> None:
+def _check_memory(label: MetaTensor, for_classes: int) -> None:
     """Raises InputError where the grid, grown to hold a whole mask, is too large for this machine."""
     size = " x ".join(str(n) for n in label.shape[1:])
     try:
-        check_memory(label[0].numel() * BYTES_PER_VOXEL, f"its structures need a grid of {size} voxels")
+        check_memory(label[0].numel() * (BYTES_PER_VOXEL + for_classes), f"its structures need a grid of {size} voxels")
     except ValueError as error:
         raise InputError(f"{label.meta.get('filename_or_obj', 'label map')}: {error}") from None
 

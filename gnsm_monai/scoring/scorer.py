@@ -18,7 +18,10 @@ from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
 
-__all__ = ["Scorer"]
+__all__ = ["MOST_VALUES", "Scorer"]
+
+MOST_VALUES = 20_000_000
+"""Classes times voxels times levels that are looked at together: 80 MB, of which a dozen arrays exist at a time."""
 
 
 class Scorer:
@@ -39,7 +42,8 @@ class Scorer:
         seed: seed of the draws.
         inferer: how the network is run over the noisy maps of a case, which come as one batch.
         shapes: those of the references.
-        chunk_size: noise levels at a time; all by default. Memory grows with it, and no score depends on it.
+        chunk_size: noise levels at a time, at most; all by default. Memory grows with it, and no score depends on it.
+            Of maps of many classes it is fewer, so that they hold :data:`MOST_VALUES` numbers or one level's.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Scorer:
         shares = torch.as_tensor(equal if level_weights is None else level_weights).to(probabilities)
         noise = self._noise(probabilities)
         found, anomaly, posterior = [], torch.zeros_like(mask[0, 0]), torch.zeros_like(probabilities[0])
-        size = self.chunk_size or len(levels)
+        size = self.levels_at_once(probabilities.numel())
         for some, share in zip(levels.split(size), shares.split(size), strict=True):
             rows, structures, maps, posteriors = self._look(network, probabilities, mask, image, some, noise)
             found.append((rows, structures))
@@ -128,6 +132,10 @@ class Scorer:
             drawn = self._statistics(logits, x, levels, probabilities, mask)
             total = [a + b for a, b in zip(total, drawn, strict=True)] if total else list(drawn)
         return tuple(values / len(noise) for values in total)
+
+    def levels_at_once(self, values: int) -> int:
+        """Noise levels that the network sees at a time, one at least, of a map of so many classes times voxels."""
+        return max(1, min(self.chunk_size or self.schedule.num_levels, MOST_VALUES // values))
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
         """The common random numbers: drawn on the CPU, so that every device gets the same ones."""
@@ -183,7 +191,8 @@ class Scorer:
 
         opinions = []
         if self.shapes is not None and self.parametrisation == "posterior":
-            opinions = self.shapes.judge(differs, self.schedule, probabilities, mask, levels, self.chunk_size)
+            size = self.levels_at_once(probabilities.numel())
+            opinions = self.shapes.judge(differs, self.schedule, probabilities, mask, levels, size)
         if not opinions:
             return torch.full(levels.shape, torch.nan, device=levels.device)
         return torch.stack(opinions).mean(0)

@@ -15,14 +15,17 @@ def test_a_mask_whose_grid_does_not_fit_in_memory_fails_alone(monkeypatch: pytes
     """The kernel would kill the process, and every case after this one would be lost."""
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 18, "SC_PAGE_SIZE": 1 << 12}.get)
     nothing: Any = None
-    step = ScoreStep(nothing, nothing, nothing, {"a": [1]}, never_empty=True)
-    engine: Any = SimpleNamespace(network=torch.nn.Identity(), state=SimpleNamespace(device=torch.device("cpu")))
+    scorer: Any = SimpleNamespace(levels_at_once=lambda values: 2 if values == 3 * 100 * 90 * 80 else 0)
+    step = ScoreStep(scorer, nothing, nothing, {"a": [1]}, never_empty=True)
+    network = torch.nn.Identity()
+    network.num_classes = 3
+    engine: Any = SimpleNamespace(network=network, state=SimpleNamespace(device=torch.device("cpu")))
     label = MetaTensor(torch.zeros(1, 100, 90, 80, dtype=torch.int16), meta={"filename_or_obj": "masks/a.nii.gz"})
     row = step(engine, {"case": "a", "folder": "masks", "label": label})
     assert row == {
         "case": "a",
         "folder": "masks",
         "status": "failed",
-        "message": "masks/a.nii.gz: its structures need a grid of 100 x 90 x 80 voxels, which take 1.3 GiB of memory, "
+        "message": "masks/a.nii.gz: its structures need a grid of 100 x 90 x 80 voxels, which take 1.1 GiB of memory, "
         "and there are 1.0",
     }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
-from gnsm_monai.scoring import STATISTICS, Scorer
+from gnsm_monai.scoring import STATISTICS, Scorer, scorer
 from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
@@ -221,7 +221,9 @@ def test_the_number_of_levels_at_a_time_changes_nothing_but_rounding(
         np.testing.assert_array_equal(found.band, whole.band)
 
 
-def test_no_more_levels_than_asked_for_reach_the_network_at_a_time(network: ScoreUNet) -> None:
+def test_no_more_levels_than_asked_for_reach_the_network_at_a_time(
+    network: ScoreUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
 
     class Counting(SimpleInferer):
@@ -231,6 +233,9 @@ def test_no_more_levels_than_asked_for_reach_the_network_at_a_time(network: Scor
 
     Scorer(SCHEDULE, band_voxels=(2, 2), inferer=Counting(), chunk_size=2)(network, square())
     assert seen == [2, 1]
+    monkeypatch.setattr(scorer, "MOST_VALUES", 2 * square().numel() - 1)  # maps of more classes or voxels
+    Scorer(SCHEDULE, band_voxels=(2, 2), inferer=Counting(), chunk_size=2)(network, square())
+    assert seen == [2, 1, 1, 1, 1]
     with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
         Scorer(SCHEDULE, chunk_size=0)
 
