@@ -1,27 +1,28 @@
 """Where the time of a training step and of scoring a case goes, and what operations of one axis at a time save.
 
-    OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py [--threads 1] [--size 48 56 48] [--repeats 5]
+    OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py [--threads 1] [--size 48 56 48] [--repeats 5] [--compile]
 
 The operations of torch's profiler that take most of the time; torch's and MONAI's kernels for whole neighbourhoods
 beside those of gnsm_monai.networks.separable that stand in for them, timed in turns, with the greatest difference of
-what they give; and the least time that the network's operations could take (roofline.py), beside the time they took.
-Writes docs/benchmarks/time_shares.md.
+what they give; the least time that the network's operations could take (roofline.py), beside the time they took; and
+what bf16 and, with ``--compile``, torch.compile make of them, which needs a C++ compiler and some minutes. Writes docs/benchmarks/time_shares.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from markdown import table
+from markdown import MISSING, table
 from monai.networks.layers import GaussianFilter
 from roofline import Roofline, bandwidth
 from speed import CLASSES, _ball, _step, ours, peak, seconds, shapes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from gnsm_monai.networks.separable import dilate, smooth, upsample
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", type=int, nargs=3, default=[48, 56, 48], help="voxels of a case")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="time torch.compile, too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -56,8 +58,9 @@ def main() -> None:
             network(x, level)
 
     bound = roof(forward, x.numel(), arguments.repeats)
+    tried = alternatives(network, x, level, arguments.repeats, arguments.compile)
     command = " ".join(["OMP_NUM_THREADS=1 python scripts/benchmarks/time_shares.py", *sys.argv[1:]])
-    PAGE.write_text(page(command, arguments.size, kernels(arguments.size, arguments.repeats), parts, bound))
+    PAGE.write_text(page(command, arguments.size, kernels(arguments.size, arguments.repeats), parts, bound, tried))
     print(PAGE.read_text())
 
 
@@ -138,6 +141,28 @@ def roof(call: Callable[[], None], values: int, repeats: int) -> list[str]:
     ]  # fmt: skip
 
 
+def alternatives(network: nn.Module, x: Tensor, level: Tensor, repeats: int, with_compiler: bool) -> list[list[str]]:
+    """Milliseconds of the forward pass as it is and otherwise, the ratio, and what had to be waited for."""
+    compiled, start = torch.compile(network), time.perf_counter()
+    calls: dict[str, Callable[[], object]] = {"fp32, as it is": lambda: network(x, level)}
+    waited = {}
+    if with_compiler:
+        with torch.inference_mode():
+            compiled(x, level)
+        waited["torch.compile"] = f"{time.perf_counter() - start:.0f} s"
+        calls["torch.compile"] = lambda: compiled(x, level)
+
+    def blunt() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            network(x, level)
+
+    calls["bf16 by autocast"] = blunt
+    with torch.inference_mode():
+        taken = seconds(calls, CPU, repeats)
+    usual = taken["fp32, as it is"]
+    return [[name, f"{1e3 * t:.0f}", f"{usual / t:.2f}", waited.get(name, MISSING)] for name, t in taken.items()]
+
+
 def _gradient(maps: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     own = maps.detach().clone().requires_grad_()
     function(own).square().sum().backward()
@@ -151,6 +176,7 @@ def page(
     pairs: list[list[str]],
     parts: dict[str, list[tuple[str, float, float]]],
     bound: list[str],
+    tried: list[list[str]],
 ) -> str:
     text = [
         "# Where the time goes", "",
@@ -159,6 +185,8 @@ def page(
         *table(["operation", "library, ms", "ours, ms", "ratio", "greatest difference"], pairs), "",
         "## The forward pass under its roof", "",
         *bound,
+        "## The forward pass otherwise", "",
+        *table(["how", "ms", "times as fast", "compiled once in"], tried), "",
     ]  # fmt: skip
     for title, found in parts.items():
         rows = [[f"`{name}`", f"{ms:.1f}", f"{share:.1%}"] for name, ms, share in found[:SHOWN]]
