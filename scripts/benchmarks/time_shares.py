@@ -5,7 +5,8 @@
 The operations of torch's profiler that take most of the time; torch's and MONAI's kernels for whole neighbourhoods
 beside those of gnsm_monai.networks.separable that stand in for them, timed in turns, with the greatest difference of
 what they give; the least time that the network's operations could take (roofline.py), beside the time they took; and
-what bf16 and, with ``--compile``, torch.compile make of them, which needs a C++ compiler and some minutes. Writes docs/benchmarks/time_shares.md.
+what bf16 and, with ``--compile``, torch.compile make of them, which needs a C++ compiler and some minutes.
+Writes docs/benchmarks/time_shares.md.
 """
 
 from __future__ import annotations
