@@ -4,19 +4,22 @@ The score asks how unusual a map is (rule ``deviation``), not how low a Dice it 
 disagree with what the network expects, as dilation shows, which makes it smoother than any reference.
 
 The references are dealt into folds. For each fold a model is trained on the others, as ``gnsm train`` does, and scores
-the fold's label maps, as ``gnsm rank`` does. The rule's score is in robust deviations of references that the model has
-not been trained on, and so comparable between folds as it is: 0 is a usual reference. What is in other units, as the
-scores of structures are and those of another rule, is standardised by what the fold's own model makes of its own
-calibration references::
+the fold's label maps, as ``gnsm rank`` does. Each fold's score is in deviations of its own few held-out references, and
+so small a sample tells a deviation badly: all folds are given the median of their deviations, about their own centres
+(:func:`common_spread`). 0 is then a usual reference, whatever the fold.
+
+What is in other units, as the scores of structures are and those of another rule, is standardised by what the fold's
+own model makes of its own calibration references::
 
     (score - median) / (1.4826 * MAD)        MAD: median absolute deviation from the median
 
-p-values need no such step: each is a rank among its own model's calibration references.
+p-values are ranks among the own model's calibration references, scored in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +29,17 @@ from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
 from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.calibration import p_values
 from gnsm_monai.scoring.density import robust_scale
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
-__all__ = ["keep_plan", "merge_folds", "plan_folds", "standardise"]
+__all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
 
 PLAN = "audit.json"
 
 COMPARABLE = "deviation"
-"""The rule whose scores of different models need no standardising."""
+"""The rule whose scores of different models are in the same units."""
 
 
 def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
@@ -103,10 +108,11 @@ def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: 
         "folds": len(rankings),
     }
     arrays = [load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE) for ranking in rankings]
-    known = [_case_scores(own["calibration_scores"], own) for own in arrays]
+    models = common_spread([AnomalyModel.from_arrays(own) for own in arrays])
+    known = [_calibration(own, model) for own, model in zip(arrays, models, strict=True)]
     merged = RankingWriter(output, settings, rankings[0].failure_dice, np.concatenate(known))
-    for ranking, own in zip(rankings, arrays, strict=True):
-        merged.rows += [_comparable(row, own) for row in ranking.rows]
+    for ranking, own, model, scores in zip(rankings, arrays, models, known, strict=True):
+        merged.rows += [_comparable(row, own, model, scores, settings["alpha"]) for row in ranking.rows]
     merged.seconds_per_case = float(np.mean([ranking.seconds_per_case for ranking in rankings]))
     merged.write()
     for ranking in rankings:
@@ -115,23 +121,38 @@ def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: 
             ranking.journal.clear()
 
 
-def _comparable(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A row with scores standardised by the arrays of the model that gave them."""
+def common_spread(models: Sequence[AnomalyModel]) -> list[AnomalyModel]:
+    """Models of the rule ``deviation`` with the median of their spreads in place of their own; others as they are."""
+    if any(model.rule != COMPARABLE for model in models):
+        return list(models)
+    scale = np.median([model.arrays["scale"] for model in models], axis=0)
+    return [replace(model, arrays={**model.arrays, "scale": scale}) for model in models]
+
+
+def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel) -> np.ndarray:
+    """Scores of a model's calibration references, comparable between folds."""
+    if model.rule == COMPARABLE:
+        return model.score(arrays["calibration"])
+    return standardise(arrays["calibration_scores"], arrays["calibration_scores"])
+
+
+def _comparable(
+    row: Mapping[str, Any], arrays: Mapping[str, np.ndarray], model: AnomalyModel, known: np.ndarray, alpha: float
+) -> dict[str, Any]:
+    """A row with scores comparable between folds, of a fold with these calibration scores."""
     if row["status"] != "ok":
         return dict(row)
     structures = [dict(entry) for entry in row["structures"]]
     # One column per structure.
-    for entry, known in zip(structures, arrays["calibration_structures"].T, strict=True):
-        entry["anomaly_score"] = float(standardise(entry["anomaly_score"], known))
-    score = float(_case_scores(row["anomaly_score"], arrays))
-    return {**row, "anomaly_score": score, "structures": structures}
-
-
-def _case_scores(scores: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Scores by a model, comparable between folds."""
-    if str(arrays["rule"]) == COMPARABLE:
-        return np.asarray(scores, dtype=np.float64)
-    return standardise(scores, arrays["calibration_scores"])
+    for entry, own in zip(structures, arrays["calibration_structures"].T, strict=True):
+        entry["anomaly_score"] = float(standardise(entry["anomaly_score"], own))
+    if model.rule != COMPARABLE:
+        score = float(standardise(row["anomaly_score"], arrays["calibration_scores"]))
+        return {**row, "anomaly_score": score, "structures": structures}
+    score = float(model.score(row["levels"][None])[0])
+    p_value = float(p_values(np.array(score), known))
+    flag = int(p_value <= alpha)
+    return {**row, "anomaly_score": score, "p_value": p_value, "flag": flag, "structures": structures}
 
 
 def _name(rule: str) -> str:

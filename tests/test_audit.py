@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import _case_scores, keep_plan, plan_folds, standardise
+from gnsm_monai.audit import _comparable, common_spread, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
+from gnsm_monai.scoring.anomaly import AnomalyModel
 
 
 @pytest.fixture
@@ -54,11 +55,38 @@ def test_standardised_scores_do_not_depend_on_a_models_scale() -> None:
     assert standardise(scores * 7 - 4, calibration * 7 - 4) == pytest.approx(found)
 
 
-def test_deviations_are_left_as_they_are_and_other_rules_are_standardised() -> None:
-    known = np.array([1.0, 2.0, 3.0])
-    assert _case_scores(np.array(5.0), {"rule": np.array("deviation"), "calibration_scores": known}) == 5.0
-    other = _case_scores(np.array(5.0), {"rule": np.array("shape"), "calibration_scores": known})
-    assert other == pytest.approx(standardise(np.array(5.0), known))
+def model(rule: str, scale: float) -> AnomalyModel:
+    arrays = {"mean": np.full(9, scale), "scale": np.array([scale, *[1.0] * 8])}
+    return AnomalyModel(rule, arrays, 1.0, {}, np.array([0.5, 0.5]))
+
+
+def test_folds_share_the_median_of_their_spreads_about_their_own_centres() -> None:
+    found = common_spread([model("deviation", scale) for scale in (1.0, 3.0, 50.0)])
+    levels = np.zeros((1, 2, 9))
+    assert [m.arrays["scale"][0] for m in found] == [3.0] * 3
+    assert [float(m.score(levels + m.arrays["mean"])[0]) for m in found] == [0.0] * 3
+    levels[:, :, 0] = 6
+    assert [float(m.score(levels + m.arrays["mean"])[0]) for m in found] == [2.0] * 3
+    mixed = [model("deviation", 1.0), model("shape", 3.0)]
+    assert common_spread(mixed) == mixed
+
+
+def test_a_row_gets_the_p_value_of_its_comparable_score() -> None:
+    row = {
+        "status": "ok",
+        "levels": np.full((2, 9), 5.0),
+        "structures": [],
+        "anomaly_score": 99.0,
+        "p_value": 0,
+        "flag": 0,
+    }
+    arrays = {"calibration_structures": np.zeros((3, 0)), "calibration_scores": np.array([0.0, 1.0, 2.0])}
+    known = np.array([1.0, 3.0, 9.0])
+    found = _comparable(row, arrays, model("deviation", 1.0), known, 0.5)
+    assert (found["anomaly_score"], found["p_value"], found["flag"]) == (4.0, 0.5, 1)
+    other = _comparable({**row, "anomaly_score": 3.0}, arrays, model("shape", 1.0), known, 0.5)
+    assert other["anomaly_score"] == pytest.approx(2 / 1.4826) and other["p_value"] == 0
+    assert _comparable({"status": "failed"}, arrays, model("shape", 1.0), known, 0.5) == {"status": "failed"}
 
 
 def test_standardising_survives_alike_references_and_outliers_and_absent_ones() -> None:
