@@ -245,6 +245,7 @@ def page(sections: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for name, found in sections.items():
         lines += [f"## {name}", "", f"`{found['command']}` (torch {found['torch']})", ""]
+        lines += [found["note"], ""] if "note" in found else []
         tops: dict[str, tuple[float, float]] = {}
         for dtype, shapes in found["peak"].items():
             best = max(shapes, key=shapes.__getitem__)
