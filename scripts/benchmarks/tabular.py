@@ -126,7 +126,7 @@ def marginal(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: 
 def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
     """Coupled biased random walks (Pang, Cao & Chen, IJCAI 2016) by PyPI's ``coupled-biased-random-walks``.
 
-    Codes of unknown categories, which no random walk reaches, count as the highest of their feature.
+    A category that no random walk reaches, as fitting does not show it, counts as much as the worst row of those.
     """
     detect = importlib.import_module("coupled_biased_random_walks.detect")
     encoder = TableEncoder(numerical).fit(fit)
@@ -137,8 +137,8 @@ def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], s
     for feature, table in enumerate(tables):
         for code in np.unique(known[:, feature]).tolist():
             table[code] = walks._value_scores({feature: code})[feature]
-        table[np.isnan(table)] = np.nanmax(table)
-    return sum(table[own] for own, table in zip(new.T, tables, strict=True))
+    worst = max(sum(table[own] for own, table in zip(known.T, tables, strict=True)))
+    return sum(np.nan_to_num(table, nan=worst)[own] for own, table in zip(new.T, tables, strict=True))
 
 
 METHODS: dict[str, Callable[..., np.ndarray | None]] = {
