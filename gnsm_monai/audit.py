@@ -6,7 +6,8 @@ disagree with what the network expects, as dilation shows, which makes it smooth
 The references are dealt into folds. For each fold a model is trained on the others, as ``gnsm train`` does, and scores
 the fold's label maps, as ``gnsm rank`` does. Each fold's score is in deviations of its own few held-out references, and
 so small a sample tells a deviation badly: all folds are given the median of their deviations, about their own centres
-(:func:`common_spread`). 0 is then a usual reference, whatever the fold.
+(:func:`common_spread`). A usual reference has 1 to 2 then, whatever the fold; these spreads, and they alone, have seen
+all references.
 
 What is in other units, as the scores of structures are and those of another rule, is standardised by what the fold's
 own model makes of its own calibration references::
@@ -99,16 +100,16 @@ def standardise(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
 def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: str | Path) -> None:
     """Writes one ranking of all references to ``output``, from those of the folds, and forgets the folds' journals."""
     each = [ranking.settings for ranking in rankings]
+    arrays = [load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE) for ranking in rankings]
+    models = common_spread([AnomalyModel.from_arrays(own) for own in arrays])
     settings = {
         **each[0],
         "model_dir": [fold["model_dir"] for fold in each],
         "weights_sha256": [fold["weights_sha256"] for fold in each],
-        "anomaly_score": [_name(fold["anomaly_score"]) for fold in each],
+        "anomaly_score": [_name(fold["anomaly_score"], model) for fold, model in zip(each, models, strict=True)],
         "predictions_dir": [str(Path(dataset) / "labelsTr")],
         "folds": len(rankings),
     }
-    arrays = [load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE) for ranking in rankings]
-    models = common_spread([AnomalyModel.from_arrays(own) for own in arrays])
     known = [_calibration(own, model) for own, model in zip(arrays, models, strict=True)]
     merged = RankingWriter(output, settings, rankings[0].failure_dice, np.concatenate(known))
     for ranking, own, model, scores in zip(rankings, arrays, models, known, strict=True):
@@ -121,23 +122,27 @@ def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: 
             ranking.journal.clear()
 
 
-def common_spread(models: Sequence[AnomalyModel]) -> list[AnomalyModel]:
-    """Models of the rule ``deviation`` with the median of their spreads in place of their own; others as they are."""
+def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | None]:
+    """Models of the rule ``deviation`` with the median of their spreads in place of their own; None of other rules."""
     if any(model.rule != COMPARABLE for model in models):
-        return list(models)
+        return [None] * len(models)
     scale = np.median([model.arrays["scale"] for model in models], axis=0)
     return [replace(model, arrays={**model.arrays, "scale": scale}) for model in models]
 
 
-def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel) -> np.ndarray:
+def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -> np.ndarray:
     """Scores of a model's calibration references, comparable between folds."""
-    if model.rule == COMPARABLE:
+    if model is not None:
         return model.score(arrays["calibration"])
     return standardise(arrays["calibration_scores"], arrays["calibration_scores"])
 
 
 def _comparable(
-    row: Mapping[str, Any], arrays: Mapping[str, np.ndarray], model: AnomalyModel, known: np.ndarray, alpha: float
+    row: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    model: AnomalyModel | None,
+    known: np.ndarray,
+    alpha: float,
 ) -> dict[str, Any]:
     """A row with scores comparable between folds, of a fold with these calibration scores."""
     if row["status"] != "ok":
@@ -146,14 +151,16 @@ def _comparable(
     # One column per structure.
     for entry, own in zip(structures, arrays["calibration_structures"].T, strict=True):
         entry["anomaly_score"] = float(standardise(entry["anomaly_score"], own))
-    if model.rule != COMPARABLE:
+    if model is None:
         score = float(standardise(row["anomaly_score"], arrays["calibration_scores"]))
         return {**row, "anomaly_score": score, "structures": structures}
     score = float(model.score(row["levels"][None])[0])
+    if row.get("empty"):  # worse than any reference, where all others have something
+        score = max(score, float(np.nextafter(known.max(), np.inf)))
     p_value = float(p_values(np.array(score), known))
     flag = int(p_value <= alpha)
     return {**row, "anomaly_score": score, "p_value": p_value, "flag": flag, "structures": structures}
 
 
-def _name(rule: str) -> str:
-    return rule if rule == COMPARABLE else f"{rule}, standardised"
+def _name(rule: str, model: AnomalyModel | None) -> str:
+    return f"{rule}, standardised" if model is None else rule

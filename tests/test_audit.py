@@ -63,12 +63,12 @@ def model(rule: str, scale: float) -> AnomalyModel:
 def test_folds_share_the_median_of_their_spreads_about_their_own_centres() -> None:
     found = common_spread([model("deviation", scale) for scale in (1.0, 3.0, 50.0)])
     levels = np.zeros((1, 2, 9))
+    found = [m for m in found if m is not None]
     assert [m.arrays["scale"][0] for m in found] == [3.0] * 3
     assert [float(m.score(levels + m.arrays["mean"])[0]) for m in found] == [0.0] * 3
     levels[:, :, 0] = 6
     assert [float(m.score(levels + m.arrays["mean"])[0]) for m in found] == [2.0] * 3
-    mixed = [model("deviation", 1.0), model("shape", 3.0)]
-    assert common_spread(mixed) == mixed
+    assert common_spread([model("deviation", 1.0), model("shape", 3.0)]) == [None, None]  # all are standardised
 
 
 def test_a_row_gets_the_p_value_of_its_comparable_score() -> None:
@@ -84,9 +84,11 @@ def test_a_row_gets_the_p_value_of_its_comparable_score() -> None:
     known = np.array([1.0, 3.0, 9.0])
     found = _comparable(row, arrays, model("deviation", 1.0), known, 0.5)
     assert (found["anomaly_score"], found["p_value"], found["flag"]) == (4.0, 0.5, 1)
-    other = _comparable({**row, "anomaly_score": 3.0}, arrays, model("shape", 1.0), known, 0.5)
+    other = _comparable({**row, "anomaly_score": 3.0}, arrays, None, known, 0.5)
+    empty = _comparable({**row, "empty": True}, arrays, model("deviation", 1.0), known, 0.5)
+    assert (empty["anomaly_score"], empty["p_value"], empty["flag"]) == (pytest.approx(9), 0.25, 1)
     assert other["anomaly_score"] == pytest.approx(2 / 1.4826) and other["p_value"] == 0
-    assert _comparable({"status": "failed"}, arrays, model("shape", 1.0), known, 0.5) == {"status": "failed"}
+    assert _comparable({"status": "failed"}, arrays, None, known, 0.5) == {"status": "failed"}
 
 
 def test_standardising_survives_alike_references_and_outliers_and_absent_ones() -> None:

@@ -41,9 +41,9 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
 
 def dilate(maps: Tensor, radius: Sequence[int]) -> Tensor:
     """Greatest value within ``radius`` voxels per axis, ``(B, C, *spatial)``: ``F.max_pool3d`` at stride 1."""
-    for axis, reach in enumerate(radius, start=2):
+    for axis, reach in zip(range(2, maps.ndim), radius, strict=True):
         done, n = 0, maps.shape[axis]
-        while done < min(reach, n - 1):  # what reaches k voxels reaches 2 k + 1 voxels once it is shifted by up to that
+        while done < min(reach, n - 1):  # k voxels reach 2 k + 1 by a shift of k + 1; a larger one leaves gaps
             step = min(done + 1, min(reach, n - 1) - done)
             wider = maps.clone()
             lower, upper = wider.narrow(axis, 0, n - step), wider.narrow(axis, step, n - step)
@@ -54,7 +54,7 @@ def dilate(maps: Tensor, radius: Sequence[int]) -> Tensor:
 
 
 def _along_axes(maps: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Applies ``(new, old)`` matrices to the spatial axes of ``(B, C, *spatial)``, in full precision."""
+    """Applies ``(new, old)`` matrices to the spatial axes of ``(B, C, *spatial)``, in the maps' own precision."""
     size = list(maps.shape)
     with torch.autocast(maps.device.type, enabled=False):
         for axis in reversed(range(2, maps.ndim)):

@@ -97,14 +97,18 @@ class LargestDeviation:
         return largest
 
 
+ROUNDING = 1e-9
+"""Of a value, relative: what is less apart is the same."""
+
+
 def robust_scale(values: np.ndarray) -> tuple[float, float]:
     """Median of ``(n,)`` values and 1.4826 times their median absolute deviation from it.
 
-    Where most are alike (MAD 0) their standard deviation stands in, and 1 where that is 0 too.
+    Where most are alike but for rounding their standard deviation stands in, and 1 where all are.
     """
     median = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - median)))
-    return median, spread or float(np.std(values)) or 1.0
+    spreads = (1.4826 * float(np.median(np.abs(values - median))), float(np.std(values)))
+    return median, next((spread for spread in spreads if spread > ROUNDING * abs(median)), 1.0)
 
 
 DENSITIES: dict[str, type[GaussianMixtureDensity | LargestDeviation | NearestNeighbourDensity]] = {

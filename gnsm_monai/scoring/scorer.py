@@ -43,7 +43,8 @@ class Scorer:
         inferer: how the network is run over the noisy maps of a case, which come as one batch.
         shapes: those of the references.
         chunk_size: noise levels at a time, at most; all by default. Memory grows with it, and no score depends on it.
-            Of maps of many classes it is fewer, so that they hold :data:`MOST_VALUES` numbers or one level's.
+            Of maps of many classes it is fewer, so that they hold :data:`MOST_VALUES` numbers or one level's; the
+            network of shapes is always asked for the two levels that it knows.
     """
 
     def __init__(
@@ -86,12 +87,18 @@ class Scorer:
             image: ``(1, C, *spatial)`` for a network with image channels.
             level_weights: of the levels in the anomaly map and the denoised mask, ``(L,)``; equal by default.
             only_levels: the ``L`` levels to look at; all by default.
+
+        Raises:
+            ValueError: another number of weights than of levels.
         """
+        probabilities = probabilities.float()
         mask = torch.ones_like(probabilities[:, :1]) if mask is None else mask.to(probabilities)
         chosen = range(self.schedule.num_levels) if only_levels is None else only_levels
         levels = torch.tensor(list(chosen), device=probabilities.device)
         equal = np.full(len(levels), 1 / len(levels))
         shares = torch.as_tensor(equal if level_weights is None else level_weights).to(probabilities)
+        if len(shares) != len(levels):
+            raise ValueError(f"{len(levels)} levels need as many level_weights, got {len(shares)}")
         noise = self._noise(probabilities)
         found, anomaly, posterior = [], torch.zeros_like(mask[0, 0]), torch.zeros_like(probabilities[0])
         size = self.levels_at_once(probabilities.numel())

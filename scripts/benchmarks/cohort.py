@@ -152,14 +152,22 @@ def page(found: dict[str, Any]) -> str:
          f"{t['wall'] / t['network']:.2f}"]
         for workers, t in found["workers"].items()
     ]  # fmt: skip
-    head = ["reading processes", "whole run", "scoring", "network in it", "per mask", "run / scoring", "run / network"]
+    head = [
+        "reading processes",
+        "whole run",
+        "scoring",
+        "score network in it",
+        "per mask",
+        "run / scoring",
+        "run / network",
+    ]
     s = found["shared"]
     same = "is the same, byte by byte" if s["identical"] else "DIFFERS"
     text = [
         "# A cohort of masks", "",
         f"`{found['command']}` (torch {found['torch']}, one thread)", "",
         f"## {found['count']} masks in one process", "",
-        "Whole run: from the first mask to the written report; reading, comparing, explaining and writing included.",
+        "Whole run: from the first mask to the written report; reading, explaining and writing included.",
         "",
         *table(head, rows), "",
         "## Two processes", "",

@@ -59,3 +59,8 @@ def test_autocast_does_not_blunt_them(maps: torch.Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         blunt = upsample(maps, size)
     torch.testing.assert_close(blunt, upsample(maps, size), rtol=0, atol=0)
+
+
+def test_a_radius_is_needed_for_every_axis(maps: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        dilate(maps, (1,))

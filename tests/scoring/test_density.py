@@ -64,6 +64,8 @@ def test_alike_references_give_finite_deviations() -> None:
     fitted = LargestDeviation.fit(np.array([[1.0, 1], [1, 1], [1, 1], [1, 2]]))
     assert LargestDeviation.anomaly(np.array([[3.0, 1]]), fitted) == 2.0
     assert 0 < LargestDeviation.anomaly(np.array([[1.0, 5]]), fitted) < 20
+    rounded = LargestDeviation.fit(np.array([[0.1], [0.1 + 1e-17], [0.3 - 0.2]]))
+    assert LargestDeviation.anomaly(np.array([[0.2]]), rounded) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", DENSITIES)

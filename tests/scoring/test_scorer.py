@@ -248,3 +248,11 @@ def test_volumes_and_soft_maps_are_scored_too() -> None:
     assert found.levels.shape == (3, len(STATISTICS))
     assert found.anomaly_map.shape == (6, 7, 5)
     assert np.isfinite(found.levels[:, :SHAPE]).all() and np.isnan(found.levels[:, SHAPE]).all()
+
+
+def test_weights_and_levels_have_to_fit_and_other_floats_are_taken(network: ScoreUNet) -> None:
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
+    with pytest.raises(ValueError, match="2 levels need as many level_weights, got 1"):
+        scorer(network, square(), level_weights=np.array([1.0]), only_levels=[0, 1])
+    found = scorer(network, square().double())
+    np.testing.assert_array_equal(found.levels, scorer(network, square()).levels)
