@@ -11,6 +11,7 @@ import confidence
 import numpy as np
 import rivals
 from map_metrics import folder_metrics
+from published_unet import PublishedUNet
 from qc_data import Dataset, Mask
 from scores import Scores
 from vae import SegVAE
@@ -28,12 +29,13 @@ MASK_ONLY: dict[str, Callable[[], Any]] = {
 }
 """Rivals that are fitted at once, by nothing but counting."""
 
-TRAINED = {
-    "vae": (False, SegVAE.score),
-    "vae_dice": (False, SegVAE.reconstruction_error),
-    "vae_centred": (True, SegVAE.score),
+TRAINED: dict[str, tuple[str, Callable[[int], Any], Callable[..., float]]] = {
+    "vae": ("vae", lambda seed: SegVAE(seed=seed), SegVAE.score),
+    "vae_dice": ("vae", lambda seed: SegVAE(seed=seed), SegVAE.reconstruction_error),
+    "vae_centred": ("vae_centred", lambda seed: SegVAE(centred=True, seed=seed), SegVAE.score),
+    "published_unet": ("published_unet", lambda seed: PublishedUNet(seed), PublishedUNet.score),
 }
-"""Rivals with a training and a seed: whether masks are centred, and what is asked."""
+"""Rivals with a training and a seed: the folder of their models, what is trained, and what it is asked."""
 
 SOFTMAX = {"entropy": confidence.entropy, "max_probability": confidence.missing_confidence}
 """Rivals that read the segmenter's probabilities."""
@@ -59,8 +61,8 @@ def score_rival(dataset: Dataset, method: str, seed: int, work: Path) -> Scores 
         if method == "voxelwise_prior":
             more = {"maps": folder_metrics(masks, lambda mask: rival.voxelwise_prior_map(mask.label))}
     elif method in TRAINED:
-        centred, ask = TRAINED[method]
-        network, minutes = _trained_vae(dataset, centred, seed, work)
+        folder, make, ask = TRAINED[method]
+        network, minutes = _trained(dataset, make(seed), work / dataset.models / f"{folder}-{seed}")
         score = lambda mask: ask(network, mask.label)  # noqa: E731
     elif method in SOFTMAX:
         masks = [mask for mask in masks if mask.probabilities is not None]
@@ -105,10 +107,9 @@ def score_masks(
     )
 
 
-def _trained_vae(dataset: Dataset, centred: bool, seed: int, work: Path) -> tuple[SegVAE, float]:
-    """A trained network, and the minutes that its training took; from an earlier sitting where there was one."""
-    path = work / dataset.models / f"vae{'_centred' if centred else ''}-{seed}" / "model.pt"
-    network, known = SegVAE(centred=centred, seed=seed), path.with_name("minutes.json")
+def _trained(dataset: Dataset, network: Any, folder: Path) -> tuple[Any, float]:
+    """The network fitted, and the minutes that it took; from an earlier sitting where there was one."""
+    path, known = folder / "model.pt", folder / "minutes.json"
     arguments = (dataset.training_maps, dataset.scheme.num_classes)
     if known.is_file():
         return network.load(path, *arguments), load_json(known)["minutes"]

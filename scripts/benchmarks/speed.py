@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from markdown import table
 from monai.networks.nets import DiffusionModelUNet
+from published_unet import CHANNELS, LEVELS, diffusion_unet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,7 +41,7 @@ from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "speed.md"
-CHANNELS, CLASSES, RIVAL_LEVELS = (16, 64, 96), 3, 20
+CLASSES = 3
 MATMULS = (1024, 2048, 4096, 8192)
 CONVOLUTIONS = ((16, 48), (32, 48), (64, 32), (96, 32), (128, 32), (256, 32))  # channels in and out, voxels per axis
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -85,12 +86,7 @@ def ours(schedule: NoiseSchedule, size: Sequence[int]) -> ScoreUNet:
 
 
 def rival(device: torch.device) -> DiffusionModelUNet:
-    """With torch's fused attention on a GPU, as the plain one does not fit there at 128^3."""
-    return DiffusionModelUNet(
-        spatial_dims=3, in_channels=CLASSES, out_channels=CLASSES, channels=CHANNELS, num_res_blocks=1,
-        attention_levels=(False,) * len(CHANNELS), norm_num_groups=16, num_head_channels=32,
-        use_flash_attention=device.type == "cuda",
-    )  # fmt: skip
+    return diffusion_unet(3, CLASSES, device)
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
@@ -145,14 +141,14 @@ def scoring(
     size: Sequence[int], device: torch.device, dtypes: Sequence[str], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Seconds and FLOP of one case: ours with all statistics and maps of all levels, the rival's with its norms."""
-    schedule, published = build_schedule("mixing"), build_schedule({"name": "temperature", "num_levels": RIVAL_LEVELS})
+    schedule, published = build_schedule("mixing"), build_schedule({"name": "temperature", "num_levels": LEVELS})
     probabilities = torch.nn.functional.one_hot(_ball(size), CLASSES).movedim(-1, 0)[None].float().to(device)
     network, other = ours(schedule, size).to(device).eval(), rival(device).to(device).eval()
     scorer = Scorer(schedule, shapes=shapes(schedule, size), chunk_size=2 if device.type == "cpu" else 16)
 
     def rivals() -> None:
         with torch.inference_mode():
-            for number in range(RIVAL_LEVELS):
+            for number in range(LEVELS):
                 level = torch.tensor([number], device=device)
                 x = relax(published.log_alpha(probabilities, level), published.temperature(level), None)
                 other(x, level).square().sum().sqrt().item()
@@ -240,7 +236,7 @@ def page(sections: Mapping[str, Mapping[str, Any]]) -> str:
     lines += [
         f"Channels {list(CHANNELS)}, {CLASSES} classes. Ratio: how many times as long DiffusionModelUNet takes",
         "in fp32. Scoring a case: ours has all statistics and maps of its levels; DiffusionModelUNet's norms of",
-        f"{RIVAL_LEVELS} levels, one at a time.",
+        f"{LEVELS} levels, one at a time.",
         "",
     ]
     for name, found in sections.items():

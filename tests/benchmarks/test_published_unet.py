@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
+from monai.utils import optional_import
+from published_unet import LEVELS, PublishedUNet
+
+_, has_einops = optional_import("einops")
+pytestmark = pytest.mark.skipif(not has_einops, reason="DiffusionModelUNet needs einops")
+
+
+def square(low: int = 5, size: int = 6) -> np.ndarray:
+    mask = np.zeros((16, 16), dtype=np.int16)
+    mask[low : low + size, low : low + size] = 1
+    return mask
+
+
+REFERENCES = [square(low, size) for low in (4, 5, 6) for size in (5, 6)]
+
+
+def network() -> PublishedUNet:
+    return PublishedUNet(steps=20, channels=(16, 32))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PublishedUNet:
+    return network().fit(REFERENCES, 2)
+
+
+def test_norms_are_those_of_the_published_score_at_the_levels_centres(fitted: PublishedUNet) -> None:
+    placed = torch.zeros(fitted.grid, dtype=torch.long)
+    low = (fitted.grid[0] - 16) // 2  # the grid has the structures' extent and a margin: the map's middle stays its own
+    inside = slice(max(0, -low), 16 - max(0, -low))
+    at = slice(max(0, low), max(0, low) + 16 - 2 * max(0, -low))
+    placed[at, at] = torch.from_numpy(square()[inside, inside]).long()
+    one_hot = torch.nn.functional.one_hot(placed, 2).movedim(-1, 0)[None].float()
+    temperatures = torch.logspace(np.log10(2), np.log10(20), LEVELS, dtype=torch.float64)
+    norms = []
+    for level, tau in enumerate(temperatures):
+        x = one_hot.clamp_min(fitted.schedule.floor).log() / tau.float()
+        x = x - x.logsumexp(1, keepdim=True)
+        with torch.no_grad():
+            share = fitted.network(x, torch.tensor([level])).softmax(1)
+        norms.append(float((tau * (2 * share - 1)).norm()))
+    assert fitted.norms(square()) == pytest.approx(norms, rel=1e-4)
+
+
+def test_what_was_saved_scores_as_before(fitted: PublishedUNet, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model" / "model.pt")
+    again = network().load(tmp_path / "model" / "model.pt", REFERENCES, 2)
+    assert again.score(square()) == fitted.score(square())
+
+
+def test_a_mask_of_another_kind_is_less_likely_than_a_reference(fitted: PublishedUNet) -> None:
+    speckles = (np.indices((16, 16)).sum(0) % 2).astype(np.int16)
+    assert fitted.score(speckles) > max(fitted.score(label) for label in REFERENCES)
