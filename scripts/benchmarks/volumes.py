@@ -108,7 +108,8 @@ def trained(work: Path, classes: int) -> Path:
     names = {"background": 0, **{f"part_{c:03d}": c for c in range(1, classes)}}
     kept = {"labels": names, "file_ending": ".nii.gz", "numTraining": REFERENCES}
     (dataset / "dataset.json").write_text(json.dumps(kept))
-    short = {"epochs": 1, "steps_per_epoch": 5, "batch_size": 1, "failures": "copies", "fit#copies": 1}
+    short = {"epochs": 1, "steps_per_epoch": 5, "batch_size": 1, "failures": "copies"}
+    short |= {"fit#copies": 1, "fit#calibration_copies": 1, "fit#shapes#steps": 2}
     train(model, {"dataset_dir": dataset, **short})
     return model
 
