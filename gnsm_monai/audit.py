@@ -34,6 +34,7 @@ from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import p_values
 from gnsm_monai.scoring.density import robust_scale
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
+from gnsm_monai.scoring.wording import NO_REASON
 
 __all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
 
@@ -41,6 +42,19 @@ PLAN = "audit.json"
 
 COMPARABLE = "deviation"
 """The rule whose scores of different models are in the same units."""
+
+IN_WORDS = {
+    "score_norm": "norm of the score",
+    "misfit": "misfit",
+    "misfit_inside": "misfit within the structures",
+    "misfit_rest": "misfit far from the structures",
+    "disagreement": "disagreement with what is expected",
+    "uncertainty": "uncertainty",
+    "peak": "misfit in one place",
+    "shape": "shape",
+    "size": "size",
+}
+"""Statistics as a reason calls them."""
 
 
 def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
@@ -159,7 +173,17 @@ def _comparable(
         score = max(score, float(np.nextafter(known.max(), np.inf)))
     p_value = float(p_values(np.array(score), known))
     flag = int(p_value <= alpha)
-    return {**row, "anomaly_score": score, "p_value": p_value, "flag": flag, "structures": structures}
+    found = {"anomaly_score": score, "p_value": p_value, "flag": flag, "structures": structures}
+    if flag:
+        found["reason"] = _reason(str(row.get("reason", "")), row["levels"], model)
+    return {**row, **found}
+
+
+def _reason(differs: str, levels: np.ndarray, model: AnomalyModel) -> str:
+    """How a map differs from what is expected of it, and in what it is most unusual, which is its score."""
+    statistic, deviations = model.most_unusual(levels)
+    unusual = f"stands out by its {IN_WORDS[statistic]} ({deviations:.1f} deviations from the usual)"
+    return unusual if differs in ("", NO_REASON) else f"{differs}; {unusual}"
 
 
 def _name(rule: str, model: AnomalyModel | None) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import _comparable, common_spread, keep_plan, plan_folds, standardise
+from gnsm_monai.audit import IN_WORDS, _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.scoring.wording import NO_REASON
 
 
 @pytest.fixture
@@ -79,11 +81,17 @@ def test_a_row_gets_the_p_value_of_its_comparable_score() -> None:
         "anomaly_score": 99.0,
         "p_value": 0,
         "flag": 0,
+        "reason": "anterior is shifted 3 mm",
     }
     arrays = {"calibration_structures": np.zeros((3, 0)), "calibration_scores": np.array([0.0, 1.0, 2.0])}
     known = np.array([1.0, 3.0, 9.0])
     found = _comparable(row, arrays, model("deviation", 1.0), known, 0.5)
     assert (found["anomaly_score"], found["p_value"], found["flag"]) == (4.0, 0.5, 1)
+    assert (
+        found["reason"]
+        == "anterior is shifted 3 mm; stands out by its norm of the score (4.0 deviations from the usual)"
+    )
+    assert _comparable(row, arrays, model("deviation", 1.0), known, 0.4)["reason"] == row["reason"]  # not flagged
     other = _comparable({**row, "anomaly_score": 3.0}, arrays, None, known, 0.5)
     empty = _comparable({**row, "empty": True}, arrays, model("deviation", 1.0), known, 0.5)
     assert (empty["anomaly_score"], empty["p_value"], empty["flag"]) == (pytest.approx(9), 0.25, 1)
@@ -96,3 +104,14 @@ def test_standardising_survives_alike_references_and_outliers_and_absent_ones() 
     assert standardise(np.array(2.5), np.ones(4)) == 1.5
     assert standardise(np.array(2.0), np.array([0, 1, 2, np.nan, 1e9])) == pytest.approx(0.5 / 1.4826)
     assert np.isnan(standardise(np.array(2.0), np.array([np.nan])))
+
+
+def test_a_flagged_map_says_in_what_it_is_unusual() -> None:
+    levels = np.zeros((2, 9))
+    levels[:, STATISTICS.index("size")] = 7
+    for known in ("", NO_REASON):
+        said = _reason(known, levels + 1, model("deviation", 1.0))
+        assert said == "stands out by its size (7.0 deviations from the usual)"
+    assert set(IN_WORDS) == set(STATISTICS)
+    with pytest.raises(ValueError, match="'shape' is not of one statistic"):
+        model("shape", 1.0).most_unusual(levels)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.density import DENSITIES
+from gnsm_monai.scoring.density import DENSITIES, LargestDeviation
 from gnsm_monai.scoring.regression import DiceRegression
 from gnsm_monai.scoring.statistics import STATISTICS
 
@@ -131,6 +131,18 @@ class AnomalyModel:
     def score(self, levels: np.ndarray) -> np.ndarray:
         """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""
         return _apply(self.rule, self.arrays, levels, self.level_weights)
+
+    def most_unusual(self, levels: np.ndarray) -> tuple[str, float]:
+        """The statistic that the score of level statistics ``(L, S)`` is of, and that score, in robust deviations.
+
+        Raises:
+            ValueError: of a rule other than ``deviation``.
+        """
+        if self.rule != "deviation":
+            raise ValueError(f"the rule '{self.rule}' is not of one statistic")
+        deviations = LargestDeviation.each(_density_features(levels[None], self.rule, self.level_weights), self.arrays)
+        place = int(deviations[0].argmax())
+        return RULES[self.rule][0][place], float(deviations[0, place])
 
     def structure_scores(self, structures: np.ndarray) -> np.ndarray:
         """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.

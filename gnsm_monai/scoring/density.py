@@ -93,8 +93,14 @@ class LargestDeviation:
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
         """Largest deviation of ``(N, F)`` features, ``(N,)``; higher = worse."""
-        largest: np.ndarray = np.abs(_standardise(features, fitted)).max(axis=1)
+        largest: np.ndarray = LargestDeviation.each(features, fitted).max(axis=1)
         return largest
+
+    @staticmethod
+    def each(features: np.ndarray, fitted: Arrays) -> np.ndarray:
+        """Deviation of every one of ``(N, F)`` features, not negative, ``(N, F)``."""
+        deviations: np.ndarray = np.abs(_standardise(features, fitted))
+        return deviations
 
 
 ROUNDING = 1e-9
