@@ -40,4 +40,6 @@ def centred(maps: Tensor, size: Sequence[int], edge: bool = False) -> Tensor:
         shift = (n - m) // 2
         maps = maps.narrow(axis, max(0, -shift), min(m, n - shift) - max(0, -shift))
         padding = [max(0, shift), max(0, n - m - shift), *padding]  # torch lists the last axis first
+    if not any(padding):  # torch would copy, and in training add up gradients of no edge
+        return maps
     return F.pad(maps, padding, mode="replicate" if edge else "constant")
