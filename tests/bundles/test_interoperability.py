@@ -85,7 +85,7 @@ def test_a_pythonic_workflow_scores_what_a_program_holds(model: Path) -> None:
         found.append(workflow.dataflow["anomaly_score"])
     assert np.isfinite(found).all()
     assert found[1] == found[2] != found[0]
-    assert workflow.version == "0.1.0"  # from the metadata
+    assert workflow.version == "0.2.0"  # from the metadata
 
 
 def _client(name: str, dataset: Path, folder: Path, exclude: list[str]) -> MonaiAlgo:
