@@ -116,8 +116,9 @@ def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.n
 
 
 def marginal(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
-    """Sum over features of -log frequency, with half a row added per category."""
-    encoder = TableEncoder(numerical).fit(fit)
+    """Sum over categorical features of -log frequency, with half a row added per category."""
+    fit, test = (_categorical(rows, numerical) for rows in (fit, test))
+    encoder = TableEncoder([]).fit(fit)
     known, new = encoder.transform(fit), encoder.transform(test)
     counts = [np.bincount(own, minlength=k) + 0.5 for own, k in zip(known.T, encoder.cardinalities, strict=True)]
     return sum(-np.log(count / count.sum())[own] for own, count in zip(new.T, counts, strict=True))
@@ -126,10 +127,12 @@ def marginal(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: 
 def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
     """Coupled biased random walks (Pang, Cao & Chen, IJCAI 2016) by PyPI's ``coupled-biased-random-walks``.
 
-    A category that no random walk reaches, as fitting does not show it, counts as much as the worst row of those.
+    Of categorical features alone. A category that no random walk reaches, as fitting does not show it, counts as much
+    as the worst row of those.
     """
     detect = importlib.import_module("coupled_biased_random_walks.detect")
-    encoder = TableEncoder(numerical).fit(fit)
+    fit, test = (_categorical(rows, numerical) for rows in (fit, test))
+    encoder = TableEncoder([]).fit(fit)
     known, new = (encoder.transform(rows) for rows in (fit, test))
     features = range(known.shape[1])
     walks = detect.CBRW().add_observations(dict(zip(features, row, strict=True)) for row in known.tolist()).fit()
@@ -139,6 +142,10 @@ def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], s
             table[code] = walks._value_scores({feature: code})[feature]
     worst = max(sum(table[own] for own, table in zip(known.T, tables, strict=True)))
     return sum(np.nan_to_num(table, nan=worst)[own] for own, table in zip(new.T, tables, strict=True))
+
+
+def _categorical(rows: pd.DataFrame, numerical: list[int]) -> pd.DataFrame:
+    return rows.drop(columns=rows.columns[numerical])
 
 
 METHODS: dict[str, Callable[..., np.ndarray | None]] = {

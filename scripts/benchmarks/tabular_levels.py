@@ -70,6 +70,15 @@ def trainings(detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame) -> 
     yield f"mean of {TRAININGS} trainings", np.mean(scores, axis=0), ""
 
 
+def without(
+    detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int]
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """The default of the categorical features alone, as random walks and frequencies see them."""
+    kept, new = (rows.drop(columns=rows.columns[numerical]) for rows in (fit, test))
+    other = clone(detector).set_params(numerical_features=[]).fit(kept)
+    yield "categorical features alone", other.decision_function(new), f"{other.validation_loss_.mean():.3f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with datasets.json and the sets")
@@ -89,6 +98,8 @@ def main() -> None:
         rows = variants(detector, codes, train)
         if len(fit) <= MOST_TRAINED:
             rows = chain(rows, trainings(detector, fit, test))
+        if numerical:
+            rows = chain(rows, without(detector, fit, test, numerical))
         for text, scores, loss in rows:
             figures = 100 * roc_auc_score(label, scores), 100 * average_precision_score(label, scores)
             lines.append(f"| {text} | {figures[0]:.1f} | {figures[1]:.1f} | {loss} |")
