@@ -62,8 +62,9 @@ def demo(output: Path, **overrides: Any) -> int:
     logger.info("training on phantoms: 76 heart-like label maps")
     # Small maps give few voxels each: batches of two would teach too little in so few steps.
     small: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 25, "batch_size": 8, "max_voxels": 15_000}
-    # Failures as those that are ranked here, and no more of them than five minutes allow.
-    small |= {"failures": "copies", "fit::copies": 4, "fit::calibration_copies": 2, **overrides}
+    # Failures as those that are ranked here, and no more of them, nor of learning shapes, than five minutes allow.
+    small |= {"failures": "copies", "fit::copies": 4, "fit::calibration_copies": 2, "fit::shapes::steps": 300}
+    small |= overrides
     trained = _prepare("train.yaml", data_dir=output / "data", model_dir=output / "model", **small)
     trained.run()
     dataset = Path(trained.parser.get_parsed_content("found_dataset"))
