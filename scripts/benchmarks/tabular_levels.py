@@ -32,6 +32,7 @@ DRAWS = (4, 16)
 MOST_DRAWN = 5000  # test rows above which draws are left out
 MOST_TRAINED = 5000  # rows to fit above which a set is trained once
 TRAININGS = 5
+PUBLISHED_LONGER = 10
 
 
 def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> Iterator[tuple[str, np.ndarray, str]]:
@@ -68,6 +69,13 @@ def trainings(detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame) -> 
     seeds = range(detector.random_state + 1, detector.random_state + TRAININGS)
     scores = [detector.decision_function(test), *(again(random_state=seed)[0] for seed in seeds)]
     yield f"mean of {TRAININGS} trainings", np.mean(scores, axis=0), ""
+    settings = {"noise": "temperature", "loss": "kl", "anomaly_score": "score_norm_gmm"}
+    yield "published noise, loss and density", *again(**settings)
+    yield (
+        f"the same, {PUBLISHED_LONGER} times the steps",
+        *again(**settings, max_steps=PUBLISHED_LONGER * steps, patience=12),
+    )
+    yield "the same, four times as wide, two more blocks", *again(**settings, width=4 * width, depth=4)
 
 
 def without(
