@@ -66,8 +66,10 @@ def split(data: Path, name: str, seed: int) -> Split:
 
 
 def ours(**settings: Any) -> Callable[..., np.ndarray]:
+    """As users get it who say nothing of their columns: whole numbers are categories."""
+
     def run(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
-        detector = GNSMDetector(numerical_features=numerical, random_state=seed, **settings)
+        detector = GNSMDetector(random_state=seed, **settings)
         return detector.fit(fit).decision_function(test)
 
     return run
@@ -116,8 +118,7 @@ def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.n
 
 
 def marginal(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
-    """Sum over categorical features of -log frequency, with half a row added per category."""
-    fit, test = (_categorical(rows, numerical) for rows in (fit, test))
+    """Sum over features of -log frequency, with half a row added per category; numbers are categories."""
     encoder = TableEncoder([]).fit(fit)
     known, new = encoder.transform(fit), encoder.transform(test)
     counts = [np.bincount(own, minlength=k) + 0.5 for own, k in zip(known.T, encoder.cardinalities, strict=True)]
@@ -127,11 +128,10 @@ def marginal(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: 
 def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
     """Coupled biased random walks (Pang, Cao & Chen, IJCAI 2016) by PyPI's ``coupled-biased-random-walks``.
 
-    Of categorical features alone. A category that no random walk reaches, as fitting does not show it, counts as much
-    as the worst row of those.
+    Numbers are categories. A category that no random walk reaches, as fitting does not show it, counts as much as the
+    worst row of those.
     """
     detect = importlib.import_module("coupled_biased_random_walks.detect")
-    fit, test = (_categorical(rows, numerical) for rows in (fit, test))
     encoder = TableEncoder([]).fit(fit)
     known, new = (encoder.transform(rows) for rows in (fit, test))
     features = range(known.shape[1])
@@ -142,10 +142,6 @@ def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], s
             table[code] = walks._value_scores({feature: code})[feature]
     worst = max(sum(table[own] for own, table in zip(known.T, tables, strict=True)))
     return sum(np.nan_to_num(table, nan=worst)[own] for own, table in zip(new.T, tables, strict=True))
-
-
-def _categorical(rows: pd.DataFrame, numerical: list[int]) -> pd.DataFrame:
-    return rows.drop(columns=rows.columns[numerical])
 
 
 METHODS: dict[str, Callable[..., np.ndarray | None]] = {

@@ -78,15 +78,6 @@ def trainings(detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame) -> 
     yield "the same, four times as wide, two more blocks", *again(**settings, width=4 * width, depth=4)
 
 
-def without(
-    detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int]
-) -> Iterator[tuple[str, np.ndarray, str]]:
-    """The default of the categorical features alone, as random walks and frequencies see them."""
-    kept, new = (rows.drop(columns=rows.columns[numerical]) for rows in (fit, test))
-    other = clone(detector).set_params(numerical_features=[]).fit(kept)
-    yield "categorical features alone", other.decision_function(new), f"{other.validation_loss_.mean():.3f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with datasets.json and the sets")
@@ -97,8 +88,8 @@ def main() -> None:
     command = f"python scripts/benchmarks/tabular_levels.py --data DIR --sets {' '.join(options.sets)}"
     lines = ["# What limits the score on tables", "", f"Written by `{command} --seed {options.seed}`: one seed."]
     for name in options.sets:
-        fit, test, label, numerical = split(options.data, name, options.seed)
-        detector = GNSMDetector(numerical_features=numerical, random_state=options.seed).fit(fit)
+        fit, test, label, _ = split(options.data, name, options.seed)
+        detector = GNSMDetector(random_state=options.seed).fit(fit)
         codes, train = (detector.encoder_.transform(rows) for rows in (test, fit[:5000]))
         lines += ["", f"## {name}", "", "| score | AUROC | AP | held-out loss |", "| --- | --- | --- | --- |"]
         known = set(map(tuple, detector.encoder_.transform(fit).tolist()))
@@ -106,8 +97,6 @@ def main() -> None:
         rows = variants(detector, codes, train)
         if len(fit) <= MOST_TRAINED:
             rows = chain(rows, trainings(detector, fit, test))
-        if numerical:
-            rows = chain(rows, without(detector, fit, test, numerical))
         for text, scores, loss in rows:
             figures = 100 * roc_auc_score(label, scores), 100 * average_precision_score(label, scores)
             lines.append(f"| {text} | {figures[0]:.1f} | {figures[1]:.1f} | {loss} |")

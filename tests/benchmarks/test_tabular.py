@@ -39,7 +39,6 @@ def test_a_split_tests_on_a_tenth_of_the_inliers_and_all_anomalies(data: Path) -
 def test_the_marginal_baseline_finds_an_unseen_letter(data: Path) -> None:
     fit, test, label, _ = tabular.split(data, "cmc", 42)
     scores = tabular.marginal(fit[["letter"]], test[["letter"]], [], 42)
-    assert (tabular.marginal(fit, test, [1], 42) == scores).all()  # numbers are left out
     # 36 rows of "a" and half a row for each of two categories.
     assert np.allclose(scores[label == 0], -np.log(36.5 / 37)) and np.allclose(scores[label == 1], -np.log(0.5 / 37))
 
