@@ -136,7 +136,7 @@ class ShapeLearner:
                 network = copy.deepcopy(start)
             network.set_prior(_frequencies(labels, num_classes))
             network = network.to(self.device).train().requires_grad_()
-            # Fused: on a CPU a tenth of a step is saved, as the network has many weights for its few operations.
+            # Fused, in one pass over the weights: the network has many for its few operations.
             optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0, fused=True)
             schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
             average = WarmUpEMA(network, momentum=0.01)

@@ -38,7 +38,7 @@ METHODS = {
     "gnsm_image_25_epochs": Method("gnsm, images, half of them poor, 25 epochs", IMAGE, trained=True),
     # A baseline with a known fault: one training, unless seeds are asked for.
     "gnsm_published": Method("gnsm, published noise and score", MASK, trained=True),
-    # An hour and a half on one core, and thirty times as slow in scoring: one training, unless seeds are asked for.
+    # Slow in training and scoring, see speed.py: one training, unless seeds are asked for.
     "published_unet": Method("DiffusionModelUNet, published noise and score", MASK, trained=True),
     "voxelwise_prior": Method("voxelwise prior", MASK),
     "centre_of_mass": Method("centre of mass z-score", MASK),

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.networks.nets import DiffusionModelUNet
-from rivals import pad_or_crop
+from rivals import common_grid, pad_or_crop
 
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.transforms import centred_extent, encode_labels
@@ -32,9 +32,6 @@ __all__ = ["CHANNELS", "LEVELS", "PublishedUNet", "diffusion_unet"]
 CHANNELS, LEVELS = (16, 64, 96), 20
 MULTIPLE = 2 ** (len(CHANNELS) - 1)
 """Grids are multiples of all strides together."""
-
-MARGIN = 2
-"""Voxels beside the outermost structure of the references, as our own grid has them."""
 
 HELD_OUT = 0.15
 """Share of the references that the density is fitted to, as ours keeps it."""
@@ -137,8 +134,7 @@ class PublishedUNet:
 
     def _plan(self, labels: Sequence[_Labels], num_classes: int) -> None:
         self.num_classes = num_classes
-        needed = np.max([centred_extent(label) for label in labels], axis=0) + 2 * MARGIN
-        self.grid = tuple(int(n) for n in np.ceil(needed / MULTIPLE).astype(int) * MULTIPLE)
+        self.grid = common_grid([centred_extent(label) for label in labels], MULTIPLE)
 
     def _build(self) -> None:
         self.network = diffusion_unet(len(self.grid), self.num_classes, channels=self.channels)

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MISSING_Z", "CentreOfMassZScore", "VolumeZScore", "VoxelwisePrior", "pad_or_crop"]
+__all__ = ["MISSING_Z", "CentreOfMassZScore", "VolumeZScore", "VoxelwisePrior", "common_grid", "pad_or_crop"]
 
 MISSING_Z = 100.0
 """|z| of the position of a structure that the mask lacks: beyond any real one, and finite so that means stay finite."""
+
+MARGIN = 2
+"""Voxels of a grid beside the outermost structure of the references, as our own grid has them."""
 
 _Labels = npt.NDArray[np.integer[Any]]
 _Floats = npt.NDArray[np.float64]
@@ -164,6 +167,12 @@ class VoxelwisePrior:
 def _offset(size: int, grid: int) -> int:
     """Index in the grid of the first voxel of a centred map; negative when the map is larger."""
     return (grid - size) // 2 if size <= grid else -((size - grid) // 2)
+
+
+def common_grid(sizes: Sequence[npt.NDArray[np.integer[Any]]], multiple: int) -> tuple[int, ...]:
+    """Shape of a grid that holds maps of these sizes per axis, and a margin, in multiples of a network's strides."""
+    needed = np.max(sizes, axis=0) + 2 * MARGIN
+    return tuple(int(n) for n in np.ceil(needed / multiple).astype(int) * multiple)
 
 
 def pad_or_crop(label: _Labels, shape: tuple[int, ...]) -> _Labels:

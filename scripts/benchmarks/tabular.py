@@ -144,6 +144,8 @@ def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], s
     return sum(np.nan_to_num(table, nan=worst)[own] for own, table in zip(new.T, tables, strict=True))
 
 
+PUBLISHED = {"noise": "temperature", "loss": "kl", "anomaly_score": "score_norm_gmm"}
+
 METHODS: dict[str, Callable[..., np.ndarray | None]] = {
     "GNSM (default)": ours(),
     "IForest": one_hot(isolation_forest),
@@ -154,7 +156,7 @@ METHODS: dict[str, Callable[..., np.ndarray | None]] = {
     "ECOD": one_hot(pyod("ecod", "ECOD")),
     "COPOD": one_hot(pyod("copod", "COPOD")),
     "HBOS": one_hot(pyod("hbos", "HBOS")),
-    "GNSM (published)": ours(noise="temperature", loss="kl", anomaly_score="score_norm_gmm"),
+    "GNSM (published)": ours(**PUBLISHED),
 }
 
 

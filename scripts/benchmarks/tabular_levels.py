@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import average_precision_score, roc_auc_score
-from tabular import RESULTS, SMALL_FIRST, split
+from tabular import PUBLISHED, RESULTS, SMALL_FIRST, split
 
 from gnsm_monai.files import write_atomically
 from gnsm_monai.scoring.row_anomaly import RowAnomalyModel
@@ -69,13 +69,12 @@ def trainings(detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame) -> 
     seeds = range(detector.random_state + 1, detector.random_state + TRAININGS)
     scores = [detector.decision_function(test), *(again(random_state=seed)[0] for seed in seeds)]
     yield f"mean of {TRAININGS} trainings", np.mean(scores, axis=0), ""
-    settings = {"noise": "temperature", "loss": "kl", "anomaly_score": "score_norm_gmm"}
-    yield "published noise, loss and density", *again(**settings)
+    yield "published noise, loss and density", *again(**PUBLISHED)
     yield (
         f"the same, {PUBLISHED_LONGER} times the steps",
-        *again(**settings, max_steps=PUBLISHED_LONGER * steps, patience=12),
+        *again(**PUBLISHED, max_steps=PUBLISHED_LONGER * steps, patience=12),
     )
-    yield "the same, four times as wide, two more blocks", *again(**settings, width=4 * width, depth=4)
+    yield "the same, four times as wide, two more blocks", *again(**PUBLISHED, width=4 * width, depth=4)
 
 
 def main() -> None:

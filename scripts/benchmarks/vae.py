@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import VarAutoEncoder
-from rivals import pad_or_crop
+from rivals import common_grid, pad_or_crop
 from torch import Tensor
 
 from gnsm_monai.data.overlap import mean_foreground_dice
@@ -34,9 +34,6 @@ __all__ = ["SegVAE"]
 CHANNELS, STRIDES = (8, 16, 32, 64), (2, 2, 2, 1)
 MULTIPLE = 8
 """Grids are multiples of all strides together."""
-
-MARGIN = 2
-"""Voxels beside the outermost structure of the references, as our own grid has them."""
 
 _Labels = npt.NDArray[np.integer[Any]]
 
@@ -121,8 +118,7 @@ class SegVAE:
     def _plan(self, labels: Sequence[_Labels], num_classes: int) -> None:
         self.num_classes = num_classes
         sizes = [_box(label)[1] if self.centred else centred_extent(label) for label in labels]
-        needed = np.max(sizes, axis=0) + 2 * MARGIN
-        self.grid = tuple(int(n) for n in np.ceil(needed / MULTIPLE).astype(int) * MULTIPLE)
+        self.grid = common_grid(sizes, MULTIPLE)
 
     def _build(self) -> VarAutoEncoder:
         return VarAutoEncoder(

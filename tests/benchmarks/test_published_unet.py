@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 from monai.utils import optional_import
 from published_unet import LEVELS, PublishedUNet
+from rivals import pad_or_crop
 
 _, has_einops = optional_import("einops")
 pytestmark = pytest.mark.skipif(not has_einops, reason="DiffusionModelUNet needs einops")
@@ -34,11 +35,7 @@ def fitted() -> PublishedUNet:
 
 
 def test_norms_are_those_of_the_published_score_at_the_levels_centres(fitted: PublishedUNet) -> None:
-    placed = torch.zeros(fitted.grid, dtype=torch.long)
-    low = (fitted.grid[0] - 16) // 2  # the grid has the structures' extent and a margin: the map's middle stays its own
-    inside = slice(max(0, -low), 16 - max(0, -low))
-    at = slice(max(0, low), max(0, low) + 16 - 2 * max(0, -low))
-    placed[at, at] = torch.from_numpy(square()[inside, inside]).long()
+    placed = torch.from_numpy(pad_or_crop(square(), fitted.grid)).long()
     one_hot = torch.nn.functional.one_hot(placed, 2).movedim(-1, 0)[None].float()
     temperatures = torch.logspace(np.log10(2), np.log10(20), LEVELS, dtype=torch.float64)
     norms = []
