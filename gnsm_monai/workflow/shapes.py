@@ -39,7 +39,7 @@ LEVELS = 2
 """The weakest levels of the noise, at which the network is trained: stronger ones teach it the average."""
 
 RATE, BATCH = 3e-3, 4
-LATER = 1 / 2
+LATER = 3 / 8
 """Steps of what is learnt from held-out references too, as a share of those of the training references alone."""
 
 logger = logging.getLogger(__name__)

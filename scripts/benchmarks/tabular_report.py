@@ -38,6 +38,7 @@ def write_report(path: Path, results: Mapping[str, Any], baselines: Mapping[str,
         "",
         *_cost(results, methods),
         "",
+        *_rates(results),
     ]
     write_atomically(path, "\n".join(lines).encode())
 
@@ -98,6 +99,17 @@ def _cost(results: Mapping[str, Any], methods: list[str]) -> list[str]:
         found = [values(results, method, name, "seconds") for name in SETS]
         rows.append([method, *(f"{np.mean(seconds):.1f}" if seconds else "" for seconds in found)])
     return _markdown(["", *SETS], rows)
+
+
+def _rates(results: Mapping[str, Any]) -> list[str]:
+    """Rows of the test part per second, by ``decision_function``, where it was measured."""
+    rates = [
+        f"{name} {results[key]['rows_scored_per_second']:,} rows/s"
+        for key in results
+        for method, name, _ in [key.split(" | ")]
+        if method == OURS and "rows_scored_per_second" in results[key]
+    ]
+    return [f"`decision_function` of {OURS} alone: {', '.join(rates)}.", ""] if rates else []
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
