@@ -36,7 +36,7 @@ class LevelEmbedding(nn.Module):
 class FiLM(nn.Module):
     """Feature-wise scale and shift of ``(B, C, *spatial)`` by an embedding ``(B, E)`` (Perez et al., arXiv 1709.07871).
 
-    It starts as the identity, so that a fresh network treats all levels alike.
+    One embedding ``(1, E)`` serves all of a batch. It starts as the identity: a fresh network treats all levels alike.
     """
 
     def __init__(self, embedding_channels: int, channels: int) -> None:
@@ -46,5 +46,5 @@ class FiLM(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.project(embedding).reshape(x.shape[0], -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
+        scale, shift = self.project(embedding).reshape(embedding.shape[0], -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
         return torch.addcmul(x + shift, x, scale)

@@ -96,6 +96,35 @@ class ScoreMLP(nn.Module):
         logits: Tensor = self.head(h)
         return logits + self.blocks.join(evidence) + self.log_prior if self.posterior else logits
 
+    def context_logits(self, codes: Tensor, level: int) -> Tensor:
+        """What the layers and the prior say of rows of category codes ``(B, F)`` at the noise-free centre of a level.
+
+        :meth:`forward` of those relaxed rows, less what each feature says of itself, ``log p(x_f | c)``: flat logits
+        ``(B, D)``. A feature whose category is known is one column of the stem's weights and the sum of the others,
+        so that the stem adds ``F`` columns up where it would multiply by ``D``.
+
+        Raises:
+            ValueError: of a network of direct logits.
+        """
+        if not self.posterior:
+            raise ValueError("direct logits hold no posterior")
+        at = torch.tensor([level], device=self.log_prior.device)
+        own, other = [], []
+        for block, (k, features) in enumerate(self.blocks.blocks):
+            first = F.one_hot(torch.zeros_like(at)[:, None], k).transpose(1, 2).float()
+            evidence = self.schedule.log_likelihood(self.schedule.noise_free(first, at), at)
+            seen = self._standardise(evidence, at, block).flatten()
+            own.append(seen[:1].expand(k * len(features)))
+            other.append(seen[1:2].expand(k * len(features)))
+        apart, weight = torch.cat(other), self.stem.weight.T
+        columns = (weight * (torch.cat(own) - apart)[:, None]).contiguous()  # rows are read one by one
+        h = F.embedding_bag(self.blocks.places(codes), columns, mode="sum") + (apart @ weight + self.stem.bias)
+        embedding = self.embedding(at)
+        for layers in self.layers:
+            h = layers(h, embedding)
+        last: Any = self.head[-1]
+        return F.linear(self.head[:-1](h), last.weight, last.bias + self.log_prior)
+
     def independent_logits(self, x: Tensor, level: Tensor) -> Tensor:
         """Posterior logits of features that know nothing of each other: prior and the own noisy value alone."""
         evidence = [self.schedule.log_likelihood(block, level) for block in self.blocks.split(x)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["FeatureBlocks"]
+
+SMALLEST = 1e-30
+"""Sum of exponentials that float32 still holds to full precision."""
 
 
 class FeatureBlocks:
@@ -37,6 +40,10 @@ class FeatureBlocks:
         """Cardinality and features of each block."""
         order = [feature for _, features in self.blocks for feature in features]
         self._place = torch.tensor(order).argsort()
+        sizes = [len(features) for _, features in self.blocks for _ in features]
+        starts = itertools.accumulate((k * len(features) for k, features in self.blocks), initial=0)
+        firsts = [start + n for start, (_, own) in zip(starts, self.blocks, strict=False) for n in range(len(own))]
+        self._first, self._step = (torch.tensor(values)[self._place] for values in (firsts, sizes))
 
     @property
     def num_features(self) -> int:
@@ -66,10 +73,22 @@ class FeatureBlocks:
 
     def one_hot(self, codes: Tensor) -> Tensor:
         """Flat one-hot rows ``(B, D)`` float32 of category codes ``(B, F)`` integer, ``0 <= codes[:, f] < K_f``."""
-        columns = zip(self.columns(codes.long()), self.blocks, strict=True)
-        return self.join([F.one_hot(own, k).transpose(1, 2).float() for own, (k, _) in columns])
+        return torch.zeros(len(codes), self.size, device=codes.device).scatter_(1, self.places(codes), 1.0)
+
+    def places(self, codes: Tensor) -> Tensor:
+        """Where a row's categories stand in the flat form, ``(B, F)`` int64, from codes ``(B, F)``."""
+        return self._first.to(codes.device) + self._step.to(codes.device) * codes.long()
+
+    def logsumexp(self, flat: Tensor) -> Tensor:
+        """Of every feature the logsumexp over its categories, ``(B, F)``, from flat values ``(B, D)``."""
+        # The highest value of a row is found far faster than that of each of its features, and serves as well unless
+        # all that a feature has lies below it by more than float32 can tell from nothing.
+        most = flat.amax(1, keepdim=True)
+        total = self.features([block.sum(1) for block in self.split((flat - most).exp_())])
+        if bool((total > SMALLEST).all()):
+            return total.log_() + most
+        return self.features([block.logsumexp(1) for block in self.split(flat)])
 
     def own(self, flat: Tensor, codes: Tensor) -> Tensor:
         """Of every feature the entry of its category, ``(B, F)``, from flat values ``(B, D)`` and codes ``(B, F)``."""
-        columns = zip(self.split(flat), self.columns(codes.long()), strict=True)
-        return self.features([block.gather(1, own[:, None]).squeeze(1) for block, own in columns])
+        return flat.gather(1, self.places(codes))

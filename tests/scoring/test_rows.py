@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
+from gnsm_monai.networks import ScoreMLP
+from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, mixing_schedule
 from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
 from gnsm_monai.scoring.rows import RowScorer
 
@@ -68,6 +69,28 @@ def test_neither_pieces_nor_order_change_a_row() -> None:
     small = RowScorer(SCHEDULE, CARDINALITIES, num_draws=3, seed=5, max_values=20)(Exact(), ROWS[::-1].copy())
     assert np.array_equal(whole, small[::-1])
     assert not np.array_equal(whole, RowScorer(SCHEDULE, CARDINALITIES, num_draws=3, seed=6)(Exact(), ROWS))
+
+
+class Relaxed(nn.Module):
+    """The network as nothing but a function of relaxed rows."""
+
+    def __init__(self, network: ScoreMLP) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(x, level)
+        return found
+
+
+@pytest.mark.parametrize("max_values", [20, 4_000_000])
+def test_rows_of_known_categories_are_scored_as_relaxed_rows_are(max_values: int) -> None:
+    schedule = mixing_schedule(3)
+    network = ScoreMLP(CARDINALITIES, schedule, width=16, depth=2).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    scorer = RowScorer(schedule, CARDINALITIES, max_values=max_values)
+    assert np.allclose(scorer(network, ROWS), scorer(Relaxed(network), ROWS), atol=1e-4)  # type: ignore[arg-type]
 
 
 def test_score_norm_of_a_fully_hidden_row_is_that_of_no_preference() -> None:
