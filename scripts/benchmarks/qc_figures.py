@@ -34,7 +34,7 @@ def scatter(path: Path, methods: Mapping[str, Scores]) -> None:
 
 def risk_coverage(path: Path, methods: Mapping[str, Scores]) -> None:
     """Mean 1 - Dice of the masks with the lowest anomaly, by their share, beside the best curve there is."""
-    figure, panel = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure, panel = plt.subplots(figsize=(8.6, 4), layout="constrained")
     lines = ("-", "--", "-.", ":")
     for number, (title, scores) in enumerate(methods.items()):
         curve = risk_coverage_curve(scores.score, 1 - scores.dice)
@@ -44,7 +44,7 @@ def risk_coverage(path: Path, methods: Mapping[str, Scores]) -> None:
         panel.plot(*risk_coverage_curve(-dice, 1 - dice), color="black", linewidth=1, label="by Dice itself")
     panel.set_xlabel("coverage: share of masks accepted")
     panel.set_ylabel("selective risk: mean 1 - Dice")
-    panel.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     _save(figure, path)
 
 
