@@ -7,7 +7,7 @@ trained for a moment, on small references; what is measured is ``gnsm rank`` of 
 same with ``--maps``, each in a process of its own: peak memory as the operating system counts it, and time from the
 start of the interpreter on. Beside it stands what a MONAI user would build, in the same run: one noise level of a
 DiffusionModelUNet of equal width in sliding windows over the one-hot map, for masks of up to ``--rival-voxels``.
-Writes docs/benchmarks/volumes.md.
+Writes docs/benchmarks/volumes.md; rows of other sizes and classes that stand in volumes.json are kept.
 """
 
 from __future__ import annotations
@@ -54,16 +54,24 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[3, 25, 104])
     parser.add_argument("--rival-voxels", type=int, default=2_000_000, help="the rival's largest mask")
     arguments = parser.parse_args()
-    found = []
+    command = " ".join(["python scripts/benchmarks/volumes.py", *sys.argv[1:]])
     for classes in arguments.classes:
         model = trained(arguments.work, classes)
         for size in arguments.sizes:
-            found.append(measured(arguments.work, model, classes, size, arguments.rival_voxels))
-            print(json.dumps(found[-1]), flush=True)
-    command = " ".join(["python scripts/benchmarks/volumes.py", *sys.argv[1:]])
-    PAGE.with_suffix(".json").write_text(json.dumps({"command": command, "rows": found}, indent=1) + "\n")
-    PAGE.write_text(page(command, found))
+            row = measured(arguments.work, model, classes, size, arguments.rival_voxels)
+            print(json.dumps(row), flush=True)
+            keep({**row, "command": command}, PAGE)
     print(PAGE.read_text())
+
+
+def keep(row: dict[str, Any], page_file: Path) -> None:
+    """Puts a row into the JSON file beside the page, in place of one of the same classes and voxels; writes both."""
+    path = page_file.with_suffix(".json")
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    others = [other for other in rows if (other["classes"], other["shape"]) != (row["classes"], row["shape"])]
+    rows = sorted([*others, row], key=lambda own: (own["classes"], own["shape"]))
+    path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    page_file.write_text(page(rows))
 
 
 def body(size: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +163,7 @@ def _run(command: list[Any]) -> dict[str, float]:
     return {"seconds": time.monotonic() - start, "gib": kib / 2**20}
 
 
-def page(command: str, rows: list[dict[str, Any]]) -> str:
+def page(rows: list[dict[str, Any]]) -> str:
     head = ["classes", "voxels", "one-hot map", "rank: memory", "time", "rank --maps: memory", "time",
             "rival, one level: memory", "time", "its time / ours"]  # fmt: skip
     lines = []
@@ -170,7 +178,7 @@ def page(command: str, rows: list[dict[str, Any]]) -> str:
                       f"{maps['seconds']:.1f} s", *other])  # fmt: skip
     text = [
         "# Memory and time against the size of a mask", "",
-        f"`{command}`", "",
+        *(f"`{command}`  " for command in dict.fromkeys(row["command"] for row in rows)), "",
         "One mask with its reference, ranked by `gnsm rank` in a process of its own: peak resident memory, and time",
         "from the start of the interpreter to the report. The network sees the mask on the model's grid, of about",
         "200 000 voxels here whatever the mask's own (`max_voxels`: 300 000); Dice and volumes are the file's. The",

@@ -62,11 +62,21 @@ def test_a_process_is_measured_and_its_failure_is_none() -> None:
 
 def test_the_page_of_volumes_compares_with_the_rival_where_it_ran() -> None:
     row: dict[str, Any] = {"classes": 3, "shape": [64, 64, 50], "one_hot_gib": 0.0023}
-    row |= {"rank": {"seconds": 10.0, "gib": 0.5}, "maps": {"seconds": 12.0, "gib": 0.6}}
-    lines = volumes.page("c", [{**row, "rival": {"seconds": 25.0, "gib": 0.7}}, {**row, "rival": None}]).splitlines()
+    row |= {"rank": {"seconds": 10.0, "gib": 0.5}, "maps": {"seconds": 12.0, "gib": 0.6}, "command": "python v.py"}
+    lines = volumes.page([{**row, "rival": {"seconds": 25.0, "gib": 0.7}}, {**row, "rival": None}]).splitlines()
     start = "| 3 | 64 x 64 x 50 | 0.00 GiB | 0.50 GiB | 10.0 s | 0.60 GiB | 12.0 s |"
     assert f"{start} 0.70 GiB | 25.0 s | 2.5 |" in lines
-    assert f"{start} – | – | – |" in lines
+    assert f"{start} – | – | – |" in lines and "`python v.py`  " in lines
+
+
+def test_rows_of_several_sittings_make_one_page(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"shape": [64, 64, 50], "one_hot_gib": 0.0023, "rival": None}
+    row |= {"rank": {"seconds": 10.0, "gib": 0.5}, "maps": {"seconds": 12.0, "gib": 0.6}}
+    for classes, command in ((25, "first"), (3, "second"), (25, "third")):
+        volumes.keep({**row, "classes": classes, "command": command}, tmp_path / "page.md")
+    lines = (tmp_path / "page.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("`")] == ["`second`  ", "`third`  "]
+    assert [line[:5] for line in lines if " 64 x 64 " in line] == ["| 3 |", "| 25 "]
 
 
 def test_time_is_shared_out_to_operations() -> None:
