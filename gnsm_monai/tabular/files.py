@@ -6,9 +6,10 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,9 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Reads a CSV file (UTF-8, comma, first line = names), gzip-compressed where it ends in ``.gz``.
+    """Reads a CSV file (UTF-8, first line = names), gzip-compressed where it ends in ``.gz``.
+
+    Values are separated by commas, or by semicolons or tabs where those give the first line more names.
 
     Raises:
         InputError: no such file, no text, no rows, rows of unequal length, or a name that occurs twice.
@@ -44,7 +47,9 @@ def read_table(path: str | Path) -> Table:
     path = Path(path)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        text = content.decode("utf-8-sig")
+        delimiter = max(",;\t", key=lambda own: len(next(_rows(text, delimiter=own), [])))
+        rows = list(_rows(text, delimiter=delimiter, strict=True))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
     rows = [row for row in rows if row]
@@ -58,6 +63,10 @@ def read_table(path: str | Path) -> Table:
             raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
     values = np.array([[value or None for value in row] for row in rows[1:]], dtype=object)
     return Table(names, values)
+
+
+def _rows(text: str, **options: Any) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), **options)
 
 
 def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> list[int]:

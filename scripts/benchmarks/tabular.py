@@ -211,6 +211,7 @@ def _measure(method: Method, parts: Split | None, seed: int) -> dict[str, float]
         "seconds": round(seconds, 2),
         "rows": len(fit) + len(test),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "threads": torch.get_num_threads(),
         **({"rows_scored_per_second": round(len(test) / scoring[0])} if scoring else {}),
     }
 

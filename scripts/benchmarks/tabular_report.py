@@ -104,10 +104,10 @@ def _cost(results: Mapping[str, Any], methods: list[str]) -> list[str]:
 def _rates(results: Mapping[str, Any]) -> list[str]:
     """Rows of the test part per second, by ``decision_function``, where it was measured."""
     rates = [
-        f"{name} {results[key]['rows_scored_per_second']:,} rows/s"
-        for key in results
+        f"{name} {found['rows_scored_per_second']:,} rows per second on {found['threads']} threads"
+        for key, found in results.items()
         for method, name, _ in [key.split(" | ")]
-        if method == OURS and "rows_scored_per_second" in results[key]
+        if method == OURS and "rows_scored_per_second" in found
     ]
     return [f"`decision_function` of {OURS} alone: {', '.join(rates)}.", ""] if rates else []
 
