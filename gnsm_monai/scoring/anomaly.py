@@ -26,6 +26,7 @@ the mean that it beats on copies (docs/benchmarks)."""
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "shape": (("shape",), "level"),
+    "disagreement_equal": (("disagreement",), "equal"),
     "disagreement_level": (("disagreement",), "level"),
     "disagreement": (("disagreement",), "mean"),
     "misfit": (("misfit",), "mean"),
@@ -43,7 +44,7 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score. ``level``: the statistic at the one level at which it follows Dice on the failures best; with images
+published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``level``: the statistic at the one level at which it follows Dice on the failures best; with images
 that is a strong one, where the network reads the image and not the mask.
 ``deviation``: of all statistics' weighted means over levels, the one furthest from the held-out references', in robust
 deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it in
@@ -113,9 +114,12 @@ class AnomalyModel:
         for name in RULES:
             if np.isfinite(_select(everything, name)).all():
                 fitted[name] = _fit(name, references, failures, dice, seed, weights, judges)
-                if RULES[name][1] == "ridge":  # fitted to the failures: compared by what it says of unseen references'
+                # What was fitted to the failures is compared by what it says of those of unseen references.
+                if RULES[name][1] == "ridge":
                     met = _flat(everything, name)
                     scores[name] = DiceRegression.held_out(_flat(failures, name), dice, groups, met)
+                elif RULES[name][1] == "level":
+                    scores[name] = _level_held_out(_flat(failures, name), dice, groups, judges)
                 else:
                     scores[name] = _apply(name, fitted[name], failures, weights)
         comparison = {name: rank_correlation(values[judges], dice[judges]) for name, values in scores.items()}
@@ -126,6 +130,8 @@ class AnomalyModel:
         worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
         if chosen == "disagreement_level":  # structures and maps are then asked at that level, too
             weights = np.eye(len(weights))[int(fitted[chosen]["level"])]
+        elif RULES[chosen][1] == "equal":
+            weights = np.full(len(weights), 1 / len(weights))
         return cls(chosen, fitted[chosen], worst, comparison, weights, scores[chosen])
 
     def score(self, levels: np.ndarray) -> np.ndarray:
@@ -249,8 +255,9 @@ def _fit(
 ) -> dict[str, np.ndarray]:
     combine, everything = RULES[rule][1], np.concatenate([references, failures])
     if combine == "level":
-        found = [rank_correlation(values, dice[judges]) for values in _flat(failures, rule)[judges].T]
-        return {"level": np.array(int(np.argmin(found)))}
+        return {"level": np.array(_best_level(_flat(failures, rule)[judges], dice[judges]))}
+    if combine == "equal":
+        return {}
     if combine == "ridge":
         return DiceRegression.fit(_flat(failures, rule), dice, _flat(everything, rule))
     if combine in DENSITIES:
@@ -259,10 +266,35 @@ def _fit(
     return {"spread": np.where(spread > 0, spread, 1.0)}
 
 
+def _best_level(values: np.ndarray, dice: np.ndarray) -> int:
+    """The level at which ``(M, L)`` values follow Dice best."""
+    return int(np.argmin([rank_correlation(level, dice) for level in values.T]))
+
+
+def _level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
+    """Of each failure, ``(M,)``, the value at the level that is best on failures of other references.
+
+    Args:
+        values: of one statistic, ``(M, L)``.
+        dice: ``(M,)``.
+        groups: number of the reference of each failure, ``(M,)``.
+        judges: which failures the level is chosen on, ``(M,)`` bool.
+    """
+    found = np.empty(len(dice))
+    for group in np.unique(groups):
+        own = groups == group
+        known = judges & ~own
+        found[own] = values[own, _best_level(values[known], dice[known]) if known.any() else 0]
+    return found
+
+
 def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     combine = RULES[rule][1]
     if combine == "level":
         return _flat(levels, rule)[:, int(arrays["level"])]
+    if combine == "equal":
+        plain: np.ndarray = _flat(levels, rule).mean(1)
+        return plain
     if combine == "ridge":
         return DiceRegression.anomaly(_flat(levels, rule), arrays)
     if combine in DENSITIES:

@@ -29,7 +29,7 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_auto_takes_the_rule_that_follows_dice_best(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     model = AnomalyModel.fit(*data)
-    assert model.rule == "disagreement"
+    assert model.rule == "disagreement_equal"
     assert set(model.comparison) == set(RULES)
     # The distance over all statistics follows Dice as closely here, and is the less simple one.
     assert model.comparison["disagreement"] == pytest.approx(min(model.comparison.values()), abs=1e-3)
@@ -86,6 +86,33 @@ def test_one_level_that_reads_the_image_is_asked_alone_for_structures_and_maps_t
     np.testing.assert_allclose(
         AnomalyModel.fit(references, degraded, dice, "misfit", 0, weights).level_weights, weights
     )
+
+
+def test_a_level_is_compared_by_failures_of_references_that_did_not_choose_it() -> None:
+    """Levels that follow Dice by chance on one reference each: none helps with another one's failures."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(4), 30)
+    dice = rng.uniform(0.3, 1, 120)
+    degraded = rng.random((120, LEVELS, len(STATISTICS)))
+    column = STATISTICS.index("disagreement")
+    degraded[np.arange(120), groups, column] = 1 - dice
+    references = rng.random((20, LEVELS, len(STATISTICS)))
+    model = AnomalyModel.fit(references, degraded, dice, "disagreement_level", groups=groups)
+    level = int(model.arrays["level"])
+    assert spearmanr(degraded[:, level, column], dice).statistic < -0.2
+    assert model.comparison["disagreement_level"] > -0.1
+
+
+def test_where_no_level_is_better_the_mean_that_fits_nothing_is_taken() -> None:
+    dice = np.random.default_rng(1).uniform(0.3, 1, 80)
+    degraded = np.random.default_rng(2).random((80, LEVELS, len(STATISTICS)))
+    column = STATISTICS.index("disagreement")
+    degraded[:, :, column] = (1 - dice)[:, None] + 0.05 * np.random.default_rng(3).normal(size=(80, LEVELS))
+    weights = np.array([0.7, 0.2, 0.1, 0.0])
+    model = AnomalyModel.fit(statistics(np.full(20, 0.99)), degraded, dice, level_weights=weights)
+    assert model.rule == "disagreement_equal"
+    np.testing.assert_allclose(model.score(degraded), degraded[:, :, column].mean(1))
+    np.testing.assert_array_equal(model.level_weights, np.full(LEVELS, 1 / LEVELS))  # of structures and maps, too
 
 
 def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
