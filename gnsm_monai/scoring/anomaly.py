@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
+from gnsm_monai.scoring.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
 from gnsm_monai.scoring.density import DENSITIES, LargestDeviation
 from gnsm_monai.scoring.regression import DiceRegression
 from gnsm_monai.scoring.statistics import STATISTICS
 
-__all__ = ["RULES", "AnomalyModel", "rank_correlation", "simplest_of_the_best", "uncertainty_weights"]
-
-BOOTSTRAPS = 200
+__all__ = ["RULES", "AnomalyModel", "uncertainty_weights"]
 
 SHAPE = STATISTICS.index("shape")
 
@@ -44,8 +42,9 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``level``: the statistic at the one level at which it follows Dice on the failures best; with images
-that is a strong one, where the network reads the image and not the mask.
+published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``level``: the statistic at the one
+level at which it follows Dice on the failures best; with images that is a strong one, where the network reads the image
+and not the mask.
 ``deviation``: of all statistics' weighted means over levels, the one furthest from the held-out references', in robust
 deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it in
 agreeing too well, and not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels,
@@ -119,12 +118,12 @@ class AnomalyModel:
                     met = _flat(everything, name)
                     scores[name] = DiceRegression.held_out(_flat(failures, name), dice, groups, met)
                 elif RULES[name][1] == "level":
-                    scores[name] = _level_held_out(_flat(failures, name), dice, groups, judges)
+                    scores[name] = level_held_out(_flat(failures, name), dice, groups, judges)
                 else:
                     scores[name] = _apply(name, fitted[name], failures, weights)
         comparison = {name: rank_correlation(values[judges], dice[judges]) for name, values in scores.items()}
         by_itself = {name: values[judges] for name, values in scores.items() if real or name not in FITTED}
-        chosen = simplest_of_the_best(by_itself, dice[judges], seed) if rule == "auto" else rule
+        chosen = simplest_of_the_best(by_itself, dice[judges], seed, groups[judges]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
@@ -177,26 +176,6 @@ class AnomalyModel:
         return cls(rule, own, float(arrays["worst"]), comparison, arrays["level_weights"])
 
 
-def simplest_of_the_best(scores: Mapping[str, np.ndarray], dice: np.ndarray, seed: int = 0) -> str:
-    """The first rule whose correlation with Dice is within one standard error of the best one's (Breiman et al. 1984).
-
-    A few dozen copies of a few references cannot tell rules of nearly equal worth apart, and the most flexible of them,
-    densities, are the ones that gain most from chance and from the copies' artefacts.
-
-    Args:
-        scores: anomaly of the degraded copies ``(M,)`` by each rule, the simplest rule first.
-        dice: of the copies, ``(M,)``.
-        seed: of the bootstrap over copies that gives the standard error of the difference.
-    """
-    spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
-    best = min(spearman, key=lambda name: spearman[name])
-    samples = np.random.default_rng(seed).integers(len(dice), size=(BOOTSTRAPS, len(dice)))
-    resampled = {name: np.array([rank_correlation(v[i], dice[i]) for i in samples]) for name, v in scores.items()}
-    return next(
-        name for name in scores if spearman[name] - spearman[best] <= (resampled[name] - resampled[best]).std(ddof=1)
-    )
-
-
 def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
     """Weight per level, ``(L,)``, summing to 1: the stretch of uncertainty that the level stands for.
 
@@ -215,11 +194,6 @@ def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
         return np.full(len(width), 1 / len(width))
     weights: np.ndarray = width / width.sum()
     return weights
-
-
-def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
-    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same."""
-    return 0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(spearmanr(values, quality).statistic)
 
 
 def _select(levels: np.ndarray, rule: str) -> np.ndarray:
@@ -255,7 +229,7 @@ def _fit(
 ) -> dict[str, np.ndarray]:
     combine, everything = RULES[rule][1], np.concatenate([references, failures])
     if combine == "level":
-        return {"level": np.array(_best_level(_flat(failures, rule)[judges], dice[judges]))}
+        return {"level": np.array(best_level(_flat(failures, rule)[judges], dice[judges]))}
     if combine == "equal":
         return {}
     if combine == "ridge":
@@ -264,28 +238,6 @@ def _fit(
         return DENSITIES[combine].fit(_density_features(references, rule, weights), seed)
     spread = _select(everything, rule).std(0)
     return {"spread": np.where(spread > 0, spread, 1.0)}
-
-
-def _best_level(values: np.ndarray, dice: np.ndarray) -> int:
-    """The level at which ``(M, L)`` values follow Dice best."""
-    return int(np.argmin([rank_correlation(level, dice) for level in values.T]))
-
-
-def _level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
-    """Of each failure, ``(M,)``, the value at the level that is best on failures of other references.
-
-    Args:
-        values: of one statistic, ``(M, L)``.
-        dice: ``(M,)``.
-        groups: number of the reference of each failure, ``(M,)``.
-        judges: which failures the level is chosen on, ``(M,)`` bool.
-    """
-    found = np.empty(len(dice))
-    for group in np.unique(groups):
-        own = groups == group
-        known = judges & ~own
-        found[own] = values[own, _best_level(values[known], dice[known]) if known.any() else 0]
-    return found
 
 
 def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:

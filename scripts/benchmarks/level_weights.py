@@ -18,7 +18,8 @@ from markdown import table
 from scipy.stats import pearsonr
 
 from gnsm_monai.files import load_arrays
-from gnsm_monai.scoring.anomaly import AnomalyModel, rank_correlation, uncertainty_weights
+from gnsm_monai.scoring.anomaly import AnomalyModel, uncertainty_weights
+from gnsm_monai.scoring.choice import rank_correlation
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
 FIGURES = ("references", "spearman", "pearson")

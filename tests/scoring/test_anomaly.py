@@ -6,7 +6,8 @@ from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
-from gnsm_monai.scoring.anomaly import rank_correlation, simplest_of_the_best, uncertainty_weights
+from gnsm_monai.scoring.anomaly import uncertainty_weights
+from gnsm_monai.scoring.choice import rank_correlation, simplest_of_the_best
 from gnsm_monai.scoring.regression import DiceRegression
 
 LEVELS = 4
@@ -152,6 +153,17 @@ def test_a_rule_must_be_clearly_better_to_be_taken_before_a_simpler_one() -> Non
     assert rank_correlation(near, dice) < rank_correlation(loose, dice)
     assert simplest_of_the_best({"poor": poor, "simple": loose, "flexible": near}, dice) == "simple"
     assert simplest_of_the_best({"poor": poor, "simple": loose, "flexible": clear}, dice) == "flexible"
+
+
+def test_what_is_better_on_failures_of_one_reference_alone_is_not_clearly_better() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(8), 20)
+    dice = rng.random(160)
+    noise = rng.normal(size=160)
+    one = groups == 3
+    scores = {"simple": -dice + np.where(one, 0.4, 0.2) * noise, "flexible": -dice + np.where(one, 0, 0.21) * noise}
+    assert simplest_of_the_best(scores, dice) == "flexible"
+    assert simplest_of_the_best(scores, dice, groups=groups) == "simple"
 
 
 def test_levels_count_by_their_weight_in_mean_rules(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

@@ -1,0 +1,67 @@
+"""Which rule, and which level, to keep: by how well each follows Dice on failures of held-out references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import spearmanr
+
+__all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best"]
+
+BOOTSTRAPS = 200
+
+
+def simplest_of_the_best(
+    scores: Mapping[str, np.ndarray], dice: np.ndarray, seed: int = 0, groups: np.ndarray | None = None
+) -> str:
+    """The first rule whose correlation with Dice is within one standard error of the best one's (Breiman et al. 1984).
+
+    A few dozen copies of a few references cannot tell rules of nearly equal worth apart, and the most flexible of them,
+    densities, are the ones that gain most from chance and from the copies' artefacts.
+
+    Args:
+        scores: anomaly of the failures ``(M,)`` by each rule, the simplest rule first.
+        dice: of the failures, ``(M,)``.
+        seed: of the bootstrap that gives the standard error of the difference.
+        groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references, with
+            all failures of each: those of one are alike, and as independent ones they would make the error too small.
+            By default each failure is alone.
+    """
+    spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
+    best = min(spearman, key=lambda name: spearman[name])
+    groups = np.arange(len(dice)) if groups is None else groups
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    draws = np.random.default_rng(seed).integers(len(members), size=(BOOTSTRAPS, len(members)))
+    samples = [np.concatenate([members[group] for group in draw]) for draw in draws]
+    resampled = {name: np.array([rank_correlation(v[i], dice[i]) for i in samples]) for name, v in scores.items()}
+    return next(
+        name for name in scores if spearman[name] - spearman[best] <= (resampled[name] - resampled[best]).std(ddof=1)
+    )
+
+
+def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
+    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same."""
+    return 0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(spearmanr(values, quality).statistic)
+
+
+def best_level(values: np.ndarray, dice: np.ndarray) -> int:
+    """The level at which ``(M, L)`` values follow Dice best."""
+    return int(np.argmin([rank_correlation(level, dice) for level in values.T]))
+
+
+def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
+    """Of each failure, ``(M,)``, the value at the level that is best on failures of other references.
+
+    Args:
+        values: of one statistic, ``(M, L)``.
+        dice: ``(M,)``.
+        groups: number of the reference of each failure, ``(M,)``.
+        judges: which failures the level is chosen on, ``(M,)`` bool.
+    """
+    found = np.empty(len(dice))
+    for group in np.unique(groups):
+        own = groups == group
+        known = judges & ~own
+        found[own] = values[own, best_level(values[known], dice[known]) if known.any() else 0]
+    return found
