@@ -1,0 +1,127 @@
+"""How well an image model reads: Dice to held-out references, by the noise that it was trained at.
+
+    python scripts/benchmarks/reader.py --dataset nnUNet_raw/DatasetXXX_Name [--epochs 4] [--work DIR]
+
+An image model is a second reader by what it says of an image where the mask tells it nothing. One is trained by
+train.yaml for each noise, without the fit of a score; then each reads the images of the references that it has not
+seen: as they are, and made poor. Beside it stands what it makes of the reference itself under as much noise as the two
+noises share: there it may read the mask, too. Models are kept in --work. Writes docs/benchmarks/reader.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from markdown import table
+from monai.bundle import ConfigParser
+from monai.metrics import DiceMetric
+from monai.utils import set_determinism
+from torch import Tensor
+
+from gnsm_monai.data.augmentation import RandPoorImaged
+from gnsm_monai.data.constants import IMAGE, LABEL
+from gnsm_monai.data.references import References
+from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.noise import NoiseSchedule, build_schedule
+from gnsm_monai.paths import bundle_root
+from gnsm_monai.scoring.model_files import WEIGHTS, load_weights
+from gnsm_monai.workflow.training import reference_dataset
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "reader.md"
+
+NOISES = {
+    "8 levels, beta 0.3 to 0.997": {"name": "mixing"},
+    "6 levels, beta 0.9 to 0.997": {"name": "mixing", "num_levels": 6, "beta_min": 0.9},
+}
+"""As for label maps alone, and the default with images."""
+
+MIDDLE = 0.97
+"""Of both noises the level next to this beta is compared, besides the strongest."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--work", type=Path)
+    arguments = parser.parse_args()
+    work = arguments.work or Path(tempfile.mkdtemp())
+    rows = []
+    for number, (name, noise) in enumerate(NOISES.items()):
+        network, references = trained(arguments.dataset.resolve(), work / str(number), noise, arguments.epochs)
+        rows.append((name, *read(network, references, network.schedule)))
+        print(*rows[-1], flush=True)
+    text = page(rows, arguments)
+    print(text)
+    PAGE.write_text(text)
+
+
+def trained(dataset: Path, model: Path, noise: Mapping[str, object], epochs: int) -> tuple[ScoreUNet, References]:
+    """The network that train.yaml trains, and the references; kept in ``model``."""
+    parser = ConfigParser()
+    parser.read_config(bundle_root() / "configs" / "train.yaml")
+    settings = {"dataset_dir": str(dataset), "model_dir": str(model), "condition_on_image": True, "epochs": epochs}
+    for key, value in {**settings, "bundle_root": str(bundle_root()), "noise": noise}.items():
+        parser[key] = value
+    set_determinism(0)
+    if not (model / WEIGHTS).is_file():
+        parser.get_parsed_content("train#trainer").run()
+    network: ScoreUNet = load_weights(parser.get_parsed_content("network"), model).eval()  # type: ignore[assignment]
+    return network, parser.get_parsed_content("references")
+
+
+@torch.inference_mode()
+def read(network: ScoreUNet, references: References, schedule: NoiseSchedule) -> tuple[int, float, float, float]:
+    """Held-out references, and the Dice of the image alone, of a poor one alone, and of the reference under noise."""
+    middle = int(np.abs(np.array(schedule.betas) - MIDDLE).argmin())
+    found = []
+    for use in ("fit", "calibration"):
+        for number, case in enumerate(reference_dataset(references, use)):
+            poor = RandPoorImaged(IMAGE, prob=1.0)
+            poor.set_random_state(number)
+            images = [torch.as_tensor(np.asarray(seen[IMAGE]))[None].float() for seen in (case, poor(case))]
+            reference, _ = encode_labels(torch.as_tensor(np.asarray(case[LABEL]))[None], network.num_classes)
+            nothing = torch.zeros_like(reference)
+            nothing[:, 0] = 1
+            strongest = schedule.num_levels - 1
+            asked = [(nothing, images[0], strongest), (nothing, images[1], strongest), (reference, images[0], middle)]
+            found.append([dice(network, schedule, mask, image, level, reference) for mask, image, level in asked])
+    clean, poorly, denoised = np.mean(found, axis=0)
+    return len(found), float(clean), float(poorly), float(denoised)
+
+
+def dice(
+    network: ScoreUNet, schedule: NoiseSchedule, mask: Tensor, image: Tensor, level: int, reference: Tensor
+) -> float:
+    """Of what the network makes of a mask ``(1, K, *spatial)`` and an image at a level; mean over the structures."""
+    levels = torch.tensor([level])
+    logits = network(schedule.noise_free(mask, levels), levels, image)
+    likeliest = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
+    return float(DiceMetric(include_background=False)(likeliest, reference).nanmean())
+
+
+def page(rows: list[tuple[str, int, float, float, float]], arguments: argparse.Namespace) -> str:
+    head = ["trained at", "references", "image alone", "poor image alone", f"reference under beta {MIDDLE}, and image"]
+    betas = [f"{beta:.4f}" for beta in build_schedule(NOISES["6 levels, beta 0.9 to 0.997"]).betas]
+    lines = [
+        "# How well an image model reads",
+        "",
+        f"`python scripts/benchmarks/reader.py --dataset {arguments.dataset.name} --epochs {arguments.epochs}`",
+        "",
+        "Dice to held-out references, higher = better, after as many steps of the same training. *Image alone*: at the",
+        "strongest level, of an empty mask. *Reference under noise*: at the level next to it, where the mask still",
+        f"says something. The six levels' betas are {', '.join(betas)}.",
+        "",
+        *table(head, [(name, count, *(f"{value:.3f}" for value in values)) for name, count, *values in rows]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
