@@ -17,11 +17,6 @@ __all__ = ["RULES", "AnomalyModel", "uncertainty_weights"]
 
 SHAPE = STATISTICS.index("shape")
 
-FITTED = ("regression",)
-"""Rules that ``auto`` takes only where there are masks of networks to fit them to. What is fitted to degraded copies,
-and not only compared on them, learns how copies are made: on masks of real networks such a regression ranks worse than
-the mean that it beats on copies (docs/benchmarks)."""
-
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "shape": (("shape",), "level"),
     "disagreement_equal": (("disagreement",), "equal"),
@@ -43,11 +38,10 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
 published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``level``: the statistic at the one
-level at which it follows Dice on the failures best; with images that is a strong one, where the network reads the image
-and not the mask.
-``deviation``: of all statistics' weighted means over levels, the one furthest from the held-out references', in robust
-deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it in
-agreeing too well, and not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels,
+level at which it follows Dice on the failures best.
+``deviation``: of these statistics' weighted means over levels, the one furthest from the held-out references', in
+robust deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it
+in agreeing too well, and not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels,
 fitted to the failures.
 """
 
@@ -60,9 +54,11 @@ class AnomalyModel:
         rule: name in :data:`RULES`.
         arrays: what the rule needs, plain arrays.
         worst: highest score that references and the failures (an empty mask among them) reached.
-        comparison: Spearman correlation with Dice, on the failures, of every rule that was considered.
+        comparison: Spearman correlation with Dice of every rule that was considered, on the failures that rules were
+            compared on.
         level_weights: ``(L,)``, summing to 1: what each level counts in means over levels.
-        fair_scores: score of each failure it was fitted with ``(M,)``, by a rule that has not seen its reference.
+        fair_scores: score of each failure it was fitted with ``(M,)``; of a regression, by one that has not seen the
+            failure's reference.
     """
 
     rule: str
@@ -122,7 +118,13 @@ class AnomalyModel:
                 else:
                     scores[name] = _apply(name, fitted[name], failures, weights)
         comparison = {name: rank_correlation(values[judges], dice[judges]) for name, values in scores.items()}
-        by_itself = {name: values[judges] for name, values in scores.items() if real or name not in FITTED}
+        if not fitted:
+            raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
+        # A regression only where there are masks of networks, of several references, to fit it to. What is fitted to
+        # degraded copies, and not only compared on them, learns how copies are made: on masks of real networks it
+        # ranks worse than the mean that it beats on copies (docs/benchmarks).
+        ridges = real and len(np.unique(groups[judges])) > 1
+        by_itself = {name: values[judges] for name, values in scores.items() if ridges or RULES[name][1] != "ridge"}
         chosen = simplest_of_the_best(by_itself, dice[judges], seed, groups[judges]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
@@ -131,7 +133,9 @@ class AnomalyModel:
             weights = np.eye(len(weights))[int(fitted[chosen]["level"])]
         elif RULES[chosen][1] == "equal":
             weights = np.full(len(weights), 1 / len(weights))
-        return cls(chosen, fitted[chosen], worst, comparison, weights, scores[chosen])
+        # Those of a level are places among failures, not scores.
+        fair = scores[chosen] if RULES[chosen][1] != "level" else _apply(chosen, fitted[chosen], failures, weights)
+        return cls(chosen, fitted[chosen], worst, comparison, weights, fair)
 
     def score(self, levels: np.ndarray) -> np.ndarray:
         """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""

@@ -42,16 +42,16 @@ def smallest_p_value(calibration: np.ndarray) -> float:
 class DicePredictor:
     """Dice of a mask, predicted from its anomaly score alone.
 
-    Isotonic regression (a higher score never predicts a higher Dice) on degraded copies of references, with a
-    locally weighted split-conformal interval from copies of other references (Lei et al. 2018, section 5.2): narrow
-    where the score tells much of Dice, wide where it does not. The interval is as good as the copies are like the
-    failures that are met: its coverage is no guarantee on a segmenter that fails in other ways.
+    Isotonic regression (a higher score never predicts a higher Dice) on failures of references, degraded copies and
+    masks of a small network, with a locally weighted split-conformal interval from failures of other references (Lei
+    et al. 2018, section 5.2): narrow where the score tells much of Dice, wide where it does not. The interval is as
+    good as these are like the failures that are met: its coverage is no guarantee on a segmenter that fails otherwise.
 
     Args:
         scores: knots of the regression, rising, ``(m,)``.
         dice: predicted Dice at the knots, falling, ``(m,)``.
         spread: typical size of an error at the knots, ``(m,)``.
-        residuals: true minus predicted Dice of the calibration copies in units of the spread, rising, ``(n,)``.
+        residuals: true minus predicted Dice of the calibration failures in units of the spread, rising, ``(n,)``.
     """
 
     scores: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -10,6 +11,9 @@ from scipy.stats import spearmanr
 __all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best"]
 
 BOOTSTRAPS = 200
+
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+"""Of equal values; the mean of both places is their middle."""
 
 
 def simplest_of_the_best(
@@ -26,11 +30,11 @@ def simplest_of_the_best(
         seed: of the bootstrap that gives the standard error of the difference.
         groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references, with
             all failures of each: those of one are alike, and as independent ones they would make the error too small.
-            By default each failure is alone.
+            By default, and where all are of one reference, each failure is alone.
     """
     spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
     best = min(spearman, key=lambda name: spearman[name])
-    groups = np.arange(len(dice)) if groups is None else groups
+    groups = np.arange(len(dice)) if groups is None or len(np.unique(groups)) < 2 else groups
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     draws = np.random.default_rng(seed).integers(len(members), size=(BOOTSTRAPS, len(members)))
     samples = [np.concatenate([members[group] for group in draw]) for draw in draws]
@@ -51,7 +55,10 @@ def best_level(values: np.ndarray, dice: np.ndarray) -> int:
 
 
 def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
-    """Of each failure, ``(M,)``, the value at the level that is best on failures of other references.
+    """Of each failure, ``(M,)``, its place at the level that is best on failures of other references.
+
+    The place, in [0, 1], is the share of those others that have a lower value there: levels differ in scale, and those
+    that other references choose may differ, too.
 
     Args:
         values: of one statistic, ``(M, L)``.
@@ -63,5 +70,9 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
     for group in np.unique(groups):
         own = groups == group
         known = judges & ~own
-        found[own] = values[own, best_level(values[known], dice[known]) if known.any() else 0]
+        if not known.any():  # one reference alone: nobody else can choose
+            known = judges
+        level = best_level(values[known], dice[known])
+        below, above = (np.searchsorted(np.sort(values[known, level]), values[own, level], side) for side in SIDES)
+        found[own] = (below + above) / (2 * known.sum())
     return found

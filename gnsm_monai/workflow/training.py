@@ -205,7 +205,8 @@ def finish_training(
             columns[name] = [f"{value:.3f}" for value in values]
         logger.info(
             "validation per noise level (loss on held-out references, and of voxels that know nothing of each other; "
-            "weight in the score; Spearman of each statistic with the Dice of failures of references, -1 is best):\n%s",
+            "weight in means over levels, by uncertainty; Spearman of each statistic with the Dice of failures of "
+            "references, -1 is best):\n%s",
             level_table(columns),
         )
         write_model_bundle(fit.model_dir, columns)

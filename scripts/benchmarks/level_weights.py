@@ -74,9 +74,9 @@ def rules_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
     and `FIGURES`. Arguments: `weights_rows`.
     """
     fitted, levels, dice = _read(model_dir, results)
-    rows = []
+    rows, weights = [], uncertainty_weights(fitted["val_loss"])  # those kept may be of one rule alone
     for rule in fitted["compared"].tolist():
-        model = _fit(fitted, rule, fitted["level_weights"])
+        model = _fit(fitted, rule, weights)
         rows.append({"name": rule, "used": rule == str(fitted["rule"]), **_figures(model, fitted, levels, dice)})
     return rows
 

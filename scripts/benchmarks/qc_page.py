@@ -95,14 +95,17 @@ def field_of_view_section(fixed: Methods, varied: Methods) -> list[str]:
                 for side in zip(*pairs, strict=True)
             )
             masks = len(pairs[0][0].score)
-            rows.append([METHODS[method].title, masks, *(f"{v:.3f}" for v in (before, after, after - before))])
+            rows.append(
+                [METHODS[method].title, len(pairs), masks, *(f"{v:.3f}" for v in (before, after, after - before))]
+            )
     return [
         "## What a varying field of view costs",
         "",
         "Every side of every case (masks, reference, image) cropped or padded by up to 25 % of the axis, references to",
-        "learn from not; the same models; Dice against the cropped reference. Spearman, mean over seeds:",
+        "learn from not; the same models; Dice against the cropped reference. Spearman, mean over the",
+        "trainings that have seen both:",
         "",
-        *table(["method", "masks", "constant field of view", "varying", "loss"], rows),
+        *table(["method", "trainings", "masks", "constant field of view", "varying", "loss"], rows),
         "",
     ]
 

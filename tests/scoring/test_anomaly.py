@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
 from gnsm_monai.scoring.anomaly import uncertainty_weights
-from gnsm_monai.scoring.choice import rank_correlation, simplest_of_the_best
+from gnsm_monai.scoring.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
 from gnsm_monai.scoring.regression import DiceRegression
 
 LEVELS = 4
@@ -102,6 +102,40 @@ def test_a_level_is_compared_by_failures_of_references_that_did_not_choose_it() 
     level = int(model.arrays["level"])
     assert spearmanr(degraded[:, level, column], dice).statistic < -0.2
     assert model.comparison["disagreement_level"] > -0.1
+
+
+def test_levels_of_other_scales_are_compared_by_places() -> None:
+    """Two levels as good as each other, one ten times the other: whichever is chosen, failures are ranked as well."""
+    rng = np.random.default_rng(0)
+    dice, groups = rng.random(60), np.repeat(np.arange(6), 10)
+    noise = 0.02 * rng.normal(size=(60, 2))
+    noise[groups % 2 == 0, 0] *= 3  # each level is worse on half of the references, which then choose the other one
+    noise[groups % 2 == 1, 1] *= 3
+    values = (1 - dice[:, None] + noise) * [1, 10]
+    judges = np.ones(60, dtype=bool)
+    chosen = {best_level(values[groups != g], dice[groups != g]) for g in range(6)}
+    assert chosen == {0, 1}
+    places = level_held_out(values, dice, groups, judges)
+    assert 0 <= places.min() <= places.max() <= 1
+    assert rank_correlation(places, dice) < -0.9
+
+
+def test_failures_of_one_reference_alone_choose_the_level_and_no_regression() -> None:
+    dice = np.random.default_rng(0).random(40)
+    degraded = np.random.default_rng(1).random((40, LEVELS, len(STATISTICS)))
+    degraded[:, 2, STATISTICS.index("shape")] = 1 - dice
+    networks = np.ones(40, dtype=bool)
+    references = np.random.default_rng(2).random((2, LEVELS, len(STATISTICS)))
+    model = AnomalyModel.fit(references, degraded, dice, groups=np.zeros(40, dtype=int), of_networks=networks)
+    assert model.rule == "shape"
+    assert model.comparison["shape"] < -0.99
+    np.testing.assert_array_equal(model.fair_scores, model.score(degraded))
+
+
+def test_statistics_that_are_no_numbers_are_refused() -> None:
+    nothing = np.full((4, LEVELS, len(STATISTICS)), np.nan)
+    with pytest.raises(InputError, match="no finite numbers"):
+        AnomalyModel.fit(nothing, nothing, np.linspace(0, 1, 4))
 
 
 def test_where_no_level_is_better_the_mean_that_fits_nothing_is_taken() -> None:
