@@ -35,6 +35,9 @@ IMAGE = {"condition_on_image": True}
 HALF_POOR = {**IMAGE, "augmentation#poor_images": 0.5}
 """Every second image made a poor one."""
 
+STRONG = {**IMAGE, "noise": "{'name':'mixing','num_levels':6,'beta_min':0.9}"}
+"""Strong levels alone, at which the network has to read the image."""
+
 GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gnsm": ("gnsm", {}),
     "gnsm_soft": ("gnsm", {}),
@@ -43,6 +46,7 @@ GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gnsm_image_half_poor": ("gnsm_image_half_poor", HALF_POOR),
     "gnsm_image_full_resolution": ("gnsm_image_full_resolution", {**HALF_POOR, "network_def#strides": "[1,2,2]"}),
     "gnsm_image_25_epochs": ("gnsm_image_25_epochs", {**HALF_POOR, "epochs": 25}),
+    "gnsm_image_strong_noise": ("gnsm_image_strong_noise", STRONG),
     "gnsm_published": ("gnsm_published", PUBLISHED),
 }
 """Each method: the model that it asks, by the method that this is named after, and the settings of its training."""
