@@ -36,6 +36,7 @@ METHODS = {
     "gnsm_image_half_poor": Method("gnsm, images, half of them poor", IMAGE, trained=True),
     "gnsm_image_full_resolution": Method("gnsm, images, half of them poor, full resolution", IMAGE, trained=True),
     "gnsm_image_25_epochs": Method("gnsm, images, half of them poor, 25 epochs", IMAGE, trained=True),
+    "gnsm_image_strong_noise": Method("gnsm, images, six strong levels", IMAGE, trained=True),
     # A baseline with a known fault: one training, unless seeds are asked for.
     "gnsm_published": Method("gnsm, published noise and score", MASK, trained=True),
     # Slow in training and scoring, see speed.py: one training, unless seeds are asked for.

@@ -40,7 +40,7 @@ NOISES = {
     "8 levels, beta 0.3 to 0.997": {"name": "mixing"},
     "6 levels, beta 0.9 to 0.997": {"name": "mixing", "num_levels": 6, "beta_min": 0.9},
 }
-"""As for label maps alone, and the default with images."""
+"""The default, and strong levels alone."""
 
 MIDDLE = 0.97
 """Of both noises the level next to this beta is compared, 0.969 and 0.975, besides the strongest."""
