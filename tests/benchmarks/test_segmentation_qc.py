@@ -129,7 +129,7 @@ def test_page_tells_what_the_field_of_view_costs_on_common_masks(pages: Path) ->
     before, after = make("gnsm", 0, 0.05), make("gnsm", 0, 0.5, "hippocampus_fov")
     kept = before.case != "case_00"
     values = [stats.spearmanr(s.score[kept], s.dice[kept]).statistic for s in (before, after)]
-    expected = ["gnsm", "22", *(f"{v:.3f}" for v in (*values, values[1] - values[0]))]
+    expected = ["gnsm", "1", "22", *(f"{v:.3f}" for v in (*values, values[1] - values[0]))]
     assert row_of(lines, "gnsm", "What a varying field of view costs") == expected
     assert any("is in the field of view: 3 cases." in line for line in lines)
 
