@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import percentileofscore, spearmanr
 
 __all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best"]
 
 BOOTSTRAPS = 200
-
-SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
-"""Of equal values; the mean of both places is their middle."""
 
 
 def simplest_of_the_best(
@@ -73,6 +69,5 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
         if not known.any():  # one reference alone: nobody else can choose
             known = judges
         level = best_level(values[known], dice[known])
-        below, above = (np.searchsorted(np.sort(values[known, level]), values[own, level], side) for side in SIDES)
-        found[own] = (below + above) / (2 * known.sum())
+        found[own] = percentileofscore(values[known, level], values[own, level], kind="mean") / 100
     return found
