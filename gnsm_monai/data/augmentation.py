@@ -28,7 +28,14 @@ from monai.transforms import (
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.transforms import label_keys, outside_value
 
-__all__ = ["RandFieldOfViewd", "RandGhost", "RandLowResolution", "RandPoorImaged", "augmentation"]
+__all__ = [
+    "RandFieldOfViewd",
+    "RandGhost",
+    "RandLowResolution",
+    "RandPoorImaged",
+    "RandWrapAround",
+    "augmentation",
+]
 
 
 def augmentation(
@@ -136,12 +143,31 @@ class RandLowResolution(Randomizable):
         return F.interpolate(small, size=size, mode="bilinear" if len(size) == 2 else "trilinear")[0]
 
 
+class RandWrapAround(Randomizable):
+    """An image ``(C, *spatial)`` that was stored as integers too narrow for it: intensities begin anew, many times.
+
+    Now and then such files occur (float images of large values, written as int16). Borders are then everywhere, and
+    nothing can be read: the network is to learn that it must go by the mask alone.
+
+    Args:
+        least, most: range of the integers, in standard deviations of the image.
+    """
+
+    def __init__(self, least: float = 0.25, most: float = 2.0) -> None:
+        self.least, self.most = least, most
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        period = self.R.uniform(self.least, self.most) * float(image.std(correction=0).clamp_min(1e-6))
+        return torch.remainder(image + self.R.uniform(0, period), period)
+
+
 class RandPoorImaged(Randomizable, MapTransform):
     """Now and then one or two of the defects that images have; the intensities are then standardised anew.
 
-    Noise, blur, coarse resolution, a bias field, another contrast (gamma, inverted), ghosts, lost regions: a network
-    that is shown them learns when not to trust an image. Intensities have zero mean and unit deviation per channel over
-    what the field of view holds, before and after, as :func:`gnsm_monai.data.transforms.load_case` leaves them.
+    Noise, blur, coarse resolution, a bias field, another contrast (gamma, inverted), ghosts, lost regions, integers
+    that overflowed: a network that is shown them learns when not to trust an image. Intensities have zero mean and unit
+    deviation per channel over what the field of view holds, before and after, as
+    :func:`gnsm_monai.data.transforms.load_case` leaves them.
 
     Args:
         keys: images ``(C, *spatial)``.
@@ -161,6 +187,7 @@ class RandPoorImaged(Randomizable, MapTransform):
                 RandAdjustContrast(prob=1.0, gamma=(0.3, 3.0)),
                 ScaleIntensity(minv=1.0, maxv=0.0),
                 RandGhost(),
+                RandWrapAround(),
                 RandCoarseDropout(prob=1.0, holes=1, max_holes=3, spatial_size=4, max_spatial_size=16, fill_value=None),
             ]
         )

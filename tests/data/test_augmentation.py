@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from gnsm_monai.data.augmentation import RandFieldOfViewd, RandGhost, RandPoorImaged, augmentation
+from gnsm_monai.data.augmentation import RandFieldOfViewd, RandGhost, RandPoorImaged, RandWrapAround, augmentation
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 
 
@@ -116,3 +116,18 @@ class TestPoorImages:
         assert len(places) in (1, 2, 3) and float(found[0][image[0] == 0].max()) <= 0.8
         apart = (places - torch.tensor([3, 5])).abs().sum(1) % (12 // (len(places) + 1))
         assert (apart == 0).all()
+
+    def test_wrapped_intensities_are_those_of_integers_that_overflowed(self) -> None:
+        image = torch.linspace(0, 100, 1000).reshape(1, 40, 25)
+        wrap = RandWrapAround(least=0.5, most=0.5)
+        wrap.set_random_state(0)
+        found, period = wrap(image), 0.5 * float(image.std(correction=0))
+        assert float(found.min()) >= 0 and float(found.max()) <= period
+        steps = (found - image) / period  # whole numbers, but for where counting began
+        assert torch.allclose(steps - steps[0, 0, 0], (steps - steps[0, 0, 0]).round(), atol=1e-3)
+        assert len(torch.unique((steps - steps[0, 0, 0]).round())) > 5
+
+    def test_a_constant_image_survives_every_defect(self) -> None:
+        transform = RandPoorImaged(IMAGE, prob=1.0).set_random_state(0)
+        for _ in range(30):
+            assert torch.isfinite(transform({IMAGE: meta(np.ones((12, 12, 12), np.float32))})[IMAGE]).all()
