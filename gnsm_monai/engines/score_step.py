@@ -10,14 +10,15 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IGNORE_INDEX
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, p_values
 from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
-from gnsm_monai.scoring.reasons import explain
+from gnsm_monai.scoring.reasons import NO_REASON, explain
+from gnsm_monai.scoring.reference_images import ReferenceImages, smoothness
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.statistics import CaseStatistics
 
@@ -53,6 +54,7 @@ class ScoreStep:
         never_empty: whether every reference has a structure, so that an empty mask is the worst possible one.
         alpha: a mask is flagged where its p-value is no higher.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
+        images: of the references, where the network sees images: the reason then names an image unlike theirs.
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class ScoreStep:
         never_empty: bool,
         alpha: float = 0.05,
         failure_dice: float = 0.7,
+        images: ReferenceImages | None = None,
     ) -> None:
         self.scorer, self.model, self.calibration = scorer, model, calibration
         self.structures, self.classes = tuple(structures), tuple(structures.items())
-        self.never_empty, self.alpha, self.failure_dice = never_empty, alpha, failure_dice
+        self.never_empty, self.alpha, self.failure_dice, self.images = never_empty, alpha, failure_dice, images
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
         row = {"case": case["case"], "folder": case.get("folder", "")}
@@ -137,6 +140,9 @@ class ScoreStep:
         reason = ""
         if self.scorer.parametrisation == "posterior":
             reason = explain(mask, statistics.denoised, self.classes, np.linalg.norm(grid[:-1, :-1], axis=0).tolist())
+        if self.images is not None and IMAGE in case:
+            of_image = self.images.finding(smoothness(case[IMAGE].as_tensor(), label.as_tensor() != IGNORE_INDEX))
+            reason = "; ".join(text for text in (of_image, reason) if text and not (of_image and text == NO_REASON))
         where = {
             "reason": reason,
             "picture": picture,

@@ -14,6 +14,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, load_arrays, load_json, one_line_of, sha256
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
+from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "identity_of",
     "load_anomaly_model",
     "load_calibration",
+    "load_images",
     "load_settings",
     "load_shapes",
     "load_weights",
@@ -129,6 +131,11 @@ def load_anomaly_model(model_dir: str | Path) -> AnomalyModel:
 def load_calibration(model_dir: str | Path) -> Calibration:
     """What a finished model decides by. Raises InputError where the file is missing or damaged."""
     return _fitted(model_dir, Calibration.from_arrays)
+
+
+def load_images(model_dir: str | Path) -> ReferenceImages | None:
+    """What a finished model knows of its references' images, None without. Raises InputError as the others do."""
+    return _fitted(model_dir, ReferenceImages.from_arrays)
 
 
 def load_shapes(model_dir: str | Path) -> ReferenceShapes:

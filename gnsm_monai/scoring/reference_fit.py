@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
@@ -21,6 +22,7 @@ from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.choice import rank_correlation
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
+from gnsm_monai.scoring.reference_images import ReferenceImages, smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
@@ -34,6 +36,7 @@ Loads: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class _Scored:
     """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of failures.
 
+    ``images``: smoothness of the references' images, ``(N, C)``, without channels where the network sees none.
     ``of_networks``: which failures are masks of networks, ``(M,)``. ``groups``: number of the reference that each
     failure was made from, ``(M,)``.
     """
@@ -45,6 +48,7 @@ class _Scored:
     kinds: list[str]
     of_networks: np.ndarray
     groups: np.ndarray
+    images: np.ndarray
 
 
 class ReferenceFit:
@@ -151,6 +155,8 @@ class ReferenceFit:
         }
         decisions = Calibration(model.score(unseen.clean), structures, predictor)
         kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays()}
+        if self.references.image_channels:
+            kept |= ReferenceImages.fit(np.concatenate([fitted.images, unseen.images])).to_arrays()
         save_arrays(self.model_dir / STATISTICS_FILE, kept)
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         found = {"anomaly_score": model.rule, "failures": "copies" if makes.segmenter is None else "networks"}
@@ -183,7 +189,7 @@ class ReferenceFit:
         masks: int | None,
         shapes: Mapping[str, ReferenceShapes],
     ) -> _Scored:
-        clean, structures, failed, groups = [], [], [], []
+        clean, structures, failed, groups, images = [], [], [], [], []
         found: list[Failure] = []
         for number, case in enumerate(cases):
             self.scorer.shapes = shapes.get(case["case"])
@@ -191,6 +197,8 @@ class ReferenceFit:
             statistics = self._score(loaded)
             clean.append(statistics.levels)
             structures.append(statistics.structures)
+            if self.references.image_channels:
+                images.append(smoothness(loaded[IMAGE].as_tensor(), loaded[LABEL].as_tensor() != IGNORE_INDEX))
             empty = not any(failure.kind == "empty" for failure in found)
             for failure in makes.of(case, loaded, number, stream, copies, masks, empty):
                 failed.append(self._score(failure.case).levels)
@@ -204,6 +212,7 @@ class ReferenceFit:
             [failure.kind for failure in found],
             np.array([failure.of_network for failure in found], dtype=bool),
             np.array(groups),
+            np.array(images),
         )
 
     def _score(self, case: Mapping[str, Any]) -> CaseStatistics:

@@ -29,10 +29,12 @@ from gnsm_monai.scoring.calibration import Calibration
 from gnsm_monai.scoring.model_files import (
     load_anomaly_model,
     load_calibration,
+    load_images,
     load_settings,
     load_shapes,
     load_weights,
 )
+from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.workflow.options import score_soft
 from gnsm_monai.workflow.training import case_keys
@@ -42,6 +44,7 @@ __all__ = [
     "label_scheme",
     "load_decisions",
     "load_model",
+    "load_reference_images",
     "load_reference_shapes",
     "load_scores",
     "load_trained",
@@ -85,6 +88,12 @@ def load_decisions(model_dir: str) -> Calibration:
 def load_reference_shapes(model_dir: str) -> ReferenceShapes:
     """See :func:`gnsm_monai.scoring.model_files.load_shapes`."""
     return load_shapes(model_dir)
+
+
+@exit_on_input_error()
+def load_reference_images(model_dir: str) -> ReferenceImages | None:
+    """See :func:`gnsm_monai.scoring.model_files.load_images`."""
+    return load_images(model_dir)
 
 
 @exit_on_input_error()
