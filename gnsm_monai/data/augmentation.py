@@ -47,6 +47,7 @@ def augmentation(
     translate: float = 1.0,
     truncate: float = 0.25,
     poor_images: float = 0.25,
+    overflow: bool = True,
     keys: Sequence[str] = (LABEL,),
 ) -> Compose:
     """Small affine changes that keep anatomy, flips along axes that the labels allow, fields of view that end early.
@@ -58,6 +59,7 @@ def augmentation(
         truncate: share of an axis, at most, that a field of view may lack on either side.
         poor_images: how often an image is made a poor one, see :class:`RandPoorImaged`. Of 0.5 and 0.25 the latter
             ranks failures of held-out references better, those of poor images among them.
+        overflow: whether integers that overflowed are among the defects of poor images.
         keys: label maps and images.
     """
     affine = RandAffined(
@@ -74,7 +76,7 @@ def augmentation(
     flips = [RandFlipd(keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True) for axis in flip_axes]
     maps = label_keys(keys)
     cast = [CastToTyped(maps, torch.int16, allow_missing_keys=True)] if maps else []
-    poor = [RandPoorImaged(IMAGE, poor_images)] if IMAGE in keys else []
+    poor = [RandPoorImaged(IMAGE, poor_images, overflow)] if IMAGE in keys else []
     return Compose([affine, *flips, *cast, *poor, RandFieldOfViewd(keys, prob=0.3, most=truncate)])
 
 
@@ -172,9 +174,10 @@ class RandPoorImaged(Randomizable, MapTransform):
     Args:
         keys: images ``(C, *spatial)``.
         prob: how often there is a first defect; a second one half as often.
+        overflow: whether :class:`RandWrapAround` is among the defects.
     """
 
-    def __init__(self, keys: KeysCollection, prob: float = 0.5) -> None:
+    def __init__(self, keys: KeysCollection, prob: float = 0.5, overflow: bool = True) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys=True)
         self.prob = prob
         sigma = (0.5, 3.0)
@@ -187,7 +190,7 @@ class RandPoorImaged(Randomizable, MapTransform):
                 RandAdjustContrast(prob=1.0, gamma=(0.3, 3.0)),
                 ScaleIntensity(minv=1.0, maxv=0.0),
                 RandGhost(),
-                RandWrapAround(),
+                *([RandWrapAround()] if overflow else []),
                 RandCoarseDropout(prob=1.0, holes=1, max_holes=3, spatial_size=4, max_spatial_size=16, fill_value=None),
             ]
         )

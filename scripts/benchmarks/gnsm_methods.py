@@ -32,21 +32,29 @@ PUBLISHED = {
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
 
 IMAGE = {"condition_on_image": True}
-HALF_POOR = {**IMAGE, "augmentation#poor_images": 0.5}
-"""Every second image made a poor one."""
+FEWER = {**IMAGE, "batch_size": 4, "steps_per_epoch": 120}
+"""Half as many steps of twice as many maps."""
 
-STRONG = {**IMAGE, "noise": "{'name':'mixing','num_levels':6,'beta_min':0.9}"}
-"""Strong levels alone, at which the network has to read the image."""
+EIGHT = {**FEWER, "noise": "{'name':'mixing'}"}
+"""The noise of a model without images, too."""
+
+UNWARNED = {"augmentation#overflow": False}
+"""No image whose integers overflowed is shown in training."""
+
+HALF_POOR = {**EIGHT, **UNWARNED, "augmentation#poor_images": 0.5}
+"""Every second image made a poor one."""
 
 GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gnsm": ("gnsm", {}),
     "gnsm_soft": ("gnsm", {}),
     "gnsm_image": ("gnsm_image", IMAGE),
     "gnsm_image_24": ("gnsm_image_24", IMAGE),
+    "gnsm_image_eight_levels": ("gnsm_image_eight_levels", EIGHT),
+    "gnsm_image_no_overflow": ("gnsm_image_no_overflow", {**FEWER, **UNWARNED}),
+    "gnsm_image_eight_no_overflow": ("gnsm_image_eight_no_overflow", {**EIGHT, **UNWARNED}),
     "gnsm_image_half_poor": ("gnsm_image_half_poor", HALF_POOR),
     "gnsm_image_full_resolution": ("gnsm_image_full_resolution", {**HALF_POOR, "network_def#strides": "[1,2,2]"}),
     "gnsm_image_25_epochs": ("gnsm_image_25_epochs", {**HALF_POOR, "epochs": 25}),
-    "gnsm_image_strong_noise": ("gnsm_image_strong_noise", STRONG),
     "gnsm_published": ("gnsm_published", PUBLISHED),
 }
 """Each method: the model that it asks, by the method that this is named after, and the settings of its training."""

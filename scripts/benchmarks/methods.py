@@ -32,11 +32,16 @@ METHODS = {
     "gnsm_soft": Method("gnsm, soft masks", "probabilities", THREE, trained=True),
     "gnsm_image": Method("gnsm, image-conditioned", IMAGE, THREE, trained=True),
     "gnsm_image_24": Method("gnsm, image-conditioned, the segmenter's 24 cases", IMAGE, THREE, trained=True),
-    # What was tried with images: one training each, unless seeds are asked for.
-    "gnsm_image_half_poor": Method("gnsm, images, half of them poor", IMAGE, trained=True),
-    "gnsm_image_full_resolution": Method("gnsm, images, half of them poor, full resolution", IMAGE, trained=True),
-    "gnsm_image_25_epochs": Method("gnsm, images, half of them poor, 25 epochs", IMAGE, trained=True),
-    "gnsm_image_strong_noise": Method("gnsm, images, six strong levels", IMAGE, trained=True),
+    # What was tried with images, each with half as many steps of twice as many maps: one training, unless seeds are
+    # asked for.
+    "gnsm_image_eight_levels": Method("images, eight levels", IMAGE, trained=True),
+    "gnsm_image_no_overflow": Method("images, no overflow shown", IMAGE, trained=True),
+    "gnsm_image_eight_no_overflow": Method("images, eight levels, no overflow", IMAGE, trained=True),
+    "gnsm_image_half_poor": Method("images, eight levels, no overflow, half poor", IMAGE, trained=True),
+    "gnsm_image_full_resolution": Method(
+        "images, eight levels, no overflow, half poor, full resolution", IMAGE, trained=True
+    ),
+    "gnsm_image_25_epochs": Method("images, eight levels, no overflow, half poor, 25 epochs", IMAGE, trained=True),
     # A baseline with a known fault: one training, unless seeds are asked for.
     "gnsm_published": Method("gnsm, published noise and score", MASK, trained=True),
     # Slow in training and scoring, see speed.py: one training, unless seeds are asked for.
