@@ -55,11 +55,12 @@ class TestSmoothness:
         assert found[0] == 1
 
 
-class TestReferenceImages:
-    @pytest.fixture(scope="class")
-    def references(self) -> ReferenceImages:
-        return ReferenceImages.fit(np.stack([smoothness(i, everywhere(i)) for i in map(image_of, range(20))]))
+@pytest.fixture(scope="module")
+def references() -> ReferenceImages:
+    return ReferenceImages.fit(np.stack([smoothness(i, everywhere(i)) for i in map(image_of, range(20))]))
 
+
+class TestReferenceImages:
     def test_unseen_images_of_the_same_kind_are_nothing_to_speak_of(self, references: ReferenceImages) -> None:
         for seed in range(20, 60):
             image = image_of(seed)
