@@ -146,10 +146,10 @@ class RandLowResolution(Randomizable):
 
 
 class RandWrapAround(Randomizable):
-    """An image ``(C, *spatial)`` that was stored as integers too narrow for it: intensities begin anew, many times.
+    """An image ``(C, *spatial)`` that was stored as integers too narrow for it: they begin anew, again and again.
 
-    Now and then such files occur (float images of large values, written as int16). Borders are then everywhere, and
-    nothing can be read: the network is to learn that it must go by the mask alone.
+    Now and then such files occur (float images of large values, written as int16). The narrower, the less can be read
+    between borders that are everywhere: the network is to learn when it must go by the mask alone.
 
     Args:
         least, most: range of the integers, in standard deviations of the image.

@@ -27,9 +27,9 @@ __all__ = ["FailureRoc"]
 class FailureRoc:
     """Writes, at every validation, how well held-out references are told from graded failures of each kind.
 
-    A few references and one failure per kind and severity are scored by the averaged network, at two noise levels, one
-    of the weak and one of the middle ones: a thermometer, not the score that is fitted in the end. To TensorBoard go
-    the AUROC per kind and per severity, the ROC curves as a picture and a precision-recall curve. Attach it to the
+    A few references and one failure per kind and severity are scored by the averaged network, at two noise levels, a
+    weaker and a middle one of those there are: a thermometer, not the score that is fitted in the end. To TensorBoard
+    go the AUROC per kind and per severity, the ROC curves as a picture and a precision-recall curve. Attach it to the
     trainer after the ``ValidationHandler``.
 
     Args:

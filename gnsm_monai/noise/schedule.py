@@ -129,7 +129,7 @@ def mixing_schedule(
 
     The strongest level ends near the voxelwise prior. On smooth label maps neighbours reveal a voxel's label until
     the noise is far stronger than intuition says, hence the geometric steps towards 1. The weak levels see what is
-    locally odd, and teach the network what the strong ones build on.
+    locally odd, and teach a network without images what the strong ones build on.
     """
     if not 0 <= beta_min <= beta_max < 1:
         raise InputError(f"noise: 0 <= beta_min <= beta_max < 1 is needed, got {beta_min} and {beta_max}")

@@ -36,7 +36,6 @@ Loads: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class _Scored:
     """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of failures.
 
-    ``images``: smoothness of the references' images, ``(N, C)``, without channels where the network sees none.
     ``of_networks``: which failures are masks of networks, ``(M,)``. ``groups``: number of the reference that each
     failure was made from, ``(M,)``.
     """
@@ -48,7 +47,6 @@ class _Scored:
     kinds: list[str]
     of_networks: np.ndarray
     groups: np.ndarray
-    images: np.ndarray
 
 
 class ReferenceFit:
@@ -156,7 +154,7 @@ class ReferenceFit:
         decisions = Calibration(model.score(unseen.clean), structures, predictor)
         kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays()}
         if self.references.image_channels:
-            kept |= ReferenceImages.fit(np.concatenate([fitted.images, unseen.images])).to_arrays()
+            kept |= self._images(makes.load).to_arrays()
         save_arrays(self.model_dir / STATISTICS_FILE, kept)
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         found = {"anomaly_score": model.rule, "failures": "copies" if makes.segmenter is None else "networks"}
@@ -189,7 +187,7 @@ class ReferenceFit:
         masks: int | None,
         shapes: Mapping[str, ReferenceShapes],
     ) -> _Scored:
-        clean, structures, failed, groups, images = [], [], [], [], []
+        clean, structures, failed, groups = [], [], [], []
         found: list[Failure] = []
         for number, case in enumerate(cases):
             self.scorer.shapes = shapes.get(case["case"])
@@ -197,8 +195,6 @@ class ReferenceFit:
             statistics = self._score(loaded)
             clean.append(statistics.levels)
             structures.append(statistics.structures)
-            if self.references.image_channels:
-                images.append(smoothness(loaded[IMAGE].as_tensor(), loaded[LABEL].as_tensor() != IGNORE_INDEX))
             empty = not any(failure.kind == "empty" for failure in found)
             for failure in makes.of(case, loaded, number, stream, copies, masks, empty):
                 failed.append(self._score(failure.case).levels)
@@ -212,11 +208,23 @@ class ReferenceFit:
             [failure.kind for failure in found],
             np.array([failure.of_network for failure in found], dtype=bool),
             np.array(groups),
-            np.array(images),
         )
 
-    def _score(self, case: Mapping[str, Any]) -> CaseStatistics:
+    def _images(self, load: Loads) -> ReferenceImages:
+        """Of all references: nothing is learnt that could flatter those that trained the network."""
+        found = []
+        for case in self.references.cases:
+            placed = self._placed(load(case))
+            found.append(smoothness(placed[IMAGE].as_tensor(), placed[LABEL].as_tensor() != IGNORE_INDEX))
+        return ReferenceImages.fit(np.stack(found))
+
+    def _placed(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """A case on the grid on which masks are scored."""
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
+        return {str(key): value for key, value in placed.items()}
+
+    def _score(self, case: Mapping[str, Any]) -> CaseStatistics:
+        placed = self._placed(case)
         label = placed[LABEL].as_tensor()[None].to(self.device)
         probabilities, mask = encode_labels(label, self.references.labels.num_classes)
         sees = self.references.image_channels > 0

@@ -3,8 +3,8 @@
     python scripts/benchmarks/blind_spots.py --data DATA
 
 Of the hippocampus masks that segmentation_qc.py scored, those of a low Dice that the model of labels alone places
-furthest towards the sound ones, one per case; beside them, where the model that sees the image places them. Writes
-docs/benchmarks/blind_spots.md and its picture; nothing is trained.
+furthest towards the sound ones, one per case, if the image can be read; beside them, where the model that sees the
+image places them. Writes docs/benchmarks/blind_spots.md and its picture; nothing is trained.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from damaged_images import overflowed
 from markdown import table
 from qc_data import Dataset, Mask, load_dataset
 from scipy.stats import rankdata
@@ -45,9 +46,16 @@ def main() -> None:
         places([s.score for s in scores[LABELS]]),
         places([_like(s, scores[LABELS][0]) for s in scores[IMAGES]]),
     )
-    chosen = unseen(scores[LABELS][0], by_dice, by_labels)
+    names = scores[LABELS][0]
+    readable = np.array(
+        [
+            not any(map(overflowed, find_images(dataset.images[str(folder)], str(case))))
+            for folder, case in zip(names.folder, names.case, strict=True)
+        ]
+    )
+    chosen = unseen(names, by_dice, by_labels, readable)
     masks = {(mask.folder, mask.case): mask for mask in dataset.masks}
-    shown = [masks[str(scores[LABELS][0].folder[i]), str(scores[LABELS][0].case[i])] for i in chosen]
+    shown = [masks[str(names.folder[i]), str(names.case[i])] for i in chosen]
     rows = [
         [mask.folder, mask.case, f"{mask.dice:.3f}", *(f"{by[i]:.0f}" for by in (by_dice, by_labels, by_images))]
         + [f"{ratio:.2f}" for ratio in volume_ratios(mask, dataset.scheme.num_classes)]
@@ -66,12 +74,16 @@ def places(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]
 
 
 def unseen(
-    scores: Scores, by_dice: npt.NDArray[np.float64], by_labels: npt.NDArray[np.float64], most: int = EXAMPLES
+    scores: Scores,
+    by_dice: npt.NDArray[np.float64],
+    by_labels: npt.NDArray[np.float64],
+    readable: npt.NDArray[np.bool_],
+    most: int = EXAMPLES,
 ) -> list[int]:
     """Indices of masks of low Dice, those first that stand furthest behind their place by Dice; one per case."""
     found: list[int] = []
     for i in np.argsort(by_dice - by_labels):
-        if scores.dice[i] < LOW_DICE and scores.case[i] not in scores.case[found]:
+        if readable[i] and scores.dice[i] < LOW_DICE and scores.case[i] not in scores.case[found]:
             found.append(int(i))
     return found[:most]
 
@@ -123,8 +135,8 @@ def page(rows: Sequence[Sequence[str]], structures: Sequence[str], count: int) -
         "",
         f"![Reference (green) and mask (red)]({PICTURE.relative_to(PAGE.parent)})",
         "",
-        "Green: the reference, red: the mask. Each mask has a shape, a size and a place that references have, but not",
-        "those of this image.",
+        "Green: the reference, red: the mask. Where both models place a mask alike, the image did not help: the model",
+        "reads it as the segmenter did.",
     ]
     return "\n".join(lines) + "\n"
 

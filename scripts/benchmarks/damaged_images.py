@@ -4,8 +4,8 @@
 
 Some of the hippocampus's corrupted images were written as integers too narrow for their values, which fill the range of
 their type since: noise, whatever was done to the image before. That is seen without a mask or a reference. Beside each
-stands what a model compares with the references' images, the resemblance of neighbouring voxels. Scores are those of
-segmentation_qc.py, nothing is trained. Writes docs/benchmarks/damaged_images.md.
+stands about what a model compares with the references' images, on its own grid: the resemblance of neighbouring voxels.
+Scores are those of segmentation_qc.py, nothing is trained. Writes docs/benchmarks/damaged_images.md.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ PUBLISHED = {
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
 
 IMAGE = {"condition_on_image": True}
-FEWER = {**IMAGE, "batch_size": 4, "steps_per_epoch": 120}
+FEWER = {**IMAGE, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
 """Half as many steps of twice as many maps."""
 
 EIGHT = {**FEWER, "noise": "{'name':'mixing'}"}

@@ -39,7 +39,7 @@ NOISES = {
     "8 levels, beta 0.3 to 0.997": {"name": "mixing"},
     "6 levels, beta 0.9 to 0.997": {"name": "mixing", "num_levels": 6, "beta_min": 0.9},
 }
-"""The default, and strong levels alone."""
+"""The default without images, and with them: strong levels alone."""
 
 MIDDLE = 0.97
 """Of each noise the level next to this beta is compared, besides the strongest."""
@@ -68,7 +68,8 @@ def trained(dataset: Path, model: Path, noise: Mapping[str, object], epochs: int
     parser = ConfigParser()
     parser.read_config(bundle_root() / "configs" / "train.yaml")
     settings = {"dataset_dir": str(dataset), "model_dir": str(model), "condition_on_image": True, "epochs": epochs}
-    steps = {"batch_size": 4, "steps_per_epoch": 120}  # half as many as by default, of twice as many maps
+    # Half as many steps as by default, of twice as many maps.
+    steps = {"batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
     own = {"bundle_root": str(bundle_root()), "noise": noise, "device": "cpu", **steps}
     for key, value in {**settings, **own}.items():
         parser[key] = value

@@ -23,8 +23,11 @@ def test_masks_that_pass_in_spite_of_a_low_dice_come_first_and_once_per_case() -
     cases = np.array(["a", "b", "a", "c", "d"])
     scores = Scores("hippocampus", "gnsm", 0, np.array(["x", "x", "y", "x", "x"]), cases, dice, np.zeros(5))
     by_dice, by_labels = np.array([1.0, 2, 3, 4, 5]), np.array([5.0, 2, 4, 3, 1])
-    assert unseen(scores, by_dice, by_labels) == [0, 1, 3]
-    assert unseen(scores, by_dice, by_labels, most=1) == [0]
+    every = np.ones(5, bool)
+    assert unseen(scores, by_dice, by_labels, every) == [0, 1, 3]
+    assert unseen(scores, by_dice, by_labels, every, most=1) == [0]
+    every[0] = False
+    assert unseen(scores, by_dice, by_labels, every) == [2, 1, 3]
 
 
 def test_volumes_are_those_of_the_mask_over_the_references() -> None:

@@ -49,6 +49,16 @@ class TestSmoothness:
         both = torch.cat([image_of(0, 1.0), image_of(1, 2.0)])
         assert np.allclose(smoothness(both, everywhere(both))[1:], smoothness(both[1:], everywhere(both)))
 
+    def test_it_is_a_correlation_whatever_is_known(self) -> None:
+        image, rng = image_of(0), np.random.default_rng(0)
+        image[0, 12] += 10  # strong where little is known
+        for share in (0.05, 0.3, 0.6):
+            inside = torch.from_numpy(rng.random((1, 24, 24, 24)) < share)
+            assert -1 <= smoothness(image, inside)[0] <= 1
+        alone = torch.zeros(1, 24, 24, 24, dtype=torch.bool)
+        alone[0, 3, 3, 3] = True
+        assert np.isnan(smoothness(image, alone)).all()
+
     @pytest.mark.parametrize("shape", [(1, 6, 6), (1, 6, 6, 1)])
     def test_a_constant_image_is_smooth_and_no_error(self, shape: tuple[int, ...]) -> None:
         found = smoothness(torch.ones(shape), torch.ones(shape, dtype=torch.bool))
@@ -66,19 +76,26 @@ class TestReferenceImages:
             image = image_of(seed)
             assert references.finding(smoothness(image, everywhere(image))) == ""
 
-    def test_noise_blur_and_overflow_are_named(self, references: ReferenceImages) -> None:
+    def test_noise_and_overflow_are_named_and_blur_is_not(self, references: ReferenceImages) -> None:
         image = image_of(20)
         noisy, blurred = image + image.std() * torch.randn(image.shape), image_of(20, 4.0)
         wrap = RandWrapAround(0.25, 0.25)
         wrap.set_random_state(0)
         for rough in (noisy, wrap(image)):
             assert "rougher" in references.finding(smoothness(rough, everywhere(image)))
-        assert "smoother" in references.finding(smoothness(blurred, everywhere(image)))
+        assert references.finding(smoothness(blurred, everywhere(image))) == ""
 
     def test_one_bad_channel_is_enough_and_an_unknown_one_no_reason(self) -> None:
         two = ReferenceImages(np.array([1.0, 1.0]), np.array([0.05, 0.05]))
         assert "rougher" in two.finding(np.array([1.0, 0.0])) and two.finding(np.array([1.0, 1.1])) == ""
         assert two.finding(np.array([np.nan, np.nan])) == "" and "rougher" in two.finding(np.array([np.nan, 0.0]))
+
+    def test_few_references_name_nothing_and_one_without_an_image_is_left_out(self) -> None:
+        values = np.stack([smoothness(i, everywhere(i)) for i in map(image_of, range(12))])
+        assert ReferenceImages.fit(values).finding(np.array([0.0])) != ""
+        assert ReferenceImages.fit(values[:11]).finding(np.array([0.0])) == ""
+        gap = ReferenceImages.fit(np.concatenate([values, [[np.nan]]]))
+        assert np.array_equal(gap.centre, ReferenceImages.fit(values).centre)
 
     def test_arrays_bring_it_back(self, references: ReferenceImages) -> None:
         again = ReferenceImages.from_arrays(references.to_arrays())
