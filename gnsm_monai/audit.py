@@ -34,7 +34,7 @@ from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import p_values
 from gnsm_monai.scoring.density import robust_scale
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
-from gnsm_monai.scoring.wording import NO_REASON
+from gnsm_monai.scoring.wording import joined
 
 __all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
 
@@ -183,7 +183,7 @@ def _reason(differs: str, levels: np.ndarray, model: AnomalyModel) -> str:
     """How a map differs from what is expected of it, and in what it is most unusual, which is its score."""
     statistic, deviations = model.most_unusual(levels)
     unusual = f"stands out by its {IN_WORDS[statistic]} ({deviations:.1f} deviations from the usual)"
-    return unusual if differs in ("", NO_REASON) else f"{differs}; {unusual}"
+    return joined(differs, unusual)
 
 
 def _name(rule: str, model: AnomalyModel | None) -> str:

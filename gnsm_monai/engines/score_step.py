@@ -10,17 +10,18 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IGNORE_INDEX
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, p_values
 from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
-from gnsm_monai.scoring.reasons import NO_REASON, explain
-from gnsm_monai.scoring.reference_images import ReferenceImages, smoothness
+from gnsm_monai.scoring.reasons import explain
+from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.statistics import CaseStatistics
+from gnsm_monai.scoring.wording import joined
 
 __all__ = ["ScoreStep", "single_case"]
 
@@ -141,8 +142,7 @@ class ScoreStep:
         if self.scorer.parametrisation == "posterior":
             reason = explain(mask, statistics.denoised, self.classes, np.linalg.norm(grid[:-1, :-1], axis=0).tolist())
         if self.images is not None and IMAGE in case:
-            of_image = self.images.finding(smoothness(case[IMAGE].as_tensor(), label.as_tensor() != IGNORE_INDEX))
-            reason = "; ".join(text for text in (of_image, reason) if text and not (of_image and text == NO_REASON))
+            reason = joined(self.images.finding(case_smoothness(case)), reason)
         where = {
             "reason": reason,
             "picture": picture,

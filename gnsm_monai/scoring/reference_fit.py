@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
@@ -22,7 +21,7 @@ from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.choice import rank_correlation
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
-from gnsm_monai.scoring.reference_images import ReferenceImages, smoothness
+from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
@@ -212,11 +211,8 @@ class ReferenceFit:
 
     def _images(self, load: Loads) -> ReferenceImages:
         """Of all references: nothing is learnt that could flatter those that trained the network."""
-        found = []
-        for case in self.references.cases:
-            placed = self._placed(load(case))
-            found.append(smoothness(placed[IMAGE].as_tensor(), placed[LABEL].as_tensor() != IGNORE_INDEX))
-        return ReferenceImages.fit(np.stack(found))
+        cases = (self._placed(load(case)) for case in self.references.cases)
+        return ReferenceImages.fit(np.stack([case_smoothness(case) for case in cases]))
 
     def _placed(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """A case on the grid on which masks are scored."""

@@ -6,9 +6,15 @@ from collections.abc import Callable, Sequence
 
 from gnsm_monai.scoring.findings import Finding
 
-__all__ = ["NO_REASON", "Words"]
+__all__ = ["NO_REASON", "Words", "joined"]
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
+
+
+def joined(*reasons: str) -> str:
+    """Those that say something, with a semicolon between them; the last one where none does."""
+    return "; ".join(reason for reason in reasons if reason not in ("", NO_REASON)) or reasons[-1]
+
 
 _ANATOMY = {"R": ("left", "right"), "L": ("right", "left"), "A": ("back", "front"), "P": ("front", "back")}
 _ANATOMY |= {"S": ("bottom", "top"), "I": ("top", "bottom")}

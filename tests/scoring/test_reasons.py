@@ -9,6 +9,7 @@ from scipy import ndimage
 from gnsm_monai.data.degradations import KINDS, degrade
 from gnsm_monai.data.phantoms import LABELS, make_phantom
 from gnsm_monai.scoring.reasons import NO_REASON, explain
+from gnsm_monai.scoring.wording import joined
 
 NAMES = [("anterior", (1,)), ("posterior", (2,))]
 MM = (1.0, 1.0, 1.0)
@@ -330,3 +331,10 @@ def test_reason_names_the_kind_of_failure_and_no_other(kind: str, spatial_dims: 
     foreign = sum(bool(re.search(FOREIGN_TO_KIND[kind], words)) for words in reasons)
     assert named >= 0.8 * SEEDS, reasons
     assert foreign <= 0.2 * SEEDS, reasons
+
+
+def test_reasons_that_say_nothing_are_left_out_beside_others() -> None:
+    assert joined("a", "b") == "a; b"
+    assert joined("a", NO_REASON) == joined("", "a") == joined(NO_REASON, "a") == joined("a", "") == "a"
+    assert joined("", NO_REASON) == NO_REASON
+    assert joined("", "") == ""
