@@ -10,61 +10,36 @@ Scores are those of segmentation_qc.py, nothing is trained. Writes docs/benchmar
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+import hippocampus_scores
+import markdown
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import torch
-from markdown import cell, table
+from hippocampus_scores import Cases, belongs
 from methods import METHODS
-from qc_data import Dataset, load_dataset
-from scores import Scores, load_all, mean_with_interval
-from steps import ROOT
+from qc_data import Dataset
+from scores import Scores, mean_with_interval
 
 from gnsm_monai.data.datalist import find_images, find_label_maps
-from gnsm_monai.scoring.reference_images import ReferenceImages, smoothness
+from gnsm_monai.scoring.reference_images import FAR, ReferenceImages, smoothness
 
-PAGE = ROOT / "docs" / "benchmarks" / "damaged_images.md"
-DATASET = "hippocampus"
 SHOWN = ("Spearman", "Pearson", "AURC left")
 FULL = 0.99
 """Share of the range of an integer type of two bytes or more that no scanner's values fill."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    arguments = parser.parse_args()
-    dataset = load_dataset(DATASET, arguments.data.resolve(), Path())
-    damaged, lines = damaged_images(dataset)
-    text = page(lines, quality(load_all(ROOT / "docs" / "benchmarks" / "segmentation_qc", DATASET), damaged))
-    print(text)
-    PAGE.write_text(text)
-
-
-def damaged_images(dataset: Dataset) -> tuple[dict[str, set[str]], list[str]]:
-    """Cases whose integers overflowed, by folder of masks, and a table of what a model would say of their images."""
-    references = find_label_maps(dataset.folder / "labelsTr")
-    known = ReferenceImages.fit(
-        np.stack([_smoothness(dataset, dataset.folder / "imagesTr", case) for case in references])
-    )
-    damaged: dict[str, set[str]] = {}
-    rows = []
-    for name, folder in dataset.images.items():
-        cases = sorted(find_label_maps(dataset.references))
-        damaged[name] = {case for case in cases if any(map(overflowed, find_images(folder, case)))}
-        values = {case: _smoothness(dataset, folder, case) for case in cases}
-        named = [case for case in cases if "rougher" in known.finding(values[case])]
-        rows.append(
-            [
-                name,
-                ", ".join(f"{case} ({values[case][0]:.2f})" for case in sorted(damaged[name])) or "none",
-                ", ".join(f"{case} ({values[case][0]:.2f})" for case in named if case not in damaged[name]) or "none",
-            ]
-        )
-    return damaged, table(["folder", "integers overflowed", "named as rougher besides"], rows)
+def damaged_cases(dataset: Dataset) -> Cases:
+    """Cases with an image whose integers overflowed, by folder of masks."""
+    cases = find_label_maps(dataset.references)
+    found = {
+        folder: {case for case in cases if any(map(overflowed, find_images(folder, case)))}
+        for folder in set(dataset.images.values())
+    }
+    return {name: found[folder] for name, folder in dataset.images.items()}
 
 
 def overflowed(path: Path) -> bool:
@@ -76,43 +51,68 @@ def overflowed(path: Path) -> bool:
     return float(stored.max()) - float(stored.min()) > FULL * (float(kind.max) - float(kind.min))
 
 
-def _smoothness(dataset: Dataset, folder: Path, case: str) -> np.ndarray:
-    image = torch.from_numpy(np.stack([dataset.read_map(path) for path in find_images(folder, case)]))
-    return smoothness(image, torch.ones(1, *image.shape[1:], dtype=torch.bool))
+def images_lines(dataset: Dataset, damaged: Cases) -> list[str]:
+    """What a model would say of the images of each folder of masks, and how far from saying it sound ones are."""
+    references = _smoothness(dataset, dataset.folder / "imagesTr", dataset.folder / "labelsTr")
+    known = ReferenceImages.fit(np.stack(list(references.values())))
+    by_images = {
+        folder: _smoothness(dataset, folder, dataset.references) for folder in dict.fromkeys(dataset.images.values())
+    }
+    rows = []
+    for name, folder in dataset.images.items():
+        values = by_images[folder]
+        named = [case for case, value in values.items() if known.finding(value)]
+        lists = (sorted(damaged[name]), [case for case in named if case not in damaged[name]])
+        rows.append([name, *(", ".join(f"{case} ({values[case][0]:.2f})" for case in own) or "none" for own in lists)])
+    spreads = [(value - known.centre)[0] / known.spread[0] for own in by_images.values() for value in own.values()]
+    far = np.sort(spreads)
+    named, sound = far[far < -FAR], far[far >= -FAR]
+    return [
+        *markdown.table(["folder", "integers overflowed", "named as rougher besides"], rows),
+        "",
+        f"References: {known.centre[0]:.3f}, spread {known.spread[0]:.3f}. Of what is named, the nearest lies"
+        f" {-named.max():.0f} spreads below; of all else, the roughest {-sound.min():.1f}.",
+    ]
 
 
-def quality(methods: Mapping[str, list[Scores]], damaged: Mapping[str, set[str]]) -> list[str]:
+def _smoothness(dataset: Dataset, images: Path, labels: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Smoothness ``(C,)`` of each case's image, as it is in its file."""
+    found = {}
+    for case in sorted(find_label_maps(labels)):
+        image = torch.from_numpy(np.stack([dataset.read_map(path) for path in find_images(images, case)]))
+        found[case] = smoothness(image, torch.ones(1, *image.shape[1:], dtype=torch.bool))
+    return found
+
+
+def quality(methods: Mapping[str, list[Scores]], damaged: Cases) -> list[str]:
     """Each trained method's figures on all masks and on those whose image is sound."""
     rows = []
     for name in METHODS:  # in the order of the tables
         seeds = methods.get(name, [])
         if not seeds or not METHODS[name].trained or set(seeds[0].folder) != set(damaged):
             continue
-        sound = np.array([c not in damaged[f] for f, c in zip(seeds[0].folder, seeds[0].case, strict=True)])
+        sound = ~belongs(seeds[0], damaged)
         every, rest = (mean_with_interval(chosen, SHOWN) for chosen in (seeds, [s.select(sound) for s in seeds]))
-        figures = [cell(found[metric]) for metric in SHOWN for found in (every, rest)]
+        figures = [markdown.cell(found[metric]) for metric in SHOWN for found in (every, rest)]
         rows.append([METHODS[name].title, len(seeds), int(sound.sum()), *figures])
     parts = [f"{metric}, {part}" for metric in SHOWN for part in ("all", "sound")]
-    return table(["method", "trainings", "sound", *parts], rows)
+    return markdown.table(["method", "trainings", "sound", *parts], rows)
 
 
-def page(images: list[str], figures: list[str]) -> str:
+def page(dataset: Dataset, methods: Mapping[str, list[Scores]]) -> str:
+    damaged = damaged_cases(dataset)
     lines = [
-        "# What damaged images cost",
-        "",
-        "`python scripts/benchmarks/damaged_images.py --data DATA`",
-        "",
         "Images whose integers overflowed when they were written, with the correlation of neighbouring voxels, and",
         "others that a model would name as far rougher than the references'.",
         "",
-        *images,
+        *images_lines(dataset, damaged),
         "",
         "All 250 masks, and those whose image is sound; -1, -1 and 0 are best:",
         "",
-        *figures,
+        *quality(methods, damaged),
     ]
-    return "\n".join(lines) + "\n"
+    return markdown.page("What damaged images cost", "damaged_images.py --data DATA", lines)
 
 
 if __name__ == "__main__":
-    main()
+    hippocampus_scores.write_page("damaged_images", __doc__, page)

@@ -35,7 +35,7 @@ IMAGE = {"condition_on_image": True}
 FEWER = {**IMAGE, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
 """Half as many steps of twice as many maps."""
 
-EIGHT = {**FEWER, "noise": "{'name':'mixing'}"}
+EIGHT = {**FEWER, "noise": "mixing"}
 """The noise of a model without images, too."""
 
 UNWARNED = {"augmentation#overflow": False}

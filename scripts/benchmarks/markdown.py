@@ -1,14 +1,19 @@
-"""Markdown tables of the benchmarks' pages."""
+"""Markdown of the benchmarks' pages: head, tables, figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MISSING", "cell", "table"]
+__all__ = ["MISSING", "cell", "page", "table"]
 
 MISSING = "–"
 """In place of a figure that there is not."""
+
+
+def page(title: str, command: str, lines: Sequence[str]) -> str:
+    """A page that names the command that writes it."""
+    return "\n".join([f"# {title}", "", f"`python scripts/benchmarks/{command}`", "", *lines]) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import markdown
 import torch
 from monai.data import DataLoader
 from monai.utils import set_determinism
@@ -125,10 +126,6 @@ def page(rows: dict[str, tuple[list[float], float]], schedule: NoiseSchedule, ar
     steps, batch = arguments.steps, arguments.batch_size
     head = [f"level {level} (beta {beta:.3f})" for level, beta in enumerate(schedule.betas)]
     lines = [
-        "# The score network's view of neighbourhoods",
-        "",
-        f"`python scripts/benchmarks/network.py --dataset {arguments.dataset.name} --steps {steps}`",
-        "",
         f"Cross-entropy on held-out references, nats per voxel, after {steps} steps of {batch} maps; lower = better.",
         "",
         f"| network | {' | '.join(head)} | s per step |",
@@ -137,7 +134,8 @@ def page(rows: dict[str, tuple[list[float], float]], schedule: NoiseSchedule, ar
     for name, (values, seconds) in rows.items():
         cells = " | ".join(f"{value:.4f}" for value in values)
         lines.append(f"| {name} | {cells} | {f'{seconds:.2f}' if seconds else '–'} |")
-    return "\n".join(lines) + "\n"
+    command = f"network.py --dataset {arguments.dataset.name} --steps {steps}"
+    return markdown.page("The score network's view of neighbourhoods", command, lines)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scores import METRICS, Scores
 
 from gnsm_monai.evaluation.metrics import risk_coverage_curve
 
-__all__ = ["risk_coverage", "scatter"]
+__all__ = ["risk_coverage", "save", "scatter"]
 
 
 def scatter(path: Path, methods: Mapping[str, Scores]) -> None:
@@ -29,7 +29,7 @@ def scatter(path: Path, methods: Mapping[str, Scores]) -> None:
         panel.set_xlabel("anomaly score")
     np.atleast_1d(panels)[0].set_ylabel("Dice")
     np.atleast_1d(panels)[-1].legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def risk_coverage(path: Path, methods: Mapping[str, Scores]) -> None:
@@ -45,10 +45,11 @@ def risk_coverage(path: Path, methods: Mapping[str, Scores]) -> None:
     panel.set_xlabel("coverage: share of masks accepted")
     panel.set_ylabel("selective risk: mean 1 - Dice")
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes and closes a figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80, metadata={"Software": None})
     plt.close(figure)

@@ -16,9 +16,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import markdown
 import numpy as np
 import torch
-from markdown import table
+from gnsm_methods import FEWER
 from monai.bundle import ConfigParser
 from monai.metrics import DiceMetric
 from monai.utils import set_determinism
@@ -67,10 +68,8 @@ def trained(dataset: Path, model: Path, noise: Mapping[str, object], epochs: int
     """The network that train.yaml trains, and the references; kept in ``model``."""
     parser = ConfigParser()
     parser.read_config(bundle_root() / "configs" / "train.yaml")
-    settings = {"dataset_dir": str(dataset), "model_dir": str(model), "condition_on_image": True, "epochs": epochs}
-    # Half as many steps as by default, of twice as many maps.
-    steps = {"batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
-    own = {"bundle_root": str(bundle_root()), "noise": noise, "device": "cpu", **steps}
+    settings = {"dataset_dir": str(dataset), "model_dir": str(model), "epochs": epochs, **FEWER}
+    own = {"bundle_root": str(bundle_root()), "noise": noise, "device": "cpu"}
     for key, value in {**settings, **own}.items():
         parser[key] = value
     set_determinism(0)
@@ -112,17 +111,14 @@ def page(rows: list[tuple[str, int, float, float, float, float]], arguments: arg
     under = ["reference under noise, and image", "its beta"]
     head = ["trained at", "references", "image alone", "poor image alone", *under]
     lines = [
-        "# How well an image model reads",
-        "",
-        f"`python scripts/benchmarks/reader.py --dataset {arguments.dataset.name} --epochs {arguments.epochs}`",
-        "",
         "Dice to held-out references, higher = better, after as many steps of the same training. *Image alone*: at the",
         "strongest level, of an empty mask. *Reference under noise*: at the level next to a beta of",
         f"{MIDDLE}, where the mask still says something.",
         "",
-        *table(head, [(name, count, *(f"{value:.3f}" for value in values)) for name, count, *values in rows]),
+        *markdown.table(head, [(name, count, *(f"{value:.3f}" for value in values)) for name, count, *values in rows]),
     ]
-    return "\n".join(lines) + "\n"
+    command = f"reader.py --dataset {arguments.dataset.name} --epochs {arguments.epochs}"
+    return markdown.page("How well an image model reads", command, lines)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gnsm_monai.evaluation.metrics import auroc, norm_aurc, pearson, spearman
 from gnsm_monai.files import load_json, write_atomically
 
-__all__ = ["FAILURE_DICE", "METRICS", "Scores", "load_all", "mean_with_interval", "path_of"]
+__all__ = ["FAILURE_DICE", "METRICS", "Scores", "check_same_masks", "load_all", "mean_with_interval", "path_of"]
 
 FAILURE_DICE = 0.7
 """A mask below it is a failure."""
@@ -145,13 +145,18 @@ def mean_with_interval(
     return found
 
 
-def _patients(seeds: Sequence[Scores]) -> tuple[npt.NDArray[np.str_], list[npt.NDArray[np.intp]]]:
-    """Patients, and the rows of each. Raises ValueError where the seeds differ in their masks."""
-    first = seeds[0]
-    for other in seeds[1:]:
+def check_same_masks(scores: Sequence[Scores]) -> None:
+    """Raises ValueError where scores are not all of the same masks in the same order."""
+    first = scores[0]
+    for other in scores[1:]:
         if not (np.array_equal(first.folder, other.folder) and np.array_equal(first.case, other.case)):
             raise ValueError(f"{first.dataset}, {first.method}: seeds {first.seed} and {other.seed} differ in masks")
-    names, index = np.unique(first.case, return_inverse=True)
+
+
+def _patients(seeds: Sequence[Scores]) -> tuple[npt.NDArray[np.str_], list[npt.NDArray[np.intp]]]:
+    """Patients, and the rows of each. Raises ValueError where the seeds differ in their masks."""
+    check_same_masks(seeds)
+    names, index = np.unique(seeds[0].case, return_inverse=True)
     return names, [np.flatnonzero(index == p) for p in range(len(names))]
 
 
