@@ -1,9 +1,9 @@
-"""How well an image model reads: Dice to held-out references, by the noise that it was trained at.
+"""How well an image model reads: Dice to held-out references, by the noise and the steps that it was trained at.
 
     python scripts/benchmarks/reader.py --dataset nnUNet_raw/DatasetXXX_Name [--epochs 4] [--work DIR]
 
 An image model is a second reader by what it says of an image where the mask tells it nothing. One is trained by
-train.yaml for each noise, without the fit of a score; then each reads the images of the references that it has not
+train.yaml in each way, without the fit of a score; then each reads the images of the references that it has not
 seen: as they are, and made poor. Beside it stands what it makes of the reference itself at a weaker level of about the
 same strength in both noises: there it may read the mask, too. Models are kept in --work, by number of epochs. Writes
 docs/benchmarks/reader.md.
@@ -20,6 +20,7 @@ import markdown
 import numpy as np
 import torch
 from gnsm_methods import FEWER
+from gnsm_methods import IMAGE as IMAGE_SETTINGS
 from monai.bundle import ConfigParser
 from monai.metrics import DiceMetric
 from monai.utils import set_determinism
@@ -36,11 +37,13 @@ from gnsm_monai.workflow.training import reference_dataset
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "reader.md"
 
-NOISES = {
-    "8 levels, beta 0.3 to 0.997": {"name": "mixing"},
-    "6 levels, beta 0.9 to 0.997": {"name": "mixing", "num_levels": 6, "beta_min": 0.9},
+STRONG = {"noise": {"name": "mixing", "num_levels": 6, "beta_min": 0.9}}
+WAYS: dict[str, Mapping[str, object]] = {
+    "8 levels, beta 0.3 to 0.997, 120 steps of 4": {**FEWER, "noise": {"name": "mixing"}},
+    "6 levels, beta 0.9 to 0.997, 120 steps of 4": {**FEWER, **STRONG},
+    "6 levels, beta 0.9 to 0.997, 240 steps of 2": {**IMAGE_SETTINGS, **STRONG},
 }
-"""The default without images, and with them: strong levels alone."""
+"""The noise of a model without images, that of one with them, and the default's steps besides."""
 
 MIDDLE = 0.97
 """Of each noise the level next to this beta is compared, besides the strongest."""
@@ -54,9 +57,9 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work or Path(tempfile.mkdtemp())
     rows = []
-    for number, (name, noise) in enumerate(NOISES.items()):
+    for number, (name, settings) in enumerate(WAYS.items()):
         model = work / f"{number}-{arguments.epochs}"
-        network, references = trained(arguments.dataset.resolve(), model, noise, arguments.epochs)
+        network, references = trained(arguments.dataset.resolve(), model, settings, arguments.epochs)
         rows.append((name, *read(network, references)))
         print(*rows[-1], flush=True)
     text = page(rows, arguments)
@@ -64,13 +67,12 @@ def main() -> None:
     PAGE.write_text(text)
 
 
-def trained(dataset: Path, model: Path, noise: Mapping[str, object], epochs: int) -> tuple[ScoreUNet, References]:
+def trained(dataset: Path, model: Path, settings: Mapping[str, object], epochs: int) -> tuple[ScoreUNet, References]:
     """The network that train.yaml trains, and the references; kept in ``model``."""
     parser = ConfigParser()
     parser.read_config(bundle_root() / "configs" / "train.yaml")
-    settings = {"dataset_dir": str(dataset), "model_dir": str(model), "epochs": epochs, **FEWER}
-    own = {"bundle_root": str(bundle_root()), "noise": noise, "device": "cpu"}
-    for key, value in {**settings, **own}.items():
+    own = {"bundle_root": str(bundle_root()), "model_dir": str(model), "epochs": epochs, "device": "cpu"}
+    for key, value in {"dataset_dir": str(dataset), **settings, **own}.items():
         parser[key] = value
     set_determinism(0)
     if not (model / WEIGHTS).is_file():
@@ -109,9 +111,9 @@ def dice(network: ScoreUNet, mask: Tensor, image: Tensor, level: int, reference:
 
 def page(rows: list[tuple[str, int, float, float, float, float]], arguments: argparse.Namespace) -> str:
     under = ["reference under noise, and image", "its beta"]
-    head = ["trained at", "references", "image alone", "poor image alone", *under]
+    head = ["levels, and steps of an epoch", "references", "image alone", "poor image alone", *under]
     lines = [
-        "Dice to held-out references, higher = better, after as many steps of the same training. *Image alone*: at the",
+        "Dice to held-out references, higher = better, after as many maps of the same training. *Image alone*: at the",
         "strongest level, of an empty mask. *Reference under noise*: at the level next to a beta of",
         f"{MIDDLE}, where the mask still says something.",
         "",
