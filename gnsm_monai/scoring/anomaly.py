@@ -8,42 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
-from gnsm_monai.scoring.density import DENSITIES, LargestDeviation
+from gnsm_monai.scoring.choice import level_held_out, rank_correlation, simplest_of_the_best
+from gnsm_monai.scoring.density import LargestDeviation
 from gnsm_monai.scoring.regression import DiceRegression
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.scoring.rules import RULES, apply_rule, density_features, fit_rule, flat, select
 
-__all__ = ["RULES", "AnomalyModel", "uncertainty_weights"]
-
-SHAPE = STATISTICS.index("shape")
-
-RULES: dict[str, tuple[tuple[str, ...], str]] = {
-    "shape": (("shape",), "level"),
-    "disagreement_equal": (("disagreement",), "equal"),
-    "disagreement_level": (("disagreement",), "level"),
-    "disagreement": (("disagreement",), "mean"),
-    "misfit": (("misfit",), "mean"),
-    "misfit_inside": (("misfit_inside",), "mean"),
-    "misfit+disagreement": (("misfit", "disagreement"), "mean"),
-    "misfit_inside+disagreement": (("misfit_inside", "disagreement"), "mean"),
-    "misfit_gmm": (("misfit",), "gmm"),
-    "misfit_knn": (("misfit",), "knn"),
-    "score_norm_gmm": (("score_norm",), "gmm"),
-    "score_norm_knn": (("score_norm",), "knn"),
-    "deviation": (STATISTICS, "deviation"),
-    "regression": (("shape", "disagreement", "misfit_inside", "misfit", "uncertainty"), "ridge"),
-}
-"""Each rule, the simplest first: the statistics it reads at all levels, and how it makes one number of them.
-
-``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
-references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``level``: the statistic at the one
-level at which it follows Dice on the failures best.
-``deviation``: of these statistics' weighted means over levels, the one furthest from the held-out references', in
-robust deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it
-in agreeing too well, and not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels,
-fitted to the failures.
-"""
+__all__ = ["AnomalyModel", "uncertainty_weights"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +21,7 @@ class AnomalyModel:
     """One rule, fitted to held-out references.
 
     Args:
-        rule: name in :data:`RULES`.
+        rule: name in :data:`gnsm_monai.scoring.rules.RULES`.
         arrays: what the rule needs, plain arrays.
         worst: highest score that references and the failures (an empty mask among them) reached.
         comparison: Spearman correlation with Dice of every rule that was considered, on the failures that rules were
@@ -107,16 +77,16 @@ class AnomalyModel:
         # Densities were fitted to the references themselves: only the failures are fair to compare on.
         scores: dict[str, np.ndarray] = {}
         for name in RULES:
-            if np.isfinite(_select(everything, name)).all():
-                fitted[name] = _fit(name, references, failures, dice, seed, weights, judges)
+            if np.isfinite(select(everything, name)).all():
+                fitted[name] = fit_rule(name, references, failures, dice, seed, weights, judges)
                 # What was fitted to the failures is compared by what it says of those of unseen references.
                 if RULES[name][1] == "ridge":
-                    met = _flat(everything, name)
-                    scores[name] = DiceRegression.held_out(_flat(failures, name), dice, groups, met)
+                    met = flat(everything, name)
+                    scores[name] = DiceRegression.held_out(flat(failures, name), dice, groups, met)
                 elif RULES[name][1] == "level":
-                    scores[name] = level_held_out(_flat(failures, name), dice, groups, judges)
+                    scores[name] = level_held_out(flat(failures, name), dice, groups, judges)
                 else:
-                    scores[name] = _apply(name, fitted[name], failures, weights)
+                    scores[name] = apply_rule(name, fitted[name], failures, weights)
         comparison = {name: rank_correlation(values[judges], dice[judges]) for name, values in scores.items()}
         if not fitted:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
@@ -128,18 +98,18 @@ class AnomalyModel:
         chosen = simplest_of_the_best(by_itself, dice[judges], seed, groups[judges]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
-        worst = float(_apply(chosen, fitted[chosen], everything, weights).max())
+        worst = float(apply_rule(chosen, fitted[chosen], everything, weights).max())
         if chosen == "disagreement_level":  # structures and maps are then asked at that level, too
             weights = np.eye(len(weights))[int(fitted[chosen]["level"])]
-        elif RULES[chosen][1] == "equal":
+        elif RULES[chosen][1] in ("equal", "beyond"):
             weights = np.full(len(weights), 1 / len(weights))
         # Those of a level are places among failures, not scores.
-        fair = scores[chosen] if RULES[chosen][1] != "level" else _apply(chosen, fitted[chosen], failures, weights)
+        fair = scores[chosen] if RULES[chosen][1] != "level" else apply_rule(chosen, fitted[chosen], failures, weights)
         return cls(chosen, fitted[chosen], worst, comparison, weights, fair)
 
     def score(self, levels: np.ndarray) -> np.ndarray:
         """Anomaly scores ``(N,)`` float64 of level statistics ``(N, L, S)``; higher = worse."""
-        return _apply(self.rule, self.arrays, levels, self.level_weights)
+        return apply_rule(self.rule, self.arrays, levels, self.level_weights)
 
     def most_unusual(self, levels: np.ndarray) -> tuple[str, float]:
         """The statistic that the score of level statistics ``(L, S)`` is of, and that score, in robust deviations.
@@ -149,7 +119,7 @@ class AnomalyModel:
         """
         if self.rule != "deviation":
             raise ValueError(f"the rule '{self.rule}' is not of one statistic")
-        deviations = LargestDeviation.each(_density_features(levels[None], self.rule, self.level_weights), self.arrays)
+        deviations = LargestDeviation.each(density_features(levels[None], self.rule, self.level_weights), self.arrays)
         place = int(deviations[0].argmax())
         return RULES[self.rule][0][place], float(deviations[0, place])
 
@@ -198,64 +168,3 @@ def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
         return np.full(len(width), 1 / len(width))
     weights: np.ndarray = width / width.sum()
     return weights
-
-
-def _select(levels: np.ndarray, rule: str) -> np.ndarray:
-    """Features of a rule, ``(N, statistics, L)``."""
-    names = RULES[rule][0]
-    if rule == "deviation" and np.isnan(levels[:, :, SHAPE]).all():  # a model without position knows no shapes
-        names = names[:SHAPE]
-    columns = [STATISTICS.index(name) for name in names]
-    features: np.ndarray = np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
-    return features
-
-
-def _flat(levels: np.ndarray, rule: str) -> np.ndarray:
-    """Every statistic of a rule at every level, ``(N, F)``."""
-    features = _select(levels, rule)
-    return features.reshape(len(features), -1)
-
-
-def _density_features(levels: np.ndarray, rule: str, weights: np.ndarray) -> np.ndarray:
-    """What a rule's density is of, ``(N, F)``: every level's statistics, or their weighted means over levels."""
-    means: np.ndarray = _select(levels, rule) @ weights
-    return means if RULES[rule][1] == "deviation" else _flat(levels, rule)
-
-
-def _fit(
-    rule: str,
-    references: np.ndarray,
-    failures: np.ndarray,
-    dice: np.ndarray,
-    seed: int,
-    weights: np.ndarray,
-    judges: np.ndarray,
-) -> dict[str, np.ndarray]:
-    combine, everything = RULES[rule][1], np.concatenate([references, failures])
-    if combine == "level":
-        return {"level": np.array(best_level(_flat(failures, rule)[judges], dice[judges]))}
-    if combine == "equal":
-        return {}
-    if combine == "ridge":
-        return DiceRegression.fit(_flat(failures, rule), dice, _flat(everything, rule))
-    if combine in DENSITIES:
-        return DENSITIES[combine].fit(_density_features(references, rule, weights), seed)
-    spread = _select(everything, rule).std(0)
-    return {"spread": np.where(spread > 0, spread, 1.0)}
-
-
-def _apply(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    combine = RULES[rule][1]
-    if combine == "level":
-        return _flat(levels, rule)[:, int(arrays["level"])]
-    if combine == "equal":
-        plain: np.ndarray = _flat(levels, rule).mean(1)
-        return plain
-    if combine == "ridge":
-        return DiceRegression.anomaly(_flat(levels, rule), arrays)
-    if combine in DENSITIES:
-        density: np.ndarray = DENSITIES[combine].anomaly(_density_features(levels, rule, weights), arrays)
-        return density
-    features = _select(levels, rule)
-    mean: np.ndarray = (features / arrays["spread"]).mean(1) @ weights
-    return mean

@@ -100,6 +100,8 @@ class ReferenceFailures:
             copies = (copies + 1) // 2
             # A step that is prime to the number of kinds and odd: all kinds in turn, and both sorts in every pair.
             kinds = self.segmenter.kinds
+            if self.references.image_channels:  # a model of label maps alone would see the same masks twice
+                kinds = [*kinds, *self.segmenter.damaged_kinds]
             chosen = kinds if masks is None else [kinds[(number * masks + 5 * i) % len(kinds)] for i in range(masks)]
             for kind in chosen:
                 failed = self.segmenter.mask(seen, kind, [self.seed, stream, number])

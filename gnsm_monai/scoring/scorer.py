@@ -14,6 +14,7 @@ from gnsm_monai.networks import score_from_logits
 from gnsm_monai.networks.separable import dilate, smooth
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
+from gnsm_monai.scoring.agreement import disagreement, doubt
 from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
@@ -109,7 +110,8 @@ class Scorer:
             posterior += torch.tensordot(share, posteriors, dims=1)
         rows, structures = (torch.cat(values) for values in zip(*found, strict=True))
         whole = [self._shape(probabilities, mask, levels), self._size(probabilities, mask).expand(len(levels))]
-        rows = torch.cat([rows, torch.stack([values.to(rows) for values in whole], dim=1)], dim=1)
+        measured, doubts = rows[:, :-1], rows[:, -1:]
+        rows = torch.cat([measured, torch.stack([values.to(rows) for values in whole], dim=1), doubts], dim=1)
         denoised = _likeliest(posterior[None])[0]
         either = (_likeliest(probabilities)[0] > 0) | (denoised > 0)
         return CaseStatistics(
@@ -136,7 +138,7 @@ class Scorer:
         for one in noise:
             x = hide(relax(log_alpha, self.schedule.temperature(levels), one), mask)
             logits = upcast(self.inferer(x, network, levels, **extra))
-            drawn = self._statistics(logits, x, levels, probabilities, mask)
+            drawn = self._statistics(logits, x, levels, probabilities, mask, image is not None)
             total = [a + b for a, b in zip(total, drawn, strict=True)] if total else list(drawn)
         return tuple(values / len(noise) for values in total)
 
@@ -153,12 +155,12 @@ class Scorer:
         return [gumbel_noise(like, generator).to(probabilities.device) for _ in range(self.num_draws)]
 
     def _statistics(
-        self, logits: Tensor, x: Tensor, levels: Tensor, probabilities: Tensor, mask: Tensor
+        self, logits: Tensor, x: Tensor, levels: Tensor, probabilities: Tensor, mask: Tensor, reads: bool
     ) -> tuple[Tensor, ...]:
-        """Of ``n`` levels, the statistics but the last two, those of the structures, the map, and the posterior.
+        """Of ``n`` levels, the statistics but shape and size, those of the structures, the map, and the posterior.
 
         ``(n, statistics - 2)``, ``(n, structures)``, ``(n, *spatial)`` and ``(n, K, *spatial)``; without a posterior,
-        the mask is in its place.
+        the mask is in its place. ``reads``: whether the network sees an image.
         """
         score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * mask
         squared = (score.double() ** 2).sum(CLASS_DIM)
@@ -176,15 +178,18 @@ class Scorer:
         own, denoised = self._present(probabilities) * mask, self._present(logits) * mask
         inside = own.amax(CLASS_DIM, keepdim=True)
         band = self._band((inside + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * mask
-        structures = self._disagreement(own, denoised, self._grouped(posterior) * mask)
+        expected, needed = self._grouped(posterior) * mask, self._needed(own)
+        structures = disagreement(own, denoised, expected, needed)
+        unread = torch.full_like(norm, torch.nan)
         values = [
             norm,
             _mean(misfit, band),
             _mean(misfit, inside if inside.any() else band),
             _mean(misfit, mask - band),
-            structures.nanmean(1).nan_to_num(0.0),  # nothing here and nothing expected: full agreement
+            _over_structures(structures),
             _mean(entropy, band),
             smooth(misfit * band, PLACE_VOXELS).flatten(1).amax(1),
+            _over_structures(doubt(structures, denoised, expected, needed)) if reads else unread,
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0], posterior
 
@@ -193,8 +198,8 @@ class Scorer:
         own = self._present(probabilities) * mask
 
         def differs(expected: Tensor) -> Tensor:
-            found = self._disagreement(own, self._present(expected) * mask, self._grouped(expected) * mask)
-            return found.nanmean(1).nan_to_num(0.0)
+            denoised, grouped = self._present(expected) * mask, self._grouped(expected) * mask
+            return _over_structures(disagreement(own, denoised, grouped, self._needed(own)))
 
         opinions = []
         if self.shapes is not None and self.parametrisation == "posterior":
@@ -211,7 +216,7 @@ class Scorer:
         axes = tuple(range(2, mask.ndim))
         deviation = self.shapes.sizes.deviation((self._grouped(probabilities) * mask).double().sum(axes))
         counts = self._needed(deviation) | (self._present(probabilities) * mask).bool().flatten(2).any(2)
-        return torch.where(counts, deviation, torch.nan).nanmean(1).nan_to_num(0.0)
+        return _over_structures(torch.where(counts, deviation, torch.nan))
 
     def _needed(self, structures: Tensor) -> Tensor:
         """Whether every reference has each structure, ``(S,)`` bool, on the device of ``(n, S)`` values."""
@@ -235,19 +240,15 @@ class Scorer:
         """Voxels within ``band_voxels`` of ``foreground``, ``(n, 1, *spatial)``."""
         return dilate(foreground.float(), self.band_voxels)
 
-    def _disagreement(self, own: Tensor, denoised: Tensor, expected: Tensor) -> Tensor:
-        """``1 - soft Dice`` of mask and posterior per level and structure, ``(n, S)``."""
-        axes = tuple(range(2, own.ndim))
-        total = own.double().sum(axes) + expected.double().sum(axes)
-        overlap = 2 * (own * expected).double().sum(axes)
-        absent = torch.where(self._needed(total), 1.0, torch.nan).double()
-        found = own.sum(axes) + denoised.sum(axes) > 0
-        return torch.where(found, 1 - overlap / total.clamp_min(torch.finfo(torch.float64).tiny), absent)
-
 
 def _likeliest(weights: Tensor) -> Tensor:
     """Index of the greatest class weight, ``(n, *spatial)``: what ``argmax`` gives, ten times as fast on a CPU."""
     return weights.max(CLASS_DIM).indices
+
+
+def _over_structures(values: Tensor) -> Tensor:
+    """Mean over those that count, ``(n,)`` of ``(n, S)``; 0 where none does: nothing here and nothing expected."""
+    return values.nanmean(1).nan_to_num(0.0)
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

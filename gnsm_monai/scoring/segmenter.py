@@ -27,6 +27,9 @@ __all__ = ["SNAPSHOTS", "EarlySegmenter"]
 SNAPSHOTS = (24, 40, 64, 100, 160, 280)
 """Training steps after which a copy is kept: from one that barely finds the structures to a fair segmenter."""
 
+FAIR = 64
+"""Training steps from which on a copy's masks are mostly right."""
+
 CHANNELS = (8, 16, 32, 32)
 LEARNING_RATE = 2e-3
 CERTAIN = 20.0
@@ -100,28 +103,38 @@ class EarlySegmenter:
         """The kinds of masks that there are: of every copy from the image itself, and from one made poor."""
         return [f"{kind}_{step}" for step in self.snapshots for kind in ("early", "poor_image")]
 
+    @property
+    def damaged_kinds(self) -> list[str]:
+        """Masks of fair copies from the image itself, beside one made poor: as where a file was damaged afterwards.
+
+        A model that sees images learns from them not to blame a mask for an image in which nothing can be read.
+        """
+        return [f"damaged_{step}" for step in self.snapshots if step >= FAIR]
+
     @torch.inference_mode()
     def mask(self, case: Mapping[str, Any], kind: str, seed: Sequence[int]) -> dict[str, Any]:
-        """The case with a mask in place of its label, and the image as the copy saw it.
+        """The case with a mask in place of its label, and the image as the copy saw it, or as it was damaged later.
 
         Args:
             case: ``image`` ``(C, *spatial)`` and ``label`` ``(1, *spatial)``, of which ignored voxels alone are seen.
-            kind: of :attr:`kinds`.
+            kind: of :attr:`kinds` or :attr:`damaged_kinds`.
             seed: of the image's defects.
         """
         name, step = kind.rsplit("_", 1)
         network = self.snapshots[int(step)]
-        if name == "poor_image":
+        shown = case
+        if name != "early":
             poor = RandPoorImaged(IMAGE, prob=1.0)
             poor.set_random_state(int(np.random.default_rng([*seed, int(step)]).integers(2**31)))
-            case = {**case, IMAGE: poor(case)[IMAGE]}
+            shown = {**case, IMAGE: poor(case)[IMAGE]}
         device = next(network.parameters()).device
-        image = torch.as_tensor(np.asarray(case[IMAGE]), dtype=torch.float32, device=device)
+        segmented = (shown if name == "poor_image" else case)[IMAGE]
+        image = torch.as_tensor(np.asarray(segmented), dtype=torch.float32, device=device)
         logits = self.inferer(image[None], network)
         assert isinstance(logits, Tensor)
         label = logits[0].argmax(0, keepdim=True).to(device="cpu", dtype=torch.int16)
         ignored = torch.as_tensor(np.asarray(case[LABEL])) == IGNORE_INDEX
-        return {**case, LABEL: label.masked_fill(ignored, IGNORE_INDEX)}
+        return {**shown, LABEL: label.masked_fill(ignored, IGNORE_INDEX)}
 
 
 class KnownVoxelsLoss(nn.Module):

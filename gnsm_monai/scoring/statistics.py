@@ -10,6 +10,7 @@ __all__ = ["STATISTICS", "CaseStatistics"]
 
 STATISTICS = (
     "score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape", "size",
+    "doubt",
 )  # fmt: skip
 """Statistics per level; higher = worse, but for ``uncertainty``.
 
@@ -31,6 +32,9 @@ STATISTICS = (
   alone, and looks at stronger ones as at the strongest of these.
 - ``size``: mean over structures of the spreads of the references' sizes by which the mask's is larger or smaller
   (:class:`gnsm_monai.scoring.sizes.ReferenceSizes`), the same at every level; NaN without any.
+- ``doubt``: 1 - mean over structures of the highest soft Dice that any mask could have with the posterior of a network
+  that sees an image: how little it can read there, whatever the mask. ``disagreement`` is never lower. NaN for a
+  network that sees none: what that one doubts is the mask.
 """
 
 

@@ -150,6 +150,36 @@ def test_where_no_level_is_better_the_mean_that_fits_nothing_is_taken() -> None:
     np.testing.assert_array_equal(model.level_weights, np.full(LEVELS, 1 / LEVELS))  # of structures and maps, too
 
 
+def test_what_cannot_be_read_is_not_held_against_a_mask(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """Every second failure beside an image that tells nothing: even a perfect mask disagrees with it."""
+    references, degraded, dice = data
+    disagrees, doubts = STATISTICS.index("disagreement"), STATISTICS.index("doubt")
+    references[:, :, doubts] = np.linspace(0.05, 0.1, len(references))[:, None]
+    degraded[:, :, doubts] = 0.1
+    degraded[::2, :, disagrees] = 1 - (1 - degraded[::2, :, disagrees]) * 0.6
+    degraded[::2, :, doubts] = 0.5
+    model = AnomalyModel.fit(references, degraded, dice)
+    assert model.rule == "disagreement_beyond_doubt"
+    np.testing.assert_array_equal(model.level_weights, np.full(LEVELS, 1 / LEVELS))
+    scores = AnomalyModel.from_arrays(model.to_arrays()).score(degraded)
+    np.testing.assert_allclose(scores, model.score(degraded))
+    # An image that can be read as the references' can leaves the score as it is; beyond, 0.4 is excused.
+    np.testing.assert_allclose(scores[1::2], degraded[1::2, :, disagrees].mean(1))
+    np.testing.assert_allclose(scores[::2], (degraded[::2, :, disagrees].mean(1) - 0.4) / 0.6)
+    assert rank_correlation(scores, dice) < -0.99
+    worst = np.ones((1, LEVELS, len(STATISTICS)))
+    assert model.score(worst) == pytest.approx(1)  # nothing can be read, and nothing is right
+
+
+def test_without_doubt_nothing_is_excused(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    references, degraded, dice = data
+    for values in (references, degraded):
+        values[:, :, STATISTICS.index("doubt")] = np.nan  # a model that sees no images
+    model = AnomalyModel.fit(references, degraded, dice)
+    assert model.rule == "disagreement_equal"
+    assert set(model.comparison) == set(RULES) - {"disagreement_beyond_doubt"}
+
+
 def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:

@@ -17,7 +17,7 @@ from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, PEAK, SHAPE, _ = range(len(STATISTICS))
+NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, PEAK, SHAPE, _, DOUBT = range(len(STATISTICS))
 
 
 class FixedPosterior(nn.Module):
@@ -248,6 +248,25 @@ def test_volumes_and_soft_maps_are_scored_too() -> None:
     assert found.levels.shape == (3, len(STATISTICS))
     assert found.anomaly_map.shape == (6, 7, 5)
     assert np.isfinite(found.levels[:, :SHAPE]).all() and np.isnan(found.levels[:, SHAPE]).all()
+
+
+class ReadsImages(nn.Module):
+    """A network that sees class 1 where the image is 1, the less surely the weaker the image is elsewhere."""
+
+    def forward(self, x: Tensor, level: Tensor, image: Tensor) -> Tensor:
+        sees = 8 * (image - 0.5)
+        return torch.cat([-sees, sees, torch.full_like(sees, -50.0)], 1)
+
+
+def test_doubt_is_about_the_image_and_not_about_the_mask() -> None:
+    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
+    clear = square()[:, 1:2]
+    of_masks = [scorer(ReadsImages(), mask, image=clear).levels for mask in (square(), square(slice(8, 12)))]
+    assert of_masks[0][:, DOUBT] == pytest.approx(of_masks[1][:, DOUBT]) and (of_masks[0][:, DOUBT] < 0.01).all()
+    poor = scorer(ReadsImages(), square(), image=0.5 + 0.1 * (clear - 0.5)).levels
+    assert (poor[:, DOUBT] > 0.2).all()
+    assert (poor[:, DISAGREEMENT] >= poor[:, DOUBT]).all()
+    assert np.isnan(scorer(FixedPosterior(square()), square()).levels[:, DOUBT]).all()  # it sees no image
 
 
 def test_weights_and_levels_have_to_fit_and_other_floats_are_taken(network: ScoreUNet) -> None:

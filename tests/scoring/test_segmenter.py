@@ -91,6 +91,23 @@ def test_the_same_seed_makes_the_same_masks_and_leaves_the_callers_numbers(refer
     assert torch.equal(one.mask(case, "early_3", [0])[IMAGE], case[IMAGE])
 
 
+def test_a_damaged_image_stands_beside_the_mask_of_the_sound_one(makes: ReferenceFailures) -> None:
+    case, segmenter = makes._with_image(makes.references.used_for("fit")[0]), makes.segmenter
+    assert case is not None and segmenter is not None
+    assert segmenter.damaged_kinds == ["damaged_80"]  # a mask of few steps says nothing of the image
+    early, poor, damaged = (segmenter.mask(case, f"{kind}_80", [0]) for kind in ("early", "poor_image", "damaged"))
+    assert torch.equal(damaged[LABEL], early[LABEL]) and torch.equal(early[IMAGE], case[IMAGE])
+    assert torch.equal(damaged[IMAGE], poor[IMAGE]) and not torch.equal(damaged[IMAGE], case[IMAGE])
+
+
+def test_images_are_damaged_for_a_network_that_sees_them_alone(makes: ReferenceFailures) -> None:
+    with_images = read_references(makes.references.cases[0][LABEL].parent.parent, spatial_dims=2, with_images=True)
+    seeing = ReferenceFailures(with_images, "copies")
+    seeing.segmenter = makes.segmenter
+    kinds = [{failure.kind for failure in of(one, None) if failure.of_network} for one in (makes, seeing)]
+    assert kinds[1] - kinds[0] == {"damaged_80"} and kinds[0] < kinds[1]
+
+
 def test_ignored_voxels_stay_ignored(makes: ReferenceFailures) -> None:
     case = makes._with_image(makes.references.used_for("fit")[0])
     assert case is not None and makes.segmenter is not None
