@@ -95,6 +95,10 @@ class AnomalyModel:
         # ranks worse than the mean that it beats on copies (docs/benchmarks).
         ridges = real and len(np.unique(groups[judges])) > 1
         by_itself = {name: values[judges] for name, values in scores.items() if ridges or RULES[name][1] != "ridge"}
+        # A network that sees images is there to read them, which only rules that ask it do: labels alone cannot tell
+        # whose mask this is. So their shape alone is what is left where no such rule is as good.
+        if "disagreement_beyond_doubt" in fitted:
+            by_itself = {name: by_itself[name] for name in sorted(by_itself, key=lambda name: name == "shape")}
         chosen = simplest_of_the_best(by_itself, dice[judges], seed, groups[judges]) if rule == "auto" else rule
         if chosen not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")

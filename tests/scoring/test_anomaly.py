@@ -180,6 +180,24 @@ def test_without_doubt_nothing_is_excused(data: tuple[np.ndarray, np.ndarray, np
     assert set(model.comparison) == set(RULES) - {"disagreement_beyond_doubt"}
 
 
+def test_a_network_that_sees_images_is_asked_before_the_shape(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """Where failures cannot tell the two apart; the shape is taken where it is clearly better."""
+    _, degraded, dice = data
+    shape, disagrees, doubts = (STATISTICS.index(name) for name in ("shape", "disagreement", "doubt"))
+    for values in data[:2]:
+        values[:, :, shape] = values[:, :, disagrees].mean(1, keepdims=True)
+        values[:, :, doubts] = 0.1
+    assert AnomalyModel.fit(*data).rule == "disagreement_equal"
+    degraded[:, :, disagrees] += np.random.default_rng(0).normal(size=(len(dice), 1))
+    assert AnomalyModel.fit(*data).rule == "shape"
+    for values in data[:2]:
+        values[:, :, disagrees] = values[:, :, shape]
+        values[:, :, doubts] = np.nan  # it sees no images: the simplest rule first
+    assert AnomalyModel.fit(*data).rule == "shape"
+
+
 def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
