@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from level_weights import rules_rows, weights_rows
 from map_metrics import folder_metrics
+from methods import ABLATED
 from qc_data import Dataset
 from rival_methods import score_masks
 from scores import Scores
@@ -32,7 +33,10 @@ PUBLISHED = {
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
 
 IMAGE = {"condition_on_image": True}
-FEWER = {**IMAGE, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
+UNEXCUSED = {**IMAGE, "anomaly_score": "disagreement_equal"}
+"""What the network cannot read in an image is held against the mask."""
+
+FEWER = {**UNEXCUSED, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
 """Half as many steps of twice as many maps."""
 
 EIGHT = {**FEWER, "noise": "mixing"}
@@ -49,6 +53,7 @@ GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gnsm_soft": ("gnsm", {}),
     "gnsm_image": ("gnsm_image", IMAGE),
     "gnsm_image_24": ("gnsm_image_24", IMAGE),
+    "gnsm_image_nothing_excused": ("gnsm_image_nothing_excused", UNEXCUSED),
     "gnsm_image_eight_levels": ("gnsm_image_eight_levels", EIGHT),
     "gnsm_image_no_overflow": ("gnsm_image_no_overflow", {**FEWER, **UNWARNED}),
     "gnsm_image_eight_no_overflow": ("gnsm_image_eight_no_overflow", {**EIGHT, **UNWARNED}),
@@ -150,9 +155,9 @@ def _read(
         "structures": _structure_correlations(structures),
         "levels": level_correlations(np.stack([levels[key] for key in keys]), dice, names),
     }
-    if method == "gnsm":
-        (output, _), *_ = ranked
-        more |= {"weights": weights_rows(model, output), "rules": rules_rows(model, output)}
+    if method in ABLATED:
+        outputs = [output for output, _ in ranked]
+        more |= {"weights": weights_rows(model, *outputs), "rules": rules_rows(model, *outputs)}
     return score_masks(dataset.name, method, seed, masks, [scores[key] for key in keys], minutes, seconds / cases, more)
 
 

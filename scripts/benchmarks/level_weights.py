@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,12 @@ def rules_table(model_dir: Path, results: Path) -> list[str]:
     return table(["rule", "failures made from references", "masks: Spearman", "Pearson"], rows)
 
 
-def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
+def weights_rows(model_dir: Path, *results: Path) -> list[dict[str, Any]]:
     """Each way to weigh the levels: ``name``, ``per_level`` (L,), and `FIGURES` of the weighted mean of disagreement.
 
     Args:
         model_dir: of a trained model with posterior loss.
-        results: its ranking of masks with references.
+        results: its rankings of masks with references.
     """
     fitted, levels, dice = _read(model_dir, results)
     rows = []
@@ -69,7 +70,7 @@ def weights_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def rules_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
+def rules_rows(model_dir: Path, *results: Path) -> list[dict[str, Any]]:
     """Each rule that makes one number of the statistics of all levels: ``name``, whether it is the model's (``used``),
     and `FIGURES`. Arguments: `weights_rows`.
     """
@@ -81,14 +82,20 @@ def rules_rows(model_dir: Path, results: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read(model_dir: Path, results: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def _read(model_dir: Path, results: Sequence[Path]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """The model's reference statistics; level statistics (N, L, S) and Dice (N,) of the masks that have a Dice."""
-    fitted, ranked = load_arrays(model_dir / STATISTICS_FILE), load_arrays(results / "level_statistics.npz")
+    pairs = [_ranked(folder) for folder in results]
+    levels, dice = (np.concatenate(values) for values in zip(*pairs, strict=True))
+    return load_arrays(model_dir / STATISTICS_FILE), levels, dice
+
+
+def _ranked(results: Path) -> tuple[np.ndarray, np.ndarray]:
+    ranked = load_arrays(results / "level_statistics.npz")
     with open(results / "ranking.csv", newline="") as file:
         dice_of = {row["case"]: float(row["dice"]) for row in csv.DictReader(file) if row["dice"]}
     cases = ranked["case"].tolist()
     own = [number for number, case in enumerate(cases) if case in dice_of]
-    return fitted, ranked["levels"][own], np.array([dice_of[cases[number]] for number in own])
+    return ranked["levels"][own], np.array([dice_of[cases[number]] for number in own])
 
 
 def _fit(fitted: dict[str, np.ndarray], rule: str, weights: np.ndarray) -> AnomalyModel:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from markdown import MISSING, table
-from methods import DATASETS, METHODS, OURS
+from methods import ABLATED, DATASETS, METHODS, OURS
 from scores import Scores
 
 __all__ = ["ablation", "maps"]
@@ -61,14 +61,16 @@ def _structures(methods: Mapping[str, list[Scores]]) -> list[str]:
 
 
 def ablation(found: Found) -> list[str]:
-    """Every statistic at every level, every way to weigh levels, every rule: means over seeds of our main method."""
+    """Every statistic at every level, ways to weigh levels, and rules: means over seeds, without and with images."""
     lines = []
     for name, methods in found.items():
-        seeds = [s.more for s in methods.get(OURS, []) if "levels" in s.more]
-        if seeds:
-            lines += [f"### {DATASETS[name]}", "", *_levels([more["levels"] for more in seeds]), ""]
-            lines += _choices("weights of levels", [more.get("weights", []) for more in seeds])
-            lines += _choices("rule (one seed's own choice in bold)", [more.get("rules", []) for more in seeds])
+        for method in ABLATED:
+            seeds = [s.more for s in methods.get(method, []) if "levels" in s.more]
+            if seeds:
+                title = DATASETS[name] if method == OURS else f"{DATASETS[name]}: {METHODS[method].title}"
+                lines += [f"### {title}", "", *_levels([more["levels"] for more in seeds]), ""]
+                lines += _choices("weights of levels", [more.get("weights", []) for more in seeds])
+                lines += _choices("rule (one seed's own choice in bold)", [more.get("rules", []) for more in seeds])
     text = "Spearman / Pearson with Dice of the masks, means over seeds; they judge the pieces and have chosen none."
     return ["## What each piece is worth", "", text, "", *lines] if lines else []
 
