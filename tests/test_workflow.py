@@ -213,6 +213,10 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
         (lambda: workflow.check_training_options(["kl"], "auto", "auto", "cpu"), "loss: '['kl']' is not one of"),
         (lambda: workflow.check_training_options("kl", "auto", "auto", ["cpu"]), "device: '['cpu']' cannot be used"),
         (
+            lambda: workflow.check_training_options("posterior", "disagreement_beyond_doubt", "auto", "cpu"),
+            "'disagreement_beyond_doubt' needs a network that sees images: condition_on_image",
+        ),
+        (
             lambda: workflow.check_training_options("kl", "auto", "nnunet", "cpu"),
             "failures: 'nnunet' is not one of auto",
         ),

@@ -7,9 +7,6 @@ from torch import Tensor
 
 __all__ = ["disagreement", "doubt", "highest_soft_dice"]
 
-LEAST = 1e-3
-"""Probability above which a voxel can be of the best mask: it is half of that mask's soft Dice at least."""
-
 TINY = torch.finfo(torch.float64).tiny
 
 
@@ -32,15 +29,16 @@ def disagreement(own: Tensor, denoised: Tensor, expected: Tensor, needed: Tensor
     return torch.where(found, 1 - overlap / total.clamp_min(TINY), absent)
 
 
-def doubt(disagreements: Tensor, denoised: Tensor, expected: Tensor, needed: Tensor) -> Tensor:
+def doubt(disagreements: Tensor, expected: Tensor, needed: Tensor) -> Tensor:
     """1 - the highest soft Dice that any mask could have with the posterior, ``(n, S)``; never above ``disagreements``.
 
-    0 where it is sure that an optional structure is absent: that a mask has it nevertheless is the mask's fault. NaN
-    where ``disagreements`` of :func:`disagreement` are. Other arguments: as there.
+    Of a structure that may be absent the less, the surer that is: where no mask reaches a soft Dice of 1/2, the doubt
+    is multiplied by twice the Dice that one reaches. A structure that is in the mask nevertheless is the mask's fault.
+    NaN where ``disagreements`` of :func:`disagreement` are. Other arguments: as there.
     """
-    asked = (denoised.sum(_spatial(denoised)) > 0) | needed
-    least = torch.where(asked, 1 - highest_soft_dice(expected), 0.0)
-    return torch.where(disagreements.isfinite(), least, torch.nan)
+    highest = highest_soft_dice(expected)
+    counts = torch.where(needed, 1.0, (2 * highest).clamp_max(1))
+    return torch.where(disagreements.isfinite(), counts * (1 - highest), torch.nan)
 
 
 def highest_soft_dice(expected: Tensor) -> Tensor:
@@ -49,13 +47,15 @@ def highest_soft_dice(expected: Tensor) -> Tensor:
 
 
 def _highest(probabilities: Tensor) -> Tensor:
-    """Of one map ``(V,)``, a scalar: of each size the likeliest voxels are the best mask."""
+    """Of one map ``(V,)``, a scalar. The best mask is made of the voxels above half of its Dice (Dinkelbach 1967)."""
     total = probabilities.sum(dtype=torch.float64)
-    falling = probabilities[probabilities > LEAST].double().sort(descending=True).values
-    if not len(falling):
-        return torch.zeros_like(total)
-    size = torch.arange(1, len(falling) + 1, device=falling.device)
-    return (2 * falling.cumsum(0) / (size + total)).max()
+    taken, best = probabilities[probabilities > 0], torch.zeros_like(total)
+    count = -1
+    while len(taken) != count:  # fewer each time, or found
+        count = len(taken)
+        best = 2 * taken.sum(dtype=torch.float64) / (count + total).clamp_min(TINY)
+        taken = taken[taken > best / 2]
+    return best
 
 
 def _spatial(maps: Tensor) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.choice import level_held_out, rank_correlation, simplest_of_the_best
 from gnsm_monai.scoring.density import LargestDeviation
 from gnsm_monai.scoring.regression import DiceRegression
-from gnsm_monai.scoring.rules import RULES, apply_rule, density_features, fit_rule, flat, select
+from gnsm_monai.scoring.rules import RULES, apply_rule, density_features, fit_rule, flat, measured
 
 __all__ = ["AnomalyModel", "uncertainty_weights"]
 
@@ -77,7 +77,7 @@ class AnomalyModel:
         # Densities were fitted to the references themselves: only the failures are fair to compare on.
         scores: dict[str, np.ndarray] = {}
         for name in RULES:
-            if np.isfinite(select(everything, name)).all():
+            if measured(everything, name):
                 fitted[name] = fit_rule(name, references, failures, dice, seed, weights, judges)
                 # What was fitted to the failures is compared by what it says of those of unseen references.
                 if RULES[name][1] == "ridge":
@@ -95,9 +95,9 @@ class AnomalyModel:
         # ranks worse than the mean that it beats on copies (docs/benchmarks).
         ridges = real and len(np.unique(groups[judges])) > 1
         by_itself = {name: values[judges] for name, values in scores.items() if ridges or RULES[name][1] != "ridge"}
-        # A network that sees images is there to read them, which only rules that ask it do: labels alone cannot tell
-        # whose mask this is. So their shape alone is what is left where no such rule is as good.
-        if "disagreement_beyond_doubt" in fitted:
+        # A network that sees images is there to read them: labels alone cannot tell whose mask this is. The shape, of
+        # the mask alone, is what is left where no rule that asks the network is as good.
+        if "disagreement_beyond_doubt" in fitted:  # only such a network has doubts
             by_itself = {name: by_itself[name] for name in sorted(by_itself, key=lambda name: name == "shape")}
         chosen = simplest_of_the_best(by_itself, dice[judges], seed, groups[judges]) if rule == "auto" else rule
         if chosen not in fitted:

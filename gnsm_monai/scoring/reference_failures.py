@@ -98,7 +98,7 @@ class ReferenceFailures:
         seen = self._with_image(case) if self.segmenter else None
         if self.segmenter and seen is not None:
             copies = (copies + 1) // 2
-            # A step that is prime to the number of kinds and odd: all kinds in turn, and both sorts in every pair.
+            # A step that is prime to the number of kinds and odd: all kinds in turn, and not the same sort twice.
             kinds = self.segmenter.kinds
             if self.references.image_channels:  # a model of label maps alone would see the same masks twice
                 kinds = [*kinds, *self.segmenter.damaged_kinds]

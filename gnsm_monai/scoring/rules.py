@@ -11,11 +11,14 @@ from gnsm_monai.scoring.density import DENSITIES
 from gnsm_monai.scoring.regression import DiceRegression
 from gnsm_monai.scoring.statistics import STATISTICS
 
-__all__ = ["RULES", "apply_rule", "density_features", "fit_rule", "flat", "select"]
+__all__ = ["RULES", "apply_rule", "density_features", "fit_rule", "flat", "measured"]
 
 SHAPE, SIZE = STATISTICS.index("shape"), STATISTICS.index("size")
-MOST_DOUBT = 0.99
-"""Of what is excused: a mask keeps a hundredth of its score at least."""
+USUAL = 0.9
+"""Quantile of the doubt about held-out references' images up to which nothing is excused: some may be damaged, too."""
+
+MOST_EXCUSED = 0.99
+"""So that what is left can be told apart."""
 
 RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "shape": (("shape",), "level"),
@@ -38,14 +41,14 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
 
 ``mean``: mean over statistics and mean over levels, weighted by level, each in units of its spread over held-out
 references and the failures. ``gmm``, ``knn``: density of the held-out references; on ``score_norm`` that is the
-published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``beyond``: that
-mean, ``d``, where the network can read an image as well as those of the held-out references, and else
-``(d - b) / (1 - b)``, with ``b`` by how much its doubt exceeds the highest of theirs: what cannot be read is not held
-against the mask. ``level``: the statistic at the one level at which it follows Dice on the failures best.
-``deviation``: of these statistics' weighted means over levels, the one furthest from the held-out references', in
-robust deviations of theirs (:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it
-in agreeing too well, and not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels,
-fitted to the failures.
+published score. ``equal``: mean over all levels, each as it is: it fits nothing. ``beyond``: that mean, ``d``, where
+the network can read an image as well as nearly all of the held-out references', and else ``(d - b) / (1 - b)``, with
+``b`` by how much its doubt exceeds the :data:`USUAL` quantile of theirs: what cannot be read is held against the mask
+less. As no mask disagrees less than the network doubts, none scores below that quantile so. ``level``: the statistic
+at the one level at which it follows Dice on the failures best. ``deviation``: of these statistics' weighted means
+over levels, the one furthest from the held-out references', in robust deviations of theirs
+(:class:`gnsm_monai.scoring.density.LargestDeviation`); it asks how unusual a mask is, be it in agreeing too well, and
+not how low its Dice may be. ``ridge``: a regression of Dice on its statistics at all levels, fitted to the failures.
 """
 
 
@@ -57,6 +60,12 @@ def select(levels: np.ndarray, rule: str) -> np.ndarray:
     columns = [STATISTICS.index(name) for name in names]
     features: np.ndarray = np.asarray(levels, dtype=np.float64)[:, :, columns].transpose(0, 2, 1)
     return features
+
+
+def measured(levels: np.ndarray, rule: str) -> bool:
+    """Whether ``(N, L, S)`` level statistics, maybe of an earlier version, hold all that a rule reads."""
+    known = max(STATISTICS.index(name) for name in RULES[rule][0]) < levels.shape[2]
+    return known and bool(np.isfinite(select(levels, rule)).all())
 
 
 def flat(levels: np.ndarray, rule: str) -> np.ndarray:
@@ -86,7 +95,7 @@ def fit_rule(
     if combine == "equal":
         return {}
     if combine == "beyond":
-        return {"usual": np.array(select(references, rule)[:, 1].mean(1).max())}
+        return {"usual": np.array(np.quantile(select(references, rule)[:, 1].mean(1), USUAL))}
     if combine == "ridge":
         return DiceRegression.fit(flat(failures, rule), dice, flat(everything, rule))
     if combine in DENSITIES:
@@ -104,7 +113,7 @@ def apply_rule(rule: str, arrays: Mapping[str, np.ndarray], levels: np.ndarray, 
         return plain
     if combine == "beyond":
         disagrees, doubts = select(levels, rule).mean(2).T
-        beyond = np.clip(doubts - arrays["usual"], 0, MOST_DOUBT)
+        beyond = np.clip(doubts - arrays["usual"], 0, MOST_EXCUSED)
         counted: np.ndarray = (disagrees - beyond) / (1 - beyond)
         return counted
     if combine == "ridge":

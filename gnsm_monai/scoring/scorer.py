@@ -189,7 +189,7 @@ class Scorer:
             _over_structures(structures),
             _mean(entropy, band),
             smooth(misfit * band, PLACE_VOXELS).flatten(1).amax(1),
-            _over_structures(doubt(structures, denoised, expected, needed)) if reads else unread,
+            _over_structures(doubt(structures, expected, needed)) if reads else unread,
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0], posterior
 

@@ -107,7 +107,7 @@ class EarlySegmenter:
     def damaged_kinds(self) -> list[str]:
         """Masks of fair copies from the image itself, beside one made poor: as where a file was damaged afterwards.
 
-        A model that sees images learns from them not to blame a mask for an image in which nothing can be read.
+        Some of these images can hardly be read: a score that then blames the mask is not chosen.
         """
         return [f"damaged_{step}" for step in self.snapshots if step >= FAIR]
 

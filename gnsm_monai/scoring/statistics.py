@@ -33,8 +33,8 @@ STATISTICS = (
 - ``size``: mean over structures of the spreads of the references' sizes by which the mask's is larger or smaller
   (:class:`gnsm_monai.scoring.sizes.ReferenceSizes`), the same at every level; NaN without any.
 - ``doubt``: 1 - mean over structures of the highest soft Dice that any mask could have with the posterior of a network
-  that sees an image: how little it can read there, whatever the mask. ``disagreement`` is never lower. NaN for a
-  network that sees none: what that one doubts is the mask.
+  that sees an image: how little it can tell from it and from what the noise leaves of the mask. ``disagreement`` is
+  never lower. A structure that may be absent counts the less, the surer that is. NaN for one that sees no image.
 """
 
 

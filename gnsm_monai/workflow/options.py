@@ -37,13 +37,17 @@ MOST = 2**32 - 1
 
 
 @exit_on_input_error()
-def check_training_options(loss: str, anomaly_score: str, failures: str, device: str, **positive: float) -> None:
+def check_training_options(
+    loss: str, anomaly_score: str, failures: str, device: str, sees_images: bool = False, **positive: float
+) -> None:
     """Refuses option values that would fail in the middle of a training, before anything is read or written."""
     if not isinstance(loss, str) or loss not in LOSSES:
         raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
     known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
     if anomaly_score not in known:
         raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
+    if not sees_images and "doubt" in RULES.get(anomaly_score, ((),))[0]:
+        raise InputError(f"anomaly_score: '{anomaly_score}' needs a network that sees images: condition_on_image")
     if failures not in SOURCES:
         raise InputError(f"failures: '{failures}' is not one of {', '.join(SOURCES)}")
     for name, value in positive.items():
