@@ -10,6 +10,7 @@ import pytest
 from gnsm_monai.audit import IN_WORDS, _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
 from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.scoring.rules import RULES
 from gnsm_monai.scoring.statistics import STATISTICS
 from gnsm_monai.scoring.wording import NO_REASON
 
@@ -112,6 +113,6 @@ def test_a_flagged_map_says_in_what_it_is_unusual() -> None:
     for known in ("", NO_REASON):
         said = _reason(known, levels + 1, model("deviation", 1.0))
         assert said == "stands out by its size (7.0 deviations from the usual)"
-    assert set(IN_WORDS) == set(STATISTICS)
+    assert set(IN_WORDS) == set(RULES["deviation"][0])
     with pytest.raises(ValueError, match="'shape' is not of one statistic"):
         model("shape", 1.0).most_unusual(levels)

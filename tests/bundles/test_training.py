@@ -31,7 +31,8 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     assert arrays["failures"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
     assert arrays["calibration_scores"].shape == (4,)
     assert not set(arrays["fit_cases"]) & set(arrays["calibration_cases"])
-    assert np.isfinite(arrays["fit"]).all()
+    doubts = STATISTICS.index("doubt")  # of a network that sees images
+    assert np.isfinite(np.delete(arrays["fit"], doubts, axis=2)).all() and np.isnan(arrays["fit"][:, :, doubts]).all()
 
 
 def test_tensorboard_shows_a_run_from_its_first_step_to_its_final_metrics(model: Path) -> None:
@@ -131,6 +132,9 @@ def test_volumes_train_with_images_and_anisotropic_voxels(tmp_path: Path) -> Non
     assert kept["network"]["image_channels"] == 1
     assert kept["voxel_size"] == [1.5, 1.5, 2.0]
     assert kept["scoring"]["band_voxels"] == [2, 2, 2]
+    arrays = load_arrays(tmp_path / "model" / "reference_statistics.npz")
+    assert np.isfinite(arrays["failures"]).all()  # its doubt, too
+    assert "disagreement_beyond_doubt" in arrays["compared"]
 
 
 def test_two_processes_train_one_model(dataset: Path, tmp_path: Path) -> None:
