@@ -46,7 +46,7 @@ def check_training_options(
     known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
     if anomaly_score not in known:
         raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
-    if not sees_images and "doubt" in RULES.get(anomaly_score, ((),))[0]:
+    if not sees_images and anomaly_score != "auto" and "doubt" in RULES[anomaly_score][0]:
         raise InputError(f"anomaly_score: '{anomaly_score}' needs a network that sees images: condition_on_image")
     if failures not in SOURCES:
         raise InputError(f"failures: '{failures}' is not one of {', '.join(SOURCES)}")

@@ -16,11 +16,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import gnsm_methods
 import markdown
 import numpy as np
 import torch
-from gnsm_methods import FEWER
-from gnsm_methods import IMAGE as IMAGE_SETTINGS
 from monai.bundle import ConfigParser
 from monai.metrics import DiceMetric
 from monai.utils import set_determinism
@@ -37,11 +36,10 @@ from gnsm_monai.workflow.training import reference_dataset
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "reader.md"
 
-STRONG = {"noise": {"name": "mixing", "num_levels": 6, "beta_min": 0.9}}
 WAYS: dict[str, Mapping[str, object]] = {
-    "8 levels, beta 0.3 to 0.997, 120 steps of 4": {**FEWER, "noise": {"name": "mixing"}},
-    "6 levels, beta 0.9 to 0.997, 120 steps of 4": {**FEWER, **STRONG},
-    "6 levels, beta 0.9 to 0.997, 240 steps of 2": {**IMAGE_SETTINGS, **STRONG},
+    "8 levels, beta 0.3 to 0.997, 120 steps of 4": gnsm_methods.EIGHT,
+    "6 levels, beta 0.9 to 0.997, 120 steps of 4": gnsm_methods.FEWER,
+    "6 levels, beta 0.9 to 0.997, 240 steps of 2": gnsm_methods.IMAGE,
 }
 """The noise of a model without images, that of one with them, and the default's steps besides."""
 
