@@ -10,7 +10,7 @@ import numpy as np
 from markdown import MISSING, cell, table
 from methods import DATASETS, METHODS, OURS
 from qc_figures import risk_coverage, scatter
-from qc_sections import ablation, maps
+from qc_sections import ablation, maps, trainings
 from scores import METRICS, Scores, load_all, mean_with_interval
 
 __all__ = ["best_rival", "dataset_section", "field_of_view_section", "write_page"]
@@ -42,7 +42,7 @@ def write_page(pages: Path) -> None:
             lines += dataset_section(name, methods, root)
     if found["hippocampus"] and found["hippocampus_fov"]:
         lines += field_of_view_section(found["hippocampus"], found["hippocampus_fov"])
-    lines += [*maps(found), *ablation(found), *_costs(found)]
+    lines += [*maps(found), *ablation(found), *trainings(found), *_costs(found)]
     (pages / "segmentation_qc.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

@@ -1,16 +1,19 @@
-"""Further sections of the page of detection quality: anomaly maps, and what each piece of the score is worth."""
+"""Further sections of the page of detection quality: anomaly maps, what pieces are worth, and how trainings agree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from markdown import MISSING, table
 from methods import ABLATED, DATASETS, METHODS, OURS
-from scores import Scores
+from scores import Scores, check_same_masks
 
-__all__ = ["ablation", "maps"]
+from gnsm_monai.evaluation.metrics import spearman
+
+__all__ = ["ablation", "maps", "trainings"]
 
 MAP_HEAD = ("AUPRC", "per mask", "chance", "pointing rate", "chance", "masks asked")
 MAP_KEYS = ("auprc", "auprc_per_mask", "error_share", "pointing_rate", "pointing_chance", "pointed")
@@ -19,6 +22,12 @@ Within two voxels of mask or reference. AUPRC: average precision of the anomaly 
 is wrong, over all voxels of a folder, and as the mean of each mask's own; its chance is the share of wrong voxels.
 Pointing rate: share of the masks with Dice >= 0.7 whose voxel of the highest anomaly is wrong; its chance is that
 of a voxel drawn at random. Means over seeds.
+"""
+
+TRAININGS_TEXT = """\
+Spearman between the scores of two trainings that differ in their seed (mean over pairs, 1 is best), of each training's
+scores with Dice (mean over trainings, -1 is best), and of the mean of their scores with Dice. What that mean lacks is
+not a matter of luck in training.
 """
 
 Found = Mapping[str, Mapping[str, list[Scores]]]
@@ -73,6 +82,29 @@ def ablation(found: Found) -> list[str]:
                 lines += _choices("rule (one seed's own choice in bold)", [more.get("rules", []) for more in seeds])
     text = "Spearman / Pearson with Dice of the masks, means over seeds; they judge the pieces and have chosen none."
     return ["## What each piece is worth", "", text, "", *lines] if lines else []
+
+
+def trainings(found: Found) -> list[str]:
+    """How trainings that differ in their seed agree, and what their mean score is worth: what luck costs."""
+    rows = []
+    for name, methods in found.items():
+        for method, seeds in methods.items():
+            if len(seeds) < 2 or name.endswith("_fov"):
+                continue
+            check_same_masks(seeds)
+            for folder in dict.fromkeys(map(str, seeds[0].folder)):
+                own = [s.in_folder(folder) for s in seeds]
+                rows.append([METHODS[method].title, folder, len(seeds), *_agreement(own)])
+    head = ["method", "folder", "trainings", "one with another", "one with Dice", "their mean with Dice"]
+    return ["## How trainings agree", "", *TRAININGS_TEXT.splitlines(), "", *table(head, rows), ""] if rows else []
+
+
+def _agreement(seeds: Sequence[Scores]) -> list[str]:
+    dice = seeds[0].dice
+    between = [spearman(a.score, b.score) for a, b in combinations(seeds, 2)]
+    single = [spearman(s.score, dice) for s in seeds]
+    together = spearman(np.mean([s.score for s in seeds], axis=0), dice)
+    return [f"{np.mean(values):.3f}" for values in (between, single, together)]
 
 
 def _levels(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:

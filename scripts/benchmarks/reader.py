@@ -112,8 +112,8 @@ def page(rows: list[tuple[str, int, float, float, float, float]], arguments: arg
     under = ["reference under noise, and image", "its beta"]
     head = ["levels, and steps of an epoch", "references", "image alone", "poor image alone", *under]
     lines = [
-        "Dice to held-out references, higher = better, after as many epochs of the same training. *Image alone*: at the",
-        "strongest level, of an empty mask. *Reference under noise*: at the level next to a beta of",
+        "Dice to held-out references, higher = better, after as many epochs of the same training. *Image alone*: at",
+        "the strongest level, of an empty mask. *Reference under noise*: at the level next to a beta of",
         f"{MIDDLE}, where the mask still says something.",
         "",
         *markdown.table(head, [(name, count, *(f"{value:.3f}" for value in values)) for name, count, *values in rows]),

@@ -148,6 +148,16 @@ def test_page_has_maps_ablation_times_and_figures(pages: Path) -> None:
         assert (pages / name).stat().st_size < 120_000
 
 
+def test_page_tells_how_trainings_agree_and_what_their_mean_is_worth(pages: Path) -> None:
+    lines = (pages / "segmentation_qc.md").read_text().splitlines()
+    a, b = (make("gnsm", seed, 0.05).in_folder("early") for seed in range(2))
+    between = stats.spearmanr(a.score, b.score).statistic
+    single = np.mean([stats.spearmanr(s.score, s.dice).statistic for s in (a, b)])
+    together = stats.spearmanr(a.score + b.score, a.dice).statistic
+    expected = ["gnsm", "early", "2", *(f"{value:.3f}" for value in (between, single, together))]
+    assert row_of(lines, "gnsm", "How trainings agree") == expected
+
+
 def test_best_rival_is_the_mask_only_one_with_the_lowest_spearman() -> None:
     noise = {"gnsm": 0.01, "gnsm_published": 0.01, "entropy": 0.02, "voxelwise_prior": 0.2, "volume": 2.0}
     assert qc_page.best_rival({m: [make(m, 0, n)] for m, n in noise.items()}) == "voxelwise_prior"
