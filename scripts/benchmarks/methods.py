@@ -63,7 +63,7 @@ METHODS = {
 OURS = "gnsm"
 """Which figures and tables set against its best rival."""
 
-ABLATED = (OURS, "gnsm_image")
+ABLATED = (OURS, "gnsm_image", "gnsm_image_240_steps")
 """Of which each statistic, level and rule is shown."""
 
 DATASETS = {
