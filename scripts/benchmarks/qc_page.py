@@ -79,7 +79,8 @@ def dataset_section(name: str, methods: Methods, root: Path) -> list[str]:
     if rival and OURS in methods:
         scatter(root / f"{name}-scatter.png", {METHODS[m].title: methods[m][0] for m in (OURS, rival)})
         lines += [f"![Anomaly score against Dice](segmentation_qc/{name}-scatter.png)", ""]
-    curves = {METHODS[m].title: seeds[0] for m, seeds in methods.items() if len(seeds[0].score) == most}
+    whole = {m: seeds[0] for m, seeds in methods.items() if len(seeds[0].score) == most}
+    curves = {METHODS[m].title: scores for m, scores in whole.items() if not METHODS[m].variant}
     risk_coverage(root / f"{name}-risk_coverage.png", curves)
     return [*lines, f"![Risk-coverage curves, seed 0](segmentation_qc/{name}-risk_coverage.png)", ""]
 

@@ -158,6 +158,16 @@ def test_page_tells_how_trainings_agree_and_what_their_mean_is_worth(pages: Path
     assert row_of(lines, "gnsm", "How trainings agree") == expected
 
 
+def test_variants_stand_in_tables_and_not_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(qc_page, "risk_coverage", lambda path, curves: drawn.extend(curves))
+    tried = next(name for name, method in METHODS.items() if method.variant)
+    methods = {name: [make(name, 0, 0.1)] for name in ("gnsm_image", tried, "volume")}
+    lines = qc_page.dataset_section("hippocampus", methods, tmp_path)
+    assert drawn == [METHODS["gnsm_image"].title, METHODS["volume"].title]
+    assert row_of(lines, METHODS[tried].title)[2] == str(2 * CASES)
+
+
 def test_best_rival_is_the_mask_only_one_with_the_lowest_spearman() -> None:
     noise = {"gnsm": 0.01, "gnsm_published": 0.01, "entropy": 0.02, "voxelwise_prior": 0.2, "volume": 2.0}
     assert qc_page.best_rival({m: [make(m, 0, n)] for m, n in noise.items()}) == "voxelwise_prior"
