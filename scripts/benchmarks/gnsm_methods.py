@@ -40,7 +40,7 @@ UNEXCUSED = {**SHORTER, "anomaly_score": "disagreement_equal"}
 """What the network cannot read in an image is held against the mask."""
 
 FEWER = {**UNEXCUSED, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
-"""Half as many steps of twice as many maps."""
+"""Half as many steps as that, of twice as many maps."""
 
 EIGHT = {**FEWER, "noise": "mixing"}
 """The noise of a model without images, too."""

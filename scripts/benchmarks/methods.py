@@ -16,7 +16,7 @@ class Method:
         sees: what it needs of a case.
         seeds: of its trainings, where nobody asks for others; 0 alone for what draws nothing.
         trained: whether it draws anything at all.
-        variant: of ours, with other settings than the default's: a row of the tables, no curve of the figures.
+        variant: whether it is what was tried on the way to the default: a row of the tables, no curve of the figures.
     """
 
     title: str

@@ -22,11 +22,12 @@ INTRODUCTION = """\
 
 Correlations of the anomaly score with Dice: -1 is best. AURC left = 1 - norm_aurc: 0 is best. Means over the seeds of
 trainings, with 95 % bootstrap intervals over patients; the seeds' own figures stand below each table. All methods are
-trained on, or fitted to, the same references, and score the same masks; where a method sees fewer masks, the table
-says how many. VAE(seg) is scored by its negative ELBO, as Zenk et al. 2024 (arXiv 2406.03323) do it, or by the Dice to
-its reconstruction, as Liu et al. 2019 (arXiv 1903.10645) do; centred on the mask's own structures as published, or on a
-fixed grid, where position is known. Softmax scores are means over the voxels in which a structure has a probability of
-at least 1 %.
+trained on, or fitted to, the same references (one row to 24 of them, which its title says), and score the same masks;
+where a method sees fewer masks, the table says how many. Figures leave out what was tried on the way to the default.
+VAE(seg) is scored by its negative ELBO, as Zenk et al. 2024 (arXiv 2406.03323) do it, or by the Dice to its
+reconstruction, as Liu et al. 2019 (arXiv 1903.10645) do; centred on the mask's own structures as published, or on a
+fixed grid, where position is known. Softmax scores are means over the voxels in which a structure has a probability
+of at least 1 %.
 """
 
 Methods = Mapping[str, list[Scores]]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markdown import MISSING, table
 from methods import ABLATED, DATASETS, METHODS, OURS
+from scipy.stats import rankdata
 from scores import Scores, check_same_masks
 
 from gnsm_monai.evaluation.metrics import spearman
@@ -26,8 +27,8 @@ of a voxel drawn at random. Means over seeds.
 
 TRAININGS_TEXT = """\
 Spearman between the scores of two trainings that differ in their seed (mean over pairs, 1 is best), of each training's
-scores with Dice (mean over trainings, -1 is best), and of the mean of their scores with Dice. What that mean lacks is
-not a matter of luck in training.
+scores with Dice (mean over trainings, -1 is best), and of the mean of their ranks with Dice: scores of two models
+have no common scale. What that mean lacks is hardly luck in training.
 """
 
 Found = Mapping[str, Mapping[str, list[Scores]]]
@@ -89,13 +90,13 @@ def trainings(found: Found) -> list[str]:
     rows = []
     for name, methods in found.items():
         for method, seeds in methods.items():
-            if len(seeds) < 2 or name.endswith("_fov"):
+            if len(seeds) < 2 or name.endswith("_fov"):  # the same models again, on parts of the same masks
                 continue
             check_same_masks(seeds)
             for folder in dict.fromkeys(map(str, seeds[0].folder)):
                 own = [s.in_folder(folder) for s in seeds]
-                rows.append([METHODS[method].title, folder, len(seeds), *_agreement(own)])
-    head = ["method", "folder", "trainings", "one with another", "one with Dice", "their mean with Dice"]
+                rows.append([name, METHODS[method].title, folder, len(seeds), *_agreement(own)])
+    head = ["data set", "method", "folder", "trainings", "one with another", "one with Dice", "their mean with Dice"]
     return ["## How trainings agree", "", *TRAININGS_TEXT.splitlines(), "", *table(head, rows), ""] if rows else []
 
 
@@ -103,7 +104,7 @@ def _agreement(seeds: Sequence[Scores]) -> list[str]:
     dice = seeds[0].dice
     between = [spearman(a.score, b.score) for a, b in combinations(seeds, 2)]
     single = [spearman(s.score, dice) for s in seeds]
-    together = spearman(np.mean([s.score for s in seeds], axis=0), dice)
+    together = spearman(np.mean([rankdata(s.score) for s in seeds], axis=0), dice)
     return [f"{np.mean(values):.3f}" for values in (between, single, together)]
 
 
