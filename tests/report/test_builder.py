@@ -218,6 +218,8 @@ def test_a_flat_mask_has_one_picture(
     page = build(flat, summarise(flat))
     assert len(page.all("img", **{"class": "outlines"})) == 2
     assert "2D mask" in page.text and "Slices go through" not in page.text
+    heads = set(page.texts["th"])
+    assert "cm²" in heads and "ml" not in heads
 
 
 def test_a_scene_of_many_cases_stays_small(
