@@ -42,8 +42,6 @@ def case_card(
         "worst_structure": row.get("worst_structure") or "",
         "reason": row.get("reason") or "",
         "planes": _planes(row, heat),
-        # A 2D mask has no thickness: its column volume_ml holds areas.
-        "size_unit": "cm²" if len(row.get("picture") or ()) == 1 else "ml",
         "structures": [_structure(s, structure_scores, tones) for s in row.get("structures") or []],
         "structures_have": {
             key: any(number(s.get(key)) is not None for s in row.get("structures") or [])
