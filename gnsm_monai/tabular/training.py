@@ -145,7 +145,6 @@ def train_network(
     checkpoint = TrainingCheckpoint(
         save_dir,
         {**objects, "rng": epoch_seed},
-        averaged,
         evaluator,
         patience=plan.patience,
         resume=plan.resume,
