@@ -17,8 +17,8 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
-from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.training import TrainingPlan, own_random_numbers, train_network
 
 __all__ = ["DEFAULT_NOISE", "GNSMDetector"]

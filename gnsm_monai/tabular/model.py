@@ -15,9 +15,9 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.scoring.calibration import p_values
 from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, identity_of, load_settings
 from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
-from gnsm_monai.scoring.rows import RowScorer
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN, TableEncoder
 from gnsm_monai.tabular.files import Table
+from gnsm_monai.tabular.rows import RowScorer
 
 __all__ = ["RANKING_COLUMNS", "TableModel", "rank_rows"]
 

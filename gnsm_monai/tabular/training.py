@@ -14,12 +14,13 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler
 
-from gnsm_monai.engines import ChunkedInferer, NoisyRowPrepareBatch, RowBatches
+from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
 from gnsm_monai.losses import LOSSES, TableScoreMatchingLoss
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.scoring.model_files import load_weights
+from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches
 
 __all__ = [
     "TrainingPlan",

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from monai.engines import Evaluator
 
-from gnsm_monai.engines import RowBatches
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
@@ -22,10 +21,11 @@ from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.model_files import load_weights
 from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
-from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
+from gnsm_monai.tabular.batches import RowBatches
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import numerical_columns, read_table, write_demo_table
 from gnsm_monai.tabular.model import TableModel
+from gnsm_monai.tabular.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.training import (
     category_frequencies,
     default_steps,
