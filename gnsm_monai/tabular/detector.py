@@ -125,7 +125,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         with tempfile.TemporaryDirectory() as folder, own_random_numbers():
             network, self.validation_loss_ = train_network(rows, schedule, plan, folder)
             rule, normal = choose_rule(self.anomaly_score, self.objective), codes[np.sort(order[:MOST_REFERENCES])]
-            self.model_ = TrainedTable.fit(self.encoder_, network.cpu(), normal, rule, self.num_draws, seed)
+            self.model_ = TrainedTable.fit(rows, network.cpu(), normal, rule, self.num_draws, seed)
             self.network_, self.scorer_ = self.model_.network, self.model_.scorer
             self.decision_scores_ = self._score(codes)[0]
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))

@@ -13,6 +13,7 @@ from gnsm_monai.files import save_arrays, save_json
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
 from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
+from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.rows import RowScorer
 
@@ -53,21 +54,13 @@ class TrainedTable:
 
     @classmethod
     def fit(
-        cls,
-        encoder: TableEncoder,
-        network: ScoreMLP,
-        codes: np.ndarray,
-        rule: str,
-        num_draws: int = 0,
-        seed: int = 0,
-        columns: tuple[str, ...] = (),
+        cls, table: TrainingTable, network: ScoreMLP, codes: np.ndarray, rule: str, num_draws: int = 0, seed: int = 0
     ) -> TrainedTable:
         """Fits a rule in :data:`gnsm_monai.scoring.row_anomaly.ROW_RULES` to normal rows, codes ``(N, F)``."""
-        parametrisation = "posterior" if network.posterior else "direct"
-        statistic = ROW_RULES[rule][0]
-        scorer = RowScorer(network.schedule, encoder.cardinalities, statistic, parametrisation, num_draws, seed)
+        parametrisation, statistic = "posterior" if network.posterior else "direct", ROW_RULES[rule][0]
+        scorer = RowScorer(network.schedule, table.cardinalities, statistic, parametrisation, num_draws, seed)
         anomaly = RowAnomalyModel.fit(scorer(network, codes), rule, seed=seed)
-        return cls(encoder, network, scorer, anomaly, np.empty(0), columns)
+        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns)
 
     def calibrated(self, codes: np.ndarray) -> TrainedTable:
         """The same with p-values against the scores of rows, codes ``(N, F)``, that nothing was fitted to."""
@@ -84,18 +77,17 @@ class TrainedTable:
         settings = files.settings
         network = files.load_weights(files.configured(lambda values: ScoreMLP(**values["network"]))).eval()
         anomaly = files.fitted(RowAnomalyModel.from_arrays)
-        scorer = RowScorer(
-            network.schedule,
-            network.blocks.cardinalities,
-            ROW_RULES[anomaly.rule][0],
-            settings["parametrisation"],
-            settings["num_draws"],
-            settings["seed"],
+        options = (settings[name] for name in ("parametrisation", "num_draws", "seed"))
+        scorer = RowScorer(network.schedule, network.blocks.cardinalities, ROW_RULES[anomaly.rule][0], *options)
+        return cls(
+            files.configured(lambda values: TableEncoder.from_dict(values["encoder"])),
+            network,
+            scorer,
+            anomaly,
+            files.fitted(lambda arrays: arrays["calibration"]),
+            tuple(settings["columns"]),
+            settings["weights_sha256"],
         )
-        encoder = files.configured(lambda values: TableEncoder.from_dict(values["encoder"]))
-        calibration = files.fitted(lambda arrays: arrays["calibration"])
-        columns = tuple(settings["columns"])
-        return cls(encoder, network, scorer, anomaly, calibration, columns, settings["weights_sha256"])
 
     def save(self, model_dir: str | Path, more: dict[str, Any]) -> None:
         """Writes ``reference_statistics.npz`` and then ``settings.json`` beside the weights: the model is complete.

@@ -38,9 +38,6 @@ __all__ = [
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
 
-RUN_OPTIONS = ("seed", "epochs", "batch_size", "learning_rate", "objective")
-"""Options that a continued run must share with the one that was stopped."""
-
 logger = logging.getLogger("gnsm_monai.workflow")
 
 
@@ -83,13 +80,11 @@ def steps_per_epoch(table: TrainingTable, batch_size: int, epochs: int) -> int:
     return max(1, default_steps(table.codes["train"], batch_size) // epochs)
 
 
-def run_settings(
-    options: Mapping[str, Any], steps_per_epoch: int, table: TrainingTable, network: ScoreMLP
-) -> dict[str, Any]:
+def run_settings(options: Mapping[str, Any], steps: int, table: TrainingTable, network: ScoreMLP) -> dict[str, Any]:
     """What a continued run must share with the one that was stopped, as plain values."""
     return {
-        **{name: options[name] for name in RUN_OPTIONS},
-        "steps_per_epoch": steps_per_epoch,
+        **{name: options[name] for name in ("seed", "epochs", "batch_size", "learning_rate", "objective")},
+        "steps_per_epoch": steps,
         "network": network.settings,
         "columns": list(table.columns),
         "rows": len(table.codes["train"]),
@@ -103,7 +98,7 @@ def finish_training(
     """Fits the anomaly score with the weights that were kept, calibrates it, and completes the model's folder."""
     network, losses = best_network(evaluator, model_dir)
     references, rule = table.codes["train"][:MOST_REFERENCES], choose_rule(anomaly_score, objective)
-    model = TrainedTable.fit(table.encoder, network, references, rule, seed=seed, columns=table.columns)
+    model = TrainedTable.fit(table, network, references, rule, seed=seed)
     _copy_bundle(Path(model_dir), network, table.columns)
     rows = {use: len(codes) for use, codes in table.codes.items()}
     model.calibrated(table.codes["calibration"]).save(model_dir, {"dataset": table.source, "rows": rows})

@@ -75,13 +75,7 @@ def build_network(
 ) -> ScoreMLP:
     """The score network of a table; its prior is the frequency of the categories among the training rows.
 
-    Args:
-        table: the rows.
-        schedule: the noise.
-        objective: name in :data:`gnsm_monai.losses.LOSSES`.
-        width: units per layer; ``None`` goes by the number of distinct rows.
-        depth: residual blocks.
-        dropout: share of units left out in training.
+    The objective is a name in :data:`gnsm_monai.losses.LOSSES`; without a width, the number of distinct rows gives it.
     """
     codes, posterior = table.codes["train"], LOSSES[objective] == "posterior"
     network = ScoreMLP(table.cardinalities, schedule, width or default_width(codes), depth, dropout, posterior)
