@@ -134,12 +134,10 @@ def table_fit(data: Path, output: Path, **overrides: Any) -> int:
 def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table score``: the rows of a CSV file ranked in ``output``."""
     overrides = {"model_dir": model, "dataset_dir": data, **overrides}
-    _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()
-    with open(output / "ranking.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    lines = _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()[-1]
     columns = ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"]
-    print(f"\nthe worst of {len(rows)} rows (a higher score is worse):")
-    _print_table([columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])])
+    print(f"\nthe worst of {len(lines)} rows (a higher score is worse):")
+    _print_table([columns, *([_short(str(line[name])) for name in columns] for line in lines[:WORST_SHOWN])])
     print()
     _say("ranking", output / "ranking.csv")
     return 0

@@ -145,7 +145,7 @@ def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], s
     return sum(np.nan_to_num(table, nan=worst)[own] for own, table in zip(new.T, tables, strict=True))
 
 
-PUBLISHED = {"noise": "temperature", "loss": "kl", "anomaly_score": "score_norm_gmm"}
+PUBLISHED = {"noise": "temperature", "objective": "kl", "anomaly_score": "score_norm_gmm"}
 
 Method = Callable[..., np.ndarray | tuple[np.ndarray, float] | None]
 

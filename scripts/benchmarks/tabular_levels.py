@@ -24,8 +24,8 @@ from tabular import PUBLISHED, RESULTS, SMALL_FIRST, split
 
 from gnsm_monai.files import write_atomically
 from gnsm_monai.scoring.row_anomaly import RowAnomalyModel
-from gnsm_monai.scoring.rows import RowScorer
 from gnsm_monai.tabular import GNSMDetector
+from gnsm_monai.tabular.rows import RowScorer
 from gnsm_monai.tabular.training import default_steps, default_width
 
 DRAWS = (4, 16)

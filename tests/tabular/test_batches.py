@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from gnsm_monai.engines import NoisyRowPrepareBatch, RowBatches
 from gnsm_monai.noise import FeatureBlocks, mixing_schedule
+from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches
 
 SCHEDULE, CARDINALITIES = mixing_schedule(num_levels=4), [3, 2, 3]
 CODES = torch.tensor([[0, 1, 2], [2, 0, 1], [1, 1, 0]])

@@ -12,7 +12,7 @@ from torch import nn
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, mixing_schedule
 from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
-from gnsm_monai.scoring.rows import RowScorer
+from gnsm_monai.tabular.rows import RowScorer
 
 CARDINALITIES = [2, 3]
 ROWS = np.array(list(itertools.product(range(2), range(3))))

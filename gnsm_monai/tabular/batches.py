@@ -1,17 +1,21 @@
-"""Rows of a table to noisy network inputs and targets: what makes MONAI's trainer do score matching on tables."""
+"""Rows of a table as batches, and as noisy network inputs and targets of score matching for MONAI's engines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from monai.engines.utils import PrepareBatch
 from torch import Tensor
 
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
+from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.sizes import step_rows, validation_batch, validation_rows
 
-__all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches"]
+__all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches", "TrainingTable"]
 
 CODES = "codes"
 
@@ -76,3 +80,34 @@ class NoisyRowPrepareBatch(PrepareBatch):
         x = self.blocks.apply(lambda block: self.schedule.sample(block, level, generator), probabilities)
         x, probabilities, level = (t.to(device, non_blocking=non_blocking) for t in (x, probabilities, level))
         return x, {"x": x, "probabilities": probabilities, "level": level}, (level,), {}
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """A table that is trained on.
+
+    Args:
+        encoder: values of the columns to category codes.
+        codes: of the rows of each use, ``train``, ``validation`` and others, ``(N, F)`` int64.
+        columns: names of the columns, ``(F,)``; empty where they have none.
+        source: name of the file; empty where there is none.
+    """
+
+    encoder: TableEncoder
+    codes: Mapping[str, np.ndarray]
+    columns: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def cardinalities(self) -> list[int]:
+        """Categories per feature."""
+        return self.encoder.cardinalities
+
+    def train_batches(self, batch_size: int, steps: int) -> RowBatches:
+        """Random rows; fewer per step than ``batch_size`` where each has very many categories."""
+        return RowBatches(torch.from_numpy(self.codes["train"]), step_rows(batch_size, self.cardinalities), steps)
+
+    def validation_batches(self, num_levels: int, seed: int) -> RowBatches:
+        """The rows that every validation sees."""
+        rows = validation_rows(self.codes["validation"], seed, num_levels * sum(self.cardinalities))
+        return RowBatches(rows, validation_batch(self.cardinalities, num_levels))
