@@ -146,7 +146,7 @@ def find_predictions(
 def split_references(cases: Sequence[Case], seed: int = 0, fit: float = 0.14, calibration: float = 0.26) -> list[Case]:
     """Gives every reference one ``use``: training of the network, fitting of the score, or its calibration.
 
-    What is used for one is used for nothing else, but for the models of shapes (:mod:`gnsm_monai.workflow.shapes`), of
+    What is used for one is used for nothing else, but for the models of shapes (:mod:`gnsm_monai.fitting.shapes`), of
     which each held-out mask is judged by those that have not seen it.
 
     Args:

@@ -27,7 +27,7 @@ from gnsm_monai.workflow.scoring import (
     scoring_dataset,
     stop_if_failed,
 )
-from gnsm_monai.workflow.shapes import ShapeLearner
+from gnsm_monai.fitting.shapes import ShapeLearner
 from gnsm_monai.workflow.training import (
     case_keys,
     finish_training,

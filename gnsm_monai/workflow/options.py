@@ -14,7 +14,7 @@ from gnsm_monai.handlers.checkpoint import CHECKPOINT
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.model_files import SETTINGS
-from gnsm_monai.scoring.reference_failures import SOURCES
+from gnsm_monai.fitting.reference_failures import SOURCES
 from gnsm_monai.scoring.rules import RULES
 
 __all__ = [

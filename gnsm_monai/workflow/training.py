@@ -29,7 +29,7 @@ from gnsm_monai.networks.separable import smooth
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
 from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
-from gnsm_monai.scoring.reference_fit import ReferenceFit
+from gnsm_monai.fitting.reference_fit import ReferenceFit
 from gnsm_monai.workflow.options import check_case_ids, check_folder_name
 
 __all__ = [

@@ -15,8 +15,8 @@ from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.reference_failures import ReferenceFailures
-from gnsm_monai.scoring.segmenter import CERTAIN, EarlySegmenter, KnownVoxelsLoss
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.segmenter import CERTAIN, EarlySegmenter, KnownVoxelsLoss
 
 STEPS = (4, 80)
 

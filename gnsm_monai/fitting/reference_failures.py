@@ -17,7 +17,7 @@ from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd, load_case, resample
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.segmenter import EarlySegmenter
+from gnsm_monai.fitting.segmenter import EarlySegmenter
 
 __all__ = ["SOURCES", "Failure", "ReferenceFailures"]
 

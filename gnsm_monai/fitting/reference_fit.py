@@ -20,7 +20,7 @@ from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.choice import rank_correlation
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
-from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
+from gnsm_monai.fitting.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
@@ -65,7 +65,7 @@ class ReferenceFit:
             all masks that the small network makes, where there is one.
         calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice; half
             of them masks of the small network, where there is one.
-        failures: where failures come from, of :data:`gnsm_monai.scoring.reference_failures.SOURCES`.
+        failures: where failures come from, of :data:`gnsm_monai.fitting.reference_failures.SOURCES`.
         shapes: learns the references' shapes, such as :class:`gnsm_monai.workflow.ShapeLearner`; None for none.
         rule: rule of the anomaly score, or ``auto``.
         seed: of the degradations and densities.

@@ -15,13 +15,13 @@ from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.files import load_arrays, save_arrays
 from gnsm_monai.noise import build_schedule
-from gnsm_monai.scoring.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 from gnsm_monai.scoring.statistics import STATISTICS
-from gnsm_monai.workflow import ShapeLearner, shapes
-from gnsm_monai.workflow.shapes import FOLDS, HALVES
+from gnsm_monai.fitting import ShapeLearner, shapes
+from gnsm_monai.fitting.shapes import FOLDS, HALVES
 
 STRIDES = [[2, 2], [2, 2]]
 SCHEDULE = build_schedule("mixing")
