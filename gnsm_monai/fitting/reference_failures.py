@@ -11,25 +11,22 @@ import numpy as np
 import torch
 
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.datalist import find_images
 from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
 from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.references import References
-from gnsm_monai.data.transforms import FitToGridd, load_case, resample
+from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 
-__all__ = ["SOURCES", "Failure", "ReferenceFailures"]
+__all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
 
 SOURCES = ("auto", "networks", "copies")
 """Where failures come from: ``copies``: degraded copies of label maps; ``networks``: those, and masks of a small
 network that segments the references' images; ``auto``: the second where the data set has an image of every reference.
 """
 
-MOST_CASES = 32
+MAX_CASES, MIN_CASES = 32, 4
 """References that the small network learns from: more would not make its failures better ones."""
-
-FEWEST_CASES = 4
 
 logger = logging.getLogger(__name__)
 
@@ -44,106 +41,134 @@ class Failure:
     of_network: bool = False
 
 
+@dataclass(frozen=True)
+class FailurePlan:
+    """Which failures are made from each reference of one use.
+
+    Args:
+        stream: of the random numbers, one per use.
+        copies: degraded copies, half as many where there are masks of a network too.
+        masks: of the small network; None for all that it can make.
+        empty: whether to add an empty mask.
+    """
+
+    stream: int
+    copies: int
+    masks: int | None
+    empty: bool = True
+
+
 class ReferenceFailures:
     """Makes failures from references.
 
     Args:
         references: the reference cases.
         source: of :data:`SOURCES`.
+        copies: degraded copies per reference that the rule is selected on, of changing kind and random severity; half
+            as many, and all masks that the small network makes, where there is one.
+        calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice; half
+            of them masks of the small network, where there is one.
         seed: of the degradations and of the small network.
         device: where the small network runs.
 
     Raises:
-        InputError: ``networks`` where there are no images that can be read.
+        InputError: ``networks`` where not every reference has an image.
     """
 
     def __init__(
-        self, references: References, source: str = "auto", seed: int = 0, device: str | torch.device = "cpu"
-    ) -> None:
-        self.references, self.seed = references, seed
-        self.segmenter = None if source == "copies" else self._segmenter(device)
-        if source == "networks" and self.segmenter is None:
-            raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
-
-    def load(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        """The case's maps at the model's voxel size."""
-        keys = [key for key in (LABEL, IMAGE) if key in case]
-        loaded = load_case(self.references.labels, len(self.references.spatial_size), keys)
-        return dict(resample(self.references.voxel_size, keys)(loaded({key: case[key] for key in keys})))
-
-    def of(
         self,
-        case: Mapping[str, Any],
-        loaded: Mapping[str, Any],
-        number: int,
-        stream: int,
-        copies: int,
-        masks: int | None,
-        empty: bool,
-    ) -> Iterator[Failure]:
+        references: References,
+        source: str = "auto",
+        copies: int = 8,
+        calibration_copies: int = 4,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.references, self.source, self.seed, self.device = references, source, seed, device
+        if source == "networks" and references.images_dir is None:
+            raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
+        self.plans = {
+            "selection": FailurePlan(0, copies, None),
+            "calibration": FailurePlan(1, calibration_copies, calibration_copies // 2),
+        }
+        self.segmenter: EarlySegmenter | None = None
+
+    def train_segmenter(self) -> None:
+        """Trains the small network on images of training references, where ``source`` wants one and there are some.
+
+        Raises:
+            InputError: ``networks`` where too few images can be read.
+        """
+        if self.source != "copies" and self.references.images_dir is not None:
+            self.segmenter = self._trained()
+        if self.source == "networks" and self.segmenter is None:
+            raise InputError(f"failures: 'networks' needs {MIN_CASES} images of training references that can be read")
+
+    def of(self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[Failure]:
         """Failures of one reference; an empty reference has nothing to fail at.
 
         Args:
             case: the reference.
-            loaded: its maps, of :meth:`load`.
+            maps: its maps, of :meth:`References.maps_of`.
             number: of the reference among those of its use.
-            stream: of the random numbers, one per use.
-            copies: degraded copies, half as many where there are masks of a network too.
-            masks: of the small network; None for all that it can make.
-            empty: whether to add an empty mask.
+            plan: which failures.
         """
-        label = loaded[LABEL][0].numpy()
+        label = maps[LABEL][0].numpy()
         if not (label > 0).any():
             return
-        seen = self._with_image(case) if self.segmenter else None
-        if self.segmenter and seen is not None:
+        copies = plan.copies
+        shown = self.with_image(case) if self.segmenter else None
+        if self.segmenter and shown is not None:
             copies = (copies + 1) // 2
-            # A step that is prime to the number of kinds and odd: all kinds in turn, and not the same sort twice.
             kinds = self.segmenter.kinds
             if self.references.image_channels:  # a model of label maps alone would see the same masks twice
                 kinds = [*kinds, *self.segmenter.damaged_kinds]
-            chosen = kinds if masks is None else [kinds[(number * masks + 5 * i) % len(kinds)] for i in range(masks)]
-            for kind in chosen:
-                failed = self.segmenter.mask(seen, kind, [self.seed, stream, number])
-                yield Failure(kind, failed, self._dice(failed[LABEL][0].numpy(), seen[LABEL][0].numpy()), True)
+            for kind in kinds if plan.masks is None else kinds_in_turn(kinds, number, plan.masks):
+                failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
+                yield Failure(kind, failed, self._dice(failed[LABEL][0].numpy(), shown[LABEL][0].numpy()), True)
         for copy in range(copies):
-            kind = KINDS[(number * copies + copy) % len(KINDS)]
-            rng = np.random.default_rng([self.seed, stream, number, copy])
+            kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
+            rng = np.random.default_rng([self.seed, plan.stream, number, copy])
             worse = degrade_like_a_segmenter(
                 label, kind, rng, self.references.labels.num_classes, self.references.voxel_size
             )
-            yield Failure(kind, {**loaded, LABEL: loaded[LABEL].new_tensor(worse[None])}, self._dice(worse, label))
-        if empty:
+            yield Failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, self._dice(worse, label))
+        if plan.empty:
             nothing = np.where(label == IGNORE_INDEX, label, 0)
-            yield Failure("empty", {**loaded, LABEL: loaded[LABEL].new_tensor(nothing[None])}, 0.0)
+            yield Failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, 0.0)
+
+    def with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
+        """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""
+        try:
+            maps = self.references.maps_with_image(dict(case))
+            return dict(FitToGridd(self.references.spatial_size, grow, [LABEL, IMAGE])(maps))  # type: ignore[arg-type]
+        except Exception as error:  # each reader raises its own kinds
+            reason = one_line(error, f"image of case '{case['case']}'")
+            logger.warning("no failures of a network are made from this case: %s", reason)
+            return None
 
     def _dice(self, label: np.ndarray, reference: np.ndarray) -> float:
-        return mean_foreground_dice(
-            label, reference, self.references.labels.num_classes, self.references.labels.members
-        )
+        scheme = self.references.labels
+        return mean_foreground_dice(label, reference, scheme.num_classes, scheme.members)
 
-    def _segmenter(self, device: str | torch.device) -> EarlySegmenter | None:
-        if self.references.images_dir is None:
-            return None
+    def _trained(self) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []
         for case in self.references.used_for("train"):
-            if len(cases) < MOST_CASES and (seen := self._with_image(case, grow=False)) is not None:
-                cases.append(seen)
-        if len(cases) < FEWEST_CASES or len({len(case[IMAGE]) for case in cases}) > 1:
+            if len(cases) < MAX_CASES and (shown := self.with_image(case, grow=False)) is not None:
+                cases.append(shown)
+        if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1:
             return None
         logger.info(
             "training a small segmentation network on %d references, whose failures the score learns", len(cases)
         )
-        return EarlySegmenter.train(cases, self.references, self.seed, device)
+        return EarlySegmenter.train(cases, self.references, self.seed, self.device)
 
-    def _with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
-        """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""
-        assert self.references.images_dir is not None
-        images: Sequence[Any] = find_images(self.references.images_dir, case["case"])
-        try:
-            loaded = self.load({LABEL: case[LABEL], IMAGE: images})
-            place = FitToGridd(self.references.spatial_size, grow, [LABEL, IMAGE])
-            return {str(key): value for key, value in place(loaded).items()}
-        except Exception as error:  # each reader raises its own kinds
-            logger.warning("no failures of a network are made from this case: %s", one_line(error, images[0]))
-            return None
+
+def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:
+    """``count`` kinds of masks for the reference of that ``number``, so that all kinds have their turn.
+
+    Masks of sound and of poor images alternate in the list, a pair for each copy of the small network. The step of 5 is
+    odd, so that a reference gets both sorts, and prime to lengths that are no multiple of 5, so that it gets no kind
+    twice before all have come. The next reference begins ``count`` kinds further on.
+    """
+    return [kinds[(number * count + 5 * i) % len(kinds)] for i in range(count)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,154 +12,109 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredReference
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.choice import rank_correlation
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
-from gnsm_monai.fitting.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
+from gnsm_monai.scoring.statistics import CaseStatistics
 
-__all__ = ["ReferenceFit"]
+__all__ = ["FittedScore", "ReferenceFit"]
 
-Loads: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of failures.
+class FittedScore:
+    """The anomaly score of a model, and how well each statistic follows Dice at each level.
 
-    ``of_networks``: which failures are masks of networks, ``(M,)``. ``groups``: number of the reference that each
-    failure was made from, ``(M,)``.
+    Args:
+        model: the score.
+        figures: Spearman correlation with Dice, ``(L,)`` by statistic, -1 is best.
     """
 
-    clean: np.ndarray
-    structures: np.ndarray
-    failed: np.ndarray
-    dice: np.ndarray
-    kinds: list[str]
-    of_networks: np.ndarray
-    groups: np.ndarray
+    model: AnomalyModel
+    figures: dict[str, np.ndarray]
 
 
 class ReferenceFit:
     """Scores held-out references and failures made from them, chooses the anomaly score, and completes the model.
 
-    Writes ``reference_statistics.npz`` (level statistics of the references kept for fitting, of failures made from
-    them, and of those kept for calibration, with the fitted :class:`AnomalyModel`) and then ``settings.json`` (all that
-    scoring needs besides the weights) to the model's folder. Nothing here sees a prediction.
+    Writes ``reference_statistics.npz`` (level statistics of the references that the rule is selected on, of failures
+    made from them, and of those kept for calibration, with the fitted :class:`AnomalyModel`) and then ``settings.json``
+    (all that scoring needs besides the weights) to the model's folder. Nothing here sees a prediction.
 
     Args:
         scorer: gives the level statistics.
-        network: as scoring will run it; its weights are taken from ``model.pt``.
-        references: the reference cases.
+        network: as scoring will run it, where it is; its weights are taken from ``model.pt``.
+        failures: makes failures from the references.
         model_dir: folder with ``model.pt``.
         settings: plain values to keep in ``settings.json``.
-        copies: degraded copies per reference kept for fitting, of changing kind and random severity; half as many, and
-            all masks that the small network makes, where there is one.
-        calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice; half
-            of them masks of the small network, where there is one.
-        failures: where failures come from, of :data:`gnsm_monai.fitting.reference_failures.SOURCES`.
-        shapes: learns the references' shapes, such as :class:`gnsm_monai.workflow.ShapeLearner`; None for none.
+        shapes: learns the references' shapes, such as :class:`gnsm_monai.fitting.ShapeLearner`; None for none.
         rule: rule of the anomaly score, or ``auto``.
-        seed: of the degradations and densities.
-        device: where the network runs.
+        seed: of the densities.
     """
 
     def __init__(
         self,
         scorer: Scorer,
         network: nn.Module,
-        references: References,
+        failures: ReferenceFailures,
         model_dir: str | Path,
         settings: Mapping[str, Any],
-        copies: int = 8,
-        calibration_copies: int = 4,
-        failures: str = "auto",
-        shapes: Callable[[Loads], tuple[ReferenceShapes, dict[str, ReferenceShapes]]] | None = None,
+        shapes: Callable[[], LearntShapes] | None = None,
         rule: str = "auto",
         seed: int = 0,
-        device: str | torch.device = "cpu",
     ) -> None:
-        self.scorer, self.network, self.references = scorer, network, references
+        self.scorer, self.network, self.failures = scorer, network, failures
+        self.references = failures.references
         self.model_dir, self.settings = Path(model_dir), dict(settings)
-        self.copies, self.calibration_copies = copies, calibration_copies
-        self.failures, self.rule, self.seed, self.device = failures, rule, seed, torch.device(device)
-        self.shapes = shapes
+        self.shapes, self.rule, self.seed = shapes, rule, seed
         self.logger = logging.getLogger(__name__)
 
     def run(
         self, level_weights: np.ndarray | None = None, losses: Mapping[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Returns the arrays that are written to ``reference_statistics.npz``.
+    ) -> FittedScore:
+        """Fits the score and writes the model's files.
 
         Args:
             level_weights: what each level counts in the score, ``(L,)``; equal by default.
             losses: losses per level on held-out references, ``(L,)`` each, kept beside the statistics.
         """
         self.load_weights(self.network)
-        self.network.to(self.device).eval()
-        fit, calibration = self.references.used_for("fit"), self.references.used_for("calibration")
-        makes = ReferenceFailures(self.references, self.failures, self.seed, self.device)
+        self.network.eval()
+        self.failures.train_segmenter()
         self.logger.info(
             "scoring %d held-out references and failures made from them, and %d for calibration",
-            len(fit),
-            len(calibration),
+            *(len(self.references.used_for(use)) for use in ("selection", "calibration")),
         )
-        whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes(makes.load)
-        fitted = self._scored(fit, makes, 0, self.copies, None, shapes)
-        if not fitted.kinds:
-            raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
-        model = AnomalyModel.fit(
-            fitted.clean,
-            fitted.failed,
-            fitted.dice,
-            self.rule,
-            self.seed,
-            level_weights,
-            fitted.groups,
-            fitted.of_networks,
-        )
-        masks = self.calibration_copies // 2
-        unseen = self._scored(calibration, makes, 1, self.calibration_copies, masks, shapes)
-        if not unseen.kinds:
-            raise InputError(
-                "the references kept for calibration hold no structure: no Dice can be predicted from them"
-            )
+        whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes()
+        selection = self._statistics("selection", shapes)
+        model = selection.fit(self.rule, self.seed, level_weights)
+        calibration = self._statistics("calibration", shapes)
         # Failures alone: a predicted mask, however good, never equals its reference.
-        predictor = DicePredictor.fit(model.fair_scores, fitted.dice, model.score(unseen.failed), unseen.dice)
-        structures = np.stack([model.structure_scores(levels) for levels in unseen.structures])
+        predictor = DicePredictor.fit(
+            model.fair_scores, selection.dice, model.score(calibration.failures), calibration.dice
+        )
+        structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
+        decisions = Calibration(model.score(calibration.levels), structures, predictor)
         arrays = {
-            "fit": fitted.clean,
-            "failures": fitted.failed,
-            "failure_dice": fitted.dice,
-            "failure_kinds": np.array(fitted.kinds),
-            "failure_of_networks": fitted.of_networks,
-            "failure_groups": fitted.groups,
-            "calibration": unseen.clean,
-            "calibration_failures": unseen.failed,
-            "calibration_failure_dice": unseen.dice,
-            "calibration_failure_kinds": np.array(unseen.kinds),
-            "fit_cases": np.array([case["case"] for case in fit]),
-            "calibration_cases": np.array([case["case"] for case in calibration]),
+            **selection.selection_arrays(),
+            **calibration.calibration_arrays(),
+            "fit_cases": np.array(selection.cases),
+            "calibration_cases": np.array(calibration.cases),
             **(losses or {}),
         }
-        decisions = Calibration(model.score(unseen.clean), structures, predictor)
-        kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays()}
-        if self.references.image_channels:
-            kept |= self._images(makes.load).to_arrays()
-        save_arrays(self.model_dir / STATISTICS_FILE, kept)
-        # Last, and with the identity of the weights: a folder with settings is a complete model.
-        found = {"anomaly_score": model.rule, "failures": "copies" if makes.segmenter is None else "networks"}
-        save_json(self.model_dir / SETTINGS, {**self.settings, **found, **identity_of(self.model_dir)})
+        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **self._images()}
+        self._write({**arrays, **fitted}, model.rule)
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
-        return arrays
+        return FittedScore(model, selection.level_figures())
 
     def load_weights(self, network: nn.Module) -> None:
         """Loads the weights that training kept. Raises InputError where it kept none."""
@@ -167,65 +122,46 @@ class ReferenceFit:
             raise InputError(f"{self.model_dir}: no weights to keep: the validation loss was never a number")
         load_weights(network, self.model_dir)
 
-    def level_figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
-        everything = np.concatenate([arrays["fit"], arrays["failures"]])
-        quality = np.concatenate([np.ones(len(arrays["fit"])), arrays["failure_dice"]])
-        return {
-            name: np.array([rank_correlation(values, quality) for values in everything[:, :, s].T])
-            for s, name in enumerate(STATISTICS)
-            if np.isfinite(everything[:, :, s]).all()
-        }
+    def _statistics(self, use: str, shapes: Mapping[str, ReferenceShapes]) -> ReferenceStatistics:
+        """Of the references of one use, each judged by its own shapes."""
+        scored, plan = [], self.failures.plans[use]
+        cases = self.references.used_for(use)
+        for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
+            known = shapes.get(case["case"])
+            statistics = self._score(maps, known)
+            scored.append(ScoredReference(case["case"], statistics.levels, statistics.structures))
+            for failure in self.failures.of(case, maps, number, plan):
+                levels = self._score(failure.case, known).levels
+                scored[-1].failures.append((replace(failure, case={}), levels))
+                if failure.kind == "empty":  # one is enough: all of them look alike
+                    plan = replace(plan, empty=False)
+        return ReferenceStatistics.of(scored)
 
-    def _scored(
-        self,
-        cases: Sequence[Mapping[str, Any]],
-        makes: ReferenceFailures,
-        stream: int,
-        copies: int,
-        masks: int | None,
-        shapes: Mapping[str, ReferenceShapes],
-    ) -> _Scored:
-        clean, structures, failed, groups = [], [], [], []
-        found: list[Failure] = []
-        for number, case in enumerate(cases):
-            self.scorer.shapes = shapes.get(case["case"])
-            loaded = makes.load(case)
-            statistics = self._score(loaded)
-            clean.append(statistics.levels)
-            structures.append(statistics.structures)
-            empty = not any(failure.kind == "empty" for failure in found)
-            for failure in makes.of(case, loaded, number, stream, copies, masks, empty):
-                failed.append(self._score(failure.case).levels)
-                found.append(replace(failure, case={}))
-                groups.append(number)
-        return _Scored(
-            np.stack(clean),
-            np.stack(structures),
-            np.stack(failed) if failed else np.empty((0, *clean[0].shape)),
-            np.array([failure.dice for failure in found]),
-            [failure.kind for failure in found],
-            np.array([failure.of_network for failure in found], dtype=bool),
-            np.array(groups),
-        )
+    def _images(self) -> dict[str, np.ndarray]:
+        """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
+        if not self.references.image_channels:
+            return {}
+        cases = (self._placed(maps) for maps in self.references.maps_of(self.references.cases))
+        return ReferenceImages.fit(np.stack([case_smoothness(case) for case in cases])).to_arrays()
 
-    def _images(self, load: Loads) -> ReferenceImages:
-        """Of all references: nothing is learnt that could flatter those that trained the network."""
-        cases = (self._placed(load(case)) for case in self.references.cases)
-        return ReferenceImages.fit(np.stack([case_smoothness(case) for case in cases]))
-
-    def _placed(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        """A case on the grid on which masks are scored."""
-        placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
+    def _placed(self, maps: Mapping[str, Any]) -> dict[str, Any]:
+        """Maps on the grid on which masks are scored."""
+        placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(maps))(dict(maps))
         return {str(key): value for key, value in placed.items()}
 
-    def _score(self, case: Mapping[str, Any]) -> CaseStatistics:
-        placed = self._placed(case)
-        label = placed[LABEL].as_tensor()[None].to(self.device)
-        probabilities, mask = encode_labels(label, self.references.labels.num_classes)
+    def _score(self, maps: Mapping[str, Any], shapes: ReferenceShapes | None) -> CaseStatistics:
+        placed, device = self._placed(maps), next(self.network.parameters()).device
+        label = placed[LABEL].as_tensor()[None].to(device)
+        probabilities, observed = encode_labels(label, self.references.labels.num_classes)
         sees = self.references.image_channels > 0
-        image = torch.as_tensor(placed[IMAGE])[None].to(self.device) if sees else None
-        return self.scorer(self.network, probabilities, mask, image)
+        image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
+        return self.scorer(self.network, probabilities, observed, image, shapes=shapes)
+
+    def _write(self, arrays: Mapping[str, np.ndarray], rule: str) -> None:
+        save_arrays(self.model_dir / STATISTICS_FILE, arrays)
+        # Last, and with the identity of the weights: a folder with settings is a complete model.
+        found = {"anomaly_score": rule, "failures": "copies" if self.failures.segmenter is None else "networks"}
+        save_json(self.model_dir / SETTINGS, {**self.settings, **found, **identity_of(self.model_dir)})
 
 
 def _comparison(model: AnomalyModel) -> str:

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``ReferenceFit`` by the name that configs of earlier versions give it; only then, as it builds on this package."""
+    """``ReferenceFit`` by its name in configs of version 0.2; imported late, as it builds on this package."""
     if name == "ReferenceFit":
         from gnsm_monai.fitting import ReferenceFit
 
