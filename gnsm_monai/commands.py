@@ -22,6 +22,7 @@ from gnsm_monai.workflow.processes import is_first_process, num_processes
 
 __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
 
+FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
 RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
 
@@ -63,7 +64,7 @@ def demo(output: Path, **overrides: Any) -> int:
     # Small maps give few voxels each: batches of two would teach too little in so few steps.
     small: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 25, "batch_size": 8, "max_voxels": 15_000}
     # Failures as those that are ranked here, and no more of them, nor of learning shapes, than five minutes allow.
-    small |= {"failures": "copies", "fit::copies": 4, "fit::calibration_copies": 2, "fit::shapes::steps": 300}
+    small |= {"failures": "copies", "fit::shapes::steps": 300, **FEW_COPIES}
     small |= overrides
     trained = _prepare("train.yaml", data_dir=output / "data", model_dir=output / "model", **small)
     trained.run()
@@ -87,7 +88,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     """
     # For a distance from the others a linear model of shapes is enough, which takes seconds, and failures only predict
     # Dice.
-    overrides = {"fit::shapes::steps": 0, "fit::copies": 4, "fit::calibration_copies": 2, **overrides}
+    overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
     plan = plan_folds(dataset, output, folds)

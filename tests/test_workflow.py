@@ -72,7 +72,8 @@ def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
         nn.init.normal_(net.head[-1].weight)
 
     fit: Any = SimpleNamespace(load_weights=kept)
-    losses, independent = training._validate_kept_weights(fit, evaluator, schedule, loss)
+    found = training._validate_kept_weights(fit, evaluator, schedule, loss)
+    losses, independent = found["val_loss"], found["no_context_loss"]
     expected, without = torch.zeros(3), torch.zeros(3)
     for case in cases:
         x, target, (level,), _ = prepare({"label": case["label"][None]}, cpu)

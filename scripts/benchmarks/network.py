@@ -116,7 +116,7 @@ def losses(logits: object, references: References, schedule: NoiseSchedule) -> l
     prepare = NoisyLabelPrepareBatch(schedule, references.labels.num_classes, fixed_seed=0)
     loss = ScoreMatchingLoss("posterior", schedule)
     found = []
-    for case in list(DataLoader(reference_dataset(references, "fit"), 1))[:HELD_OUT]:
+    for case in list(DataLoader(reference_dataset(references, "selection"), 1))[:HELD_OUT]:
         inputs, target, (level,), _ = prepare(case)
         found.append(loss(logits(inputs, level), target))  # type: ignore[operator]
     return torch.stack(found).mean(0).tolist()  # type: ignore[no-any-return]

@@ -86,7 +86,7 @@ def read(network: ScoreUNet, references: References) -> tuple[int, float, float,
     betas = network.schedule.betas
     strongest, middle = len(betas) - 1, int(np.abs(np.array(betas) - MIDDLE).argmin())
     found = []
-    for use in ("fit", "calibration"):
+    for use in ("selection", "calibration"):
         for number, case in enumerate(reference_dataset(references, use)):
             poor = RandPoorImaged(IMAGE, prob=1.0)
             poor.set_random_state(number)

@@ -117,7 +117,7 @@ def trained(work: Path, classes: int) -> Path:
     kept = {"labels": names, "file_ending": ".nii.gz", "numTraining": REFERENCES}
     (dataset / "dataset.json").write_text(json.dumps(kept))
     short = {"epochs": 1, "steps_per_epoch": 5, "batch_size": 1, "failures": "copies"}
-    short |= {"fit#copies": 1, "fit#calibration_copies": 1, "fit#shapes#steps": 2}
+    short |= {"fit#failures#copies": 1, "fit#failures#calibration_copies": 1, "fit#shapes#steps": 2}
     train(model, {"dataset_dir": dataset, **short})
     return model
 

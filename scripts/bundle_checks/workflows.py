@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
     "max_voxels": 6000,
     "noise": {"name": "mixing", "num_levels": 3},
     "network_def::channels": [8, 16],
-    "fit::copies": 1,
+    "fit::failures::copies": 1,
     "device": "cpu",
 }
 """Overrides that make training a matter of seconds; a bundle is given those that its config knows."""

@@ -180,12 +180,12 @@ class TestSplitReferences:
     @pytest.mark.parametrize(("count", "sizes"), [(8, (4, 2, 2)), (50, (30, 7, 13))])
     def test_shares_are_as_asked(self, count: int, sizes: tuple[int, int, int]) -> None:
         uses = Counter(case["use"] for case in split_references(self.cases[:count]))
-        assert (uses["train"], uses["fit"], uses["calibration"]) == sizes
+        assert (uses["train"], uses["selection"], uses["calibration"]) == sizes
 
     def test_every_case_has_one_use_and_keeps_its_place(self) -> None:
         split = split_references(self.cases)
         assert [case["case"] for case in split] == [case["case"] for case in self.cases]
-        assert {case["use"] for case in split} == {"train", "fit", "calibration"}
+        assert {case["use"] for case in split} == {"train", "selection", "calibration"}
 
     def test_the_seed_decides(self) -> None:
         assert split_references(self.cases, seed=1) == split_references(self.cases, seed=1)

@@ -24,7 +24,7 @@ TINY: dict[str, Any] = {
     "epochs": 6,
     "steps_per_epoch": 4,
     "batch_size": 2,
-    "fit::copies": 2,
+    "fit::failures::copies": 2,
     "anomaly_score": "misfit_knn",
     "device": "cpu",
 }

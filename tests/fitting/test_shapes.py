@@ -14,14 +14,13 @@ from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.files import load_arrays, save_arrays
+from gnsm_monai.fitting import ShapeLearner, shapes
+from gnsm_monai.fitting.shapes import FOLDS, HALVES
 from gnsm_monai.noise import build_schedule
-from gnsm_monai.scoring.reference_failures import ReferenceFailures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 from gnsm_monai.scoring.statistics import STATISTICS
-from gnsm_monai.workflow import ShapeLearner, shapes
-from gnsm_monai.workflow.shapes import FOLDS, HALVES
 
 STRIDES = [[2, 2], [2, 2]]
 SCHEDULE = build_schedule("mixing")
@@ -40,12 +39,11 @@ def learnt(references: References) -> tuple[ReferenceShapes, dict[str, Reference
 
 
 def learn(references: References, steps: int) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
-    return ShapeLearner(references, STRIDES, SCHEDULE, steps)(ReferenceFailures(references, "copies").load)
+    return ShapeLearner(references, STRIDES, SCHEDULE, steps)()
 
 
 def index_of(references: References, case: dict[str, object]) -> Tensor:
-    loaded = ReferenceFailures(references, "copies").load(case)
-    found: Tensor = FitToGridd(references.spatial_size)(loaded)[LABEL].as_tensor()
+    found: Tensor = FitToGridd(references.spatial_size)(references.maps_of([case])[0])[LABEL].as_tensor()
     return found
 
 
