@@ -64,18 +64,18 @@ DRAWN = """async () => {
   await new Promise((done) => requestIdleCallback(done));
   await frame();
 }"""
-TIMED = f"""async ([act, selector, text]) => {{
+TIMED = """async ([act, selector, text]) => {
   const element = document.querySelector(selector);
-  const acts = {{
+  const acts = {
     click: () => element.click(),
-    key: () => element.dispatchEvent(new KeyboardEvent("keydown", {{ key: text, bubbles: true }})),
-    type: () => {{ element.value = text; element.dispatchEvent(new Event("input", {{ bubbles: true }})); }},
-  }};
+    key: () => element.dispatchEvent(new KeyboardEvent("keydown", { key: text, bubbles: true })),
+    type: () => { element.value = text; element.dispatchEvent(new Event("input", { bubbles: true })); },
+  };
   const start = performance.now();
   acts[act]();
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
   return performance.now() - start;
-}}"""
+}"""
 ACTS = {
     "sort": ("click", "th[data-name=case] button", ""),
     "sort_back": ("click", "th[data-name=rank] button", ""),
@@ -129,7 +129,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     rows = []
     for name, title in FIGURES.items():
         # Tasks below 50 ms are not reported by browsers.
-        shown = [f"{build[name]:.1f}" if name == "megabytes" else f"{build[name]:.0f}" for build in (this, former) if build]
+        shown = [
+            f"{build[name]:.1f}" if name == "megabytes" else f"{build[name]:.0f}" for build in (this, former) if build
+        ]
         if name == "longest":
             shown = ["below 50" if text == "0" else text for text in shown]
         if former:
