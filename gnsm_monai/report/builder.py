@@ -26,7 +26,7 @@ from gnsm_monai.report.content import (
     store_key,
     table,
 )
-from gnsm_monai.report.pictures import heat_legend, heat_range
+from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, number
 
 __all__ = ["build_report"]
@@ -122,7 +122,7 @@ def _worst(shown: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, An
         "tones": tones,
         "heat": {"low": f"{heat[0]:.2g}", "high": f"{heat[1]:.2g}", "legend": heat_legend()} if pictures else None,
         "volumes": any(len(picture) > 1 for picture in pictures),
-        "ignored": any((plane.label < 0).any() for picture in pictures for plane in picture),
+        "unseen": stripes_meaning(pictures),
     }
 
 
@@ -170,7 +170,7 @@ def _column_rules(columns: Sequence[Column], cells: Sequence[Mapping[str, Cell]]
     tracks, widths = [], []
     for column in columns:
         low, high, share = COLUMN_WIDTHS.get(column.name, (0, 24, 0))
-        title = 2 + max(_width(word) for word in column.title.split())
+        title = 2 + 1.2 * max(len(word) for word in column.title.split())  # in bold, with the arrow of sorting
         longest = max((_width(row[column.name].text) for row in cells), default=0)
         longest += BESIDE.get(column.name, 0)
         width = f"calc({max(title, min(max(longest, low), high)):.1f}ch + .8rem)"
