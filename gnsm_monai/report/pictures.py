@@ -109,7 +109,7 @@ def stripes_meaning(pictures: Iterable[CasePicture]) -> str:
     outside = ignored = False
     for plane in (plane for picture in pictures for plane in picture):
         seen = plane.label >= 0
-        within = seen.any(axis=1)[:, None] & seen.any(axis=0)
+        within = np.logical_and.outer(seen.any(axis=1), seen.any(axis=0))
         outside |= not within.all()
         ignored |= bool((within & ~seen).any())
     return " or ".join(name for name, there in (("outside the field of view", outside), ("ignored", ignored)) if there)

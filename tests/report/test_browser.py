@@ -212,17 +212,20 @@ def test_a_mark_is_not_carried_over_to_a_mask_of_another_score(
         report.write_bytes(before)
 
 
-def reports_of_one_relative_path(
-    rows: Any, summarise: Callable[..., Any], references: np.ndarray, folder: Path
-) -> tuple[Path, Path]:
-    """Two reports of one model and of predictions that were given alike, each from another folder."""
-    summary = summarise(rows)
-    summary["settings"] |= {"predictions_dir": ["predictions"], "model_dir": "model"}
-    paths = folder / "a" / "report.html", folder / "b" / "report.html"
-    for path in paths:
-        path.parent.mkdir()
-        build_report(path, rows, summary, references, max_cards=4)
-    return paths
+@pytest.fixture
+def two_reports(summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path) -> Callable[..., list[Path]]:
+    """Makes two reports of one model and of predictions that were given alike, each from another folder."""
+
+    def made(*rows_of_each: Any) -> list[Path]:
+        paths = [tmp_path / name / "report.html" for name in "ab"]
+        for path, rows in zip(paths, rows_of_each, strict=True):
+            summary = summarise(rows)
+            summary["settings"] |= {"predictions_dir": ["predictions"], "model_dir": "model"}
+            path.parent.mkdir(exist_ok=True)
+            build_report(path, rows, summary, references, max_cards=4)
+        return paths
+
+    return made
 
 
 def marks_of(page: Any) -> dict[str, tuple[str, str]]:
@@ -234,35 +237,30 @@ def marks_of(page: Any) -> dict[str, tuple[str, str]]:
     return found
 
 
+@pytest.mark.parametrize("higher", [0, 1], ids=["the same masks", "other masks"])
 def test_two_reports_keep_their_marks_beside_each_other(
-    page: Any, rows: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path
+    page: Any, rows: Any, two_reports: Callable[..., list[Path]], higher: float
 ) -> None:
-    other_rows = [{**row, "anomaly_score": row.get("anomaly_score", 0) + 1} for row in rows]
-    first, second = reports_of_one_relative_path(rows, summarise, references, tmp_path)
-    for changed in (rows, other_rows):  # the same masks in both; then others in the second
-        build_report(second, changed, summarise(rows), references, max_cards=4)
-        marked: dict[Path, dict[str, tuple[str, str]]] = {}
-        for path, rank, mark in ((first, 1, "bad"), (second, 1, "ok"), (first, 2, "unsure"), (second, 3, "bad")):
-            page.goto(path.as_uri())
-            assert marks_of(page) == marked.get(path, marks_of(page))
-            page.locator(f"#row-{rank} .note").fill(f"{mark} of {path.parent.name}")
-            if page.locator(f"#row-{rank}").get_attribute("data-mark") != mark:
-                page.locator(f"#row-{rank} [data-mark={mark}]").click()
-            marked[path] = marks_of(page)
-            assert marked[path][str(rank)] == (mark, f"{mark} of {path.parent.name}")
-            page.reload()
-            assert marks_of(page) == marked[path]
-        page.goto(first.as_uri())
-        assert marks_of(page) == marked[first]
-    assert marked[first] != marked[second]
+    other_rows = [{**row, "anomaly_score": row.get("anomaly_score", 0) + higher} for row in rows]
+    first, second = two_reports(rows, other_rows)
+    unmarked = {str(rank): ("", "") for rank in range(1, 5)}
+    marked = {first: unmarked, second: unmarked}
+    for path, rank, mark in ((first, 1, "bad"), (second, 1, "ok"), (first, 2, "unsure"), (second, 3, "bad")):
+        page.goto(path.as_uri())
+        assert marks_of(page) == marked[path]
+        page.locator(f"#row-{rank} [data-mark={mark}]").click()
+        page.locator(f"#row-{rank} .note").fill(f"of {path.parent.name}")
+        marked[path] = {**marked[path], str(rank): (mark, f"of {path.parent.name}")}
+        page.reload()
+        assert marks_of(page) == marked[path]
+    page.goto(first.as_uri())
+    assert marks_of(page) == marked[first]
 
 
-def test_opening_a_report_writes_nothing(
-    page: Any, rows: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path
-) -> None:
+def test_opening_a_report_writes_nothing(page: Any, rows: Any, two_reports: Callable[..., list[Path]]) -> None:
     page.locator("#row-1 [data-mark=ok]").click()
     kept = page.evaluate("JSON.stringify(localStorage)")
-    for path in reports_of_one_relative_path(rows, summarise, references, tmp_path):
+    for path in two_reports(rows, rows):
         page.goto(path.as_uri())
         assert page.evaluate("JSON.stringify(localStorage)") == kept
 
