@@ -208,7 +208,10 @@ def test_nothing_but_failures_is_still_a_page(
 def test_few_references_cannot_flag_and_the_page_says_so(
     build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
 ) -> None:
-    assert "nothing can be flagged" in build(rows, summarise(rows), scores=[0.1, 0.2]).text
+    text = build(rows, summarise(rows), scores=[0.1, 0.2]).text
+    assert "nothing can be flagged" in text and "here that would be" not in text
+    text = build(rows, summarise(rows)).text
+    assert "nothing can be flagged" not in text and "here that would be" in text
 
 
 def test_a_flat_mask_has_one_picture(

@@ -1,67 +1,85 @@
 // Sorting, filtering and marking. The table itself holds all data: without this script the page is complete, in rank
-// order. Marks are kept by the browser, under a key that names the model and the predictions.
+// order. The browser keeps the marks under a key of these results, each with the score of the mask it was given to.
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
   const MARKS = { 1: "ok", 2: "bad", 3: "unsure", 0: "" };
+  const SLICE = 8; // milliseconds of work at a time: longer ones would be felt
   const table = $("table");
   const body = table.tBodies[0];
   const rows = [...body.rows]; // in rank order, whatever the table shows
   const headings = [...table.tHead.rows[0].cells];
   const columns = headings.map((heading) => heading.dataset.name);
-  const SEARCHED = ["case", "folder", "worst_structure", "message"]; // numbers are not: "09" is meant to find a case, not a Dice
-  const texts = new Map(
-    rows.map((row) => {
-      const cells = [...row.cells].filter((_, i) => SEARCHED.includes(columns[i]));
-      return [row, cells.map((cell) => cell.textContent.toLowerCase()).join(" ")];
-    }),
-  );
   const value = (row, name) => row.cells[columns.indexOf(name)]?.dataset.value ?? "";
 
   // ---- marks ------------------------------------------------------------------------------------------------------
 
+  const { store, formerStore } = document.body.dataset;
   const marks = new Map(); // case -> {mark, note}; a Map, since a case may be called __proto__
   const holders = new Map(rows.map((row) => [row.dataset.case, [row]]));
   for (const card of document.querySelectorAll(".card")) holders.get(card.dataset.case).push(card);
 
-  function load() {
-    const scores = new Map(rows.map((row) => [row.dataset.case, value(row, "anomaly_score")]));
-    try {
-      for (const [name, mark, note, score] of JSON.parse(localStorage.getItem(document.body.dataset.store) ?? "[]")) {
-        // A mask that was made anew has another score: what was said of the old one does not hold for it.
-        if (scores.get(name) === score) marks.set(name, { mark: String(mark), note: String(note) });
-      }
-    } catch (error) {
-      console.warn("no marks could be read:", error);
-    }
+  const entryOf = (name) => {
+    const { mark, note } = marks.get(name);
+    return [name, mark, note, value(holders.get(name)[0], "anomaly_score")];
+  };
+  const keyOf = ([name, , , score]) => JSON.stringify([name, score]);
+
+  function stored(key) {
+    const entries = JSON.parse(localStorage.getItem(key) ?? "[]");
+    return new Map(entries.map((entry) => [keyOf(entry), entry]));
   }
 
-  function save() {
-    const entries = rows
-      .filter((row) => marks.has(row.dataset.case))
-      .map((row) => [row.dataset.case, marks.get(row.dataset.case), value(row, "anomaly_score")])
-      .map(([name, { mark, note }, score]) => [name, mark, note, score]);
+  // Writes nothing. What an earlier version kept is under another key, and gives way to what stands under this one.
+  function load() {
+    let readable = true;
+    for (const key of [formerStore, store]) {
+      try {
+        for (const [name, mark, note, score] of stored(key).values()) {
+          // A mask that was made anew has another score: what was said of the old one does not hold for it.
+          const row = holders.get(name)?.[0];
+          if (row && value(row, "anomaly_score") === score) marks.set(name, { mark: String(mark), note: String(note) });
+        }
+      } catch (error) {
+        readable = key !== store;
+        console.warn("no marks could be read:", error);
+      }
+    }
+    for (const name of marks.keys()) show(name);
+    count(readable);
+  }
+
+  // Changes one entry of what is there now: another tab may have written since, and entries of other masks stay.
+  function save(name) {
     let kept = true;
     try {
-      localStorage.setItem(document.body.dataset.store, JSON.stringify(entries));
+      const entries = stored(store);
+      for (const entry of [...marks.keys()].map(entryOf)) {
+        if (entry[0] === name || !entries.has(keyOf(entry))) entries.set(keyOf(entry), entry);
+      }
+      localStorage.setItem(store, JSON.stringify([...entries.values()]));
     } catch {
       kept = false;
     }
-    const done = entries.filter((entry) => entry[1]).length;
+    count(kept);
+  }
+
+  function count(kept) {
+    const done = [...marks.values()].filter(({ mark }) => mark).length;
     $("marked").textContent = `${done} of ${rows.length} marked` + (kept ? "" : " – export them: this browser keeps none");
   }
 
   function set(name, change) {
-    const entry = { mark: "", note: "", ...marks.get(name), ...change };
-    if (entry.mark || entry.note) marks.set(name, entry);
-    else marks.delete(name);
+    // An entry that was emptied stays, or an earlier version's would come back.
+    marks.set(name, { mark: "", note: "", ...marks.get(name), ...change });
     show(name);
-    save();
+    save(name);
   }
 
   function show(name) {
-    const { mark, note } = marks.get(name) ?? { mark: "", note: "" };
+    const { mark, note } = marks.get(name);
     for (const holder of holders.get(name)) {
+      equip(holder);
       holder.dataset.mark = mark;
       for (const button of holder.querySelectorAll("[data-mark]")) {
         button.setAttribute("aria-pressed", String(button.dataset.mark === mark));
@@ -71,22 +89,28 @@
     }
   }
 
-  function addControls() {
-    for (const cell of table.querySelectorAll("th[hidden], td[hidden]")) cell.hidden = false;
-    for (const [name, places] of holders) {
-      for (const place of places) {
-        const [group, note] = document.importNode($("marking").content, true).children;
-        group.setAttribute("aria-label", `Mark of ${name}`);
-        note.setAttribute("aria-label", `Note on ${name}`);
-        if (place.tagName === "TR") {
-          place.querySelector(".mark-cell").append(group);
-          place.querySelector(".note-cell").append(note);
-        } else {
-          place.tabIndex = 0;
-          place.querySelector(".marking").append(group, note);
-        }
-      }
+  const equipped = new Set();
+  function equip(holder) {
+    if (equipped.has(holder)) return;
+    equipped.add(holder);
+    const [group, note] = document.importNode($("marking").content, true).children;
+    group.setAttribute("aria-label", `Mark of ${holder.dataset.case}`);
+    note.setAttribute("aria-label", `Note on ${holder.dataset.case}`);
+    if (holder.tagName === "TR") {
+      const place = columns.indexOf("case") + 1;
+      holder.cells[place].append(group);
+      holder.cells[place + 1].append(note);
+      reach(holder, holder === active ? 0 : -1);
+    } else {
+      holder.tabIndex = 0;
+      holder.querySelector(".marking").append(group, note);
     }
+  }
+
+  function equipRows(next) {
+    const end = performance.now() + SLICE;
+    while (next < rows.length && performance.now() < end) equip(rows[next++]);
+    if (next < rows.length) setTimeout(equipRows, 0, next);
   }
 
   // ---- keys and clicks --------------------------------------------------------------------------------------------
@@ -100,7 +124,9 @@
     if (row === active) return;
     if (active) reach(active, -1);
     active = row ?? null;
-    if (active) reach(active, 0);
+    if (!active) return;
+    equip(active);
+    reach(active, 0);
   }
 
   function neighbour(row, step) {
@@ -121,14 +147,14 @@
       set(holder.dataset.case, { mark: isSet ? "" : button.dataset.mark });
     } else if (holder && !target.closest("a, input")) holder.focus({ preventScroll: true });
   });
-  document.addEventListener("change", ({ target }) => {
+  document.addEventListener("input", ({ target }) => {
     if (target.matches(".note")) set(target.closest("[data-case]").dataset.case, { note: target.value });
   });
   document.addEventListener("keydown", (event) => {
     const holder = event.target.closest("[data-case]");
     if (!holder || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input")) {
-      if (event.key === "Enter" || event.key === "Escape") holder.focus(); // leaving the field stores the note
+      if (event.key === "Enter" || event.key === "Escape") holder.focus();
       return;
     }
     const isRow = holder.tagName === "TR";
@@ -170,23 +196,35 @@
     });
   });
 
+  // Numbers are not searched: "09" is meant to find a case, not a Dice.
+  const searched = ["case", "folder", "worst_structure", "message"].map((name) => columns.indexOf(name));
+  const texts = new Map();
+  function textOf(row) {
+    if (!texts.has(row)) texts.set(row, searched.map((i) => row.cells[i]?.textContent.toLowerCase() ?? "").join(" "));
+    return texts.get(row);
+  }
+
   function filter() {
     const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const folder = $("folder")?.value ?? "*";
     const mark = $("mark-filter").value;
-    let count = 0;
+    const flagged = $("only-flagged")?.checked;
+    const failed = $("only-failed")?.checked;
+    const all = !words.length && folder === "*" && mark === "*" && !flagged && !failed;
+    let shown = 0;
     for (const row of rows) {
       const { dataset } = row;
-      row.hidden = !(
-        words.every((word) => texts.get(row).includes(word)) &&
+      const meets = () =>
+        words.every((word) => textOf(row).includes(word)) &&
         (folder === "*" || folder === dataset.folder) &&
         (mark === "*" || mark === (dataset.mark ?? "")) &&
-        (!$("only-flagged")?.checked || dataset.flag) &&
-        (!$("only-failed")?.checked || dataset.status === "failed")
-      );
-      count += !row.hidden;
+        (!flagged || dataset.flag) &&
+        (!failed || dataset.status === "failed");
+      const hidden = !(all || meets());
+      if (row.hidden !== hidden) row.hidden = hidden;
+      shown += !hidden;
     }
-    $("shown").textContent = `${count} of ${rows.length} shown`;
+    $("shown").textContent = `${shown} of ${rows.length} shown`;
     if (!active || active.hidden) activate([...body.rows].find((row) => !row.hidden));
   }
 
@@ -221,11 +259,13 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   });
 
-  addControls();
-  rows.forEach((row) => reach(row, -1));
+  window.addEventListener("storage", ({ key }) => {
+    if (key === store) load(); // another tab has marked
+  });
   load();
-  for (const name of marks.keys()) show(name);
-  save();
+  for (const card of document.querySelectorAll(".card")) equip(card);
   filter();
   for (const controls of document.querySelectorAll(".controls")) controls.hidden = false;
+  table.classList.add("live");
+  equipRows(0);
 })();
