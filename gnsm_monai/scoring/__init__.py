@@ -2,6 +2,7 @@
 
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor, p_values
+from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 from gnsm_monai.scoring.rules import RULES
@@ -15,6 +16,7 @@ __all__ = [
     "Calibration",
     "CaseStatistics",
     "DicePredictor",
+    "Journal",
     "ReferenceFit",
     "Scorer",
     "load_anomaly_model",
