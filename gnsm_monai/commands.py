@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ from monai.bundle import ConfigWorkflow
 from gnsm_monai.audit import keep_plan, merge_folds, plan_folds
 from gnsm_monai.data.dicom_seg import convert_segmentations
 from gnsm_monai.data.nnunet import read_label_scheme
+from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED, InputError
-from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.evaluation.order import Ranking
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.report.write_results import case_row
+from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.scoring.model_files import SETTINGS
+from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.processes import is_first_process, num_processes
 
@@ -49,10 +53,10 @@ def rank(model: Path, predictions: Sequence[Path], output: Path, strict: bool = 
     """
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
-    code, _ = _score(output, **overrides)
+    ranking = _score(output, **overrides)
     if is_first_process():
-        _show(output)
-    return code
+        _show(output, ranking)
+    return _code(ranking)
 
 
 def demo(output: Path, **overrides: Any) -> int:
@@ -60,15 +64,15 @@ def demo(output: Path, **overrides: Any) -> int:
 
     ``overrides`` are ids of train.yaml.
     """
+    check_output_dir(output)
     logger.info("training on phantoms: 76 heart-like label maps")
+    dataset = write_phantom_dataset(output / "data")
     # Small maps give few voxels each: batches of two would teach too little in so few steps.
     small: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 25, "batch_size": 8, "max_voxels": 15_000}
     # Failures as those that are ranked here, and no more of them, nor of learning shapes, than five minutes allow.
     small |= {"failures": "copies", "fit::shapes::steps": 300, **FEW_COPIES}
     small |= overrides
-    trained = _prepare("train.yaml", data_dir=output / "data", model_dir=output / "model", **small)
-    trained.run()
-    dataset = Path(trained.parser.get_parsed_content("found_dataset"))
+    _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
     logger.info("ranking masks with failures of eight kinds, beside their known Dice")
     folders = sorted(path for path in (dataset / "predictions").iterdir() if path.is_dir())
     code = rank(output / "model", folders, output / "results", references_dir=dataset / "labelsTs")
@@ -92,8 +96,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
     plan = plan_folds(dataset, output, folds)
-    codes: list[int] = []
-    rankings: list[RankingWriter] = []
+    rankings: list[Ranking] = []
     for fold, cases in enumerate(plan["folds"]):
         model = output / "models" / f"fold_{fold}"
         logger.info("fold %d of %d: %d label maps", fold + 1, folds, len(cases))
@@ -102,14 +105,14 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
             training = _prepare("train.yaml", model_dir=model, **train_on, **overrides)
             keep_plan(plan, output)  # only now that the data are found to be good
             training.run()
-        scored = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
-        scored |= {name: overrides[name] for name in ("device",) if name in overrides}
-        code, workflow = _score(output / "folds" / f"fold_{fold}", **scored, **{"journal::keep": True})
-        codes.append(code)
-        rankings.append(workflow.parser.get_parsed_content("ranking"))
-    merge_folds(rankings, dataset, output)
-    _show(output)
-    return max(codes)
+        options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
+        options |= {name: overrides[name] for name in ("device",) if name in overrides}
+        rankings.append(_score(output / "folds" / f"fold_{fold}", **options, **{"journal::keep": True}))
+    merged = merge_folds(rankings, dataset, output)
+    for fold in range(folds):
+        shutil.rmtree(output / "folds" / f"fold_{fold}" / PROGRESS, ignore_errors=True)
+    _show(output, merged)
+    return _code(merged)
 
 
 def from_dicom(segmentations: Path, output: Path, series: Path | None = None, dataset: Path | None = None) -> int:
@@ -138,7 +141,7 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     lines = _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()[-1]
     columns = ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"]
     print(f"\nthe worst of {len(lines)} rows (a higher score is worse):")
-    _print_table([columns, *([_short(str(line[name])) for name in columns] for line in lines[:WORST_SHOWN])])
+    _print_table([columns, *([_short(line[name]) for name in columns] for line in lines[:WORST_SHOWN])])
     print()
     _say("ranking", output / "ranking.csv")
     return 0
@@ -167,23 +170,23 @@ def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> 
     return workflow
 
 
-def _score(output: Path, **overrides: Any) -> tuple[int, ConfigWorkflow]:
-    workflow = _prepare("inference.yaml", output_dir=output, **overrides)
-    code = 0
-    try:
-        workflow.run()
-    except SystemExit as stop:
-        if stop.code != SCORING_FAILED or overrides.get("strict"):
-            raise
-        code = SCORING_FAILED
+def _score(output: Path, **overrides: Any) -> Ranking:
+    """Runs inference.yaml. What cannot be scored is in the ranking, where MONAI's run of it would end with code 3."""
+    step = "$workflow.score(@evaluator, @ranking)"
+    workflow = _prepare("inference.yaml", output_dir=output, run=step, **overrides)
+    ranking: Ranking
+    (ranking,) = workflow.run()
     workflow.finalize()
-    return code, workflow
+    return ranking
 
 
-def _show(output: Path) -> None:
+def _code(ranking: Ranking) -> int:
+    return SCORING_FAILED if ranking.num_failed else 0
+
+
+def _show(output: Path, ranking: Ranking) -> None:
     """The worst cases, and where everything was written."""
-    with open(output / "ranking.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+    rows = [case_row(rank, result) for rank, result in enumerate(scored(ranking.results), start=1)]
     if rows:
         _show_worst(rows)
     print()
@@ -192,11 +195,11 @@ def _show(output: Path) -> None:
             _say(name.split(".")[0], output / name)
 
 
-def _show_worst(rows: Sequence[Mapping[str, str]]) -> None:
-    columns = [name for name in ("anomaly_score", "p_value", "worst_structure", "dice") if any(r[name] for r in rows)]
-    table = [["rank", "case", *columns], *([r["rank"], r["case"], *(_short(r[c]) for c in columns)] for r in rows)]
+def _show_worst(rows: Sequence[Mapping[str, Any]]) -> None:
+    names = ("anomaly_score", "p_value", "worst_structure", "dice")
+    columns = ["rank", "case", *(name for name in names if any(_short(row[name]) for row in rows))]
     print(f"\nthe worst of {len(rows)} masks (a higher score is worse):")
-    _print_table(table[: WORST_SHOWN + 1])
+    _print_table([columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])])
 
 
 def _print_table(table: Sequence[Sequence[str]]) -> None:
@@ -205,11 +208,13 @@ def _print_table(table: Sequence[Sequence[str]]) -> None:
         print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _short(text: str) -> str:
-    try:
-        return text if text.isdigit() else f"{float(text):.3f}"
-    except ValueError:
-        return text
+def _short(value: Any) -> str:
+    """Three decimals of a number, text as it can be printed, and nothing for what is not known."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).encode(errors="backslashreplace").decode()  # names of files need not be valid text
 
 
 def _say(name: str, where: Path | str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor, p_values
+from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
 from gnsm_monai.scoring.rules import RULES
 from gnsm_monai.scoring.scorer import Scorer
@@ -16,6 +17,7 @@ __all__ = [
     "Calibration",
     "CaseStatistics",
     "DicePredictor",
+    "Journal",
     "Scorer",
     "load_anomaly_model",
     "load_calibration",

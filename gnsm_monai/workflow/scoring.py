@@ -21,8 +21,9 @@ from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, load_case, resample
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
+from gnsm_monai.evaluation.order import Ranking
 from gnsm_monai.files import check_folder
-from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration
@@ -209,12 +210,17 @@ def ranking_settings(
 
 
 @exit_on_input_error()
-def score(evaluator: Evaluator) -> None:
-    """Runs MONAI's evaluator; a full disk ends in one line, and the journal keeps what was scored."""
+def score(evaluator: Evaluator, collector: RankingCollector | None = None) -> Ranking | None:
+    """Runs MONAI's evaluator; a full disk ends in one line, and the journal keeps what was scored.
+
+    Returns:
+        what ``collector``, one of the evaluator's handlers, found.
+    """
     evaluator.run()
+    return None if collector is None else collector.ranking
 
 
-def stop_if_failed(ranking: RankingWriter) -> None:
+def stop_if_failed(collector: RankingCollector) -> None:
     """Raises SystemExit with code 3 where some cases could not be scored; their messages are in ranking.csv."""
-    if ranking.num_failed:
+    if collector.ranking.num_failed:
         raise SystemExit(SCORING_FAILED)

@@ -29,9 +29,10 @@ RESULTS = ("ranking.csv", "structures.csv", "level_statistics.npz", "levels.csv"
 KILLED = """
 import os, signal, sys
 from gnsm_monai import cli, commands
-from gnsm_monai.handlers import journal, ranking
+from gnsm_monai.report import write_results
+from gnsm_monai.scoring import journal
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
-module, name = {"journal": (journal, "save_record"), "results": (ranking, "save_table")}[moment]
+module, name = {"journal": (journal, "save_record"), "results": (write_results, "save_table")}[moment]
 calls, write = [], getattr(module, name)
 def until(*arguments):
     calls.append(write(*arguments))

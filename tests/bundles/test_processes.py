@@ -14,7 +14,8 @@ import yaml
 
 from gnsm_monai import cli, commands
 from gnsm_monai.errors import InputError
-from gnsm_monai.handlers import RankingWriter
+from gnsm_monai.handlers import RankingCollector
+from gnsm_monai.report import ResultsWriter
 from tests.bundles.conftest import CONFIGS
 
 
@@ -87,4 +88,4 @@ def test_a_process_that_ended_early_is_one_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(idist, "get_world_size", lambda: 2)
     monkeypatch.setattr(idist, "all_gather", closed)
     with pytest.raises(InputError, match="another process of this ranking ended early"):
-        RankingWriter(tmp_path, {}).write()
+        RankingCollector(ResultsWriter(tmp_path)).hand_over(1.0)

@@ -1,4 +1,4 @@
-"""What a ranking has finished so far, on disk, so that a killed run goes on where it stopped."""
+"""What a ranking has finished so far, on disk, so that a killed run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import file_identity, sha256
 from gnsm_monai.records import load_record, save_record
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
+from gnsm_monai.scoring.result import CaseResult
 from gnsm_monai.scoring.statistics import STATISTICS
 
-__all__ = ["Journal"]
+__all__ = ["PROGRESS", "Journal"]
+
+PROGRESS = ".progress"
+"""Folder of the journal, in that of the results."""
 
 
 class Journal:
     """One small file per scored case, in a folder that goes when the ranking is complete.
 
-    A row counts for the case it was made of only: same files (path, size, time of change), same model, same options,
+    A result counts for the case it was made of only: same files (path, size, time of change), same model, same options,
     same version of this package. Any other is scored again, as is every case that failed, because what made it fail
     may have passed.
 
     Args:
         folder: of the files; made with the first of them.
         model_dir: the model that scores.
-        options: plain values that decide what a row says.
+        options: plain values that decide what a result says.
         keep: leave the files where they are when the ranking is complete.
     """
 
@@ -39,8 +43,8 @@ class Journal:
         self, folder: str | Path, model_dir: str | Path, options: Mapping[str, Any], keep: bool = False
     ) -> None:
         self.folder, self.keep = Path(folder), keep
-        self.rows: list[dict[str, Any]] = []
-        """Rows of an earlier run that still hold; known after :meth:`unfinished`."""
+        self.results: list[CaseResult] = []
+        """Results of an earlier run that still hold; known after :meth:`unfinished`."""
         self._run = {
             "version": gnsm_monai.__version__,
             # The settings hold the identity of the weights.
@@ -51,39 +55,35 @@ class Journal:
         self._identities: dict[str, dict[str, Any]] = {}
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The cases that have no valid row yet; the last one if all have, as engines do not run on no data at all."""
-        self.rows, unfinished = [], []
+        """The cases that have no valid result yet; the last one if all have, as engines do not run on no data."""
+        self.results, unfinished = [], []
         for case in cases:
             self._identities[case["case"]] = {**self._run, "files": _files(case)}
-            row = self._read(case["case"])
-            if row is None:
+            result = self._read(case["case"])
+            if result is None:
                 unfinished.append(case)
             else:
-                self.rows.append(row)
-        if self.rows and not unfinished:
-            self.rows.pop()
+                self.results.append(result)
+        if self.results and not unfinished:
+            self.results.pop()
             unfinished.append(cases[-1])
-        if self.rows:
-            logging.getLogger(__name__).info(
-                "%s: %d of %d masks were scored before, %d are left",
-                self.folder,
-                len(self.rows),
-                len(cases),
-                len(unfinished),
-            )
-        idist.barrier()  # all must have read before the first one adds a row, or they would share out other cases
+        if self.results:
+            text = "%s: %d of %d masks were scored before, %d are left"
+            counts = len(self.results), len(cases), len(unfinished)
+            logging.getLogger(__name__).info(text, self.folder, *counts)
+        idist.barrier()  # all must have read before the first one adds a result, or they would share out other cases
         return unfinished
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Keeps the row of a case that was scored."""
-        save_record(self._path(row["case"]), {"identity": self._identities[row["case"]], "row": row})
+    def add(self, result: CaseResult) -> None:
+        """Keeps the result of a case that was scored."""
+        save_record(self._path(result.case), {"identity": self._identities[result.case], "result": result})
 
     def clear(self) -> None:
         """Removes the files, unless they are to be kept."""
         if not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _read(self, case: str) -> dict[str, Any] | None:
+    def _read(self, case: str) -> CaseResult | None:
         path = self._path(case)
         if not path.is_file():
             return None
@@ -91,8 +91,9 @@ class Journal:
             record = load_record(path)
         except InputError:  # of another version, or damaged: the case is scored again
             return None
-        row: dict[str, Any] | None = record.get("row")
-        return row if record.get("identity") == self._identities[case] else None
+        result = record.get("result")
+        valid = isinstance(result, CaseResult) and record.get("identity") == self._identities[case]
+        return result if valid else None
 
     def _path(self, case: str) -> Path:
         """Case ids may be longer than a file name may be, and hold any character."""

@@ -1,7 +1,8 @@
-"""Which rows of a killed run still hold."""
+"""Which results of a killed run still hold."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gnsm_monai.handlers import Journal
+from gnsm_monai.records import load_record, save_record
+from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
+from tests.results import case_result
 
 OPTIONS = {"alpha": 0.05, "device": "cpu"}
+LEVELS = np.arange(6.0).reshape(2, 3)
 
 
 @pytest.fixture
@@ -40,26 +44,23 @@ def journal(tmp_path: Path, model: Path, cases: list[dict[str, Any]]) -> Path:
     run = Journal(tmp_path / "out" / ".progress", model, OPTIONS)
     assert run.unfinished(cases) == cases
     for case in cases[:2]:
-        run.add(row_of(case))
+        run.add(case_result(case["case"], levels=LEVELS))
     return run.folder
-
-
-def row_of(case: dict[str, Any]) -> dict[str, Any]:
-    return {"case": case["case"], "status": "ok", "anomaly_score": 0.5, "levels": np.ones((2, 3))}
 
 
 def left(folder: Path, model: Path, cases: list[dict[str, Any]], **options: Any) -> list[str]:
     run = Journal(folder, model, {**OPTIONS, **options})
     names = [case["case"] for case in run.unfinished(cases)]
-    assert {row["case"] for row in run.rows} == {case["case"] for case in cases} - set(names)
+    assert {result.case for result in run.results} == {case["case"] for case in cases} - set(names)
     return names
 
 
 def test_the_next_run_scores_what_is_left(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
     run = Journal(journal, model, OPTIONS)
     assert run.unfinished(cases) == cases[2:]
-    assert [row["case"] for row in run.rows] == ["f/a", "f/b"]
-    assert np.array_equal(run.rows[0]["levels"], np.ones((2, 3)))
+    assert [result.case for result in run.results] == ["f/a", "f/b"]
+    assert run.results[0].decision == case_result().decision
+    assert np.array_equal(run.results[0].levels, LEVELS)
 
 
 @pytest.mark.parametrize("part", ["label", "reference", "image"])
@@ -88,6 +89,29 @@ def test_a_damaged_file_of_the_journal_is_scored_again(journal: Path, model: Pat
     path = sorted(journal.iterdir())[0]
     path.write_bytes(path.read_bytes()[:-30])
     assert len(left(journal, model, cases)) == 2
+
+
+@pytest.mark.parametrize("field", ["a field of the future", "thumbnail"])
+def test_a_result_of_other_fields_is_scored_again(
+    journal: Path, model: Path, cases: list[dict[str, Any]], field: str
+) -> None:
+    path = sorted(journal.iterdir())[0]
+    with np.load(path) as file:
+        arrays = dict(file)
+    text = json.loads(arrays["record"].tobytes())
+    text["result"]["fields"][field] = text["result"]["fields"].pop("levels")
+    np.savez(path, **{**arrays, "record": np.frombuffer(json.dumps(text).encode(), np.uint8)})
+    assert len(left(journal, model, cases)) == 2
+
+
+def test_the_rows_that_version_0_2_kept_are_scored_again(
+    journal: Path, model: Path, cases: list[dict[str, Any]]
+) -> None:
+    for path in journal.iterdir():
+        record = load_record(path)
+        row = {"case": record["result"].case, "status": "ok", "anomaly_score": 0.5, "levels": LEVELS}
+        save_record(path, {"identity": record["identity"], "row": row})
+    assert left(journal, model, cases) == ["f/a", "f/b", "f/c"]
 
 
 def test_one_case_is_always_left(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gnsm_monai.handlers.memory import release_free_memory
+from gnsm_monai.memory import release_free_memory
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc_trim is glibc's")
