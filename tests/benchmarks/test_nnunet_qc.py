@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nibabel as nib
+import nnunet_qc
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
-import level_weights
-import qc_tables
+import rules_compared
+from package_commands import scored_rows
+from scipy.stats import spearmanr
 
 from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.files import save_table
@@ -29,14 +28,14 @@ def test_dice_of_two_implementations_is_the_same() -> None:
     rng = np.random.default_rng(0)
     for structures in ([1, 2, 3], [1, 3]):
         mask, truth = rng.choice([0, *structures], (2, 9, 8, 7))
-        assert qc_tables._dice(mask, truth, 4) == pytest.approx(mean_foreground_dice(mask, truth, 4), abs=1e-12)
+        assert nnunet_qc.sklearn_dice(mask, truth, 4) == pytest.approx(mean_foreground_dice(mask, truth, 4), abs=1e-12)
 
 
 def test_worst_ten_by_score_and_by_dice_are_counted() -> None:
     dice = np.linspace(0, 1, 30)
-    assert qc_tables._found(-dice, dice) == 10
-    assert qc_tables._found(dice, dice) == 0
-    assert qc_tables._found(np.where(dice < dice[7], 1.0, np.where(dice > dice[26], 0.5, 0.0)), dice) == 7
+    assert nnunet_qc.worst_in_common(-dice, dice) == 10
+    assert nnunet_qc.worst_in_common(dice, dice) == 0
+    assert nnunet_qc.worst_in_common(np.where(dice < dice[7], 1.0, np.where(dice > dice[26], 0.5, 0.0)), dice) == 7
 
 
 def test_folders_table_has_ours_beside_the_prior(tmp_path: Path) -> None:
@@ -62,11 +61,14 @@ def test_folders_table_has_ours_beside_the_prior(tmp_path: Path) -> None:
         predicted_dice_high=[1.0] * 4,
         **figures,
     )
-    lines = qc_tables.folders(tmp_path / "results", [predictions], dataset)
-    assert lines[2].startswith("| predictions | 4 | 4 | 4 | -0.9")
-    assert lines[2].endswith(" 0.0e+00 |")
-    assert "absolute error 0.100" in lines[-1]
-    assert "cover 75.0%" in lines[-1]
+    (tmp_path / "results" / "predictions" / "summary.json").write_text("{}")  # ranked already
+    (tmp_path / "results").rename(tmp_path / "hard")
+    run = {"command": "c", **nnunet_qc.folders(tmp_path, [predictions], dataset, tmp_path)}
+    lines = nnunet_qc.lines({"folders": [run]})
+    assert lines[6].startswith("| predictions | 4 | 4 | 4 | -0.9")
+    assert lines[6].endswith(" 0.0e+00 |")
+    assert "absolute error 0.100" in lines[-2]
+    assert "cover 75.0%" in lines[-2]
 
 
 def test_calibration_table_tells_like_from_unlike(tmp_path: Path) -> None:
@@ -77,11 +79,15 @@ def test_calibration_table_tells_like_from_unlike(tmp_path: Path) -> None:
     for name, shift in (("like", 0), ("unlike", 3)):
         scores = (rng.normal(size=50) + shift).tolist()
         write_ranking(tmp_path / name, anomaly_score=scores, flag=["1" if s > 1.9 else "0" for s in scores])
-    table = qc_tables.calibration({name: (tmp_path, tmp_path / name) for name in ("like", "unlike")})
-    like, unlike = table[2:4]
+    rows = [
+        nnunet_qc.calibration_row(name, tmp_path, scored_rows(tmp_path / name / "ranking.csv"))
+        for name in ("like", "unlike")
+    ]
+    table = nnunet_qc.lines({"calibration": [{"command": "c", "rows": rows}]})
+    like, unlike = table[6:8]
     assert float(like.split(" | ")[5]) > 0.01 > float(unlike.split(" | ")[5])
     assert int(like.split(" | ")[6]) <= 6 < int(unlike.split(" | ")[6])
-    assert "flag 5.0% on average; in nine splits of ten 0 to 7 of 50" in table[-1]
+    assert "flag 5.0% on average; in nine splits of ten 0 to 7 of 50" in table[-2]
 
 
 def test_audit_table_lists_the_planted_errors_by_rank(tmp_path: Path) -> None:
@@ -89,13 +95,14 @@ def test_audit_table_lists_the_planted_errors_by_rank(tmp_path: Path) -> None:
     empty = [""] * 20
     write_ranking(tmp_path, case=cases, rank=list(range(1, 21)), p_value=[0.02] * 20, worst_structure=empty)
     planted = {case: {"error": f"error {case}", "dice": 0.5} for case in ("c15", "c3")}
-    lines = qc_tables.audits([(7, tmp_path, planted)])
-    assert lines[2].startswith("| 7 | 4 | error c3 |")
-    assert lines[3].startswith("| 7 | 16 | error c15 |")
-    assert lines[-1] == "Seed 7: 1 of 2 among the worst 12 of 20 references."
+    planting = nnunet_qc.audit_ranks(7, scored_rows(tmp_path / "ranking.csv"), planted)
+    lines = nnunet_qc.lines({"audit": [{"command": "c", "plantings": [planting]}]})
+    assert lines[6].startswith("| 7 | 4 | error c3 |")
+    assert lines[7].startswith("| 7 | 16 | error c15 |")
+    assert lines[-2] == "Seed 7: 1 of 2 among the worst 12 of 20 references."
 
 
-def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
+def test_rows_of_weights_score_as_the_model_does(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     size = len(STATISTICS)
     fit, degraded, dice = rng.random((8, 3, size)), rng.random((30, 3, size)), rng.random(30)
@@ -107,8 +114,11 @@ def test_level_weights_table_scores_as_the_model_does(tmp_path: Path) -> None:
     cases = [f"c{number}" for number in range(30)]
     np.savez(tmp_path / "level_statistics.npz", levels=degraded, case=np.array(cases))
     write_ranking(tmp_path, case=cases, dice=dice.tolist())
-    table = level_weights.weights_table(tmp_path, tmp_path)
-    equal, saved, used = (line.split(" | ") for line in table[2:])
-    assert [row[1] for row in (equal, saved, used)] == ["0.33 0.33 0.33", "1.00 0.00 0.00", "0.50 0.50 0.00"]
+    equal, saved, used = rules_compared.weights_rows(tmp_path, tmp_path)
+    assert [np.round(row["per_level"], 2).tolist() for row in (equal, saved, used)] == [
+        [0.33, 0.33, 0.33],
+        [1, 0, 0],
+        [0.5, 0.5, 0],
+    ]
     score = AnomalyModel.fit(fit, degraded, dice, "disagreement").score(degraded)
-    assert float(equal[3]) == pytest.approx(qc_tables.spearmanr(score, dice).statistic, abs=5e-4)
+    assert equal["spearman"] == pytest.approx(spearmanr(score, dice).statistic)

@@ -1,21 +1,17 @@
-"""What the levels should count in the score: equally, by what context saves, or by the uncertainty they stand for.
+"""What each way to weigh the levels, and each rule, would have made of a ranking: from stored statistics alone.
 
-    python scripts/benchmarks/level_weights.py --model MODEL --results RESULTS
-
-MODEL is a trained model with posterior loss, RESULTS its ranking of masks with references. Everything is computed from
-the statistics that both hold. The Dice of the masks judges the weights and chooses none of them.
+Both a trained model and its ranking of masks with references hold the statistics of every level. The Dice of the masks
+judges weights and rules, and chooses none of them.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markdown import table
+from package_commands import scored_rows
 from scipy.stats import pearsonr
 
 from gnsm_monai.files import load_arrays
@@ -23,41 +19,17 @@ from gnsm_monai.scoring.anomaly import AnomalyModel, uncertainty_weights
 from gnsm_monai.scoring.choice import rank_correlation
 from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
+__all__ = ["FIGURES", "rules_rows", "weights_rows"]
+
 FIGURES = ("references", "spearman", "pearson")
 """Spearman with Dice of failures that fitted nothing; Spearman and Pearson with Dice of the masks."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--results", type=Path, required=True)
-    arguments = parser.parse_args()
-    print("\n".join(weights_table(arguments.model, arguments.results)))
-
-
-def weights_table(model_dir: Path, results: Path) -> list[str]:
-    """Markdown: each way to weigh the levels, its weights, and the score's correlation with Dice."""
-    rows = []
-    for row in weights_rows(model_dir, results):
-        per_level = " ".join(f"{weight:.2f}" for weight in row["per_level"])
-        rows.append([row["name"], per_level, *(f"{row[figure]:.3f}" for figure in FIGURES)])
-    return table(["weights", "per level", "failures made from references", "masks: Spearman", "Pearson"], rows)
-
-
-def rules_table(model_dir: Path, results: Path) -> list[str]:
-    """Markdown: each rule, and its score's correlation with Dice; the model's own rule is marked."""
-    rows = [
-        [f"{row['name']} (used)" if row["used"] else row["name"], *(f"{row[figure]:.3f}" for figure in FIGURES)]
-        for row in rules_rows(model_dir, results)
-    ]
-    return table(["rule", "failures made from references", "masks: Spearman", "Pearson"], rows)
 
 
 def weights_rows(model_dir: Path, *results: Path) -> list[dict[str, Any]]:
     """Each way to weigh the levels: ``name``, ``per_level`` (L,), and `FIGURES` of the weighted mean of disagreement.
 
     Args:
-        model_dir: of a trained model with posterior loss.
+        model_dir: a trained model with posterior loss.
         results: its rankings of masks with references.
     """
     fitted, levels, dice = _read(model_dir, results)
@@ -91,11 +63,10 @@ def _read(model_dir: Path, results: Sequence[Path]) -> tuple[dict[str, np.ndarra
 
 def _ranked(results: Path) -> tuple[np.ndarray, np.ndarray]:
     ranked = load_arrays(results / "level_statistics.npz")
-    with open(results / "ranking.csv", newline="") as file:
-        dice_of = {row["case"]: float(row["dice"]) for row in csv.DictReader(file) if row["dice"]}
+    dice_of = {row["case"]: float(row["dice"]) for row in scored_rows(results / "ranking.csv") if row["dice"]}
     cases = ranked["case"].tolist()
-    own = [number for number, case in enumerate(cases) if case in dice_of]
-    return ranked["levels"][own], np.array([dice_of[cases[number]] for number in own])
+    with_dice = [number for number, case in enumerate(cases) if case in dice_of]
+    return ranked["levels"][with_dice], np.array([dice_of[cases[number]] for number in with_dice])
 
 
 def _fit(fitted: dict[str, np.ndarray], rule: str, weights: np.ndarray) -> AnomalyModel:
@@ -129,7 +100,3 @@ def _candidates(loss: np.ndarray, no_context: np.ndarray) -> dict[str, np.ndarra
         "context saved (nats)": np.clip(no_context - loss, 0, None),
         "uncertainty (used where levels are averaged)": uncertainty_weights(loss),
     }
-
-
-if __name__ == "__main__":
-    main()

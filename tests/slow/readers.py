@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import strategies as st
+from monai.bundle import ConfigWorkflow
 
 from gnsm_monai import workflow
 from gnsm_monai.data.loading import LoadMapsd
@@ -23,7 +24,10 @@ from gnsm_monai.data.soft import read_probabilities
 from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays
+from gnsm_monai.overrides import check_overrides
+from gnsm_monai.paths import bundle_root
 from gnsm_monai.records import load_record, save_record
+from tests.builders import TINY
 
 SHAPE = (12, 10, 8)
 SCHEME = LabelScheme(("a", "b"), (0, 1, 2))
@@ -204,10 +208,47 @@ def images(_: Path) -> Reader:
     return _files(packed, "a_0000.nii", lambda p: refusal(lambda: LoadMapsd(["image"], 3).load([p], is_image=True)))
 
 
-def overrides(folder: Path) -> Reader:
-    from reliability_checks.settings import override_reader
+CONFIG = bundle_root("segmentation_qc") / "configs" / "train.yaml"
 
-    return Reader(*override_reader(folder, refusal))
+OPTIONS = (
+    "dataset_dir", "labels_dir", "exclude_cases", "model_dir", "spatial_dims", "condition_on_image", "max_voxels",
+    "noise", "loss", "anomaly_score", "epochs", "max_minutes", "steps_per_epoch", "batch_size", "learning_rate",
+    "patience", "resume", "seed", "num_workers", "device", "amp", "chunk_size",
+)  # fmt: skip
+
+# Text without the signs by which a config marks code: whoever writes an override may run code by right.
+_WORDS = st.text(st.characters(blacklist_characters="$@%#\0", blacklist_categories=("Cs",)), max_size=8)
+_SETTINGS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 40),
+    st.sampled_from([2**31, 2**63, -(2**63)]),
+    st.floats(),
+    _WORDS,
+    st.lists(st.integers(-2, 5) | _WORDS, max_size=3),
+    st.dictionaries(
+        st.sampled_from(["name", "num_levels", "beta_min", "beta_max"]) | _WORDS,
+        st.integers(-2, 5) | st.floats() | _WORDS,
+        max_size=3,
+    ),
+)
+
+
+def overrides(folder: Path) -> Reader:
+    """Up to three settings of train.yaml with random values, and random command lines of monai.bundle."""
+    values = st.dictionaries(st.sampled_from(OPTIONS), _SETTINGS, min_size=1, max_size=3)
+    names = st.sampled_from([*OPTIONS, "epocs", "train::trainer", "validate::dataset::x", "fit"]) | _WORDS
+    lines = st.lists(st.tuples(names, _WORDS).map(lambda pair: f"--{pair[0]}={pair[1]}"), max_size=3)
+
+    def read(example: Any, work: Path) -> str | None:
+        if isinstance(example, list):
+            return refusal(lambda: check_overrides(["run", "--config_file", str(CONFIG), *example]))
+        settings = {**TINY, "dataset_dir": str(folder), "model_dir": str(work / "model"), **example}
+        return refusal(
+            ConfigWorkflow(config_file=str(CONFIG), workflow_type="train", logging_file=False, **settings).initialize
+        )
+
+    return Reader(values | lines, read)
 
 
 READERS: dict[str, Callable[[Path], Reader]] = {
