@@ -120,7 +120,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         name: {figure: statistics.median(run[figure] for run in runs) for figure in FIGURES}
         for name, runs in found.items()
     }
-    return {"cases": arguments.cases, "repeats": arguments.repeats, "browser": f"Chromium {version}", **medians}
+    commit = ["git", "-C", checkouts.get("former", ROOT), "rev-parse", "--short", "HEAD"]
+    about = {"cases": arguments.cases, "repeats": arguments.repeats, "browser": f"Chromium {version}"}
+    about |= {"former_commit": subprocess.check_output(commit, text=True).strip()} if arguments.former else {}
+    return {**about, **medians}
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -137,7 +140,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         if former:
             shown.append(f"{this[name] / former[name]:.2f}" if former[name] and this[name] else MISSING)
         rows.append([title, *shown])
-    head = ["", "this build", *(["former build", "ratio"] if former else [])]
+    head = ["", "this build", *([f"former build ({result['former_commit']})", "ratio"] if former else [])]
     about = f"{result['cases']} cases, {result['browser']}, medians of {result['repeats']} openings in turns."
     return [about, "", *table(head, rows)]
 
