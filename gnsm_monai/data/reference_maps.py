@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from gnsm_monai.data.class_index import class_index
 from gnsm_monai.data.compare import check_geometry
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.failures import one_line
+from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import resample
 from gnsm_monai.errors import InputError
 
@@ -29,33 +31,49 @@ Load = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class PackedMap:
-    """A label map ``(1, *spatial)``, compressed without loss: about 0.5 % of the int16 map of an abdominal CT.
+    """A label map ``(1, *spatial)`` as run lengths, compressed, without loss.
+
+    Of 512 x 512 x 400 voxels 0.2 MB for one organ, 3 MB where one voxel in fifty lies beside another label (measured).
 
     Args:
-        content: the voxels, compressed.
-        shape: of the array in the order of its memory.
-        axes: that bring this array to ``(1, *spatial)``. A map comes back in the order of memory in which it was read:
+        runs: values and lengths of the runs in the order of memory, int64, compressed.
+        dtype: of the map.
+        shape: of the map with its axes in the order of memory.
+        axes: that bring them to ``(1, *spatial)``. A map comes back in the order of memory in which it was read, as
             sums of floating-point numbers depend on it.
-        dtype: of the voxels.
         meta: MONAI's: affine, spatial shape, file.
     """
 
-    content: bytes
+    runs: bytes
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     axes: tuple[int, ...]
-    dtype: str
     meta: Mapping[str, Any]
 
     @classmethod
     def pack(cls, label: MetaTensor) -> PackedMap:
         array = label.as_tensor().numpy()
         order = np.argsort([-abs(step) for step in array.strides], kind="stable")
-        inner = np.ascontiguousarray(array.transpose(order))
+        inner = array.transpose(order)
+        flat = inner.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+        runs = np.stack([flat[starts], np.diff(starts, append=flat.size)])
         axes = tuple(int(axis) for axis in np.argsort(order))
-        return cls(zlib.compress(inner.data, 1), inner.shape, axes, inner.dtype.str, copy.deepcopy(label.meta))
+        return cls(zlib.compress(runs.data, 1), array.dtype, inner.shape, axes, copy.deepcopy(label.meta))
+
+    def indexed(self, scheme: LabelScheme) -> PackedMap:
+        """File values replaced by class indices, int16."""
+        values, lengths = self._values_and_lengths()
+        index = class_index(values, scheme, self.meta.get("filename_or_obj", "label map"))
+        runs = np.stack([index.astype(np.int64), lengths])
+        return replace(self, runs=zlib.compress(runs.data, 1), dtype=index.dtype)
+
+    def _values_and_lengths(self) -> np.ndarray:
+        return np.frombuffer(zlib.decompress(self.runs), np.int64).reshape(2, -1)
 
     def unpack(self) -> MetaTensor:
-        inner = np.frombuffer(bytearray(zlib.decompress(self.content)), self.dtype).reshape(self.shape)
+        values, lengths = self._values_and_lengths()
+        inner = np.repeat(values.astype(self.dtype), lengths).reshape(self.shape)
         return MetaTensor(torch.from_numpy(inner.transpose(self.axes)), meta=copy.deepcopy(dict(self.meta)))
 
 

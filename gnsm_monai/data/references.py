@@ -10,7 +10,6 @@ from typing import Any
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from gnsm_monai.data.class_index import ToClassIndexd
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, check_enough, find_images, find_label_maps, split_references
 from gnsm_monai.data.failures import one_line
@@ -138,15 +137,14 @@ def read_references(
     cases = _find_cases(labels_dir, folder / "imagesTr" if with_images else None, exclude)
     load = Compose(loading) if loading is not None else load_case(scheme, spatial_dims, [LABEL, IMAGE])
     packed, measured = _read_labels(cases, load)
-    to_index = None
     if scheme is None:
         scheme = _scheme_of(measured, labels_dir)
-        measured, to_index = [m.indexed(scheme) for m in measured], ToClassIndexd(LABEL, scheme, spatial_dims)
+        packed, measured = [p.indexed(scheme) for p in packed], [m.indexed(scheme) for m in measured]
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
     voxel_size, spatial_size = grid_of(measured, max_voxels)
     stored = ReferenceMaps(load, voxel_size)
-    structured = _store(stored, cases, packed, to_index)
+    structured = _store(stored, cases, packed)
     return References(
         cases=split_references(cases, seed, structured=structured),
         labels=scheme,
@@ -206,15 +204,12 @@ def _scheme_of(measured: Sequence[MapMeasures], labels_dir: Path) -> LabelScheme
     return scheme
 
 
-def _store(
-    stored: ReferenceMaps, cases: Sequence[Case], packed: list[PackedMap], to_index: ToClassIndexd | None
-) -> list[bool]:
+def _store(stored: ReferenceMaps, cases: Sequence[Case], packed: list[PackedMap]) -> list[bool]:
     """Fills ``stored`` and empties ``packed``; whether each case has a structure at the model's voxel size."""
     structured = []
     for case in cases:
-        label = packed.pop(0).unpack()
-        resampled = stored.add(case, label if to_index is None else to_index({LABEL: label})[LABEL])
-        structured.append(bool((resampled > 0).any()))
+        label = stored.add(case, packed.pop(0).unpack())
+        structured.append(bool((label > 0).any()))
         if IMAGE in case and stored.channels[case["case"]] != stored.channels[cases[0]["case"]]:
             raise InputError(
                 f"{case[IMAGE][0]}: an image of {stored.channels[case['case']]} channels, where that of case "

@@ -3,6 +3,7 @@
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.fitting.shapes import ShapeLearner
+from gnsm_monai.workflow.finishing import finish_training
 from gnsm_monai.workflow.options import (
     check_model_dir,
     check_output_dir,
@@ -32,7 +33,6 @@ from gnsm_monai.workflow.training import (
     case_keys,
     check_failures,
     dataset_scheme,
-    finish_training,
     phantoms_if_none,
     reference_dataset,
     references,
