@@ -19,7 +19,7 @@ from typing import Any
 from gnsm_monai.errors import exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 
-__all__ = ["MISSING", "PAGES", "ROOT", "Benchmark", "Content", "cell", "table"]
+__all__ = ["DATA", "MISSING", "PAGES", "ROOT", "Benchmark", "Content", "cell", "table"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "benchmarks"
@@ -29,6 +29,10 @@ MISSING = "–"
 
 Content = dict[str, Any]
 """What a benchmark has measured: plain data, as in its JSON file."""
+
+
+DATA = {"--data": {"type": Path, "required": True}}
+"""The option of a benchmark that reads nothing but the shared data."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
-from bench import PAGES, Benchmark, Content, table
+from bench import DATA, PAGES, Benchmark, Content, table
 from damaged_images import damaged_cases
 from qc_data import Dataset, Mask, load_dataset
 from qc_figures import save
@@ -124,14 +124,7 @@ def lines(content: Content) -> list[str]:
     ]
 
 
-BENCHMARK = Benchmark(
-    "blind_spots",
-    "What labels alone cannot see",
-    measure,
-    lines,
-    {"--data": {"type": Path, "required": True}},
-    __doc__,
-)
+BENCHMARK = Benchmark("blind_spots", "What labels alone cannot see", measure, lines, DATA, __doc__)
 
 if __name__ == "__main__":
     BENCHMARK.run()

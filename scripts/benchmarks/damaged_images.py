@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
-from bench import PAGES, Benchmark, Content, cell, table
+from bench import DATA, PAGES, Benchmark, Content, cell, table
 from methods import METHODS
 from qc_data import Dataset, load_dataset
 from scores import Scores, load_all, mean_with_interval
@@ -45,11 +45,11 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
 def damaged_cases(dataset: Dataset) -> Cases:
     """Cases with an image whose integers overflowed, by folder of masks."""
     cases = find_label_maps(dataset.references)
-    found = {
+    damaged = {
         folder: {case for case in cases if any(map(overflowed, find_images(folder, case)))}
         for folder in set(dataset.images.values())
     }
-    return {name: found[folder] for name, folder in dataset.images.items()}
+    return {name: damaged[folder] for name, folder in dataset.images.items()}
 
 
 def overflowed(path: Path) -> bool:
@@ -91,11 +91,11 @@ def images(dataset: Dataset, damaged: Cases) -> dict[str, Any]:
 
 def _smoothness(dataset: Dataset, images: Path, labels: Path) -> dict[str, npt.NDArray[np.float64]]:
     """Smoothness ``(C,)`` of each case's image, as it is in its file."""
-    found = {}
+    values = {}
     for case in sorted(find_label_maps(labels)):
         image = torch.from_numpy(np.stack([dataset.read_map(path) for path in find_images(images, case)]))
-        found[case] = smoothness(image, torch.ones(1, *image.shape[1:], dtype=torch.bool))
-    return found
+        values[case] = smoothness(image, torch.ones(1, *image.shape[1:], dtype=torch.bool))
+    return values
 
 
 def quality(methods: Mapping[str, list[Scores]], damaged: Cases) -> list[dict[str, Any]]:
@@ -142,14 +142,7 @@ def lines(content: Content) -> list[str]:
     ]
 
 
-BENCHMARK = Benchmark(
-    "damaged_images",
-    "What damaged images cost",
-    measure,
-    lines,
-    {"--data": {"type": Path, "required": True}},
-    __doc__,
-)
+BENCHMARK = Benchmark("damaged_images", "What damaged images cost", measure, lines, DATA, __doc__)
 
 if __name__ == "__main__":
     BENCHMARK.run()

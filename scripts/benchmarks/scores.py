@@ -62,7 +62,7 @@ class Scores:
     more: dict[str, Any] = field(default_factory=dict)
 
     def select(self, keep: npt.NDArray[np.bool_]) -> Scores:
-        """The same of the masks where ``keep`` (n,) is true."""
+        """Scores of the masks where ``keep`` (n,) is true."""
         columns = {name: getattr(self, name)[keep] for name in ("folder", "case", "dice", "score")}
         return Scores(**{**self.__dict__, **columns})
 
@@ -138,16 +138,16 @@ def mean_with_interval(
         np.concatenate([members[p] for p in generator.integers(0, len(patients), size=len(patients))])
         for _ in range(n_bootstrap)
     ]
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name in metrics:
         values = [METRICS[name](s.score, s.dice) for s in seeds]
         if math.isnan(sum(values)):
-            found[name] = {"value": None, "ci95": None, "seeds": values}
+            figures[name] = {"value": None, "ci95": None, "seeds": values}
             continue
         draws = [float(np.mean([METRICS[name](s.score[rows], s.dice[rows]) for s in seeds])) for rows in samples]
         interval = np.nanquantile(draws, [0.025, 0.975]).tolist()
-        found[name] = {"value": float(np.mean(values)), "ci95": interval, "seeds": values}
-    return found
+        figures[name] = {"value": float(np.mean(values)), "ci95": interval, "seeds": values}
+    return figures
 
 
 def check_same_masks(scores: Sequence[Scores]) -> None:

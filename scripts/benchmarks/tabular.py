@@ -41,7 +41,7 @@ from gnsm_monai.tabular import GNSMDetector, TableEncoder
 SEEDS = (42, 43, 44, 45, 46)
 QUICK = ("cmc", "solar", "cars")
 SMALL_FIRST = ("cmc", "solar", "cars", "nursery", "mushrooms", "u2r", "probe", "chess", "bank", "census")
-MOST_NEIGHBOURS_OF = 5000  # rows that kNN and LOF are fitted to, as in baselines.json
+MAX_NEIGHBOURS_OF = 5000  # rows that kNN and LOF are fitted to, as in baselines.json
 DENSE_LIMIT = 30_000_000  # one-hot values above which the distance-based and per-column baselines are left out
 
 Split = tuple[pd.DataFrame, pd.DataFrame, np.ndarray, list[int]]
@@ -104,7 +104,7 @@ def local_outlier_factor(known: np.ndarray, new: np.ndarray, seed: int) -> np.nd
 
 
 def _some(rows: np.ndarray, seed: int) -> np.ndarray:
-    return rows[np.random.default_rng(seed).permutation(len(rows))[:MOST_NEIGHBOURS_OF]]
+    return rows[np.random.default_rng(seed).permutation(len(rows))[:MAX_NEIGHBOURS_OF]]
 
 
 def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:

@@ -31,8 +31,8 @@ Way = tuple[str, np.ndarray, float | None]
 """Name, scores ``(N,)`` and held-out loss."""
 
 DRAWS = (4, 16)
-MOST_DRAWN = 5000  # test rows above which draws are left out
-MOST_TRAINED = 5000  # rows to fit above which a set is trained once
+MAX_DRAWN = 5000  # test rows above which draws are left out
+MAX_TRAINED = 5000  # rows to fit above which a set is trained once
 TRAININGS = 5
 PUBLISHED_LONGER = 10
 
@@ -50,7 +50,7 @@ def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> It
     yield "features in units of their spread", scaled.score(statistics), None
     own = RowScorer(schedule, cardinalities, "misfit")
     yield "misfit that sees the feature's own value", own(network, codes).sum(2).mean(1), None
-    for draws in DRAWS if len(codes) <= MOST_DRAWN else ():
+    for draws in DRAWS if len(codes) <= MAX_DRAWN else ():
         drawn = RowScorer(schedule, cardinalities, num_draws=draws, seed=1)
         yield f"mean over {draws} draws of the noise", drawn(network, codes).sum(2).mean(1), None
 
@@ -88,7 +88,7 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
         fitted_rows = set(map(tuple, detector.encoder_.transform(fit).tolist()))
         identical = sum(tuple(row) in fitted_rows for row in codes[label == 1].tolist())
         ways = variants(detector, codes, train)
-        if len(fit) <= MOST_TRAINED:
+        if len(fit) <= MAX_TRAINED:
             ways = chain(ways, trainings(detector, fit, test))
         rows = [
             [text, 100 * roc_auc_score(label, scores), 100 * average_precision_score(label, scores), loss]

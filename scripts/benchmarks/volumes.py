@@ -27,7 +27,7 @@ from bench import MISSING, ROOT, Benchmark, Content, table
 from package_commands import train
 
 EXTENT = np.array([512, 512, 400])
-"""Of the field of view, in mm."""
+"""Extent of the field of view, in mm."""
 
 REFERENCES, SMALL = 14, 64
 RIVAL = """
@@ -76,9 +76,9 @@ def body(size: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     centres = place.uniform(-0.7, 0.7, (classes - 1, 3)) + rng.normal(0, 0.01, (classes - 1, 3))
     axes = [((np.arange(n) + 0.5) * s - e / 2 - d) / (0.4 * e * k)
             for n, s, e, d, k in zip(shape, spacing, EXTENT, shift, stretch, strict=True)]  # fmt: skip
-    found = np.zeros(shape, dtype=np.uint8)
+    label = np.zeros(shape, dtype=np.uint8)
     y, z = (a.astype(np.float32) for a in np.meshgrid(axes[1], axes[2], indexing="ij"))
-    for slab, x in zip(found, axes[0], strict=True):  # slab by slab: no array of all classes and voxels here either
+    for slab, x in zip(label, axes[0], strict=True):  # slab by slab: no array of all classes and voxels here either
         inside = x**2 + y**2 + z**2 < 1
         points = np.stack([np.full(inside.sum(), x, dtype=np.float32), y[inside], z[inside]], axis=1)
         nearest = np.zeros(len(points), dtype=np.uint8)
@@ -88,7 +88,7 @@ def body(size: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
             nearest[distance < least] = number
             least = np.minimum(least, distance)
         slab[inside] = nearest
-    return found, np.diag([*spacing, 1.0])
+    return label, np.diag([*spacing, 1.0])
 
 
 def save(path: Path, size: int, classes: int, seed: int) -> None:

@@ -98,7 +98,7 @@ def verify_network(model: Path) -> str:
 
 
 def network_id(model: Path) -> str:
-    """Of the network with its weights, in inference.yaml."""
+    """Id of the network with its weights, in inference.yaml."""
     config = ConfigParser.load_config_file(str(model / "configs" / "inference.yaml"))
     return "network" if "network" in config else "network_def"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,9 @@ def test_every_benchmark_has_a_page_and_every_stored_figure_too() -> None:
     modules = [p.stem for p in Path(bench.__file__).parent.glob("*.py") if "\nBENCHMARK = " in p.read_text()]
     assert sorted(modules) == PAGES
     assert {path.stem for path in bench.PAGES.glob("*.json")} <= set(PAGES)
+
+
+def test_the_page_of_reliability_names_the_slow_tests_that_exist() -> None:
+    text = (bench.ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    tests = {path.name for path in (bench.ROOT / "tests" / "slow").glob("test_*.py")}
+    assert set(re.findall(r"\btest_\w+\.py", text)) == tests

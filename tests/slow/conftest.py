@@ -12,6 +12,7 @@ from gnsm_monai.data.phantoms import write_phantom_dataset
 from tests.slow.processes import Command, train
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:

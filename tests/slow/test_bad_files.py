@@ -12,6 +12,7 @@ import pytest
 
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.files import load_json
 from tests.slow.processes import Command, rank, train
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
@@ -41,7 +42,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Command]:
     label = np.asarray(image.dataobj).astype(np.uint8)
     for name in ("good", "mixed"):
         nib.save(nib.Nifti1Image(np.zeros_like(label), image.affine), work / name / f"{EMPTY}.nii.gz")
-    channels = len((dataset / "dataset.json").read_text().split('"labels"')[1].split("}")[0].split(","))
+    channels = len(load_json(dataset / "dataset.json")["labels"])
     add_bad_files(work / "mixed", (label, image.affine, channels))
     Command(rank(work / "model", work / "good", work / "good.results"), work / "log").assert_succeeds()
     mixed = Command(rank(work / "model", work / "mixed", work / "mixed.results"), work / "mixed.log")
