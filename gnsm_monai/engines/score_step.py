@@ -14,13 +14,14 @@ from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration, p_values
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration, p_values
+from gnsm_monai.rules.levels import CaseStatistics, stack_levels
 from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.scoring.reasons import explain
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import CaseStatistics
 from gnsm_monai.scoring.wording import joined
 
 __all__ = ["ScoreStep", "single_case"]
@@ -42,7 +43,7 @@ class ScoreStep:
     """``iteration_update`` of MONAI's ``SupervisedEvaluator``: scores one case.
 
     The batch is a case as :class:`gnsm_monai.data.transforms.CaughtErrors` gives it. The output is the case's row of
-    ranking.csv with ``levels``, its level statistics ``(L, S)``, ``structures`` (rows of structures.csv),
+    ranking.csv with ``levels``, its level statistics by name, ``(L,)`` each, ``structures`` (rows of structures.csv),
     ``worst_slices`` (one index per array axis of the file), ``picture`` (planes through the worst place) and
     ``anomaly_map`` on the model's grid with the affines and the shape that bring it to the file. A case that cannot be
     scored has status ``failed`` and a message.
@@ -56,6 +57,7 @@ class ScoreStep:
         alpha: a mask is flagged where its p-value is no higher.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
         images: of the references, where the network sees images: the reason then names an image unlike theirs.
+        shapes: of the references.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class ScoreStep:
         alpha: float = 0.05,
         failure_dice: float = 0.7,
         images: ReferenceImages | None = None,
+        shapes: ReferenceShapes | None = None,
     ) -> None:
         self.scorer, self.model, self.calibration = scorer, model, calibration
         self.structures, self.classes = tuple(structures), tuple(structures.items())
-        self.never_empty, self.alpha, self.failure_dice, self.images = never_empty, alpha, failure_dice, images
+        self.never_empty, self.alpha, self.failure_dice = never_empty, alpha, failure_dice
+        self.images, self.shapes = images, shapes
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
         row = {"case": case["case"], "folder": case.get("folder", "")}
@@ -90,10 +94,11 @@ class ScoreStep:
             levels = self.scorer.levels_at_once(label.numel() * network.num_classes)
             _check_memory(case[LABEL], BYTES_PER_CLASS_AND_LEVEL * levels * network.num_classes)
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
-        probabilities, mask = encode_labels(label, network.num_classes, soft)
+        probabilities, observed = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
-        statistics = self.scorer(network, probabilities, mask, image, self.model.level_weights)
-        anomaly = float(self.model.score(statistics.levels[None])[0])
+        weights = self.model.level_weights
+        statistics = self.scorer(network, probabilities, observed, image, weights, shapes=self.shapes)
+        anomaly = float(self.model.score(stack_levels([statistics.levels]))[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
         # Nothing segmented where every reference has something; the ranking puts such masks first.

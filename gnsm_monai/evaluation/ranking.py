@@ -13,7 +13,7 @@ import torch
 import gnsm_monai
 from gnsm_monai.evaluation.budget import measured_budget, predicted_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.rules.levels import stack_levels
 
 __all__ = ["LEVEL_COLUMNS", "has_dice", "levels_table", "ranking_summary"]
 
@@ -79,8 +79,8 @@ def levels_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     folders = _folders(rows)
     table = []
     for name, members in {"pooled": rows, **(folders if len(folders) > 1 else {})}.items():
-        levels, dice = np.stack([row["levels"] for row in members]), np.array([row["dice"] for row in members])
-        table += [{"masks": name, **entry} for entry in level_correlations(levels, dice, STATISTICS)]
+        levels, dice = stack_levels([row["levels"] for row in members]), np.array([row["dice"] for row in members])
+        table += [{"masks": name, **entry} for entry in level_correlations(levels, dice)]
     return table
 
 

@@ -23,8 +23,9 @@ from gnsm_monai.handlers.memory import release_free_memory
 from gnsm_monai.report import build_report
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.strips import thumbnail
-from gnsm_monai.scoring.calibration import smallest_p_value
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.levels import stack_levels, to_array
+from gnsm_monai.rules.statistics import STATISTICS
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "RankingWriter"]
 
@@ -154,7 +155,7 @@ class RankingWriter:
             statistics = {
                 "case": np.array([row["case"] for row in scored]),
                 "statistic": np.array(STATISTICS),
-                "levels": np.stack([row["levels"] for row in scored]),
+                "levels": to_array(stack_levels([row["levels"] for row in scored])),
             }
             save_arrays(self.output_dir / "level_statistics.npz", statistics)
         measured = [row for row in self.rows if has_dice(row)]

@@ -156,7 +156,7 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
 
 
 def _projector(writer: SummaryWriter, scored: Sequence[Row]) -> None:
-    levels = np.stack([np.asarray(row["levels"], dtype=np.float64).ravel() for row in scored])
+    levels = np.stack([np.stack([*row["levels"].values()], axis=-1).ravel() for row in scored])
     levels = levels[:, np.isfinite(levels).all(0)]
     spread = levels.std(0) if len(levels) else np.zeros(0)
     if len(scored) < MIN_MEASURED or not (spread > 0).any():

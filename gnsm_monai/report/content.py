@@ -25,7 +25,7 @@ from gnsm_monai.report.wording import (
     p_text,
     share,
 )
-from gnsm_monai.scoring.calibration import smallest_p_value
+from gnsm_monai.rules.calibration import smallest_p_value
 
 __all__ = ["Cell", "Column", "flag_threshold", "header", "interval", "metric_tables", "store_key", "table"]
 

@@ -16,15 +16,17 @@ from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.choice import rank_correlation
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration, DicePredictor
+from gnsm_monai.rules.choice import rank_correlation
+from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels, stored_levels, to_array
+from gnsm_monai.rules.rule import FitData
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
 
 __all__ = ["ReferenceFit"]
 
@@ -33,15 +35,15 @@ Loads: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class _Scored:
-    """Level statistics ``(N, L, S)`` and ``(N, structures, L)`` of references, and ``(M, L, S)`` of failures.
+    """Statistics of ``N`` references, of their structures ``(N, S, L)``, and of ``M`` failures made from them.
 
     ``of_networks``: which failures are masks of networks, ``(M,)``. ``groups``: number of the reference that each
     failure was made from, ``(M,)``.
     """
 
-    clean: np.ndarray
+    clean: LevelStatistics
     structures: np.ndarray
-    failed: np.ndarray
+    failed: LevelStatistics
     dice: np.ndarray
     kinds: list[str]
     of_networks: np.ndarray
@@ -116,16 +118,10 @@ class ReferenceFit:
         fitted = self._scored(fit, makes, 0, self.copies, None, shapes)
         if not fitted.kinds:
             raise InputError("the references kept for fitting hold no structure: no score can be chosen on them")
-        model = AnomalyModel.fit(
-            fitted.clean,
-            fitted.failed,
-            fitted.dice,
-            self.rule,
-            self.seed,
-            level_weights,
-            fitted.groups,
-            fitted.of_networks,
+        data = FitData(
+            fitted.clean, fitted.failed, fitted.dice, fitted.groups, fitted.of_networks, level_weights, self.seed
         )
+        model = AnomalyModel.fit(data, self.rule)
         masks = self.calibration_copies // 2
         unseen = self._scored(calibration, makes, 1, self.calibration_copies, masks, shapes)
         if not unseen.kinds:
@@ -136,14 +132,15 @@ class ReferenceFit:
         predictor = DicePredictor.fit(model.fair_scores, fitted.dice, model.score(unseen.failed), unseen.dice)
         structures = np.stack([model.structure_scores(levels) for levels in unseen.structures])
         arrays = {
-            "fit": fitted.clean,
-            "failures": fitted.failed,
+            "statistic": np.array(STATISTICS),
+            "fit": to_array(fitted.clean),
+            "failures": to_array(fitted.failed),
             "failure_dice": fitted.dice,
             "failure_kinds": np.array(fitted.kinds),
             "failure_of_networks": fitted.of_networks,
             "failure_groups": fitted.groups,
-            "calibration": unseen.clean,
-            "calibration_failures": unseen.failed,
+            "calibration": to_array(unseen.clean),
+            "calibration_failures": to_array(unseen.failed),
             "calibration_failure_dice": unseen.dice,
             "calibration_failure_kinds": np.array(unseen.kinds),
             "fit_cases": np.array([case["case"] for case in fit]),
@@ -169,12 +166,13 @@ class ReferenceFit:
 
     def level_figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
-        everything = np.concatenate([arrays["fit"], arrays["failures"]])
+        clean, failed = stored_levels(arrays, "fit"), stored_levels(arrays, "failures")
+        everything = {name: np.concatenate([values, failed[name]]) for name, values in clean.items()}
         quality = np.concatenate([np.ones(len(arrays["fit"])), arrays["failure_dice"]])
         return {
-            name: np.array([rank_correlation(values, quality) for values in everything[:, :, s].T])
-            for s, name in enumerate(STATISTICS)
-            if np.isfinite(everything[:, :, s]).all()
+            name: np.array([rank_correlation(level, quality) for level in values.T])
+            for name, values in everything.items()
+            if np.isfinite(values).all()
         }
 
     def _scored(
@@ -189,20 +187,20 @@ class ReferenceFit:
         clean, structures, failed, groups = [], [], [], []
         found: list[Failure] = []
         for number, case in enumerate(cases):
-            self.scorer.shapes = shapes.get(case["case"])
+            own_shapes = shapes.get(case["case"])
             loaded = makes.load(case)
-            statistics = self._score(loaded)
+            statistics = self._score(loaded, own_shapes)
             clean.append(statistics.levels)
             structures.append(statistics.structures)
             empty = not any(failure.kind == "empty" for failure in found)
             for failure in makes.of(case, loaded, number, stream, copies, masks, empty):
-                failed.append(self._score(failure.case).levels)
+                failed.append(self._score(failure.case, own_shapes).levels)
                 found.append(replace(failure, case={}))
                 groups.append(number)
         return _Scored(
-            np.stack(clean),
+            stack_levels(clean),
             np.stack(structures),
-            np.stack(failed) if failed else np.empty((0, *clean[0].shape)),
+            stack_levels(failed),
             np.array([failure.dice for failure in found]),
             [failure.kind for failure in found],
             np.array([failure.of_network for failure in found], dtype=bool),
@@ -219,13 +217,13 @@ class ReferenceFit:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(case))(dict(case))
         return {str(key): value for key, value in placed.items()}
 
-    def _score(self, case: Mapping[str, Any]) -> CaseStatistics:
+    def _score(self, case: Mapping[str, Any], shapes: ReferenceShapes | None) -> CaseStatistics:
         placed = self._placed(case)
         label = placed[LABEL].as_tensor()[None].to(self.device)
-        probabilities, mask = encode_labels(label, self.references.labels.num_classes)
+        probabilities, observed = encode_labels(label, self.references.labels.num_classes)
         sees = self.references.image_channels > 0
         image = torch.as_tensor(placed[IMAGE])[None].to(self.device) if sees else None
-        return self.scorer(self.network, probabilities, mask, image)
+        return self.scorer(self.network, probabilities, observed, image, shapes=shapes)
 
 
 def _comparison(model: AnomalyModel) -> str:

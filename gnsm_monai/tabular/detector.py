@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gnsm_monai.errors import InputError
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
-from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
+from gnsm_monai.rules.rule import rule_named
+from gnsm_monai.scoring.rows import RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.row_rules import MAX_REFERENCES, row_rules
 from gnsm_monai.tabular.training import TrainingPlan, own_random_numbers, train_network
 
 __all__ = ["DEFAULT_NOISE", "GNSMDetector"]
@@ -40,7 +41,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         contamination: share of anomalies among the training rows, in (0, 0.5]; it sets the threshold alone.
         noise: what :func:`gnsm_monai.noise.build_schedule` takes; ``None`` for :data:`DEFAULT_NOISE`.
         loss: ``posterior``, or ``kl`` and ``dsm`` for the published direct parametrisation.
-        anomaly_score: a rule in :data:`gnsm_monai.scoring.row_anomaly.ROW_RULES`; ``auto`` is ``context_misfit`` for
+        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``context_misfit`` for
             the loss ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
@@ -129,13 +130,11 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             codes[train], codes[held_out], cardinalities, schedule, self._plan(seed), folder
         )
         self.network_.cpu()
-        rule = self.anomaly_score
-        if rule == "auto":
-            rule = "context_misfit" if LOSSES[self.loss] == "posterior" else "score_norm_gmm"
-        statistic = ROW_RULES[rule][0]
-        self.scorer_ = RowScorer(schedule, cardinalities, statistic, LOSSES[self.loss], self.num_draws, seed)
-        chosen = np.random.default_rng(seed).permutation(len(codes))[:MOST_REFERENCES]
-        self.anomaly_model_ = RowAnomalyModel.fit(self._statistics(codes[np.sort(chosen)]), rule, seed=seed)
+        rules = row_rules(LOSSES[self.loss])
+        rule = rules[0] if self.anomaly_score == "auto" else rule_named(self.anomaly_score, rules)
+        self.scorer_ = RowScorer(schedule, cardinalities, rule.statistic, LOSSES[self.loss], self.num_draws, seed)
+        chosen = np.random.default_rng(seed).permutation(len(codes))[:MAX_REFERENCES]
+        self.anomaly_model_ = rule.fit(self._statistics(codes[np.sort(chosen)]), seed=seed)
         self.decision_scores_ = self._scores(codes)
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
@@ -239,10 +238,10 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             raise InputError(f"validation_fraction: must lie in (0, 1), got {self.validation_fraction}")
         if self.loss not in LOSSES:
             raise InputError(f"loss: '{self.loss}' is not one of {', '.join(LOSSES)}")
-        fitting = [r for r, (s, _) in ROW_RULES.items() if ROW_STATISTICS[s] in ("", LOSSES[self.loss])]
-        if self.anomaly_score not in ("auto", *fitting):
-            known = ", ".join(["auto", *fitting])
-            raise InputError(f"anomaly_score: '{self.anomaly_score}' is not one of {known} (with loss {self.loss})")
+        known = ["auto", *(rule.name for rule in row_rules(LOSSES[self.loss]))]
+        if self.anomaly_score not in known:
+            names = ", ".join(known)
+            raise InputError(f"anomaly_score: '{self.anomaly_score}' is not one of {names} (with loss {self.loss})")
         for name in ("bins", "depth", "batch_size", "learning_rate", "patience"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: must be a positive number, got {getattr(self, name)!r}")

@@ -12,12 +12,13 @@ from monai.inferers import Inferer
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, save_arrays, save_json
 from gnsm_monai.networks import ScoreMLP
-from gnsm_monai.scoring.calibration import p_values
+from gnsm_monai.rules.calibration import p_values
+from gnsm_monai.rules.rule import stored_rule
 from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, identity_of, load_settings
-from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
 from gnsm_monai.scoring.rows import RowScorer
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN, TableEncoder
 from gnsm_monai.tabular.files import Table
+from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
 
 __all__ = ["RANKING_COLUMNS", "TableModel", "rank_rows"]
 
@@ -56,7 +57,7 @@ class TableModel:
     names: list[str]
     encoder: TableEncoder
     scorer: RowScorer
-    anomaly: RowAnomalyModel
+    anomaly: RowRule
     calibration: np.ndarray
 
     def save(self, model_dir: str | Path, settings: dict[str, Any]) -> None:
@@ -69,7 +70,7 @@ class TableModel:
             "columns": self.names,
             "encoder": self.encoder.to_dict(),
             "parametrisation": self.scorer.parametrisation,
-            "anomaly_score": self.anomaly.rule,
+            "anomaly_score": self.anomaly.name,
             "num_draws": self.scorer.num_draws,
             "seed": self.scorer.seed,
             **identity_of(folder),
@@ -82,12 +83,11 @@ class TableModel:
         settings, path = load_table_settings(model_dir), Path(model_dir) / STATISTICS_FILE
         arrays = load_arrays(path)
         try:
-            anomaly = RowAnomalyModel.from_arrays(arrays)
-            statistic = ROW_RULES[anomaly.rule][0]
+            anomaly = stored_rule(arrays, ROW_RULES)
             scorer = RowScorer(
                 network.schedule,
                 network.blocks.cardinalities,
-                statistic,
+                anomaly.statistic,
                 settings["parametrisation"],
                 settings["num_draws"],
                 settings["seed"],

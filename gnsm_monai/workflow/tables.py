@@ -20,12 +20,13 @@ from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.scoring.model_files import load_weights
-from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
-from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
+from gnsm_monai.scoring.rows import RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import numerical_columns, read_table, write_demo_table
 from gnsm_monai.tabular.model import TableModel
+from gnsm_monai.tabular.row_rules import MAX_REFERENCES, row_rules
 from gnsm_monai.tabular.training import (
     category_frequencies,
     default_steps,
@@ -74,7 +75,7 @@ def check_options(loss: str, anomaly_score: str, device: str, **positive: Any) -
     """Refuses option values that would fail in the middle of a training; ``None`` stands for a default."""
     if loss not in LOSSES:
         raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
-    known = ["auto", *(r for r, (s, _) in ROW_RULES.items() if ROW_STATISTICS[s] in ("", LOSSES[loss]))]
+    known = ["auto", *(rule.name for rule in row_rules(LOSSES[loss]))]
     if anomaly_score not in known:
         raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
     for name, value in positive.items():
@@ -162,11 +163,10 @@ def finish_table(
     evaluator.run()
     losses = evaluator.state.metrics["val_loss_per_level"].tolist()
     load_weights(network, model_dir).eval()
-    rule = anomaly_score
-    if rule == "auto":
-        rule = "context_misfit" if LOSSES[loss] == "posterior" else "score_norm_gmm"
-    scorer = RowScorer(schedule, table.cardinalities, ROW_RULES[rule][0], LOSSES[loss], seed=seed)
-    anomaly = RowAnomalyModel.fit(scorer(network, table.codes["train"][:MOST_REFERENCES].numpy()), rule, seed=seed)
+    rules = row_rules(LOSSES[loss])
+    rule = rules[0] if anomaly_score == "auto" else rule_named(anomaly_score, rules)
+    scorer = RowScorer(schedule, table.cardinalities, rule.statistic, LOSSES[loss], seed=seed)
+    anomaly = rule.fit(scorer(network, table.codes["train"][:MAX_REFERENCES].numpy()), seed=seed)
     model = TableModel(table.names, table.encoder, scorer, anomaly, np.empty(0))
     calibration = model.score(network, table.codes["calibration"].numpy())[0]
     model = TableModel(table.names, table.encoder, scorer, anomaly, calibration)

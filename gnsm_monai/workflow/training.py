@@ -27,7 +27,7 @@ from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.separable import smooth
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.scoring.anomaly import uncertainty_weights
+from gnsm_monai.rules.anomaly import uncertainty_weights
 from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 from gnsm_monai.workflow.options import check_case_ids, check_folder_name

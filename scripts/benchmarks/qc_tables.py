@@ -15,8 +15,9 @@ from markdown import table
 from scipy.stats import betabinom, ks_2samp, spearmanr
 from sklearn.metrics import f1_score
 
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import p_values
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import p_values
+from gnsm_monai.rules.levels import stored_levels
 
 WORST = 10
 AUDIT_WORST = 12
@@ -82,7 +83,7 @@ def calibration(models: Mapping[str, tuple[Path, Path]]) -> list[str]:
     for split, (model, results) in models.items():
         with np.load(model / "reference_statistics.npz", allow_pickle=False) as arrays:
             known, rule = arrays["calibration_scores"], str(arrays["rule"])
-            fitting = AnomalyModel.from_arrays(arrays).score(arrays["fit"])
+            fitting = AnomalyModel.from_arrays(arrays).score(stored_levels(arrays, "fit"))
         rows = ranking(results)
         test = ks_2samp(numbers(rows, "anomaly_score"), known)
         flagged = sum(row["flag"] in ("1", "True", "true") for row in rows)

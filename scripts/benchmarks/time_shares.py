@@ -46,10 +46,10 @@ def main() -> None:
     schedule = build_schedule("mixing")
     network = ours(schedule, arguments.size)
     probabilities = F.one_hot(_ball(arguments.size), CLASSES).movedim(-1, 0)[None].float()
-    scorer = Scorer(schedule, shapes=shapes(schedule, arguments.size), chunk_size=2)
+    scorer, models = Scorer(schedule, chunk_size=2), shapes(schedule, arguments.size)
     parts = {
         "a training step, batch 4": operations(_step(network, schedule, arguments.size, 4, CPU, "fp32")),
-        "scoring a case": operations(lambda: scorer(network.eval(), probabilities)),
+        "scoring a case": operations(lambda: scorer(network.eval(), probabilities, shapes=models)),
     }
     x = torch.softmax(torch.randn(2, CLASSES, *arguments.size), 1).log()
     level = torch.zeros(2, dtype=torch.long)

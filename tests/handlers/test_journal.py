@@ -45,7 +45,7 @@ def journal(tmp_path: Path, model: Path, cases: list[dict[str, Any]]) -> Path:
 
 
 def row_of(case: dict[str, Any]) -> dict[str, Any]:
-    return {"case": case["case"], "status": "ok", "anomaly_score": 0.5, "levels": np.ones((2, 3))}
+    return {"case": case["case"], "status": "ok", "anomaly_score": 0.5, "levels": {"misfit": np.ones(2)}}
 
 
 def left(folder: Path, model: Path, cases: list[dict[str, Any]], **options: Any) -> list[str]:
@@ -59,7 +59,7 @@ def test_the_next_run_scores_what_is_left(journal: Path, model: Path, cases: lis
     run = Journal(journal, model, OPTIONS)
     assert run.unfinished(cases) == cases[2:]
     assert [row["case"] for row in run.rows] == ["f/a", "f/b"]
-    assert np.array_equal(run.rows[0]["levels"], np.ones((2, 3)))
+    assert np.array_equal(run.rows[0]["levels"]["misfit"], np.ones(2))
 
 
 @pytest.mark.parametrize("part", ["label", "reference", "image"])
