@@ -21,6 +21,7 @@ from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.rules import to_array
 from gnsm_monai.scoring import Scorer
 from gnsm_monai.workflow import options
 
@@ -233,9 +234,7 @@ def network() -> ScoreUNet:
 
 def score(network: ScoreUNet, path: Path) -> np.ndarray:
     (case,) = workflow.scoring_dataset([{"case": "a", "label": path}], SETTINGS)  # type: ignore[misc]
-    probabilities, mask = encode_labels(case["label"][None], 3)
-    levels: np.ndarray = Scorer(mixing_schedule(2))(network, probabilities, mask).levels
-    return levels
+    return to_array(Scorer(mixing_schedule(2))(network, *encode_labels(case["label"][None], 3)).levels)
 
 
 @pytest.mark.parametrize("codes", ["LPS", "LAS", "SLA", "PIR", "AIL"])

@@ -17,13 +17,13 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredReference
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration, DicePredictor
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration, DicePredictor
+from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import CaseStatistics
 
 __all__ = ["FittedScore", "ReferenceFit"]
 

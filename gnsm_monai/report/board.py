@@ -18,7 +18,8 @@ from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import case_strip, sprite
 from gnsm_monai.report.wording import number, p_text, share
-from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored, stacked_levels
+from gnsm_monai.rules.levels import stack_levels, to_array
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
 __all__ = ["write_board"]
 
@@ -164,7 +165,7 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
 
 
 def _projector(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
-    levels = stacked_levels(cases).astype(np.float64).reshape(len(cases), -1)
+    levels = to_array(stack_levels([result.levels for result in cases])).reshape(len(cases), -1)
     levels = levels[:, np.isfinite(levels).all(0)]
     spread = levels.std(0)
     if len(cases) < MIN_MEASURED or not (spread > 0).any():

@@ -15,9 +15,9 @@ import gnsm_monai
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import file_identity, sha256
 from gnsm_monai.records import load_record, save_record
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
 from gnsm_monai.scoring.result import CaseResult
-from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["PROGRESS", "Journal"]
 
@@ -50,7 +50,7 @@ class Journal:
             # The settings hold the identity of the weights.
             "model": [sha256(Path(model_dir) / name) for name in (SETTINGS, STATISTICS_FILE)],
             "options": dict(options),
-            "statistics": list(STATISTICS),
+            "level_statistics": list(STATISTICS),
         }
         self._identities: dict[str, dict[str, Any]] = {}
 

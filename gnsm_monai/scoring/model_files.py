@@ -17,8 +17,8 @@ from torch import nn
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, load_arrays, load_json, one_line_of, sha256
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 

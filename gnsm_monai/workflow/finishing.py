@@ -20,7 +20,7 @@ from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model_bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.scoring.anomaly import uncertainty_weights
+from gnsm_monai.rules.anomaly import uncertainty_weights
 
 __all__ = ["finish_training"]
 

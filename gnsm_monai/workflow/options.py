@@ -14,8 +14,9 @@ from gnsm_monai.fitting.reference_failures import SOURCES
 from gnsm_monai.handlers.checkpoint import CHECKPOINT
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
+from gnsm_monai.rules.rule import rule_named
+from gnsm_monai.rules.rules import RULES
 from gnsm_monai.scoring.model_files import SETTINGS
-from gnsm_monai.scoring.rules import RULES
 
 __all__ = [
     "check_case_ids",
@@ -43,10 +44,10 @@ def check_training_options(
     """Refuses option values that would fail in the middle of a training, before anything is read or written."""
     if not isinstance(loss, str) or loss not in LOSSES:
         raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
-    known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
+    known = ["auto", *(rule.name for rule in RULES if loss == "posterior" or not rule.needs_posterior)]
     if anomaly_score not in known:
         raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
-    if not sees_images and anomaly_score != "auto" and "doubt" in RULES[anomaly_score][0]:
+    if not sees_images and anomaly_score != "auto" and rule_named(anomaly_score, RULES).needs_images:
         raise InputError(f"anomaly_score: '{anomaly_score}' needs a network that sees images: condition_on_image")
     if failures not in SOURCES:
         raise InputError(f"failures: '{failures}' is not one of {', '.join(SOURCES)}")

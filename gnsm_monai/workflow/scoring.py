@@ -25,8 +25,8 @@ from gnsm_monai.evaluation.order import Ranking
 from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.networks import ScoreUNet
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.scoring.model_files import (
     load_anomaly_model,
     load_calibration,

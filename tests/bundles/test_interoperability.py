@@ -18,6 +18,7 @@ from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.rules import stack_levels
 from gnsm_monai.workflow import load_model, load_scores
 from tests.bundles.conftest import INFERENCE, TINY, run_config
 
@@ -62,7 +63,7 @@ class InMemory(PythonicWorkflow):
     def run(self) -> None:
         one_hot = torch.nn.functional.one_hot(self.dataflow["label"].long(), 4).movedim(-1, 0)[None].float()
         levels = self.parser.get_parsed_content("scorer")(self.network_def, one_hot).levels
-        self.dataflow["anomaly_score"] = float(self.anomaly.score(levels[None])[0])
+        self.dataflow["anomaly_score"] = float(self.anomaly.score(stack_levels([levels]))[0])
 
     def finalize(self) -> None:
         self.dataflow.pop("label", None)

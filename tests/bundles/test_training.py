@@ -15,7 +15,8 @@ from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.networks import ScoreUNet
-from gnsm_monai.scoring import STATISTICS, load_weights
+from gnsm_monai.rules import STATISTICS
+from gnsm_monai.scoring import load_weights
 from tests.bundles.conftest import CONFIGS, TINY, TRAIN, run_config
 
 
@@ -27,7 +28,7 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     assert any(parameter.abs().sum() > 0 for parameter in network.head[-1].parameters())
     assert network.log_prior.std() > 1  # the frequencies of the training references
     arrays = load_arrays(model / "reference_statistics.npz")
-    assert arrays["fit"].shape == (2, 3, len(STATISTICS))
+    assert arrays["fit"].shape == (2, 3, len(STATISTICS)) and tuple(arrays["statistic"]) == STATISTICS
     assert arrays["failures"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
     assert arrays["calibration_scores"].shape == (4,)
     assert not set(arrays["fit_cases"]) & set(arrays["calibration_cases"])

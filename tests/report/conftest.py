@@ -67,7 +67,7 @@ def phantom_row(index: int, spatial_dims: int = 3, folder: str = "", with_image:
             {"structure": name, "anomaly_score": part, "p_value": p_value, "volume_ml": 12.5, "dice": float(overlap)}
             for name, part, overlap in zip(NAMES, parts, dice, strict=True)
         ],
-        "levels": np.zeros((4, 3)), "picture": picture,
+        "levels": {"misfit": np.zeros(4)}, "picture": picture,
     }  # fmt: skip
 
 

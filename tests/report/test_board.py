@@ -22,7 +22,7 @@ Row = dict[str, Any]
 def _rows(make_row: Callable[..., Row], make_failed: Callable[..., Row], rank: Callable[..., list[Row]]) -> list[Row]:
     rows = [make_row(index) for index in range(12)]
     for number, row in enumerate(rows):
-        row["levels"] = np.full((4, 3), row["anomaly_score"])
+        row["levels"] = {name: np.full(4, row["anomaly_score"]) for name in ("misfit", "shape", "size")}
         row["thumbnail"] = thumbnail(row["picture"])
         row["picture"] = row["picture"] if number % 2 else None
     return rank([*rows, make_failed("torn")])

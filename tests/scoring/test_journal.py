@@ -16,7 +16,7 @@ from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
 from tests.results import case_result
 
 OPTIONS = {"alpha": 0.05, "device": "cpu"}
-LEVELS = np.arange(6.0).reshape(2, 3)
+LEVELS = {"misfit": np.arange(2.0), "shape": np.ones(2)}
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_next_run_scores_what_is_left(journal: Path, model: Path, cases: lis
     assert run.unfinished(cases) == cases[2:]
     assert [result.case for result in run.results] == ["f/a", "f/b"]
     assert run.results[0].decision == case_result().decision
-    assert np.array_equal(run.results[0].levels, LEVELS)
+    assert np.array_equal(run.results[0].levels["misfit"], LEVELS["misfit"])
 
 
 @pytest.mark.parametrize("part", ["label", "reference", "image"])
