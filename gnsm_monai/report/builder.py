@@ -16,7 +16,7 @@ from gnsm_monai.files import write_atomically
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
 from gnsm_monai.report.colours import NUM_TONES, class_hex
-from gnsm_monai.report.content import Cell, flag_threshold, header, metric_tables, store_key, table
+from gnsm_monai.report.content import flag_threshold, header, metric_tables, store_key, table
 from gnsm_monai.report.pictures import heat_legend, heat_range
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, number
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
@@ -85,12 +85,11 @@ def _overview(
     budget = summary.get("review_budget") or {}
     entries = [e for e in budget.get("budget") or [] if number(e.get("share_found")) is not None]
     threshold = flag_threshold(references, head["alpha"])
-    folders = list(dict.fromkeys(result.folder for result in results))
     return {
         "head": head,
         "columns": columns,
-        "cases": [_line(*each, folders) for each in zip(range(1, len(results) + 1), results, cells, strict=True)],
-        "folders": folders,
+        "cases": [(_line(*each), row) for each, row in zip(enumerate(results, start=1), cells, strict=True)],
+        "folders": list(dict.fromkeys(result.folder for result in results)),
         "histogram": figures.svg(figures.score_histogram(scores, references, threshold)) if scores.size else None,
         "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
         "budget_curve": figures.svg(figures.budget_curve(entries, len(cases))) if len(entries) > 1 else None,
@@ -98,16 +97,15 @@ def _overview(
     }
 
 
-def _line(rank: int, result: Result, cells: Mapping[str, Cell], folders: Sequence[str]) -> dict[str, Any]:
-    """A case in the table of all cases."""
+def _line(rank: int, result: Result) -> dict[str, Any]:
+    """What the template asks of a case in the table of all cases, beside its cells."""
     return {
         "rank": rank,
         "case": result.case,
-        "folder": folders.index(result.folder),
+        "folder": result.folder,
         "status": result.status,
-        "flagged": isinstance(result, CaseResult) and result.decision.flagged,
+        "flag": int(isinstance(result, CaseResult) and result.decision.flagged),
         "message": result.message if isinstance(result, FailedCase) else "",
-        "cells": cells,
     }
 
 

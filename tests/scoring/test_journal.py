@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.records import load_record, save_record
+from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
 from tests.results import case_result
 
