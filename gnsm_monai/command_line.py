@@ -92,6 +92,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_const", const=True, help="go on with a training of this MODEL that was stopped"
     )
+    parser.add_argument(
+        "--seed",
+        type=_whole,
+        metavar="N",
+        help="of the weights, and of which references train, select and calibrate (default: 0)",
+    )
 
 
 def _length(parser: argparse.ArgumentParser) -> None:

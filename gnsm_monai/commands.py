@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from gnsm_monai.workflow.processes import is_first_process, num_processes
 
 __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
 
+FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
 RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
 
@@ -70,7 +70,7 @@ def demo(output: Path, **overrides: Any) -> int:
     # Small maps give few voxels each: batches of two would teach too little in so few steps.
     small: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 25, "batch_size": 8, "max_voxels": 15_000}
     # Failures as those that are ranked here, and no more of them, nor of learning shapes, than five minutes allow.
-    small |= {"failures": "copies", "fit::copies": 4, "fit::calibration_copies": 2, "fit::shapes::steps": 300}
+    small |= {"failures": "copies", "fit::shapes::steps": 300, **FEW_COPIES}
     small |= overrides
     _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
     logger.info("ranking masks with failures of eight kinds, beside their known Dice")
@@ -92,7 +92,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     """
     # For a distance from the others a linear model of shapes is enough, which takes seconds, and failures only predict
     # Dice.
-    overrides = {"fit::shapes::steps": 0, "fit::copies": 4, "fit::calibration_copies": 2, **overrides}
+    overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
     plan = plan_folds(dataset, output, folds)
@@ -138,12 +138,10 @@ def table_fit(data: Path, output: Path, **overrides: Any) -> int:
 def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table score``: the rows of a CSV file ranked in ``output``."""
     overrides = {"model_dir": model, "dataset_dir": data, **overrides}
-    _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()
-    with open(output / "ranking.csv", newline="", encoding="utf-8") as file:
-        rows = [{name: _parsed(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    lines = _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()[-1]
     columns = ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"]
-    print(f"\nthe worst of {len(rows)} rows (a higher score is worse):")
-    _print_table([columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])])
+    print(f"\nthe worst of {len(lines)} rows (a higher score is worse):")
+    _print_table([columns, *([_short(line[name]) for name in columns] for line in lines[:WORST_SHOWN])])
     print()
     _say("ranking", output / "ranking.csv")
     return 0
@@ -208,14 +206,6 @@ def _print_table(table: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _parsed(text: str) -> float | str:
-    """A number of a table that is no whole one, as such."""
-    try:
-        return text if text.isdigit() else float(text)
-    except ValueError:
-        return text
 
 
 def _short(value: Any) -> str:

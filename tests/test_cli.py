@@ -61,14 +61,14 @@ def test_every_option_of_rank_is_an_override_of_the_config(called: list[Any]) ->
 
 
 def test_every_option_of_train_is_an_override_of_the_config(called: list[Any]) -> None:
-    text = "train --dataset d --output o --condition-on-image --epochs 3 --device cpu --resume"
+    text = "train --dataset d --output o --condition-on-image --epochs 3 --device cpu --resume --seed 3"
     cli.main(text.split())
     text = "train --labels l --output o --max-minutes 1.5"
     cli.main(text.split())
     train, bare = [given for _, given in called]
     assert train == {
         "dataset_dir": Path("d"), "output": Path("o"), "condition_on_image": True, "epochs": 3, "device": "cpu",
-        "resume": True,
+        "resume": True, "seed": 3,
     }  # fmt: skip
     assert bare == {"labels_dir": Path("l"), "output": Path("o"), "max_minutes": 1.5}
 

@@ -18,7 +18,7 @@ from gnsm_monai.handlers import LevelLoss
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
-from gnsm_monai.workflow import training
+from gnsm_monai.workflow import finishing
 
 
 @pytest.mark.parametrize(("epochs", "interval"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (10, 2), (16, 4), (100, 25)])
@@ -72,7 +72,8 @@ def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
         nn.init.normal_(net.head[-1].weight)
 
     fit: Any = SimpleNamespace(load_weights=kept)
-    losses, independent = training._validate_kept_weights(fit, evaluator, schedule, loss)
+    found = finishing._validate_kept_weights(fit, evaluator, schedule, loss)
+    losses, independent = found["val_loss"], found["no_context_loss"]
     expected, without = torch.zeros(3), torch.zeros(3)
     for case in cases:
         x, target, (level,), _ = prepare({"label": case["label"][None]}, cpu)

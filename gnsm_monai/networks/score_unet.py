@@ -96,12 +96,17 @@ class ScoreUNet(nn.Module):
         self.log_prior: Tensor
         self.register_buffer("log_prior", torch.zeros(num_classes, *(position_size or [1] * spatial_dims)))
 
+        self._build(list(channels))
+
+    def _build(self, channels: Sequence[int]) -> None:
+        """The layers, from the plain settings."""
+        spatial_dims, num_classes, coordinates = self.spatial_dims, self.num_classes, self.position_size is not None
         conv = Conv[Conv.CONV, spatial_dims]
         width = 4 * max(channels[0], 16)
         self.embedding = LevelEmbedding(self.schedule.num_levels, width)
         self.gate = nn.Linear(width, len(channels))
-        context = 2 * num_classes + image_channels + (0 if position_size is None else num_classes)
-        in_channels = context + (0 if position_size is None else spatial_dims)
+        context = 2 * num_classes + self.image_channels + (num_classes if coordinates else 0)
+        in_channels = context + (spatial_dims if coordinates else 0)
         first = self.strides[0]
         self.stem = conv(in_channels, channels[0], kernel_size=[3 * s for s in first], padding=first, stride=first)
         self.inject = nn.ModuleList(conv(context, c, kernel_size=1) for c in channels)

@@ -16,8 +16,17 @@ from gnsm_monai.files import write_atomically
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
 from gnsm_monai.report.colours import NUM_TONES, class_hex
-from gnsm_monai.report.content import flag_threshold, header, metric_tables, store_key, table
-from gnsm_monai.report.pictures import heat_legend, heat_range
+from gnsm_monai.report.content import (
+    Cell,
+    Column,
+    flag_threshold,
+    former_store_key,
+    header,
+    metric_tables,
+    store_key,
+    table,
+)
+from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, number
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
@@ -29,6 +38,10 @@ MAX_CARDS = 24
 MIN_MEASURED = 3
 """Masks with a Dice from which on figures of the agreement with Dice say anything."""
 BUDGET_LINES = 8
+COLUMN_WIDTHS = {"case": (14, 25, 1), "message": (24, 48, 3)}
+"""Least and greatest width, in digits, and share of what room is left; longer texts wrap."""
+BESIDE = {"flag": 1.5, "worst_structure": 2}
+"""What a frame or a swatch adds to the text, in digits."""
 
 _Floats = npt.NDArray[np.float64]
 
@@ -58,16 +71,19 @@ def build_report(
     """
     references = np.asarray(reference_scores, dtype=np.float64).ravel()
     references = references[np.isfinite(references)]
-    style, script = _asset("report.css") + _tone_rules(), _asset("report.js")
     cases = scored(results)
+    overview = _overview(results, cases, summary, references)
+    rules = _column_rules(overview["columns"], [line["cells"] for line in overview["cases"]])
+    style, script = _asset("report.css") + _tone_rules() + rules, _asset("report.js")
     page = _environment().get_template("report.html.j2")
     text = page.render(
         style=style,
         script=script,
         style_hash=_policy_hash(style),
         script_hash=_policy_hash(script),
-        store=store_key(summary),
-        **_overview(results, cases, summary, references),
+        store=store_key(summary, path),
+        former_store=former_store_key(summary),
+        **overview,
         **_worst(cases, max_cards, summary),
         **_agreement(cases, summary),
     )
@@ -85,11 +101,12 @@ def _overview(
     budget = summary.get("review_budget") or {}
     entries = [e for e in budget.get("budget") or [] if number(e.get("share_found")) is not None]
     threshold = flag_threshold(references, head["alpha"])
+    folders = list(dict.fromkeys(result.folder for result in results))
     return {
         "head": head,
         "columns": columns,
-        "cases": [(_line(*each), row) for each, row in zip(enumerate(results, start=1), cells, strict=True)],
-        "folders": list(dict.fromkeys(result.folder for result in results)),
+        "cases": [_line(*each, folders) for each in zip(range(1, len(results) + 1), results, cells, strict=True)],
+        "folders": folders,
         "histogram": figures.svg(figures.score_histogram(scores, references, threshold)) if scores.size else None,
         "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
         "budget_curve": figures.svg(figures.budget_curve(entries, len(cases))) if len(entries) > 1 else None,
@@ -97,15 +114,16 @@ def _overview(
     }
 
 
-def _line(rank: int, result: Result) -> dict[str, Any]:
-    """What the template asks of a case in the table of all cases, beside its cells."""
+def _line(rank: int, result: Result, cells: Mapping[str, Cell], folders: Sequence[str]) -> dict[str, Any]:
+    """A case in the table of all cases."""
     return {
         "rank": rank,
         "case": result.case,
-        "folder": result.folder,
+        "folder": folders.index(result.folder),
         "status": result.status,
-        "flag": int(isinstance(result, CaseResult) and result.decision.flagged),
+        "flagged": isinstance(result, CaseResult) and result.decision.flagged,
         "message": result.message if isinstance(result, FailedCase) else "",
+        "cells": cells,
     }
 
 
@@ -126,7 +144,7 @@ def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, An
         "tones": tones,
         "heat": {"low": f"{heat[0]:.2g}", "high": f"{heat[1]:.2g}", "legend": heat_legend()} if pictures else None,
         "volumes": any(len(picture) > 1 for picture in pictures),
-        "ignored": any((plane.label < 0).any() for picture in pictures for plane in picture),
+        "unseen": stripes_meaning(pictures),
     }
 
 
@@ -168,6 +186,29 @@ def _asset(name: str) -> str:
 def _tone_rules() -> str:
     """A class per colour of a structure: the policy forbids style attributes."""
     return "".join(f".tone-{i}{{color:{colour}}}\n" for i, colour in enumerate(class_hex(NUM_TONES + 1)[1:]))
+
+
+def _column_rules(columns: Sequence[Column], cells: Sequence[Mapping[str, Cell]]) -> str:
+    """Widths of the table's columns, from their longest texts: rows are laid out one at a time (see report.css)."""
+    tracks, widths = [], []
+    for column in columns:
+        low, high, share = COLUMN_WIDTHS.get(column.name, (0, 24, 0))
+        title = 2 + 1.2 * max(len(word) for word in column.title.split())  # in bold, with the arrow of sorting
+        longest = max((_width(row[column.name].text) for row in cells), default=0)
+        longest += BESIDE.get(column.name, 0)
+        width = f"calc({max(title, min(max(longest, low), high)):.1f}ch + .8rem)"
+        widths.append(width)
+        tracks.append(f"minmax({width},{share}fr)" if share else width)
+        if column.name == "case":
+            tracks.append("var(--marking)")
+            widths.append("var(--marking-width)")
+    sizes = f"#table{{min-width:calc({' + '.join(widths)})}}\n#table tr{{grid-template-columns:{' '.join(tracks)}}}\n"
+    return f"@media screen{{\n{sizes}}}\n"
+
+
+def _width(text: str) -> float:
+    """About how many digits wide a text is."""
+    return len(text) - 0.4 * sum(text.count(sign) for sign in " .,()|'ijlt")
 
 
 def _policy_hash(text: str) -> str:

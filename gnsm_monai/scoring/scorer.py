@@ -78,6 +78,7 @@ class Scorer:
         image: Tensor | None = None,
         level_weights: np.ndarray | None = None,
         only_levels: Sequence[int] | None = None,
+        shapes: ReferenceShapes | None = None,
     ) -> CaseStatistics:
         """Statistics of one (soft) label map.
 
@@ -88,6 +89,7 @@ class Scorer:
             image: ``(1, C, *spatial)`` for a network with image channels.
             level_weights: of the levels in the anomaly map and the denoised mask, ``(L,)``; equal by default.
             only_levels: the ``L`` levels to look at; all by default.
+            shapes: by which this map is judged; by default those that the scorer was given.
 
         Raises:
             ValueError: another number of weights than of levels.
@@ -109,7 +111,9 @@ class Scorer:
             anomaly += torch.tensordot(share, maps, dims=1)
             posterior += torch.tensordot(share, posteriors, dims=1)
         rows, structures = (torch.cat(values) for values in zip(*found, strict=True))
-        whole = [self._shape(probabilities, mask, levels), self._size(probabilities, mask).expand(len(levels))]
+        shapes = self.shapes if shapes is None else shapes
+        size_statistic = self._size(probabilities, mask, shapes).expand(len(levels))
+        whole = [self._shape(probabilities, mask, levels, shapes), size_statistic]
         measured, doubts = rows[:, :-1], rows[:, -1:]
         rows = torch.cat([measured, torch.stack([values.to(rows) for values in whole], dim=1), doubts], dim=1)
         denoised = _likeliest(posterior[None])[0]
@@ -193,7 +197,7 @@ class Scorer:
         ]
         return torch.stack([v.double() for v in values], dim=1), structures, misfit[:, 0], posterior
 
-    def _shape(self, probabilities: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
+    def _shape(self, probabilities: Tensor, mask: Tensor, levels: Tensor, shapes: ReferenceShapes | None) -> Tensor:
         """``shape``, ``(n,)`` of ``n`` levels."""
         own = self._present(probabilities) * mask
 
@@ -202,19 +206,19 @@ class Scorer:
             return _over_structures(disagreement(own, denoised, grouped, self._needed(own)))
 
         opinions = []
-        if self.shapes is not None and self.parametrisation == "posterior":
+        if shapes is not None and self.parametrisation == "posterior":
             size = self.levels_at_once(probabilities.numel())
-            opinions = self.shapes.judge(differs, self.schedule, probabilities, mask, levels, size)
+            opinions = shapes.judge(differs, self.schedule, probabilities, mask, levels, size)
         if not opinions:
             return torch.full(levels.shape, torch.nan, device=levels.device)
         return torch.stack(opinions).mean(0)
 
-    def _size(self, probabilities: Tensor, mask: Tensor) -> Tensor:
+    def _size(self, probabilities: Tensor, mask: Tensor, shapes: ReferenceShapes | None) -> Tensor:
         """``size``, ``(1,)``; structures that are missing and may be are left out."""
-        if self.shapes is None or self.shapes.sizes is None or self.parametrisation == "direct":
+        if shapes is None or shapes.sizes is None or self.parametrisation == "direct":
             return torch.full((1,), torch.nan, device=probabilities.device)
         axes = tuple(range(2, mask.ndim))
-        deviation = self.shapes.sizes.deviation((self._grouped(probabilities) * mask).double().sum(axes))
+        deviation = shapes.sizes.deviation((self._grouped(probabilities) * mask).double().sum(axes))
         counts = self._needed(deviation) | (self._present(probabilities) * mask).bool().flatten(2).any(2)
         return _over_structures(torch.where(counts, deviation, torch.nan))
 

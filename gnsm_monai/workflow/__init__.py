@@ -2,6 +2,8 @@
 
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.fitting.shapes import ShapeLearner
+from gnsm_monai.workflow.finishing import finish_training
 from gnsm_monai.workflow.options import (
     check_model_dir,
     check_output_dir,
@@ -27,10 +29,10 @@ from gnsm_monai.workflow.scoring import (
     scoring_dataset,
     stop_if_failed,
 )
-from gnsm_monai.workflow.shapes import ShapeLearner
 from gnsm_monai.workflow.training import (
     case_keys,
-    finish_training,
+    check_failures,
+    dataset_scheme,
     phantoms_if_none,
     reference_dataset,
     references,
@@ -45,12 +47,14 @@ __all__ = [
     "SCORING_FAILED",
     "ShapeLearner",
     "case_keys",
+    "check_failures",
     "check_model_dir",
     "check_output_dir",
     "check_scoring_options",
     "check_switches",
     "check_training_options",
     "check_whole_numbers",
+    "dataset_scheme",
     "finish_training",
     "join_processes",
     "label_scheme",

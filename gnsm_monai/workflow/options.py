@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.fitting.reference_failures import SOURCES
 from gnsm_monai.handlers.checkpoint import CHECKPOINT
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.scoring.model_files import SETTINGS
-from gnsm_monai.scoring.reference_failures import SOURCES
 from gnsm_monai.scoring.rules import RULES
 
 __all__ = [

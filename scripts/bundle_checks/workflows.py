@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
     "max_voxels": 6000,
     "noise": {"name": "mixing", "num_levels": 3},
     "network_def::channels": [8, 16],
-    "fit::copies": 1,
+    "fit::failures::copies": 1,
     "device": "cpu",
 }
 """Overrides that make training a matter of seconds; a bundle is given those that its config knows."""
@@ -98,7 +98,7 @@ def verify_network(model: Path) -> str:
 
 
 def network_id(model: Path) -> str:
-    """Of the network with its weights, in inference.yaml."""
+    """Id of the network with its weights, in inference.yaml."""
     config = ConfigParser.load_config_file(str(model / "configs" / "inference.yaml"))
     return "network" if "network" in config else "network_def"
 

@@ -1,25 +1,10 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
+import bad_files
 import pytest
 
 from gnsm_monai import workflow
 from tests.test_inputs import AFFINE, SETTINGS, anatomy, save
-
-
-def load_script() -> Any:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "bad_files.py"
-    spec = importlib.util.spec_from_file_location("bad_files", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bad_files = load_script()
 
 
 @pytest.fixture(scope="module")

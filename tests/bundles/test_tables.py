@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,14 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.cli import main
+from gnsm_monai.noise import build_schedule
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.tabular import GNSMDetector, TableEncoder
+from gnsm_monai.tabular.detector import DEFAULT_NOISE
 from gnsm_monai.tabular.files import write_demo_table
+from gnsm_monai.tabular.options import OPTIONS
+from gnsm_monai.tabular.steps_training import training_table
+from gnsm_monai.tabular.training import TrainingPlan, train_network
 
 CONFIGS = bundle_root("tabular_anomaly") / "configs"
 QUICK = {"epochs": 3, "steps_per_epoch": 60, "width": 32, "depth": 1}
@@ -94,7 +102,61 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(model:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_the_detector_trains_as_the_bundle_does(model: Path, tmp_path: Path) -> None:
+    table = training_table(str(model.parent / "data" / "parcels.csv"), None, [], bins=20, seed=0)
+    plan = TrainingPlan(width=32, depth=1, max_steps=12 * 5)
+    with_bundle, alone = tmp_path / "bundle", tmp_path / "alone"
+    settings = {**QUICK, "epochs": 12, "steps_per_epoch": 5, "device": "cpu", "data_dir": str(model.parent / "data")}
+    run("train.yaml", model_dir=str(with_bundle), **settings)
+    train_network(table, build_schedule(DEFAULT_NOISE), plan, alone)
+    weights = [torch.load(folder / "model.pt", weights_only=True)["model"] for folder in (with_bundle, alone)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_detectors_defaults_are_those_of_the_bundle() -> None:
+    config, plan = workflow("train.yaml").parser.get(), vars(TrainingPlan())
+    defaults = {name: value.default for name, value in inspect.signature(GNSMDetector).parameters.items()}
+    assert {name: config[name] for name in defaults if name in config and name not in ("device", "noise")} == {
+        name: value for name, value in defaults.items() if name in config and name not in ("device", "noise")
+    }
+    assert {name: defaults[name] for name in plan if name != "seed"} | {"seed": config["seed"]} == plan
+    assert set(config["options"]) - {"anomaly_score", "device"} <= set(OPTIONS)
+
+
+def test_the_name_of_an_objective_is_no_loss_any_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("train.yaml", data_dir=str(tmp_path), model_dir=str(tmp_path / "model"), loss="posterior")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "--objective posterior" in error
+    assert not (tmp_path / "model").exists()
+
+
+OPENED: list[str] | None = None
+
+
+def _note_opened(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and OPENED is not None:
+        OPENED.append(str(arguments[0]))
+
+
+sys.addaudithook(_note_opened)
+
+
 class TestCommands:
+    def test_scoring_reads_each_file_of_the_model_once_and_encodes_the_table_once(
+        self, model: Path, new_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        global OPENED
+        encoded, transform = [], TableEncoder.transform
+        monkeypatch.setattr(TableEncoder, "transform", lambda self, table: encoded.append(1) or transform(self, table))
+        OPENED = []
+        assert main(["table", "score", "--model", str(model), "--data", str(new_rows), "--output", str(tmp_path)]) == 0
+        paths, OPENED = OPENED, None
+        files = [model / name for name in ("settings.json", "model.pt", "reference_statistics.npz")]
+        assert [paths.count(str(path)) for path in [*files, new_rows]] == [1, 1, 1, 1]
+        assert paths.count(str(tmp_path / "ranking.csv")) == 0  # written beside its place, and not read again
+        assert len(encoded) == 1
+
     def test_fit_and_score(self, new_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         table = write_demo_table(tmp_path / "train.csv", rows=300)
         model, out = tmp_path / "model", tmp_path / "out"

@@ -141,7 +141,7 @@ def test_two_processes_train_one_model(dataset: Path, tmp_path: Path) -> None:
     configs = f"['{TRAIN}','{CONFIGS / 'multi_gpu_train.yaml'}']"
     options = {
         "noise": "{'name':'mixing','num_levels':2}", "epochs": 2, "steps_per_epoch": 2, "device": "cpu",
-        "network_def::channels": "[4,8]", "fit::copies": 1, "spatial_dims": 2, "dataset_dir": dataset,
+        "network_def::channels": "[4,8]", "fit::failures::copies": 1, "spatial_dims": 2, "dataset_dir": dataset,
         "model_dir": tmp_path / "model",
     }  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -33,9 +33,16 @@ def browser() -> Iterator[Any]:
     # Chromium refuses its sandbox to root, as whom tests run in a container.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with playwright_api.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=BROWSER, args=arguments)
+        found = driver.chromium.launch(executable_path=BROWSER, args=arguments, timeout=0)
         yield found
         found.close()
+
+
+def unhurried(context: Any) -> Any:
+    """A page that waits for what is to happen, however busy the machine is."""
+    context.set_default_timeout(0)
+    context.set_default_navigation_timeout(0)
+    return context.new_page()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def problems() -> list[str]:
 @pytest.fixture
 def page(browser: Any, report: Path, problems: list[str]) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
+    page = unhurried(context)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text))
     page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else
@@ -208,6 +215,98 @@ def test_a_mark_is_not_carried_over_to_a_mask_of_another_score(
         report.write_bytes(before)
 
 
+@pytest.fixture
+def two_reports(summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path) -> Callable[..., list[Path]]:
+    """Makes two reports of one model and of predictions that were given alike, each from another folder."""
+
+    def made(*results_of_each: Any) -> list[Path]:
+        paths = [tmp_path / name / "report.html" for name in "ab"]
+        for path, results in zip(paths, results_of_each, strict=True):
+            summary = summarise(results)
+            summary["settings"] |= {"predictions_dir": ["predictions"], "model_dir": "model"}
+            path.parent.mkdir(exist_ok=True)
+            build_report(path, results, summary, references, max_cards=4)
+        return paths
+
+    return made
+
+
+def marks_of(page: Any) -> dict[str, tuple[str, str]]:
+    """Mark and note of the first rows, by rank."""
+    found = {}
+    for rank in range(1, 5):
+        row = page.locator(f"#row-{rank}")
+        found[str(rank)] = (row.get_attribute("data-mark") or "", row.locator(".note").input_value())
+    return found
+
+
+@pytest.mark.parametrize("higher", [0, 1], ids=["the same masks", "other masks"])
+def test_two_reports_keep_their_marks_beside_each_other(
+    page: Any, results: Any, two_reports: Callable[..., list[Path]], higher: float
+) -> None:
+    others = [replace(r, decision=replace(r.decision, anomaly=r.decision.anomaly + higher)) for r in results[:-1]]
+    first, second = two_reports(results, [*others, results[-1]])
+    unmarked = {str(rank): ("", "") for rank in range(1, 5)}
+    marked = {first: unmarked, second: unmarked}
+    for path, rank, mark in ((first, 1, "bad"), (second, 1, "ok"), (first, 2, "unsure"), (second, 3, "bad")):
+        page.goto(path.as_uri())
+        assert marks_of(page) == marked[path]
+        page.locator(f"#row-{rank} [data-mark={mark}]").click()
+        page.locator(f"#row-{rank} .note").fill(f"of {path.parent.name}")
+        marked[path] = {**marked[path], str(rank): (mark, f"of {path.parent.name}")}
+        page.reload()
+        assert marks_of(page) == marked[path]
+    page.goto(first.as_uri())
+    assert marks_of(page) == marked[first]
+
+
+def test_opening_a_report_writes_nothing(page: Any, results: Any, two_reports: Callable[..., list[Path]]) -> None:
+    page.locator("#row-1 [data-mark=ok]").click()
+    kept = page.evaluate("JSON.stringify(localStorage)")
+    for path in two_reports(results, results):
+        page.goto(path.as_uri())
+        assert page.evaluate("JSON.stringify(localStorage)") == kept
+
+
+def test_two_tabs_of_a_report_add_up(page: Any, report: Path) -> None:
+    other = unhurried(page.context)
+    other.goto(report.as_uri())
+    page.locator("#row-1 [data-mark=ok]").click()
+    other.locator("#row-2 [data-mark=bad]").click()
+    other.reload()
+    assert [mark for mark, _ in marks_of(other).values()] == ["ok", "bad", "", ""]
+
+
+def test_marks_of_an_earlier_version_are_found_again_and_stay(page: Any, results: Any) -> None:
+    marked = enumerate(results[:3], start=1)
+    earlier = [[r.case, "bad", f"note {rank}", f"{r.decision.anomaly:.9g}"] for rank, r in marked]
+    earlier[2][3] = "0.123"  # another mask of the same name
+    keep = "entries => localStorage.setItem(document.body.dataset.formerStore, JSON.stringify(entries))"
+    stored = "() => JSON.parse(localStorage.getItem(document.body.dataset.formerStore))"
+    page.evaluate(keep, earlier)
+    page.reload()
+    found = {"1": ("bad", "note 1"), "2": ("bad", "note 2"), "3": ("", ""), "4": ("", "")}
+    assert marks_of(page) == found
+    page.locator("#row-1 [data-mark=bad]").click()  # takes it back
+    page.locator("#row-1 .note").fill("")
+    assert page.evaluate(stored) == earlier
+    page.evaluate(keep, [])  # as an earlier version's page would leave it
+    page.reload()
+    assert marks_of(page) == {**found, "1": ("", "")}
+    page.evaluate(keep, earlier)
+    page.reload()
+    assert marks_of(page) == {**found, "1": ("", "")}
+
+
+def test_what_cannot_be_read_is_not_written_over(page: Any, problems: list[str]) -> None:
+    page.evaluate('localStorage.setItem(document.body.dataset.store, \'{"of": "a later version"}\')')
+    page.reload()
+    page.locator("#row-1 [data-mark=ok]").click()
+    assert "this browser keeps none" in page.locator("#marked").inner_text()
+    assert page.evaluate("localStorage.getItem(document.body.dataset.store)") == '{"of": "a later version"}'
+    assert len(problems) == 1 and "no marks could be read" in problems[0]
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_sticks_out_at_the_side(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
@@ -236,7 +335,7 @@ def test_without_scripts_the_page_is_complete_and_has_no_dead_controls(
     browser: Any, report: Path, results: Any
 ) -> None:
     context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
+    page = unhurried(context)
     page.goto(report.as_uri())
     assert page.locator("#table tbody tr").count() == len(results)
     assert page.locator("button:visible, input:visible, select:visible").count() == 0
@@ -244,21 +343,45 @@ def test_without_scripts_the_page_is_complete_and_has_no_dead_controls(
     context.close()
 
 
-def test_two_thousand_cases_can_be_sorted_and_marked(
-    browser: Any, results: Any, rank: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path
-) -> None:
-    many = [
-        replace(result, case=f"case_{i:04d}", decision=replace(result.decision, anomaly=i / 7))
-        for i in range(2000)
-        for result in [results[i % 12]]
-    ]
-    many = rank(many)
-    build_report(tmp_path / "report.html", many, summarise(results), references, max_cards=1)
-    page = browser.new_page()
-    page.goto((tmp_path / "report.html").as_uri())
+@pytest.fixture(scope="module")
+def long_report(
+    results: Any, rank: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path_factory: Any
+) -> tuple[Path, list[str]]:
+    """A report of 2 000 cases, and their names in rank order."""
+    repeated = [(i, results[i % 12]) for i in range(2000)]
+    many = rank([replace(r, case=f"case_{i:04d}", decision=replace(r.decision, anomaly=i / 7)) for i, r in repeated])
+    path: Path = tmp_path_factory.mktemp("long") / "report.html"
+    build_report(path, many, summarise(results), references, max_cards=1)
+    return path, [result.case for result in many]
+
+
+def test_two_thousand_cases_can_be_sorted_and_marked(browser: Any, long_report: tuple[Path, list[str]]) -> None:
+    path, cases = long_report
+    context = browser.new_context()
+    page = unhurried(context)
+    page.goto(path.as_uri())
     page.locator("th[data-name=case] button").click()
-    assert visible_cases(page) == sorted(result.case for result in many)
+    assert visible_cases(page) == sorted(cases)
     page.locator("#table tbody tr").nth(1999).locator("[data-mark=bad]").click()
     page.select_option("#mark-filter", "bad")
     assert visible_cases(page) == ["case_1999"]
-    page.close()
+    context.close()
+
+
+def test_of_two_thousand_cases_only_those_in_sight_are_laid_out(
+    browser: Any, long_report: tuple[Path, list[str]]
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = unhurried(context)
+    page.goto(long_report[0].as_uri())
+    page.locator("#table").scroll_into_view_if_needed()
+    skipped = """rows => rows.filter(row => !row.cells[1].checkVisibility({ contentVisibilityAuto: true })).length"""
+    assert page.eval_on_selector_all("#table tbody tr", skipped) > 1800
+    columns = page.evaluate(
+        """() => ["thead tr", "#row-1", "#row-2000"].map(
+          (row) => [...document.querySelector(`#table ${row}`).cells].map((cell) => cell.getBoundingClientRect().x))"""
+    )
+    assert columns[0] == columns[1] == columns[2]
+    page.emulate_media(media="print")
+    assert page.eval_on_selector_all("#table tbody tr", skipped) == 0
+    context.close()

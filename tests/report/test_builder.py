@@ -220,9 +220,9 @@ def test_few_references_cannot_flag_and_the_page_says_so(
     build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
     text = build(results, summarise(results), scores=[0.1, 0.2]).text
-    assert "nothing can be flagged" in text
-    assert "here that would be" not in text
-    assert "here that would be less than 1 of 8" in build(results, summarise(results)).text
+    assert "nothing can be flagged" in text and "here that would be" not in text
+    text = build(results, summarise(results)).text
+    assert "nothing can be flagged" not in text and "here that would be" in text
 
 
 def test_a_flat_mask_has_one_picture(

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gnsm_monai.report.content import flag_threshold, interval, metric_tables, store_key, table
+from gnsm_monai.report.content import (
+    flag_threshold,
+    former_store_key,
+    interval,
+    metric_tables,
+    store_key,
+    table,
+)
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, noise_text, number, p_text
 from gnsm_monai.scoring.result import FailedCase, Place
 from tests.results import case_result
@@ -71,12 +79,24 @@ def test_every_metric_of_a_summary_is_explained_with_its_direction() -> None:
         assert "best" in metric_title(name)[1]
 
 
-def test_marks_are_kept_per_model_and_predictions() -> None:
-    def key(**settings: object) -> str:
-        return store_key({"settings": {"weights_sha256": "1", "predictions_dir": ["a"], **settings}})
+def test_marks_are_kept_per_model_and_place_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(path: str = "out/report.html", **settings: object) -> str:
+        return store_key({"settings": {"weights_sha256": "1", "predictions_dir": ["a"], **settings}}, path)
 
-    assert key() == key(alpha=0.1)
-    assert len({key(), key(weights_sha256="2"), key(predictions_dir=["b"]), store_key({})}) == 4
+    monkeypatch.chdir(tmp_path)
+    here = key()
+    assert (
+        here == key(alpha=0.1) == key(predictions_dir=[str(tmp_path / "a")]) == key(str(tmp_path / "out/report.html"))
+    )
+    others = {key(weights_sha256="2"), key("other/report.html"), store_key({}, "out/report.html")}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len({here, key(), *others}) == 5
+
+
+def test_the_key_of_earlier_versions_is_known() -> None:
+    settings = {"weights_sha256": "1" * 64, "model_dir": "model", "predictions_dir": ["predictions"]}
+    assert former_store_key({"settings": settings}) == "gnsm_monai marks b199681f015ff4c6"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
     results = [
         measured(0),
-        case_result("=b", predicted_dice=float("nan"), levels=measured(1).levels),
+        case_result("=b", p_value=float("nan"), levels=measured(1).levels),
         FailedCase("c", "", "c.png: torn"),
     ]
     ResultsWriter(tmp_path, {"alpha": 0.05})(results, 1.5)
@@ -44,7 +44,7 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
         "predicted_dice": "0.8", "predicted_dice_low": "0.7", "predicted_dice_high": "0.9", "worst_structure": "aorta",
         "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "",
     }  # fmt: skip
-    assert (second["rank"], second["case"], second["flag"], second["predicted_dice"]) == ("2", "'=b", "0", "")
+    assert (second["rank"], second["case"], second["flag"], second["p_value"]) == ("2", "'=b", "0", "")
     assert {key: value for key, value in third.items() if value} == {
         "rank": "3", "case": "c", "status": "failed", "message": "c.png: torn",
     }  # fmt: skip
