@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from gnsm_monai.files import save_table
 from gnsm_monai.report import build_report
+from gnsm_monai.report.write_results import case_row
 
 playwright_api = pytest.importorskip(
     "playwright.sync_api", reason="the extra 'browser' is not installed: no playwright"
@@ -44,16 +46,16 @@ def unhurried(context: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def rows(make_row: Callable[..., Any], make_failed: Callable[..., Any], rank: Callable[..., Any]) -> Any:
-    scored = [make_row(i, folder=f"fold_{i % 2}") for i in range(12)]
-    scored[4]["case"], scored[5]["case"] = EVIL, "__proto__"
-    return rank([*scored, make_failed("fold_1/broken", "fold_1")])
+def results(make_result: Callable[..., Any], make_failed: Callable[..., Any], rank: Callable[..., Any]) -> Any:
+    cases = [make_result(i, folder=f"fold_{i % 2}") for i in range(12)]
+    cases[4], cases[5] = replace(cases[4], case=EVIL), replace(cases[5], case="__proto__")
+    return rank([*cases, make_failed("fold_1/broken", "fold_1")])
 
 
 @pytest.fixture(scope="module")
-def report(rows: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path_factory: Any) -> Path:
+def report(results: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path_factory: Any) -> Path:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    build_report(path, rows, summarise(rows), references, max_cards=4)
+    build_report(path, results, summarise(results), references, max_cards=4)
     return path
 
 
@@ -91,74 +93,74 @@ def exported(page: Any, path: Path) -> list[dict[str, str]]:
 
 
 def test_the_page_asks_for_nothing_and_its_script_runs_without_complaint(
-    page: Any, problems: list[str], rows: Any
+    page: Any, problems: list[str], results: Any
 ) -> None:
-    assert visible_cases(page) == [row["case"] for row in rows]
+    assert visible_cases(page) == [result.case for result in results]
     assert page.title() != "hacked"
-    assert page.locator("#marked").inner_text() == f"0 of {len(rows)} marked"
+    assert page.locator("#marked").inner_text() == f"0 of {len(results)} marked"
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert problems == []
 
 
-def test_a_click_on_a_heading_sorts_and_another_turns_the_order(page: Any, rows: Any) -> None:
+def test_a_click_on_a_heading_sorts_and_another_turns_the_order(page: Any, results: Any) -> None:
     heading = page.locator("th[data-name=dice]")
-    scored = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: row["dice"])
+    dice = {result.case: getattr(result, "dice", None) for result in results}
+    upward = sorted(value for value in dice.values() if value is not None)
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
     assert page.locator("th[data-name=rank]").get_attribute("aria-sort") is None
     upwards = visible_cases(page)
-    dice = {row["case"]: row.get("dice") for row in rows}
-    assert [dice[case] for case in upwards] == [*(row["dice"] for row in scored), None]
+    assert [dice[case] for case in upwards] == [*upward, None]
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
-    assert [dice[case] for case in visible_cases(page)] == [*(row["dice"] for row in reversed(scored)), None]
+    assert [dice[case] for case in visible_cases(page)] == [*reversed(upward), None]
     page.locator("th[data-name=message] button").click()
-    assert visible_cases(page) == ["fold_1/broken", *(row["case"] for row in rows if row["status"] == "ok")]
+    assert visible_cases(page) == ["fold_1/broken", *(result.case for result in results[:-1])]
     page.locator("th[data-name=anomaly_score] button").click()
-    assert visible_cases(page)[0] == rows[0]["case"]  # the worst first, at the first click
+    assert visible_cases(page)[0] == results[0].case  # the worst first, at the first click
 
 
-def test_filters_narrow_the_table_and_say_how_many_are_left(page: Any, rows: Any) -> None:
+def test_filters_narrow_the_table_and_say_how_many_are_left(page: Any, results: Any) -> None:
     page.check("#only-flagged")
-    assert visible_cases(page) == [row["case"] for row in rows if row.get("flag") == 1]
+    assert visible_cases(page) == [result.case for result in results[:-1] if result.decision.flagged]
     page.uncheck("#only-flagged")
     page.check("#only-failed")
     assert visible_cases(page) == ["fold_1/broken"]
     page.uncheck("#only-failed")
     page.select_option("#folder", label="fold_1")
-    assert visible_cases(page) == [row["case"] for row in rows if row["folder"] == "fold_1"]
+    assert visible_cases(page) == [result.case for result in results if result.folder == "fold_1"]
     page.fill("#search", "PHANTOM_007 fold_1")
     assert visible_cases(page) == ["fold_1/phantom_007"]
-    assert page.locator("#shown").inner_text() == f"1 of {len(rows)} shown"
+    assert page.locator("#shown").inner_text() == f"1 of {len(results)} shown"
     page.fill("#search", page.locator("#row-1 td").nth(4).inner_text())  # the score: numbers are not searched
-    assert page.locator("#shown").inner_text() == f"0 of {len(rows)} shown"
+    assert page.locator("#shown").inner_text() == f"0 of {len(results)} shown"
 
 
-def test_marks_set_with_the_mouse_are_exported(page: Any, rows: Any, tmp_path: Path) -> None:
+def test_marks_set_with_the_mouse_are_exported(page: Any, results: Any, tmp_path: Path) -> None:
     page.locator("#row-1 [data-mark=bad]").click()
     page.locator("#row-1 .note").fill('-2 slices, tail "gone"')
     page.locator("#row-1 .note").press("Enter")
     page.locator("#card-2 [data-mark=unsure]").click()
     assert page.locator("#card-1 [data-mark=bad]").get_attribute("aria-pressed") == "true"
     assert page.locator("#card-1 .note").input_value() == '-2 slices, tail "gone"'
-    assert page.locator("#marked").inner_text() == f"2 of {len(rows)} marked"
+    assert page.locator("#marked").inner_text() == f"2 of {len(results)} marked"
     table = exported(page, tmp_path / "marks.csv")
-    assert [line["rank"] for line in table] == [str(row["rank"]) for row in rows]
+    assert [line["rank"] for line in table] == [str(rank) for rank in range(1, len(results) + 1)]
     assert (table[0]["mark"], table[0]["note"]) == ("bad", '\'-2 slices, tail "gone"')
     assert (table[1]["mark"], table[1]["note"]) == ("unsure", "")
     assert all(line["mark"] == "" for line in table[2:])
 
 
-def test_names_and_scores_are_written_as_in_the_ranking(page: Any, rows: Any, tmp_path: Path) -> None:
+def test_names_and_scores_are_written_as_in_the_ranking(page: Any, results: Any, tmp_path: Path) -> None:
     columns = ["case", "rank", "anomaly_score"]
-    save_table(tmp_path / "ranking.csv", columns, rows)
+    save_table(tmp_path / "ranking.csv", columns, [case_row(*each) for each in enumerate(results, start=1)])
     with (tmp_path / "ranking.csv").open(newline="", encoding="utf-8") as file:
         expected = list(csv.DictReader(file))
     assert [{c: line[c] for c in columns} for line in exported(page, tmp_path / "marks.csv")] == expected
     assert f"'{EVIL}" in [line["case"] for line in expected]
 
 
-def test_marks_can_be_set_with_the_keyboard_alone(page: Any, rows: Any) -> None:
+def test_marks_can_be_set_with_the_keyboard_alone(page: Any, results: Any) -> None:
     page.locator("#search").focus()
     for _ in range(20):
         page.keyboard.press("Tab")
@@ -180,7 +182,7 @@ def test_marks_can_be_set_with_the_keyboard_alone(page: Any, rows: Any) -> None:
     assert page.locator("#row-1").get_attribute("data-mark") == "ok"
 
 
-def test_few_tab_stops_lie_in_a_long_table(page: Any, rows: Any) -> None:
+def test_few_tab_stops_lie_in_a_long_table(page: Any, results: Any) -> None:
     stops = (
         "rows => rows.flatMap(row => [row, ...row.querySelectorAll('a, button, input')]).filter(e => e.tabIndex >= 0)"
     )
@@ -197,14 +199,15 @@ def test_marks_are_there_again_when_the_page_is_opened_again(page: Any) -> None:
 
 
 def test_a_mark_is_not_carried_over_to_a_mask_of_another_score(
-    page: Any, report: Path, rows: Any, summarise: Callable[..., Any], references: np.ndarray
+    page: Any, report: Path, results: Any, summarise: Callable[..., Any], references: np.ndarray
 ) -> None:
     page.locator("#row-1 [data-mark=ok]").click()
     page.locator("#row-2 [data-mark=bad]").click()
     before = report.read_bytes()
-    changed = [{**rows[0], "anomaly_score": rows[0]["anomaly_score"] + 0.01}, *rows[1:]]
+    worst = results[0]
+    worst = replace(worst, decision=replace(worst.decision, anomaly=worst.decision.anomaly + 0.01))
     try:
-        build_report(report, changed, summarise(rows), references, max_cards=4)
+        build_report(report, [worst, *results[1:]], summarise(results), references, max_cards=4)
         page.reload()
         assert page.locator("#row-1").get_attribute("data-mark") is None
         assert page.locator("#row-2").get_attribute("data-mark") == "bad"
@@ -216,13 +219,13 @@ def test_a_mark_is_not_carried_over_to_a_mask_of_another_score(
 def two_reports(summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path) -> Callable[..., list[Path]]:
     """Makes two reports of one model and of predictions that were given alike, each from another folder."""
 
-    def made(*rows_of_each: Any) -> list[Path]:
+    def made(*results_of_each: Any) -> list[Path]:
         paths = [tmp_path / name / "report.html" for name in "ab"]
-        for path, rows in zip(paths, rows_of_each, strict=True):
-            summary = summarise(rows)
+        for path, results in zip(paths, results_of_each, strict=True):
+            summary = summarise(results)
             summary["settings"] |= {"predictions_dir": ["predictions"], "model_dir": "model"}
             path.parent.mkdir(exist_ok=True)
-            build_report(path, rows, summary, references, max_cards=4)
+            build_report(path, results, summary, references, max_cards=4)
         return paths
 
     return made
@@ -239,10 +242,10 @@ def marks_of(page: Any) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("higher", [0, 1], ids=["the same masks", "other masks"])
 def test_two_reports_keep_their_marks_beside_each_other(
-    page: Any, rows: Any, two_reports: Callable[..., list[Path]], higher: float
+    page: Any, results: Any, two_reports: Callable[..., list[Path]], higher: float
 ) -> None:
-    other_rows = [{**row, "anomaly_score": row.get("anomaly_score", 0) + higher} for row in rows]
-    first, second = two_reports(rows, other_rows)
+    others = [replace(r, decision=replace(r.decision, anomaly=r.decision.anomaly + higher)) for r in results[:-1]]
+    first, second = two_reports(results, [*others, results[-1]])
     unmarked = {str(rank): ("", "") for rank in range(1, 5)}
     marked = {first: unmarked, second: unmarked}
     for path, rank, mark in ((first, 1, "bad"), (second, 1, "ok"), (first, 2, "unsure"), (second, 3, "bad")):
@@ -257,10 +260,10 @@ def test_two_reports_keep_their_marks_beside_each_other(
     assert marks_of(page) == marked[first]
 
 
-def test_opening_a_report_writes_nothing(page: Any, rows: Any, two_reports: Callable[..., list[Path]]) -> None:
+def test_opening_a_report_writes_nothing(page: Any, results: Any, two_reports: Callable[..., list[Path]]) -> None:
     page.locator("#row-1 [data-mark=ok]").click()
     kept = page.evaluate("JSON.stringify(localStorage)")
-    for path in two_reports(rows, rows):
+    for path in two_reports(results, results):
         page.goto(path.as_uri())
         assert page.evaluate("JSON.stringify(localStorage)") == kept
 
@@ -274,8 +277,9 @@ def test_two_tabs_of_a_report_add_up(page: Any, report: Path) -> None:
     assert [mark for mark, _ in marks_of(other).values()] == ["ok", "bad", "", ""]
 
 
-def test_marks_of_an_earlier_version_are_found_again_and_stay(page: Any, rows: Any) -> None:
-    earlier = [[row["case"], "bad", f"note {row['rank']}", f"{row['anomaly_score']:.9g}"] for row in rows[:3]]
+def test_marks_of_an_earlier_version_are_found_again_and_stay(page: Any, results: Any) -> None:
+    marked = enumerate(results[:3], start=1)
+    earlier = [[r.case, "bad", f"note {rank}", f"{r.decision.anomaly:.9g}"] for rank, r in marked]
     earlier[2][3] = "0.123"  # another mask of the same name
     keep = "entries => localStorage.setItem(document.body.dataset.formerStore, JSON.stringify(entries))"
     stored = "() => JSON.parse(localStorage.getItem(document.body.dataset.formerStore))"
@@ -319,19 +323,21 @@ def test_heat_map_and_outlines_can_be_hidden(page: Any) -> None:
     assert page.locator("#card-1 .heat").first.is_visible()
 
 
-def test_paper_has_no_controls_and_the_whole_table(page: Any, rows: Any) -> None:
+def test_paper_has_no_controls_and_the_whole_table(page: Any, results: Any) -> None:
     page.emulate_media(media="print")
     for control in ("#bar", "#search", "nav", "#row-2 .note"):
         assert not page.locator(control).first.is_visible()
-    assert page.locator(f"#row-{len(rows)}").is_visible()
+    assert page.locator(f"#row-{len(results)}").is_visible()
     assert page.locator(".scroll").first.evaluate("box => box.scrollHeight <= box.clientHeight")
 
 
-def test_without_scripts_the_page_is_complete_and_has_no_dead_controls(browser: Any, report: Path, rows: Any) -> None:
+def test_without_scripts_the_page_is_complete_and_has_no_dead_controls(
+    browser: Any, report: Path, results: Any
+) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = unhurried(context)
     page.goto(report.as_uri())
-    assert page.locator("#table tbody tr").count() == len(rows)
+    assert page.locator("#table tbody tr").count() == len(results)
     assert page.locator("button:visible, input:visible, select:visible").count() == 0
     assert page.locator("#card-1 .heat").first.is_visible()
     context.close()
@@ -339,13 +345,14 @@ def test_without_scripts_the_page_is_complete_and_has_no_dead_controls(browser: 
 
 @pytest.fixture(scope="module")
 def long_report(
-    rows: Any, rank: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path_factory: Any
+    results: Any, rank: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path_factory: Any
 ) -> tuple[Path, list[str]]:
     """A report of 2 000 cases, and their names in rank order."""
-    many = rank([{**rows[i % 12], "case": f"case_{i:04d}", "anomaly_score": i / 7} for i in range(2000)])
+    repeated = [(i, results[i % 12]) for i in range(2000)]
+    many = rank([replace(r, case=f"case_{i:04d}", decision=replace(r.decision, anomaly=i / 7)) for i, r in repeated])
     path: Path = tmp_path_factory.mktemp("long") / "report.html"
-    build_report(path, many, summarise(rows), references, max_cards=1)
-    return path, [row["case"] for row in many]
+    build_report(path, many, summarise(results), references, max_cards=1)
+    return path, [result.case for result in many]
 
 
 def test_two_thousand_cases_can_be_sorted_and_marked(browser: Any, long_report: tuple[Path, list[str]]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from gnsm_monai.report.content import (
     table,
 )
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, noise_text, number, p_text
+from gnsm_monai.scoring.result import FailedCase, Place
+from tests.results import case_result
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3, 1.0])
@@ -36,20 +39,19 @@ def test_without_alpha_there_is_no_threshold() -> None:
 
 
 def test_only_columns_that_apply_are_shown() -> None:
-    row = {"case": "a", "folder": "", "status": "ok", "rank": 1, "anomaly_score": 1.5, "dice": None, "p_value": None}
-    columns, (cells,) = table([row], ScoreFormat([1.5]))
-    assert [column.name for column in columns] == ["rank", "case", "anomaly_score"]
+    nothing = dict.fromkeys(("p_value", "predicted_dice", "predicted_dice_low", "predicted_dice_high"), math.nan)
+    columns, (cells,) = table([case_result(anomaly=1.5, **nothing)], ScoreFormat([1.5]))
+    assert [column.name for column in columns] == ["rank", "case", "anomaly_score", "flag"]
     assert (cells["anomaly_score"].text, cells["anomaly_score"].value) == ("1.50", "1.5")
 
 
 def test_a_failed_case_has_a_message_and_empty_numbers() -> None:
-    rows = [
-        {"case": "x/a", "folder": "x", "status": "ok", "rank": 1, "anomaly_score": 1.5, "predicted_dice": 0.75,
-         "predicted_dice_low": 0.6, "predicted_dice_high": 0.9, "worst_slice_axis": 2, "worst_slice": 0, "flag": 0,
-         "soft": True},
-        {"case": "y/b", "folder": "y", "status": "failed", "rank": 2, "message": "y/b.nii.gz: is empty"},
-    ]  # fmt: skip
-    columns, (good, bad) = table(rows, ScoreFormat([1.5]))
+    scored = case_result(
+        "x/a", folder="x", anomaly=1.5, predicted_dice=0.75, predicted_dice_low=0.6, predicted_dice_high=0.9,
+        place=Place("aorta", 2, 0), soft=True,
+    )  # fmt: skip
+    results = [scored, FailedCase("y/b", "y", "y/b.nii.gz: is empty")]
+    columns, (good, bad) = table(results, ScoreFormat([1.5]))
     names = {column.name for column in columns}
     assert names >= {"folder", "status", "message", "soft", "predicted_dice", "worst_slice"}
     assert good["predicted_dice"].text == "≈ 0.75 (0.60–0.90)"
@@ -107,7 +109,8 @@ def test_scores_have_the_decimals_that_tell_them_apart(scores: list[float], show
 def test_words_for_numbers() -> None:
     assert [number(v) for v in (None, float("nan"), "1", True, np.float32(0.5), 3)] == [None, None, None, None, 0.5, 3]
     assert [p_text(v) for v in (None, 0.0256, 0.0002)] == ["–", "0.026", "0.0002"]
-    assert interval({"predicted_dice_low": 0.2}) == ""
+    assert interval(case_result(predicted_dice_low=0.2).decision) == "0.20 to 0.90"
+    assert interval(case_result(predicted_dice_high=math.nan).decision) == ""
     assert folder_names("/a/b/c") == ["b/c"]
     assert folder_names(["/a/b", "c"]) == ["a/b", "c"]
     assert folder_names(None) == []
