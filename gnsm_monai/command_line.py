@@ -218,6 +218,13 @@ def _table(parser: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help="columns of numbers to be binned"
     )
+    fit.add_argument(
+        "--missing",
+        nargs="*",
+        metavar="TEXT",
+        help="texts that stand for a missing value (default: NA, NaN, null, -, ...)",
+    )
+    _decimal(fit)
     fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
     fit.add_argument("--resume", action="store_const", const=True, help="go on with a training that was stopped")
@@ -225,9 +232,14 @@ def _table(parser: argparse.ArgumentParser) -> None:
     score.add_argument("--model", type=_path, required=True, help="folder that gnsm table fit has written")
     score.add_argument("--data", type=_path, required=True, metavar="NEW.csv", help="rows to rank")
     score.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    _decimal(score)
     score.add_argument(
         "--alpha", type=_share, metavar="0.05", help="share of normal rows that may be flagged by mistake"
     )
+
+
+def _decimal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--decimal", choices=[".", ","], help="sign before decimals (default: found in the file)")
 
 
 def _path(text: str) -> Path:

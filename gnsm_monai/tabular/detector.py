@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.tabular.batches import TrainingTable
-from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.encoder import TableEncoder, is_frame
 from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
@@ -65,8 +65,8 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         validation_loss_: per noise level on held-out rows, ``(L,)``, in nats per feature.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
-    X may be a pandas DataFrame (object, category, bool, string, numbers), an object array, or an array of integer
-    codes. Every setting and value that cannot be used raises ``ValueError`` with one line.
+    X may be a data frame of pandas, polars or pyarrow (object, category, bool, string, numbers), an object array, or an
+    array of integer codes. Every setting and value that cannot be used raises ``ValueError`` with one line.
 
     Example::
 
@@ -185,22 +185,22 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _table(self, X: Any, reset: bool) -> Any:
         """A frame as it is, anything else as an array ``(N, F)`` of numbers or objects."""
-        if hasattr(X, "iloc") and len(getattr(X, "shape", ())) == 2:
-            if not X.shape[0] or not X.shape[1]:
-                raise ValueError(
-                    f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape={X.shape}) "
-                    "while a minimum of 1 is required."
-                )
-            if reset and len(X) < 2:
-                raise ValueError("Found array with 1 sample(s) while a minimum of 2 is required.")
-            # scikit-learn refuses names that occur twice; here a column is known by its place.
-            unique = len(set(X.columns)) == X.shape[1]
-            named = X if unique else np.empty(X.shape, dtype=np.int8)
-            validate_data(self, named, reset=reset, skip_check_array=True)
-            return X
-        return validate_data(
-            self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=2 if reset else 1
-        )
+        if not is_frame(X):
+            return validate_data(
+                self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=2 if reset else 1
+            )
+        rows, columns = X.shape
+        if not rows or not columns:
+            raise ValueError(
+                f"Found array with {rows} sample(s) and {columns} feature(s) (shape={X.shape}) "
+                "while a minimum of 1 is required."
+            )
+        if reset and rows < 2:
+            raise ValueError("Found array with 1 sample(s) while a minimum of 2 is required.")
+        # scikit-learn refuses names that occur twice; here a column is known by its place.
+        twice = hasattr(X, "iloc") and len(set(X.columns)) < columns
+        validate_data(self, np.empty(X.shape, dtype=np.int8) if twice else X, reset=reset, skip_check_array=True)
+        return X
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -42,6 +42,8 @@ class TrainedTable:
         anomaly: statistics to the anomaly score; higher = worse.
         calibration: scores of rows that were used for nothing else, for p-values; may be empty.
         columns: names of the columns, ``(F,)``; empty where they have none.
+        missing: texts that stand for a missing value in files; None for models of version 0.2, which took all text as
+            it is, decimal commas too.
         weights_sha256: checksum of the file of weights; empty where there is none.
     """
 
@@ -51,6 +53,7 @@ class TrainedTable:
     anomaly: RowRule
     calibration: np.ndarray
     columns: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
     weights_sha256: str = ""
 
     @classmethod
@@ -67,7 +70,7 @@ class TrainedTable:
         parametrisation = "posterior" if network.posterior else "direct"
         scorer = RowScorer(network.schedule, table.cardinalities, rule.statistic, parametrisation, num_draws, seed)
         anomaly = rule.fit(scorer(network, codes), seed=seed)
-        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns)
+        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns, table.missing)
 
     def calibrated(self, codes: np.ndarray) -> TrainedTable:
         """The same with p-values against the scores of rows, codes ``(N, F)``, that nothing was fitted to."""
@@ -93,6 +96,7 @@ class TrainedTable:
             anomaly,
             files.fitted(lambda arrays: arrays["calibration"]),
             tuple(settings["columns"]),
+            None if settings.get("missing") is None else tuple(settings["missing"]),
             settings["weights_sha256"],
         )
 
@@ -107,6 +111,7 @@ class TrainedTable:
             "format": FORMAT,
             "kind": "table",
             "columns": list(self.columns),
+            "missing": self.missing,
             "encoder": self.encoder.to_dict(),
             "parametrisation": self.scorer.parametrisation,
             "anomaly_score": self.anomaly.name,

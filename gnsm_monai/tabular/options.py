@@ -62,6 +62,7 @@ OPTIONS = {
     "batch_size": Option(),
     "bins": Option(),
     "contamination": Option(float, 0, 0.5),
+    "decimal": Option(choices=("auto", ".", ",")),
     "depth": Option(),
     "epochs": Option(),
     "learning_rate": Option(float, 0),
