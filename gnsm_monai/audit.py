@@ -30,10 +30,10 @@ from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
 from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import p_values
 from gnsm_monai.scoring.density import robust_scale
-from gnsm_monai.scoring.model_files import STATISTICS_FILE
 from gnsm_monai.scoring.wording import joined
 
 __all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]

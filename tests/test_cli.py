@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from gnsm_monai import cli, commands
-from gnsm_monai.command_line import build_parser
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
+from gnsm_monai.cli_options import build_parser
 
 
 @pytest.fixture(autouse=True)

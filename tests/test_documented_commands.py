@@ -13,8 +13,9 @@ import pytest
 from fire.parser import DefaultParseValue
 from monai.bundle import run
 
-from gnsm_monai import cli, commands
-from gnsm_monai.command_line import build_parser
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
+from gnsm_monai.cli_options import build_parser
 from tests.bundles.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +63,7 @@ def test_every_option_that_a_page_shows_is_known(page: str, command: str) -> Non
 def test_options_shown_in_passing_exist() -> None:
     text = "".join((ROOT / page).read_text() for page in script.PAGES[:3])
     shown = set(re.findall(r"`(--[a-z-]+)", text))
-    known = (ROOT / "gnsm_monai" / "command_line.py").read_text()
+    known = (ROOT / "gnsm_monai" / "cli_options.py").read_text()
     assert shown and all(f'"{option}"' in known for option in shown)
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import write_atomically
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS
 
 __all__ = ["CHECKPOINT", "TrainingCheckpoint"]
 

@@ -2,7 +2,6 @@
 
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor, p_values
-from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 from gnsm_monai.scoring.rules import RULES
 from gnsm_monai.scoring.scorer import Scorer
@@ -17,9 +16,5 @@ __all__ = [
     "DicePredictor",
     "ReferenceFit",
     "Scorer",
-    "load_anomaly_model",
-    "load_calibration",
-    "load_settings",
-    "load_weights",
     "p_values",
 ]

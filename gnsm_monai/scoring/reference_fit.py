@@ -15,11 +15,11 @@ from torch import nn
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.files import save_arrays, save_json, sha256
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.scoring.anomaly import AnomalyModel
 from gnsm_monai.scoring.calibration import Calibration, DicePredictor
 from gnsm_monai.scoring.choice import rank_correlation
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
 from gnsm_monai.scoring.reference_failures import Failure, ReferenceFailures
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
@@ -92,6 +92,8 @@ class ReferenceFit:
         self.copies, self.calibration_copies = copies, calibration_copies
         self.failures, self.rule, self.seed, self.device = failures, rule, seed, torch.device(device)
         self.shapes = shapes
+        self.anomaly: AnomalyModel | None = None
+        """The anomaly score that :meth:`run` has fitted; :attr:`settings` are then those of ``settings.json``."""
         self.logger = logging.getLogger(__name__)
 
     def run(
@@ -154,10 +156,12 @@ class ReferenceFit:
         kept = {**arrays, **model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays()}
         if self.references.image_channels:
             kept |= self._images(makes.load).to_arrays()
-        save_arrays(self.model_dir / STATISTICS_FILE, kept)
+        self.anomaly = model
+        self.settings |= {"anomaly_score": model.rule, "failures": "copies" if makes.segmenter is None else "networks"}
+        self.settings["weights_sha256"] = sha256(self.model_dir / WEIGHTS)
+        self.settings["statistics_sha256"] = save_arrays(self.model_dir / STATISTICS_FILE, kept)
         # Last, and with the identity of the weights: a folder with settings is a complete model.
-        found = {"anomaly_score": model.rule, "failures": "copies" if makes.segmenter is None else "networks"}
-        save_json(self.model_dir / SETTINGS, {**self.settings, **found, **identity_of(self.model_dir)})
+        save_json(self.model_dir / SETTINGS, self.settings)
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
         return arrays
 

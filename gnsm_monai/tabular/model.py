@@ -11,9 +11,9 @@ from monai.inferers import Inferer
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, save_arrays, save_json
+from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, identity_of, load_settings
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.scoring.calibration import p_values
-from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, identity_of, load_settings
 from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
 from gnsm_monai.scoring.rows import RowScorer
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN, TableEncoder

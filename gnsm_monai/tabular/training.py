@@ -17,9 +17,9 @@ from monai.handlers import LrScheduleHandler, ValidationHandler
 from gnsm_monai.engines import ChunkedInferer, NoisyRowPrepareBatch, RowBatches
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
 from gnsm_monai.losses import LOSSES, TableScoreMatchingLoss
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
-from gnsm_monai.scoring.model_files import load_weights
 
 __all__ = [
     "TrainingPlan",

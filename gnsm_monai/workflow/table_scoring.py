@@ -15,8 +15,8 @@ from monai.inferers import Inferer
 from gnsm_monai.engines.prepare_rows import CODES, RowBatches
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import save_json, save_table
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
-from gnsm_monai.scoring.model_files import load_weights
 from gnsm_monai.tabular.files import Table, read_table
 from gnsm_monai.tabular.model import RANKING_COLUMNS, TableModel, load_table_settings, rank_rows
 

@@ -17,10 +17,10 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.losses import LOSSES
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.scoring.model_files import load_weights
 from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES, ROW_RULES, RowAnomalyModel
 from gnsm_monai.scoring.rows import ROW_STATISTICS, RowScorer
 from gnsm_monai.tabular.encoder import TableEncoder

@@ -23,12 +23,12 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.training_log import level_table, write_result
 from gnsm_monai.losses import ScoreMatchingLoss
-from gnsm_monai.model_bundle import write_model_bundle
+from gnsm_monai.model.bundle import write_model_bundle
+from gnsm_monai.model.files import FORMAT
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.separable import smooth
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.anomaly import uncertainty_weights
-from gnsm_monai.scoring.model_files import FORMAT, load_anomaly_model
 from gnsm_monai.scoring.reference_fit import ReferenceFit
 from gnsm_monai.workflow.options import check_case_ids, check_folder_name
 
@@ -38,6 +38,7 @@ __all__ = [
     "phantoms_if_none",
     "reference_dataset",
     "references",
+    "run_settings",
     "spatial_dims",
     "train",
     "training_settings",
@@ -168,6 +169,17 @@ def training_settings(
     }
 
 
+def run_settings(options: Mapping[str, Any], network: ScoreUNet, references: References) -> dict[str, Any]:
+    """Plain values that decide what a training ends with: a continued one must share them with the one stopped."""
+    kept = ("seed", "epochs", "steps_per_epoch", "batch_size", "learning_rate")
+    return {
+        **{name: options[name] for name in kept},
+        "loss": options["objective"],
+        "network": network.settings,
+        "cases": [case["case"] for case in references.used_for("train")],
+    }
+
+
 @exit_on_input_error()
 def finish_training(
     fit: ReferenceFit,
@@ -209,9 +221,10 @@ def finish_training(
             "references, -1 is best):\n%s",
             level_table(columns),
         )
-        write_model_bundle(fit.model_dir, columns)
+        assert fit.anomaly is not None
+        model = fit.anomaly
+        write_model_bundle(fit.model_dir, fit.settings, model.comparison, columns)
         if writer is not None:
-            model = load_anomaly_model(fit.model_dir)
             spearman = model.comparison[model.rule]
             metrics = {"validation_loss": float(np.nanmean(losses)), "spearman_on_failures": spearman}
             settings = {**_hyperparameters(run_settings or {}), "anomaly_score": model.rule}

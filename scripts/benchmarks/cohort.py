@@ -28,7 +28,7 @@ from markdown import table
 from monai.inferers import SimpleInferer
 from steps import ROOT
 
-from gnsm_monai import commands
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.scoring.scorer import Scorer
 

@@ -19,9 +19,9 @@ from markdown import table
 from scipy.stats import pearsonr
 
 from gnsm_monai.files import load_arrays
+from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.scoring.anomaly import AnomalyModel, uncertainty_weights
 from gnsm_monai.scoring.choice import rank_correlation
-from gnsm_monai.scoring.model_files import STATISTICS_FILE
 
 FIGURES = ("references", "spearman", "pearson")
 """Spearman with Dice of failures that fitted nothing; Spearman and Pearson with Dice of the masks."""

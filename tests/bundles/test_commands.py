@@ -18,7 +18,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.bundle import ConfigParser
 
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.files import load_json
 from tests.bundles.conftest import TINY
@@ -28,7 +29,8 @@ RESULTS = ("ranking.csv", "structures.csv", "level_statistics.npz", "levels.csv"
 
 KILLED = """
 import os, signal, sys
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.handlers import journal, ranking
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
 module, name = {"journal": (journal, "save_record"), "results": (ranking, "save_table")}[moment]

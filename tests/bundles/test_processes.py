@@ -12,7 +12,8 @@ import ignite.distributed as idist
 import pytest
 import yaml
 
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.errors import InputError
 from gnsm_monai.handlers import RankingWriter
 from tests.bundles.conftest import CONFIGS

@@ -16,8 +16,8 @@ from monai.data import DataLoader
 from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_arrays
 from gnsm_monai.handlers.ranking import RANKING_COLUMNS, STRUCTURE_COLUMNS
+from gnsm_monai.model.files import load_anomaly_model, load_calibration
 from gnsm_monai.scoring import STATISTICS
-from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration
 from gnsm_monai.workflow import scoring as scoring_steps
 from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run_config
 

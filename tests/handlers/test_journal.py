@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gnsm_monai.handlers import Journal
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE
 
 OPTIONS = {"alpha": 0.05, "device": "cpu"}
 

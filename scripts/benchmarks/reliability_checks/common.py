@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.phantoms import write_phantom_dataset
 
 TINY: dict[str, Any] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ignite.engine import Events
 
-from gnsm_monai import commands
+from gnsm_monai import cli_commands as commands
 from reliability_checks.common import Finding, Forked, dataset, trained_model
 
 SHARE = 0.05

@@ -15,8 +15,8 @@ from gnsm_monai.data.dicom_seg import convert_segmentations
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.scoring.model_files import SETTINGS
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.processes import is_first_process, num_processes
 

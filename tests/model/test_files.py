@@ -10,7 +10,7 @@ import pytest
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json, save_arrays, save_json
-from gnsm_monai.scoring.model_files import (
+from gnsm_monai.model.files import (
     FORMAT,
     LABEL_MAPS,
     SETTINGS,
