@@ -73,7 +73,6 @@ def test_documented_commands_run_in_their_order(
 ) -> None:
     """All but gnsm demo and torchrun, which have tests of their own, with trainings of one epoch."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)  # how this process logs is pytest's
     prepare: Callable[..., Any] = commands._prepare
 
     def short(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> Any:

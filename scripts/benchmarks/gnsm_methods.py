@@ -27,7 +27,7 @@ __all__ = ["GNSM", "score_gnsm"]
 
 PUBLISHED = {
     "noise": "{'name':'temperature','num_levels':5}",
-    "loss": "kl",
+    "objective": "kl",
     "anomaly_score": "score_norm_gmm",
 }
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""

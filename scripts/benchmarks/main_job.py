@@ -26,7 +26,7 @@ from gnsm_monai.evaluation.summary import correlation_summary
 
 # What is trained on each data set. The published noise has five levels, as in the figures it is compared with.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
-    "hippocampus": {"mixing": {}, "temperature": {"noise": "{'name':'temperature','num_levels':5}", "loss": "kl"}},
+    "hippocampus": {"mixing": {}, "temperature": {"noise": "{'name':'temperature','num_levels':5}", "objective": "kl"}},
     "chest": {"mixing": {"spatial_dims": 2}},
 }
 NOISES = list(RUNS["hippocampus"])
@@ -58,7 +58,7 @@ def _run(dataset: Dataset, run: str, work: Path) -> dict[str, Any]:
     if not (output / "summary.json").is_file():
         folders = "[" + ",".join(f"'{path}'" for path in dataset.predictions) + "]"
         asked = {"predictions_dir": folders, "references_dir": dataset.references}
-        bundle("evaluating", "train.yaml,evaluate.yaml", {"model_dir": model, "output_dir": output, **asked})
+        bundle("evaluating", "inference.yaml,evaluate.yaml", {"model_dir": model, "output_dir": output, **asked})
     summary: dict[str, Any] = json.loads((output / "summary.json").read_text())
     with open(output / "levels.csv", newline="") as file:
         summary["levels"] = [row for row in csv.DictReader(file) if row["masks"] == "pooled"]

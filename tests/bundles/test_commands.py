@@ -30,7 +30,6 @@ RESULTS = ("ranking.csv", "structures.csv", "level_statistics.npz", "levels.csv"
 KILLED = """
 import os, signal, sys
 from gnsm_monai import cli
-from gnsm_monai import cli_commands as commands
 from gnsm_monai.handlers import journal, ranking
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
 module, name = {"journal": (journal, "save_record"), "results": (ranking, "save_table")}[moment]
@@ -40,8 +39,7 @@ def until(*arguments):
     if len(calls) == number:
         os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, name, until)
-from gnsm_monai.cli import main
-sys.exit(main())
+sys.exit(cli.run())
 """
 """``gnsm``, killed after so many files of the journal or of the results."""
 
@@ -107,11 +105,9 @@ def test_what_rank_cannot_work_with_is_one_line(
     masks: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     options: dict[str, str],
     part: str,
 ) -> None:
-    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)  # how this process logs is pytest's
     (tmp_path / "file").write_text("")
     given = {"--model": model, "--predictions": masks, "--output": tmp_path / "out"}
     given |= {name: tmp_path / value for name, value in options.items()}

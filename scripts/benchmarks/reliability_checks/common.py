@@ -62,7 +62,7 @@ class Forked:
             handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
-            cli._speak_plainly()
+            cli.speak_plainly()
             code = int(run() or 0)
         except SystemExit as stop:
             code = int(stop.code or 0)

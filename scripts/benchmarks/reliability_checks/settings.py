@@ -17,7 +17,7 @@ CONFIG = bundle_root("segmentation_qc") / "configs" / "train.yaml"
 
 OPTIONS = (
     "dataset_dir", "labels_dir", "exclude_cases", "model_dir", "spatial_dims", "condition_on_image", "max_voxels",
-    "noise", "loss", "anomaly_score", "epochs", "max_minutes", "steps_per_epoch", "batch_size", "learning_rate",
+    "noise", "objective", "anomaly_score", "epochs", "max_minutes", "steps_per_epoch", "batch_size", "learning_rate",
     "patience", "resume", "seed", "num_workers", "device", "amp", "chunk_size",
 )  # fmt: skip
 
