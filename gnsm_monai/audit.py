@@ -30,13 +30,13 @@ from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.order import Ranking, ranked
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
+from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.report import ResultsWriter
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.density import robust_scale
 from gnsm_monai.rules.levels import stack_levels, stored_levels
 from gnsm_monai.rules.rules import Deviation
 from gnsm_monai.rules.statistics import statistic_named
-from gnsm_monai.scoring.model_files import STATISTICS_FILE
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
 from gnsm_monai.scoring.wording import joined
 

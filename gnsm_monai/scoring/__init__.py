@@ -1,9 +1,8 @@
-"""From label maps to level statistics, and a model's files."""
+"""From label maps to level statistics, and the result of a case."""
 
 from typing import Any
 
 from gnsm_monai.scoring.journal import Journal
-from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.structures import Structures
 
@@ -11,10 +10,6 @@ __all__ = [
     "Journal",
     "Scorer",
     "Structures",
-    "load_anomaly_model",
-    "load_calibration",
-    "load_settings",
-    "load_weights",
 ]
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from monai.inferers import Inferer
 
 from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.rules.rule import stored_rule
-from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
