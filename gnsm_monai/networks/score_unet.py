@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gnsm_monai.networks.embedding import LevelEmbedding
 from gnsm_monai.networks.evidence import log_prior, surprise
 from gnsm_monai.networks.residual import ResidualBlock, groups_of
+from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
@@ -167,6 +168,12 @@ class ScoreUNet(nn.Module):
         logits: Tensor = self.head(h) + self._neighbourhood(pooled, embedding, seen.shape[2:])
         logits = logits[crop]
         return logits + evidence + prior if self.posterior else logits
+
+    def __prepare_scriptable__(self) -> TracedNetwork:
+        """What ``torch.jit.script`` compiles: the trace on a map of ``position_size`` (16 voxels per axis without)."""
+        size = self.position_size or (16,) * self.spatial_dims
+        x, image = (torch.zeros(1, channels, *size) for channels in (self.num_classes, self.image_channels))
+        return TracedNetwork(self, x, torch.zeros(1, dtype=torch.long), image if self.image_channels else None)
 
     def _pooled(self, seen: Tensor) -> list[Tensor]:
         """Means of ``(B, F, *spatial)`` over the voxels of each resolution; those of noise in units of its spread."""
