@@ -212,7 +212,9 @@ class TestCommands:
         path.write_text(re.sub("^(DE|FR|IT|ES)", r"\1!", path.read_text(), flags=re.MULTILINE).replace("UPS", "NA"))
         read_rows(TrainedTable.load(model), str(path))
         assert re.search(r"read 'NA' \(\dx\) as missing", caplog.text)
-        assert re.search(r"column 1 \('country'\): 40 of 40 values are unknown to the model, such as '..!'", caplog.text)
+        assert re.search(
+            r"column 1 \('country'\): 40 of 40 values are unknown to the model, such as '..!'", caplog.text
+        )
         assert caplog.text.count("unknown to the model") == 1
 
     def test_a_model_of_version_0_2_takes_all_text_as_it_is(self, model: Path, tmp_path: Path) -> None:
