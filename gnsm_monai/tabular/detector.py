@@ -13,12 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder, is_frame
 from gnsm_monai.tabular.model import TrainedTable
-from gnsm_monai.tabular.options import check_options, choose_rule
+from gnsm_monai.tabular.options import check_options
+from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.training import TrainingPlan, own_random_numbers, train_network
 
 __all__ = ["DEFAULT_NOISE", "GNSMDetector"]
@@ -40,7 +41,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         contamination: share of anomalies among the training rows, in (0, 0.5]; it sets the threshold alone.
         noise: what :func:`gnsm_monai.noise.build_schedule` takes; ``None`` for :data:`DEFAULT_NOISE`.
         objective: ``posterior``, or ``kl`` and ``dsm`` for the published direct parametrisation.
-        anomaly_score: a rule in :data:`gnsm_monai.scoring.row_anomaly.ROW_RULES`; ``auto`` is ``context_misfit`` for
+        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``context_misfit`` for
             the objective ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
@@ -124,7 +125,8 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         plan = TrainingPlan(seed=seed, **{name: getattr(self, name) for name in PLANNED})
         with tempfile.TemporaryDirectory() as folder, own_random_numbers():
             network, self.validation_loss_ = train_network(rows, schedule, plan, folder)
-            rule, normal = choose_rule(self.anomaly_score, self.objective), codes[np.sort(order[:MOST_REFERENCES])]
+            rule = choose_rule(self.anomaly_score, LOSSES[self.objective])
+            normal = codes[np.sort(order[:MAX_REFERENCES])]
             self.model_ = TrainedTable.fit(rows, network.cpu(), normal, rule, self.num_draws, seed)
             self.network_, self.scorer_ = self.model_.network, self.model_.scorer
             self.decision_scores_ = self._score(codes)[0]

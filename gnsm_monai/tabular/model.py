@@ -10,11 +10,12 @@ import numpy as np
 from monai.inferers import Inferer
 
 from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
 from gnsm_monai.networks import ScoreMLP
-from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
-from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
+from gnsm_monai.rules.rule import stored_rule
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
 from gnsm_monai.tabular.rows import RowScorer
 
 __all__ = ["ROWS_AT_ONCE", "TrainedTable"]
@@ -49,7 +50,7 @@ class TrainedTable:
     encoder: TableEncoder
     network: ScoreMLP
     scorer: RowScorer
-    anomaly: RowAnomalyModel
+    anomaly: RowRule
     calibration: np.ndarray
     columns: tuple[str, ...] = ()
     missing: tuple[str, ...] | None = None
@@ -57,12 +58,18 @@ class TrainedTable:
 
     @classmethod
     def fit(
-        cls, table: TrainingTable, network: ScoreMLP, codes: np.ndarray, rule: str, num_draws: int = 0, seed: int = 0
+        cls,
+        table: TrainingTable,
+        network: ScoreMLP,
+        codes: np.ndarray,
+        rule: type[RowRule],
+        num_draws: int = 0,
+        seed: int = 0,
     ) -> TrainedTable:
-        """Fits a rule in :data:`gnsm_monai.scoring.row_anomaly.ROW_RULES` to normal rows, codes ``(N, F)``."""
-        parametrisation, statistic = "posterior" if network.posterior else "direct", ROW_RULES[rule][0]
-        scorer = RowScorer(network.schedule, table.cardinalities, statistic, parametrisation, num_draws, seed)
-        anomaly = RowAnomalyModel.fit(scorer(network, codes), rule, seed=seed)
+        """Fits a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES` to normal rows, codes ``(N, F)``."""
+        parametrisation = "posterior" if network.posterior else "direct"
+        scorer = RowScorer(network.schedule, table.cardinalities, rule.statistic, parametrisation, num_draws, seed)
+        anomaly = rule.fit(scorer(network, codes), seed=seed)
         return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns, table.missing)
 
     def calibrated(self, codes: np.ndarray) -> TrainedTable:
@@ -79,9 +86,9 @@ class TrainedTable:
         files = ModelFiles.read(model_dir, "table", SETTINGS_NEEDED)
         settings = files.settings
         network = files.load_weights(files.configured(lambda values: ScoreMLP(**values["network"]))).eval()
-        anomaly = files.fitted(RowAnomalyModel.from_arrays)
+        anomaly = files.fitted(lambda arrays: stored_rule(arrays, ROW_RULES))
         options = (settings[name] for name in ("parametrisation", "num_draws", "seed"))
-        scorer = RowScorer(network.schedule, network.blocks.cardinalities, ROW_RULES[anomaly.rule][0], *options)
+        scorer = RowScorer(network.schedule, network.blocks.cardinalities, anomaly.statistic, *options)
         return cls(
             files.configured(lambda values: TableEncoder.from_dict(values["encoder"])),
             network,
@@ -107,7 +114,7 @@ class TrainedTable:
             "missing": self.missing,
             "encoder": self.encoder.to_dict(),
             "parametrisation": self.scorer.parametrisation,
-            "anomaly_score": self.anomaly.rule,
+            "anomaly_score": self.anomaly.name,
             "num_draws": self.scorer.num_draws,
             "seed": self.scorer.seed,
             **identity_of(folder),

@@ -13,9 +13,9 @@ from monai.engines import Evaluator
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import (
@@ -27,8 +27,9 @@ from gnsm_monai.tabular.files import (
     write_demo_table,
 )
 from gnsm_monai.tabular.model import TrainedTable
-from gnsm_monai.tabular.options import check_loss, choose_rule
+from gnsm_monai.tabular.options import check_loss
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
+from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.sizes import default_steps
 from gnsm_monai.tabular.training import best_network
 from gnsm_monai.tabular.values import MISSING_TEXTS
@@ -140,7 +141,7 @@ def finish_training(
 ) -> None:
     """Fits the anomaly score with the weights that were kept, calibrates it, and completes the model's folder."""
     network, losses = best_network(evaluator, model_dir)
-    references, rule = table.codes["train"][:MOST_REFERENCES], choose_rule(anomaly_score, objective)
+    references, rule = table.codes["train"][:MAX_REFERENCES], choose_rule(anomaly_score, LOSSES[objective])
     model = TrainedTable.fit(table, network, references, rule, seed=seed)
     _copy_bundle(Path(model_dir), network, table.columns)
     rows = {use: len(codes) for use, codes in table.codes.items()}
