@@ -157,16 +157,20 @@ def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
     """The column as float64, NaN where a value is missing; what is no number raises ValueError, or is infinite."""
     if column.dtype.kind in "fiub":
         return column.astype(np.float64)
+    values = [np.nan if is_missing(value) or value == "" else value for value in column.tolist()]
+    try:
+        return np.array(values, dtype=object).astype(np.float64)
+    except (TypeError, ValueError):
+        if strict:
+            raise
+        return np.array([_number(value) for value in values])
 
-    def number(value: Any) -> float:
-        try:
-            return np.nan if is_missing(value) or value == "" else float(value)
-        except (TypeError, ValueError):
-            if strict:
-                raise
-            return np.inf
 
-    return np.array([number(value) for value in column.tolist()], dtype=np.float64)
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.inf
 
 
 def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,14 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
-    counts = Counter(value for row in rows for value in row)
+    counts = Counter(chain.from_iterable(rows))
     absent = {"", *missing}
     remarks = [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts[value]]
     convert: Callable[[str], str] = str
     if decimal == "," or (decimal == "auto" and delimiter == ";" and _more_commas(counts)):
         convert, remarks = comma_to_point, [*remarks, "a comma in numbers as the decimal point"]
     meant = {value: None if value in absent else convert(value) for value in counts}
-    values = np.array([[meant[value] for value in row] for row in rows], dtype=object)
+    values = np.array([list(map(meant.__getitem__, row)) for row in rows], dtype=object)
     return Table(names, values, "; ".join(remarks))
 
 
