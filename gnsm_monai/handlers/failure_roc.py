@@ -22,6 +22,12 @@ from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["FailureRoc"]
 
+MAX_REFERENCES = 8
+"""References that are scored."""
+
+SEVERITIES = (0.1, 0.3, 0.6)
+"""Severities of the failures, see :func:`gnsm_monai.data.degradations.degrade`."""
+
 
 class FailureRoc:
     """Writes, at every validation, how well held-out references are told from graded failures of each kind.
@@ -39,8 +45,6 @@ class FailureRoc:
         num_classes: classes ``K``, background included.
         spacing: mm per axis.
         interval: epochs between validations.
-        max_references: how many references are scored.
-        severities: of the failures, see :func:`gnsm_monai.data.degradations.degrade`.
         seed: of the failures; they are the same at every validation.
     """
 
@@ -53,13 +57,11 @@ class FailureRoc:
         num_classes: int,
         spacing: Sequence[float],
         interval: int = 1,
-        max_references: int = 8,
-        severities: Sequence[float] = (0.1, 0.3, 0.6),
         seed: int = 0,
     ) -> None:
         self.writer, self.evaluator, self.dataset, self.scorer = writer, evaluator, dataset, scorer
         self.num_classes, self.spacing, self.interval = num_classes, tuple(spacing), interval
-        self.max_references, self.severities, self.seed = max_references, tuple(severities), seed
+        self.seed = seed
         levels = scorer.schedule.num_levels
         self.levels = sorted({levels // 4, levels // 2})
         self.statistic = "disagreement" if scorer.parametrisation == "posterior" else "score_norm"
@@ -87,10 +89,10 @@ class FailureRoc:
 
     def _make_cases(self) -> list[tuple[str, float, dict[str, Any]]]:
         """Kind (empty: a reference), severity and maps of all that is scored."""
-        items: list[Mapping[str, Any]] = [self.dataset[i] for i in range(min(len(self.dataset), self.max_references))]
+        items: list[Mapping[str, Any]] = [self.dataset[i] for i in range(min(len(self.dataset), MAX_REFERENCES))]
         items = [item for item in items if bool((item[LABEL] > 0).any())]
         cases = [("", 0.0, dict(item)) for item in items]
-        for number, (kind, severity) in enumerate((k, s) for k in KINDS if items for s in self.severities):
+        for number, (kind, severity) in enumerate((k, s) for k in KINDS if items for s in SEVERITIES):
             item = items[number % len(items)]
             label = item[LABEL].as_tensor()[0].cpu().numpy().astype(np.int64)
             rng = np.random.default_rng([self.seed, number])
@@ -112,7 +114,7 @@ class FailureRoc:
         curves |= {kind.replace("_", " "): (sound, scores[kinds == kind]) for kind in KINDS if (kinds == kind).any()}
         for name, (_, worse) in curves.items():
             self.writer.add_scalar(f"validation_auroc_per_failure/{name.replace(' ', '_')}", _area(sound, worse), epoch)
-        for severity in self.severities:
+        for severity in SEVERITIES:
             chosen = failed & (severities == severity)
             self.writer.add_scalar(
                 f"validation_auroc_per_severity/severity_{severity:g}", _area(sound, scores[chosen]), epoch

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.inferers import Inferer
 
 from gnsm_monai.data.field_of_view import FieldsOfView
@@ -18,6 +19,7 @@ from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.sizes import UsualVolume
 from gnsm_monai.scoring.structures import Structures
 
 __all__ = ["TrainedModel"]
@@ -82,6 +84,19 @@ class TrainedModel:
     def structures(self) -> dict[str, tuple[int, ...]]:
         """Classes of each foreground structure, by its name."""
         return dict(zip(self.scheme.structures, self.scheme.members, strict=True))
+
+    @property
+    def never_empty(self) -> bool:
+        """Whether every reference has a structure, so that no mask is worse than an empty one."""
+        return bool(self.settings["never_empty"])
+
+    @property
+    def volumes(self) -> dict[str, UsualVolume]:
+        """Size of each structure in the references, by its name; empty where the model does not know it."""
+        if self.shapes.sizes is None:
+            return {}
+        voxel = float(np.prod(self.settings["voxel_size"]))
+        return dict(zip(self.scheme.structures, self.shapes.sizes.volumes(voxel), strict=True))
 
     def scorer(self, inferer: Inferer | None = None, chunk_size: int | None = None) -> Scorer:
         """What gives the level statistics of a mask by this model; see :class:`gnsm_monai.scoring.Scorer`."""

@@ -26,9 +26,8 @@ class TracedNetwork(nn.Module):
         self.sees_image = image is not None
         inputs = (x, level) if image is None else (x, level, image)
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # a trace holds constants, as it should: the schedule's, and the grid's size
+            # A trace holds constants, as it should: the schedule's, and the grid's size.
+            warnings.simplefilter("ignore")
             self.traced = torch.jit.trace(copy.deepcopy(network).cpu().eval(), inputs, check_trace=False)
 
     def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
@@ -36,5 +35,7 @@ class TracedNetwork(nn.Module):
             level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         if self.sees_image:
             assert image is not None
-            return self.traced(x, level, image)
-        return self.traced(x, level)
+            seen: Tensor = self.traced(x, level, image)
+            return seen
+        logits: Tensor = self.traced(x, level)
+        return logits

@@ -27,7 +27,6 @@ from gnsm_monai.tabular.files import (
     write_demo_table,
 )
 from gnsm_monai.tabular.model import TrainedTable
-from gnsm_monai.tabular.options import check_loss
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.sizes import default_steps
@@ -35,7 +34,6 @@ from gnsm_monai.tabular.training import best_network
 from gnsm_monai.tabular.values import MISSING_TEXTS
 
 __all__ = [
-    "check_loss",
     "check_options",
     "finish_training",
     "run_settings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -62,35 +63,36 @@ class Option:
     optional: bool = False
     several: bool = False
 
-    def allows(self, value: Any) -> bool:
-        """Whether an option may have this value."""
+    def refusal(self, value: Any) -> str:
+        """Why an option may not have this value, in words; empty where it may."""
         if self.several:
-            return isinstance(value, (list, tuple)) and all(self._allows_one(item) for item in value)
-        return (value is None and self.optional) or self._allows_one(value)
+            allowed = isinstance(value, (list, tuple)) and all(map(self._allows, value))
+        else:
+            allowed = (value is None and self.optional) or self._allows(value)
+        if allowed:
+            return ""
+        if self.choices:
+            return f"'{value}' is not one of {', '.join(map(str, self.choices))}"
+        if self.kind is bool:
+            return f"True or False is needed, got {value!r}"
+        if self.kind is int:
+            high = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= self.minimum
+            end = f"most {min(self.maximum, MAX_WHOLE)}" if high else f"least {self.minimum}"
+            return f"must be a whole number of at {end}, got {value!r}"
+        what = "a list of numbers" if self.several else "a number"
+        if self.maximum < float("inf"):
+            what += f" in ({self.minimum:g}, {self.maximum:g}{')' if self.below else ']'}"
+        return f"must be {what if self.maximum < float('inf') else 'a positive number'}, got {value!r}"
 
-    def _allows_one(self, value: Any) -> bool:
+    def _allows(self, value: Any) -> bool:
         if self.choices:
             return any(value is choice or (isinstance(value, str) and value == choice) for choice in self.choices)
         if self.kind is bool or isinstance(value, bool):
             return self.kind is bool and isinstance(value, bool)
         if self.kind is int:
-            return isinstance(value, int) and self.minimum <= value <= MAX_WHOLE
-        above = isinstance(value, (int, float)) and self.minimum < value <= self.maximum
-        return above and not (self.below and value == self.maximum)
-
-    def refusal(self, value: Any) -> str:
-        """Why a value is not allowed, in words."""
-        if self.choices:
-            return f"'{value}' is not one of {', '.join(map(str, self.choices))}"
-        if self.kind is bool:
-            return f"True or False is needed, got {value!r}"
-        if self.several:
-            return f"a list of numbers in ({self.minimum:g}, {self.maximum:g}] is needed, got {value!r}"
-        if self.kind is int:
-            end = f"most {MAX_WHOLE}" if isinstance(value, int) and value > MAX_WHOLE else f"least {self.minimum}"
-            return f"must be a whole number of at {end}, got {value!r}"
-        between = f"number between {self.minimum:g} and {self.maximum:g}"
-        return f"must be a {between if self.below else 'positive number'}, got {value!r}"
+            return isinstance(value, Integral) and bool(self.minimum <= int(value) <= min(self.maximum, MAX_WHOLE))
+        number = float(value) if isinstance(value, Real) else float("nan")
+        return self.minimum < number <= self.maximum and not (self.below and number == self.maximum)
 
 
 OPTIONS = {
@@ -129,8 +131,8 @@ def check_options(options: Mapping[str, Any], **more: Any) -> None:
     for name, value in {**options, **more}.items():
         if name == "device":
             check_device(value)
-        elif not OPTIONS[name].allows(value):
-            raise InputError(f"{name}: {OPTIONS[name].refusal(value)}")
+        elif refusal := OPTIONS[name].refusal(value):
+            raise InputError(f"{name}: {refusal}")
 
 
 @exit_on_input_error()

@@ -103,13 +103,13 @@ def test_numerical_columns_find_values_out_of_range() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"contamination": 0.6}, "contamination: must lie in"),
+        ({"contamination": 0.6}, "contamination: must be a number in"),
         ({"objective": "l1"}, "objective: 'l1' is not one of"),
         ({"objective": "kl", "anomaly_score": "misfit"}, "anomaly_score: 'misfit' is not one of auto, score_norm_gmm"),
         ({"noise": "pink"}, "noise: unknown schedule 'pink'"),
-        ({"width": 0}, "width: must be a positive number"),
-        ({"max_steps": 0}, "max_steps: must be a positive number"),
-        ({"validation_fraction": 1.0}, "validation_fraction: must lie in"),
+        ({"width": 0}, "width: must be a whole number of at least 1"),
+        ({"max_steps": 0}, "max_steps: must be a whole number of at least 1"),
+        ({"validation_fraction": 1.0}, "validation_fraction: must be a number in"),
     ],
 )
 def test_settings_are_checked_first(settings: dict[str, object], message: str) -> None:
