@@ -28,15 +28,16 @@ import numpy as np
 
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
+from gnsm_monai.evaluation.order import Ranking, ranked
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
-from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.model.files import STATISTICS_FILE
+from gnsm_monai.report import ResultsWriter
 from gnsm_monai.rules.anomaly import AnomalyModel
-from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.rules.density import robust_scale
-from gnsm_monai.rules.levels import LevelStatistics, stack_levels, stored_levels
+from gnsm_monai.rules.levels import stack_levels, stored_levels
 from gnsm_monai.rules.rules import LargestDeviationRule
 from gnsm_monai.rules.statistics import statistic_named
-from gnsm_monai.scoring.model_files import STATISTICS_FILE
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
 from gnsm_monai.scoring.wording import joined
 
 __all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
@@ -80,7 +81,7 @@ def keep_plan(plan: Mapping[str, Any], output: str | Path) -> None:
     save_json(Path(output) / PLAN, plan)
 
 
-def standardise(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
+def standardise(scores: np.ndarray | float, calibration: np.ndarray) -> np.ndarray:
     """Scores in robust deviations from usual references: ``(score - median) / (1.4826 * MAD)``, same shape.
 
     Where most calibration references are alike (MAD 0) their standard deviation stands in, and 1 where that is 0 too.
@@ -98,10 +99,11 @@ def standardise(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     return standardised
 
 
-def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: str | Path) -> None:
-    """Writes one ranking of all references to ``output``, from those of the folds, and forgets the folds' journals."""
-    each = [ranking.settings for ranking in rankings]
-    arrays = [load_arrays(Path(ranking.settings["model_dir"]) / STATISTICS_FILE) for ranking in rankings]
+def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Path) -> Ranking:
+    """Writes one ranking of all references to ``output``, made of those of the folds, and returns it."""
+    each = [dict(fold.summary["settings"]) for fold in folds]
+    failure_dice = each[0].pop("failure_dice")
+    arrays = [load_arrays(Path(fold["model_dir"]) / STATISTICS_FILE) for fold in each]
     models = common_spread([AnomalyModel.from_arrays(own) for own in arrays])
     settings = {
         **each[0],
@@ -109,18 +111,17 @@ def merge_folds(rankings: Sequence[RankingWriter], dataset: str | Path, output: 
         "weights_sha256": [fold["weights_sha256"] for fold in each],
         "anomaly_score": [_name(fold["anomaly_score"], model) for fold, model in zip(each, models, strict=True)],
         "predictions_dir": [str(Path(dataset) / "labelsTr")],
-        "folds": len(rankings),
+        "folds": len(folds),
     }
-    known = [_calibration(own, model) for own, model in zip(arrays, models, strict=True)]
-    merged = RankingWriter(output, settings, rankings[0].failure_dice, np.concatenate(known))
-    for ranking, own, model, scores in zip(rankings, arrays, models, known, strict=True):
-        merged.rows += [_comparable(row, own, model, scores, settings["alpha"]) for row in ranking.rows]
-    merged.seconds_per_case = float(np.mean([ranking.seconds_per_case for ranking in rankings]))
-    merged.write()
-    for ranking in rankings:
-        if ranking.journal is not None:
-            ranking.journal.keep = False
-            ranking.journal.clear()
+    calibration = [_calibration(own, model) for own, model in zip(arrays, models, strict=True)]
+    results = [
+        _comparable(result, own, model, scores, settings["alpha"])
+        for fold, own, model, scores in zip(folds, arrays, models, calibration, strict=True)
+        for result in fold.results
+    ]
+    seconds = float(np.mean([fold.summary["seconds_per_case"] for fold in folds]))
+    merged = ranked(results)
+    return Ranking(merged, ResultsWriter(output, settings, failure_dice, np.concatenate(calibration))(merged, seconds))
 
 
 def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | None]:
@@ -140,38 +141,31 @@ def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -
 
 
 def _comparable(
-    row: Mapping[str, Any],
+    result: Result,
     arrays: Mapping[str, np.ndarray],
     model: AnomalyModel | None,
-    known: np.ndarray,
+    calibration: np.ndarray,
     alpha: float,
-) -> dict[str, Any]:
-    """A row with scores comparable between folds, of a fold with these calibration scores."""
-    if row["status"] != "ok":
-        return dict(row)
-    structures = [dict(entry) for entry in row["structures"]]
-    # One column per structure.
-    for entry, own in zip(structures, arrays["calibration_structures"].T, strict=True):
-        entry["anomaly_score"] = float(standardise(entry["anomaly_score"], own))
+) -> Result:
+    """A result with scores comparable between folds, of a fold with these calibration scores."""
+    if isinstance(result, FailedCase):
+        return result
+    columns = zip(result.structures, arrays["calibration_structures"].T, strict=True)  # one per structure
+    structures = tuple(replace(entry, anomaly=float(standardise(entry.anomaly, own))) for entry, own in columns)
+    result = replace(result, structures=structures)
     if model is None:
-        score = float(standardise(row["anomaly_score"], arrays["calibration_scores"]))
-        return {**row, "anomaly_score": score, "structures": structures}
-    score = float(model.score(stack_levels([row["levels"]]))[0])
-    if row.get("empty"):  # worse than any reference, where all others have something
-        score = max(score, float(np.nextafter(known.max(), np.inf)))
-    p_value = float(p_values(np.array(score), known))
-    flag = int(p_value <= alpha)
-    found = {"anomaly_score": score, "p_value": p_value, "flag": flag, "structures": structures}
-    if flag:
-        found["reason"] = _reason(str(row.get("reason", "")), row["levels"], model)
-    return {**row, **found}
+        score = float(standardise(result.decision.anomaly, arrays["calibration_scores"]))
+        return replace(result, decision=replace(result.decision, anomaly=score))
+    decision = result.decision.rescored(float(model.score(stack_levels([result.levels]))[0]), calibration, alpha)
+    reason = _reason(result, model) if decision.flagged else result.reason
+    return replace(result, decision=decision, reason=reason)
 
 
-def _reason(differs: str, levels: LevelStatistics, model: AnomalyModel) -> str:
+def _reason(result: CaseResult, model: AnomalyModel) -> str:
     """How a map differs from what is expected of it, and in what it is most unusual, which is its score."""
-    statistic, deviations = model.fitted.most_unusual(stack_levels([levels]))
+    statistic, deviations = model.fitted.most_unusual(stack_levels([result.levels]))
     unusual = f"stands out by its {statistic_named(statistic).words} ({deviations:.1f} deviations from the usual)"
-    return joined(differs, unusual)
+    return joined(result.reason, unusual)
 
 
 def _name(rule: str, model: AnomalyModel | None) -> str:

@@ -70,37 +70,47 @@ def save_json(path: str | Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def load_json(path: str | Path) -> dict[str, Any]:
-    """Raises InputError where the file is missing or is no JSON object."""
+def load_json(path: str | Path, content: bytes | None = None) -> dict[str, Any]:
+    """The object in a JSON file; ``content`` is that of the file, where it was read before.
+
+    Raises:
+        InputError: the file is missing or is no JSON object.
+    """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads((Path(path).read_bytes() if content is None else content).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # the last where it is nested too deep
         raise InputError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a JSON object is needed, found {type(content).__name__}")
-    return content
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: a JSON object is needed, found {type(value).__name__}")
+    return value
 
 
-def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Writes an npz file and returns its checksum, as :func:`sha256` does."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def load_arrays(path: str | Path, content: bytes | None = None) -> dict[str, np.ndarray]:
     """Arrays of an npz file, never unpickled, and none larger than its bytes: a claim alone costs no memory.
+
+    Args:
+        path: of the file.
+        content: what the file holds, where it was read before.
 
     Raises:
         InputError: missing, damaged, or unpacked larger than a model's arrays and a case's results ever are.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             total = sum(member.file_size for member in archive.infolist())
             if total > MOST_UNPACKED:
                 raise ValueError(f"it unpacks to {total} bytes, and {MOST_UNPACKED} are the most that can be read")
             for member in archive.infolist():
                 _check_claim(archive, member)
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(path if content is None else io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # what is damaged, or made to do harm, raises errors of many kinds
         raise InputError(f"{path}: cannot be read: {one_line_of(error)}") from error

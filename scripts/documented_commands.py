@@ -35,7 +35,7 @@ PROGRAMS = ("gnsm ", "python -m monai.bundle ", "torchrun ")
 
 
 def documented(text: str) -> list[str]:
-    """Commands of a page: its indented lines and what stands in backticks, joined where a line goes on."""
+    """Commands of a page: its indented lines and what stands in backticks, joined where a line continues."""
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     found: list[str] = []
     variables: dict[str, str] = {}

@@ -13,7 +13,9 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.rules.rules import RULES, UNUSUAL_IN
+from gnsm_monai.scoring.result import CaseResult, FailedCase, StructureResult
 from gnsm_monai.scoring.wording import NO_REASON
+from tests.results import case_result
 
 
 @pytest.fixture
@@ -80,30 +82,39 @@ def test_folds_share_the_median_of_their_spreads_about_their_own_centres() -> No
     assert common_spread([model("deviation", 1.0), model("shape", 3.0)]) == [None, None]  # all are standardised
 
 
-def test_a_row_gets_the_p_value_of_its_comparable_score() -> None:
-    row = {
-        "status": "ok",
-        "levels": constant(2, value=5.0),
-        "structures": [],
-        "anomaly_score": 99.0,
-        "p_value": 0,
-        "flag": 0,
-        "reason": "anterior is shifted 3 mm",
-    }
+def comparable(result: CaseResult, arrays: dict[str, np.ndarray], rule: str, alpha: float = 0.5) -> CaseResult:
+    """As :func:`_comparable` makes it, among calibration scores of 1, 3 and 9."""
+    spread = model("deviation", 1.0) if rule == "deviation" else None
+    found = _comparable(result, arrays, spread, np.array([1.0, 3.0, 9.0]), alpha)
+    assert isinstance(found, CaseResult)
+    return found
+
+
+def test_a_result_gets_the_p_value_of_its_comparable_score() -> None:
+    reason = "anterior is shifted 3 mm"
+    result = case_result(levels=constant(2, value=5.0), anomaly=99.0, p_value=0.0, reason=reason)
     arrays = {"calibration_structures": np.zeros((3, 0)), "calibration_scores": np.array([0.0, 1.0, 2.0])}
-    known = np.array([1.0, 3.0, 9.0])
-    found = _comparable(row, arrays, model("deviation", 1.0), known, 0.5)
-    assert (found["anomaly_score"], found["p_value"], found["flag"]) == (4.0, 0.5, 1)
-    assert (
-        found["reason"]
-        == "anterior is shifted 3 mm; stands out by its norm of the score (4.0 deviations from the usual)"
-    )
-    assert _comparable(row, arrays, model("deviation", 1.0), known, 0.4)["reason"] == row["reason"]  # not flagged
-    other = _comparable({**row, "anomaly_score": 3.0}, arrays, None, known, 0.5)
-    empty = _comparable({**row, "empty": True}, arrays, model("deviation", 1.0), known, 0.5)
-    assert (empty["anomaly_score"], empty["p_value"], empty["flag"]) == (pytest.approx(9), 0.25, 1)
-    assert other["anomaly_score"] == pytest.approx(2 / 1.4826) and other["p_value"] == 0
-    assert _comparable({"status": "failed"}, arrays, None, known, 0.5) == {"status": "failed"}
+    found = comparable(result, arrays, "deviation")
+    decision = found.decision
+    assert (decision.anomaly, decision.p_value, decision.flagged) == (4.0, 0.5, True)
+    unusual = "stands out by its norm of the score (4.0 deviations from the usual)"
+    assert found.reason == f"{reason}; {unusual}"
+    assert comparable(result, arrays, "deviation", 0.4).reason == reason  # not flagged
+    empty = replace(result, decision=replace(result.decision, empty=True))
+    decision = comparable(empty, arrays, "deviation").decision
+    assert (decision.anomaly, decision.p_value, decision.flagged) == (pytest.approx(9), 0.25, True)
+    other = comparable(replace(result, decision=replace(result.decision, anomaly=3.0)), arrays, "other").decision
+    assert other.anomaly == pytest.approx(2 / 1.4826) and other.p_value == 0
+    failed = FailedCase("a", "", "unreadable")
+    assert _comparable(failed, arrays, None, np.array([1.0]), 0.5) is failed
+
+
+def test_structures_become_comparable_by_their_own_references() -> None:
+    structures = tuple(StructureResult(name, anomaly, 0.5, 1.0) for name, anomaly in (("a", 3.0), ("b", 12.0)))
+    arrays = {"calibration_structures": np.array([[0.0, 10], [1, 11], [2, 12]]), "calibration_scores": np.arange(3.0)}
+    found = comparable(case_result(structures=structures), arrays, "other").structures
+    assert [entry.anomaly for entry in found] == pytest.approx([2 / 1.4826, 1 / 1.4826])
+    assert [(entry.name, entry.p_value) for entry in found] == [("a", 0.5), ("b", 0.5)]
 
 
 def test_standardising_survives_alike_references_and_outliers_and_absent_ones() -> None:
@@ -116,7 +127,7 @@ def test_standardising_survives_alike_references_and_outliers_and_absent_ones() 
 def test_a_flagged_map_says_in_what_it_is_unusual() -> None:
     levels = constant(2, value=1, size=8)
     for known in ("", NO_REASON):
-        said = _reason(known, levels, model("deviation", 1.0))
+        said = _reason(case_result(reason=known, levels=levels), model("deviation", 1.0))
         assert said == "stands out by its size (7.0 deviations from the usual)"
     with pytest.raises(ValueError, match="'shape' is not of one statistic"):
         model("shape", 1.0).fitted.most_unusual(levels)

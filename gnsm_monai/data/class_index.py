@@ -22,8 +22,10 @@ __all__ = ["ToClassIndexd", "class_index", "distinct_values"]
 TABLE_SIZE = 1 << 16
 """Range of values up to which counting is used: many times faster on a scan than the sorting of np.unique."""
 
+ROUNDING = 1e-3
+"""Distance from a whole number that the slope of a header leaves behind; what is further away is a real fraction."""
 
-MOST_LISTED = 256
+MAX_LISTED = 256
 """Declared values that a message still lists."""
 
 
@@ -82,7 +84,7 @@ def class_index(label: np.ndarray, scheme: LabelScheme, path: str | Path) -> np.
         known[scheme.ignore_value] = IGNORE_INDEX
     unknown = [int(value) for value in values if int(value) not in known]
     if unknown:
-        declared = sorted(known) if len(known) <= MOST_LISTED else f"{len(known)} values"
+        declared = sorted(known) if len(known) <= MAX_LISTED else f"{len(known)} values"
         raise InputError(f"{path}: label value {unknown[0]} is not among the declared {declared}")
     found: np.ndarray = np.array([known[int(value)] for value in values], dtype=np.int16)[places]
     return found
@@ -105,9 +107,11 @@ def _whole_numbers(label: np.ndarray, path: str) -> np.ndarray:
     if label.dtype.kind == "f":
         if not np.isfinite(label).all():
             raise InputError(f"{path}: NaN or infinite values in a label map")
-        broken = label != np.rint(label)
+        whole = np.rint(label)
+        broken = np.abs(label - whole) > ROUNDING
         if broken.any():
-            raise InputError(f"{path}: label values must be whole numbers, found {label[broken][0]:g}")
+            raise InputError(f"{path}: label values must be whole numbers, found {float(label[broken][0])!r}")
+        label = whole
     limits = np.iinfo(np.int32)
     for value in (label.min(), label.max()):
         if not limits.min <= value <= limits.max:

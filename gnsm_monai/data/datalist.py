@@ -14,7 +14,15 @@ from gnsm_monai.data.nnunet import preferred_ending
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = ["LABEL_ENDINGS", "case_id", "find_images", "find_label_maps", "find_predictions", "split_references"]
+__all__ = [
+    "LABEL_ENDINGS",
+    "case_id",
+    "check_enough",
+    "find_images",
+    "find_label_maps",
+    "find_predictions",
+    "split_references",
+]
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
 
@@ -143,28 +151,51 @@ def find_predictions(
     return cases
 
 
-def split_references(cases: Sequence[Case], seed: int = 0, fit: float = 0.14, calibration: float = 0.26) -> list[Case]:
-    """Gives every reference one ``use``: training of the network, fitting of the score, or its calibration.
+def check_enough(cases: Sequence[Case]) -> None:
+    """Raises InputError for fewer than 8 references, which leave nothing to learn from."""
+    if len(cases) < 8:
+        folder = f"{Path(cases[0]['label']).parent}: " if cases else ""
+        raise InputError(f"{folder}at least 8 reference label maps are needed, found {len(cases)}")
 
-    What is used for one is used for nothing else, but for the models of shapes (:mod:`gnsm_monai.workflow.shapes`), of
-    which each held-out mask is judged by those that have not seen it.
+
+def split_references(
+    cases: Sequence[Case],
+    seed: int = 0,
+    selection: float = 0.14,
+    calibration: float = 0.26,
+    structured: Sequence[bool] | None = None,
+) -> list[Case]:
+    """Gives every reference one ``use``: training of the network, selection of the score's rule, or its calibration.
+
+    What is used for one is used for nothing else, but for the models of shapes (:mod:`gnsm_monai.fitting.shapes`), of
+    which each held-out mask is judged by those that have not seen it. References without a structure are dealt out in
+    proportion, so that every part has some with structures: nothing can fail in an empty one.
 
     Args:
         cases: reference cases.
         seed: of the shuffle.
-        fit: share for the density of level statistics and the choice of the score, and for validation in training.
+        selection: share for the density of level statistics, the choice of the score, and validation in training.
         calibration: share for p-values.
+        structured: whether each case has a structure; all by default.
 
     Raises:
-        InputError: fewer than 8 cases, which leave nothing to learn from.
+        InputError: fewer than 8 cases, or fewer than 3 with a structure, one for each use.
     """
-    if len(cases) < 8:
-        folder = f"{Path(cases[0]['label']).parent}: " if cases else ""
-        raise InputError(f"{folder}at least 8 reference label maps are needed, found {len(cases)}")
-    n_fit, n_calibration = max(2, round(fit * len(cases))), max(2, round(calibration * len(cases)))
-    counts = {"train": len(cases) - n_fit - n_calibration, "fit": n_fit, "calibration": n_calibration}
-    uses = np.repeat(list(counts), list(counts.values()))
-    np.random.default_rng(seed).shuffle(uses)
+    check_enough(cases)
+    filled = np.ones(len(cases), dtype=bool) if structured is None else np.asarray(structured, dtype=bool)
+    if filled.sum() < 3:
+        raise InputError(
+            f"{Path(cases[0]['label']).parent}: structures are needed in at least 3 label maps, to train on, to select "
+            f"the score on and to calibrate it on; found them in {filled.sum()}"
+        )
+    total = np.array([max(2, round(share * len(cases))) for share in (selection, calibration)])
+    least = min(2, filled.sum() // 3)
+    of_filled = np.maximum(least, np.rint(total * filled.mean()).astype(int))
+    uses, rng = np.empty(len(cases), dtype=object), np.random.default_rng(seed)
+    for where, held_out in ((filled, of_filled), (~filled, total - of_filled)):
+        dealt = np.repeat(["train", "selection", "calibration"], [where.sum() - held_out.sum(), *held_out])
+        rng.shuffle(dealt)
+        uses[where] = dealt
     return [{**case, "use": str(use)} for case, use in zip(cases, uses, strict=True)]
 
 

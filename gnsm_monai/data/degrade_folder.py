@@ -1,15 +1,10 @@
-"""Degrade a folder of label files: one copy per kind of failure, of random severity, with a table of the true Dice.
-
-Run as `python -m gnsm_monai.data.degrade_folder --labels_dir labelsTs --output_dir predictions`.
-"""
+"""Degrade a folder of label files: one copy per kind of failure, of random severity, with a table of the true Dice."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,7 @@ from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = ["degrade_folder", "main"]
+__all__ = ["degrade_folder"]
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif")
 COLUMNS = ("folder", "case", "kind", "severity", "dice")
@@ -86,21 +81,6 @@ def degrade_folder(
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `degrade_folder`; returns the exit code, 2 after a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m gnsm_monai.data.degrade_folder", description=__doc__)
-    parser.add_argument("--labels_dir", required=True, help="folder of good label files")
-    parser.add_argument("--output_dir", required=True, help="where KIND/CASE.ext and degradations.csv are written")
-    parser.add_argument("--seed", type=int, default=0, help="seed of severities and failures (default: 0)")
-    options = parser.parse_args(arguments)
-    try:
-        degrade_folder(options.labels_dir, options.output_dir, options.seed)
-    except InputError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
-
-
 def _ending(name: str) -> str:
     """The label file ending of a name, "" if it has none."""
     return next((ending for ending in ENDINGS if name.endswith(ending)), "")
@@ -133,7 +113,3 @@ def _write(label: npt.NDArray[np.integer[Any]], like: Any, path: Path) -> None:
     image.CopyInformation(like)
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,42 +1,35 @@
-"""What a model must know of its reference label maps before training: classes, grid, geometry, splits."""
+"""What a model must know of its reference label maps before training: classes, grid, geometry, maps, splits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from monai.data import MetaTensor
+from monai.transforms import Compose
 
-from gnsm_monai.data.class_index import distinct_values
-from gnsm_monai.data.compare import check_geometry
 from gnsm_monai.data.constants import IMAGE, LABEL
-from gnsm_monai.data.datalist import Case, find_images, find_label_maps, split_references
+from gnsm_monai.data.datalist import Case, check_enough, find_images, find_label_maps, split_references
 from gnsm_monai.data.failures import one_line
-from gnsm_monai.data.field_of_view import FieldsOfView, Place, place_of
+from gnsm_monai.data.field_of_view import FieldsOfView
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
-from gnsm_monai.data.transforms import centred_extent, load_maps
+from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
+from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_axes
+from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
 __all__ = ["References", "read_references"]
 
-SIZE_MULTIPLE = 8
-"""Grids are rounded up to it, so that three halvings leave nothing to pad."""
-
-MARGIN = 2
-"""Voxels of background kept on each side of the outermost structure."""
-
-COARSE_SIZE = 24
-"""Voxels per axis of the maps whose symmetry is examined."""
-
-MOST_STRUCTURES = 255
+MAX_STRUCTURES = 255
 """Without dataset.json, files with more values than this are taken for images that were put in the wrong folder."""
 
 
 @dataclass(frozen=True)
 class References:
-    """Reference label maps, checked and measured.
+    """Reference label maps, checked and measured, and kept in memory.
 
     Args:
         cases: every case with ``case``, ``label``, ``use`` and, where asked for, ``image``.
@@ -48,6 +41,7 @@ class References:
         always_present: per structure, whether every reference has it.
         never_empty: whether every reference has some structure.
         flip_axes: axes along which mirrored references look like references.
+        stored: the maps at the model's voxel size.
         image_channels: channels of the images, 0 without.
         name: of the folder they are from.
         images_dir: folder with an image of every case, whether the network sees it or not; None where it lacks one.
@@ -61,6 +55,7 @@ class References:
     always_present: list[bool]
     never_empty: bool
     flip_axes: list[int]
+    stored: ReferenceMaps = field(repr=False, compare=False)
     image_channels: int = 0
     name: str = ""
     images_dir: Path | None = None
@@ -70,9 +65,33 @@ class References:
         """Half-width per axis of the band around structures: two of the finest voxels, and one voxel at least."""
         return [max(1, round(2 * min(self.voxel_size) / mm)) for mm in self.voxel_size]
 
+    @property
+    def keys(self) -> list[str]:
+        """Of the maps that the network sees."""
+        return [LABEL, IMAGE] if self.image_channels else [LABEL]
+
     def used_for(self, use: str) -> list[Case]:
-        """The cases of one ``use``: ``train``, ``fit`` or ``calibration``."""
+        """The cases of one ``use``: ``train``, ``selection`` (of the score's rule) or ``calibration``."""
         return [case for case in self.cases if case["use"] == use]
+
+    def maps(self, use: str) -> CaseMaps:
+        """:meth:`maps_of` the cases of one ``use``."""
+        return self.maps_of(self.used_for(use))
+
+    def maps_of(self, cases: Sequence[Case]) -> CaseMaps:
+        """The maps that the network sees: the whole field of view at the model's voxel size, volumes in RAS.
+
+        ``label`` ``(1, *spatial)`` int16 class indices, ``IGNORE_INDEX`` where ignored, and ``image`` ``(C, *spatial)``
+        float32. :class:`gnsm_monai.data.transforms.FitToGridd` places them on the model's grid.
+        """
+        return CaseMaps(self.stored, cases)
+
+    def maps_with_image(self, case: Case) -> dict[str, MetaTensor]:
+        """Both maps of a case, whether the network sees images or not; raises what the image's reader raises."""
+        assert self.images_dir is not None
+        images = {IMAGE: find_images(self.images_dir, case["case"])}
+        found: dict[str, MetaTensor] = self.maps_of([{**images, **case}])[0]
+        return found
 
 
 def read_references(
@@ -81,22 +100,27 @@ def read_references(
     with_images: bool = False,
     max_voxels: int = 300_000,
     seed: int = 0,
-    flip_axes: Sequence[int] | str = "auto",
     bare: bool = False,
     exclude: Sequence[str] = (),
+    loading: Sequence[Callable[..., Any]] | None = None,
 ) -> References:
-    """Finds, reads and measures the reference label maps of an nnU-Net dataset.
+    """Finds, reads, measures and keeps the reference label maps of an nnU-Net dataset.
+
+    Every file is decoded once. The voxel size is known only after all label maps were measured: until then they are
+    kept at full size, packed (:class:`gnsm_monai.data.reference_maps.PackedMap`), and no image is decoded. One case at
+    a time is in memory at full size.
 
     Args:
         dataset_dir: folder with ``labelsTr`` and, if there is one, ``dataset.json``.
         spatial_dims: 2 or 3.
-        with_images: also find each case's image in ``imagesTr``.
+        with_images: also read each case's image in ``imagesTr``.
         max_voxels: the grid is made coarser until it holds no more voxels, so that the network sees a map as a whole.
         seed: of the split.
-        flip_axes: axes to mirror in augmentation, or ``auto``.
         bare: the label maps lie in ``dataset_dir`` itself, without images.
         exclude: ids of cases that are left out of everything, such as those that are to be scored without having been
             seen.
+        loading: transforms of a case of paths to a case of maps, called with ``label`` alone and with ``image`` alone;
+            by default those of :func:`gnsm_monai.data.transforms.load_case`.
 
     Raises:
         InputError: no labels, too few cases, an unreadable file, a value outside the declared labels, or an image that
@@ -110,43 +134,41 @@ def read_references(
     if not labels_dir.is_dir():
         raise InputError(f"{folder}: no folder labelsTr with reference label maps")
     scheme = read_label_scheme(folder)
-    # Before the files are read, which takes a while.
-    found = find_label_maps(labels_dir)
-    if unknown := [case for case in exclude if case not in found]:
-        raise InputError(f"exclude_cases: {labels_dir} has no case '{unknown[0]}'")
-    cases = split_references([{"case": k, LABEL: v} for k, v in found.items() if k not in set(exclude)], seed)
-    if with_images:
-        cases = [{**case, IMAGE: find_images(folder / "imagesTr", case["case"])} for case in cases]
-    measured = _measure_all(cases, scheme, spatial_dims)
+    cases = _find_cases(labels_dir, folder / "imagesTr" if with_images else None, exclude)
+    load = Compose(loading) if loading is not None else load_case(scheme, spatial_dims, [LABEL, IMAGE])
+    packed, measured = _read_labels(cases, load)
     if scheme is None:
-        scheme = LabelScheme.from_values({value for m in measured for value in m.values})
-        if scheme.num_classes > MOST_STRUCTURES + 1:
-            raise InputError(
-                f"{labels_dir}: the label maps hold {scheme.num_classes} different values and no dataset.json "
-                "declares them: are these images?"
-            )
-        measured = [m.indexed(scheme) for m in measured]
+        scheme = _scheme_of(measured, labels_dir)
+        packed, measured = [p.indexed(scheme) for p in packed], [m.indexed(scheme) for m in measured]
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
-
-    voxel_size, spatial_size = _grid(measured, max_voxels)
+    voxel_size, spatial_size = grid_of(measured, max_voxels)
+    stored = ReferenceMaps(load, voxel_size)
+    structured = _store(stored, cases, packed)
     return References(
-        cases=cases,
+        cases=split_references(cases, seed, structured=structured),
         labels=scheme,
-        voxel_size=voxel_size.tolist(),
-        spatial_size=spatial_size.tolist(),
+        voxel_size=voxel_size,
+        spatial_size=spatial_size,
         fields_of_view=FieldsOfView.of([m.place for m in measured]),
         always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.members],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
-        flip_axes=(
-            _symmetric_axes([m.coarse for m in measured], scheme.num_classes)
-            if flip_axes == "auto"
-            else [int(axis) for axis in flip_axes]
-        ),
-        image_channels=measured[0].image_channels,
+        flip_axes=symmetric_axes([m.coarse for m in measured], scheme.num_classes),
+        stored=stored,
+        image_channels=stored.channels.get(cases[0]["case"], 0),
         name=folder.resolve().name,
         images_dir=None if bare else _images_dir(folder / "imagesTr", [case for case in cases if IMAGE not in case]),
     )
+
+
+def _find_cases(labels_dir: Path, images_dir: Path | None, exclude: Sequence[str]) -> list[Case]:
+    """The cases to be read; what is wrong with their number or names is said before that, as reading takes a while."""
+    label_maps = find_label_maps(labels_dir)
+    if unknown := [case for case in exclude if case not in label_maps]:
+        raise InputError(f"exclude_cases: {labels_dir} has no case '{unknown[0]}'")
+    cases: list[Case] = [{"case": k, LABEL: v} for k, v in label_maps.items() if k not in set(exclude)]
+    check_enough(cases)
+    return [{**case, IMAGE: find_images(images_dir, case["case"])} for case in cases] if images_dir else cases
 
 
 def _images_dir(folder: Path, cases: Sequence[Case]) -> Path | None:
@@ -159,104 +181,38 @@ def _images_dir(folder: Path, cases: Sequence[Case]) -> Path | None:
     return folder
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What is kept of one label map: all maps of a data set at full size may not fit in memory.
-
-    Args:
-        extent: see :func:`centred_extent`.
-        spacing: mm per axis.
-        place: of the field of view.
-        values: class indices that occur (file values as long as the classes are not known).
-        coarse: the map at ``COARSE_SIZE`` voxels per axis.
-        image_channels: channels of the case's image, 0 without.
-    """
-
-    extent: np.ndarray
-    spacing: np.ndarray
-    place: Place
-    values: frozenset[int]
-    coarse: np.ndarray
-    image_channels: int
-
-    def indexed(self, scheme: LabelScheme) -> _Measured:
-        """File values replaced by class indices."""
-        index = {value: i for i, value in enumerate(scheme.values)}
-        coarse = np.searchsorted(scheme.values, self.coarse)  # the values are in order
-        return replace(self, values=frozenset(index[value] for value in self.values), coarse=coarse)
-
-
-def _measure_all(cases: Sequence[Case], scheme: LabelScheme | None, spatial_dims: int) -> list[_Measured]:
-    load = load_maps(scheme, spatial_dims, [key for key in (LABEL, IMAGE) if key in cases[0]])
-    measured: list[_Measured] = []
+def _read_labels(cases: Sequence[Case], load: Callable[[Any], Any]) -> tuple[list[PackedMap], list[MapMeasures]]:
+    packed, measured = [], []
     for case in cases:
         try:
-            measured.append(_measure(load(case)))
+            label = load({LABEL: case[LABEL]})[LABEL]
+            measured.append(MapMeasures.of(label))
         except Exception as error:  # each reader raises its own kinds
             raise InputError(one_line(error, case[LABEL])) from error
-        if measured[-1].image_channels != measured[0].image_channels:
+        packed.append(PackedMap.pack(label))
+    return packed, measured
+
+
+def _scheme_of(measured: Sequence[MapMeasures], labels_dir: Path) -> LabelScheme:
+    """The classes, from the values of the files, where no dataset.json declares them."""
+    scheme = LabelScheme.from_values({value for m in measured for value in m.values})
+    if scheme.num_classes > MAX_STRUCTURES + 1:
+        raise InputError(
+            f"{labels_dir}: the label maps hold {scheme.num_classes} different values and no dataset.json "
+            "declares them: are these images?"
+        )
+    return scheme
+
+
+def _store(stored: ReferenceMaps, cases: Sequence[Case], packed: list[PackedMap]) -> list[bool]:
+    """Fills ``stored`` and empties ``packed``; whether each case has a structure at the model's voxel size."""
+    structured = []
+    for case in cases:
+        label = stored.add(case, packed.pop(0).unpack())
+        structured.append(bool((label > 0).any()))
+        if IMAGE in case and stored.channels[case["case"]] != stored.channels[cases[0]["case"]]:
             raise InputError(
-                f"{case[IMAGE][0]}: an image of {measured[-1].image_channels} channels, where that of case "
-                f"'{cases[0]['case']}' has {measured[0].image_channels}"
+                f"{case[IMAGE][0]}: an image of {stored.channels[case['case']]} channels, where that of case "
+                f"'{cases[0]['case']}' has {stored.channels[cases[0]['case']]}"
             )
-    return measured
-
-
-def _measure(case: Case) -> _Measured:
-    label = case[LABEL]
-    if IMAGE in case:
-        check_geometry(label, case[IMAGE], IMAGE)
-    array = label.as_tensor()[0].numpy()
-    coarse = array[np.ix_(*[_sampled(n) for n in array.shape])]
-    spacing = label.pixdim.numpy().astype(np.float64)
-    return _Measured(
-        extent=centred_extent(array),
-        spacing=spacing,
-        place=place_of(label),
-        values=frozenset(distinct_values(array)[0].tolist()),
-        coarse=coarse,
-        image_channels=len(case[IMAGE]) if IMAGE in case else 0,
-    )
-
-
-def _sampled(size: int) -> np.ndarray:
-    """``COARSE_SIZE`` voxels of an axis, evenly spread and mirror-symmetric: else a symmetric map would not look so."""
-    low = (2 * np.arange(COARSE_SIZE // 2) + 1) * size // (2 * COARSE_SIZE)
-    return np.concatenate([low, size - 1 - low[::-1]])
-
-
-def _grid(measured: Sequence[_Measured], max_voxels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Voxel size in mm, the median (nnU-Net's rule) or coarser, and voxels per axis, at most ``max_voxels`` in all."""
-    spacings = np.stack([m.spacing for m in measured])
-    extents = np.stack([m.extent for m in measured]) * spacings
-    voxel_size = np.median(spacings, axis=0)
-    if max_voxels < SIZE_MULTIPLE ** len(voxel_size):
-        raise InputError(f"max_voxels: must be at least {SIZE_MULTIPLE ** len(voxel_size)}, got {max_voxels}")
-    while True:
-        needed = (extents / voxel_size).max(0) + 2 * MARGIN
-        size = np.ceil(np.round(needed, 3) / SIZE_MULTIPLE).astype(int) * SIZE_MULTIPLE
-        if np.prod(size) <= max_voxels:
-            return voxel_size, size
-        voxel_size = voxel_size * 1.01
-
-
-def _symmetric_axes(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
-    """Axes along which mirrored maps fit the voxelwise frequencies of the maps no worse than the maps themselves.
-
-    Frequencies come from one half of the maps, the comparison from the other: a mirrored map must be within half a
-    standard deviation of the usual log-likelihood. Left and right structures with labels of their own fail at once.
-    """
-    indices = [np.maximum(m, 0).astype(np.intp)[None] for m in maps]  # ignored counts as background
-    learnt, compared = indices[::2], indices[1::2]
-    frequency = np.zeros((num_classes, *maps[0].shape))
-    for index in learnt:
-        np.put_along_axis(frequency, index, np.take_along_axis(frequency, index, 0) + 1 / len(learnt), 0)
-    log_prior = np.log(frequency * 0.999 + 0.001 / num_classes)
-
-    def log_likelihood(samples: Sequence[np.ndarray]) -> np.ndarray:
-        return np.array([np.take_along_axis(log_prior, sample, 0).mean() for sample in samples])
-
-    usual = log_likelihood(compared)
-    limit = usual.mean() - 0.5 * usual.std(ddof=1) - 1e-9  # identical maps have no spread, only rounding
-    mirrored = [log_likelihood([np.flip(m, axis + 1) for m in compared]).mean() for axis in range(maps[0].ndim)]
-    return [axis for axis, value in enumerate(mirrored) if value >= limit]
+    return structured

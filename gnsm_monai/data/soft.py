@@ -70,7 +70,9 @@ def read_probabilities(path: str | Path, channels: int, shape: Sequence[int]) ->
     except InputError:
         raise
     except KeyError:
-        raise InputError(f"{path}: holds no array '{KEY}'") from None
+        raise InputError(
+            f"{path}: holds no array '{KEY}', as nnU-Net v2 writes it (v1 wrote 'softmax'): --soft off scores the mask"
+        ) from None
     except Exception as error:  # what is damaged, or made to do harm, raises errors of many kinds
         raise InputError(f"{path}: cannot be read: {one_line_of(error)}") from error
     return np.ascontiguousarray(array.transpose(0, 3, 2, 1)).reshape(channels, *shape).astype(np.float32, copy=False)

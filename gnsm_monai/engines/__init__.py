@@ -2,14 +2,11 @@
 
 from gnsm_monai.engines.chunked_inferer import ChunkedInferer
 from gnsm_monai.engines.prepare_batch import NoisyLabelPrepareBatch
-from gnsm_monai.engines.prepare_rows import NoisyRowPrepareBatch, RowBatches
 from gnsm_monai.engines.score_step import ScoreStep, single_case
 
 __all__ = [
     "ChunkedInferer",
     "NoisyLabelPrepareBatch",
-    "NoisyRowPrepareBatch",
-    "RowBatches",
     "ScoreStep",
     "single_case",
 ]

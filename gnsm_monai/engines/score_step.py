@@ -15,12 +15,13 @@ from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.anomaly import AnomalyModel
-from gnsm_monai.rules.calibration import Calibration, p_values
+from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
-from gnsm_monai.scoring.planes import file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.scoring.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.scoring.reasons import explain
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.wording import joined
 
@@ -36,17 +37,12 @@ def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 BYTES_PER_VOXEL, BYTES_PER_CLASS_AND_LEVEL = 1200, 85
 """Of memory per voxel on a CPU (measured with 16 channels; 3, 25 and 104 classes; one and two levels at once)."""
 
-PREDICTED = ("predicted_dice", "predicted_dice_low", "predicted_dice_high")
-
 
 class ScoreStep:
     """``iteration_update`` of MONAI's ``SupervisedEvaluator``: scores one case.
 
-    The batch is a case as :class:`gnsm_monai.data.transforms.CaughtErrors` gives it. The output is the case's row of
-    ranking.csv with ``levels``, its level statistics by name, ``(L,)`` each, ``structures`` (rows of structures.csv),
-    ``worst_slices`` (one index per array axis of the file), ``picture`` (planes through the worst place) and
-    ``anomaly_map`` on the model's grid with the affines and the shape that bring it to the file. A case that cannot be
-    scored has status ``failed`` and a message.
+    The batch is a case as :class:`gnsm_monai.data.transforms.CaughtErrors` gives it. The output is a
+    :class:`gnsm_monai.scoring.result.CaseResult`, or a ``FailedCase`` with a message where it cannot be scored.
 
     Args:
         scorer: gives the level statistics.
@@ -77,16 +73,16 @@ class ScoreStep:
         self.never_empty, self.alpha, self.failure_dice = never_empty, alpha, failure_dice
         self.images, self.shapes = images, shapes
 
-    def __call__(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
-        row = {"case": case["case"], "folder": case.get("folder", "")}
+    def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
+        name, folder = case["case"], case.get("folder", "")
         if "message" in case:
-            return {**row, "status": "failed", "message": case["message"]}
+            return FailedCase(name, folder, case["message"])
         try:
-            return {**row, "status": "ok", **self._score(engine, case)}
+            return self._result(case, self._statistics(engine, case))
         except Exception as error:  # one bad case must not stop the others
-            return {**row, "status": "failed", "message": one_line(error, case["case"])}
+            return FailedCase(name, folder, one_line(error, name))
 
-    def _score(self, engine: Engine, case: Mapping[str, Any]) -> dict[str, Any]:
+    def _statistics(self, engine: Engine, case: Mapping[str, Any]) -> CaseStatistics:
         network = engine.network  # type: ignore[attr-defined]
         network.eval()
         label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
@@ -96,72 +92,67 @@ class ScoreStep:
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
         probabilities, observed = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
-        weights = self.model.level_weights
-        statistics = self.scorer(network, probabilities, observed, image, weights, shapes=self.shapes)
+        return self.scorer(network, probabilities, observed, image, self.model.level_weights, shapes=self.shapes)
+
+    def _result(self, case: Mapping[str, Any], statistics: CaseStatistics) -> CaseResult:
+        label = case[LABEL]
+        file_affine = np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
+        maps = AnomalyMap(statistics.anomaly_map, label.affine.numpy(), file_affine, label.meta[FILE_SHAPE])
+        structures = self._structures(case, statistics)
+        return CaseResult(
+            case=case["case"],
+            folder=case.get("folder", ""),
+            decision=self._decision(case, statistics),
+            structures=structures,
+            place=_place(structures, maps, statistics.band),
+            reason=self._reason(case, statistics, maps),
+            levels=statistics.levels,
+            dice=None if case.get("dice") is None else _nanmean(case["dice"]),
+            soft=SOFT in case,
+            picture=_picture(case, maps, statistics.band),
+            anomaly_map=maps,
+        )
+
+    def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
         anomaly = float(self.model.score(stack_levels([statistics.levels]))[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
-        # Nothing segmented where every reference has something; the ranking puts such masks first.
-        empty = self.never_empty and not bool(torch.any(label > 0))
-        anomaly = max(anomaly, self.model.worst) if empty else anomaly
-        p_value = float(p_values(np.array(anomaly), self.calibration.scores))
-        predicted = self.calibration.dice.predict(np.array(anomaly))
-        return {
-            "anomaly_score": anomaly,
-            "p_value": p_value,
-            "flag": int(p_value <= self.alpha),
-            **dict(zip(PREDICTED, predicted.tolist(), strict=True)),
-            "failure_probability": float(
-                self.calibration.dice.failure_probability(np.array(anomaly), self.failure_dice)
-            ),
-            "empty": empty,
-            "soft": soft is not None,
-            "dice": None if case.get("dice") is None else _nanmean(case["dice"]),
-            "levels": statistics.levels,
-            **self._structures(case, statistics),
-            **self._places(case, statistics),
-        }
+        empty = self.never_empty and not bool(torch.any(case[LABEL] > 0))
+        return Decision.of(anomaly, empty, self.model.worst, self.calibration, self.alpha, self.failure_dice)
 
-    def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> dict[str, Any]:
+    def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
         anomaly = self.model.structure_scores(statistics.structures)
-        columns = {
-            "structure": self.structures,
-            "anomaly_score": anomaly.tolist(),
-            "p_value": self.calibration.structure_p_values(anomaly).tolist(),
-            "volume_ml": case["volume_ml"].tolist(),
-            "dice": [None] * len(self.structures) if case.get("dice") is None else case["dice"].tolist(),
-        }
-        worst = self.structures[int(np.nanargmax(anomaly))] if np.isfinite(anomaly).any() else ""
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        return {"worst_structure": worst, "structures": rows}
+        dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
+        columns = (anomaly.tolist(), self.calibration.structure_p_values(anomaly).tolist(), case["volume_ml"].tolist())
+        return tuple(StructureResult(*values) for values in zip(self.structures, *columns, dice, strict=True))
 
-    def _places(self, case: Mapping[str, Any], statistics: CaseStatistics) -> dict[str, Any]:
-        """Where the mask is worst, by indices of its file."""
-        label, anomaly = case[LABEL], statistics.anomaly_map
-        grid, file = label.affine.numpy(), np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
-        shape = label.meta[FILE_SHAPE]
-        image = case[IMAGE].as_tensor()[0].numpy() if IMAGE in case else None
-        place, mask = worst_place(anomaly, statistics.band), label.as_tensor()[0].numpy()
-        picture = picture_of(place, mask, anomaly, image, grid, file, shape)
+    def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:
         reason = ""
         if self.scorer.parametrisation == "posterior":
-            reason = explain(mask, statistics.denoised, self.classes, np.linalg.norm(grid[:-1, :-1], axis=0).tolist())
+            mask = case[LABEL].as_tensor()[0].numpy()
+            voxel_size = np.linalg.norm(maps.affine[:-1, :-1], axis=0).tolist()
+            reason = explain(mask, statistics.denoised, self.classes, voxel_size)
         if self.images is not None and IMAGE in case:
             reason = joined(self.images.finding(case_smoothness(case)), reason)
-        where = {
-            "reason": reason,
-            "picture": picture,
-            "anomaly_map": anomaly,
-            "affine": grid,
-            FILE_AFFINE: file,
-            FILE_SHAPE: shape,
-        }
-        if anomaly.ndim == 2:
-            return where
-        slices, means = worst_slices(anomaly, statistics.band)
-        in_file, axes = file_index(slices, grid, file, shape), file_axes(grid, file)
-        axis = axes[int(np.argmax(means))]
-        return {**where, "worst_slices": in_file, "worst_slice_axis": axis, "worst_slice": in_file[axis]}
+        return reason
+
+
+def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
+    known = [entry for entry in structures if np.isfinite(entry.anomaly)]
+    structure = max(known, key=lambda entry: entry.anomaly).name if known else ""
+    if maps.values.ndim == 2:
+        return Place(structure)
+    slices, means = worst_slices(maps.values, band)
+    in_file = file_index(slices, maps.affine, maps.file_affine, maps.file_shape)
+    axis = file_axes(maps.affine, maps.file_affine)[int(np.argmax(means))]
+    return Place(structure, axis, in_file[axis])
+
+
+def _picture(case: Mapping[str, Any], maps: AnomalyMap, band: np.ndarray) -> CasePicture:
+    mask = case[LABEL].as_tensor()[0].numpy()
+    image = case[IMAGE].as_tensor()[0].numpy() if IMAGE in case else None
+    place = worst_place(maps.values, band)
+    return picture_of(place, mask, maps.values, image, maps.affine, maps.file_affine, maps.file_shape)
 
 
 def _check_memory(label: MetaTensor, for_classes: int) -> None:

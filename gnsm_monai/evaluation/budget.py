@@ -15,13 +15,33 @@ import numpy as np
 import numpy.typing as npt
 
 from gnsm_monai.evaluation.metrics import _dice, _same_length, _score_and_dice, _vector
+from gnsm_monai.scoring.result import CaseResult
 
-__all__ = ["BUDGETS", "measured_budget", "predicted_budget"]
+__all__ = ["BUDGETS", "measured_budget", "predicted_budget", "review_budget"]
 
 _Floats = npt.NDArray[np.float64]
 
 BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Shares of the masks that are reviewed."""
+
+
+def review_budget(results: Sequence[CaseResult], failure_dice: float) -> dict[str, Any]:
+    """Measured where the reference of every mask is known; predicted for all of them otherwise.
+
+    A correct empty mask has no Dice and is no failure: it counts as a Dice of 1.
+
+    Args:
+        results: one at least.
+        failure_dice: a mask below this Dice is a failure, and the limit that ``failure_probability`` is for.
+    """
+    scores = [result.decision.anomaly for result in results]
+    dice = [1.0 if result.correct_empty else result.dice for result in results]
+    measured = [value for value in dice if value is not None]
+    if len(measured) == len(results):
+        return measured_budget(scores, measured, failure_dice)
+    probabilities = [result.decision.failure_probability for result in results]
+    predicted = [result.decision.predicted_dice for result in results]
+    return predicted_budget(scores, probabilities, failure_dice, predicted_dice=predicted)
 
 
 def measured_budget(

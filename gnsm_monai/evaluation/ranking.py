@@ -11,26 +11,18 @@ import numpy as np
 import torch
 
 import gnsm_monai
-from gnsm_monai.evaluation.budget import measured_budget, predicted_budget
+from gnsm_monai.evaluation.budget import review_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
 from gnsm_monai.rules.levels import stack_levels
+from gnsm_monai.scoring.result import CaseResult, Result, scored
 
-__all__ = ["LEVEL_COLUMNS", "has_dice", "levels_table", "ranking_summary"]
+__all__ = ["LEVEL_COLUMNS", "levels_table", "ranking_summary"]
 
 LEVEL_COLUMNS = ("masks", "statistic", "level", "spearman", "pearson")
 
-Row = Mapping[str, Any]
-"""A case as :class:`gnsm_monai.engines.ScoreStep` gives it."""
-
-
-def has_dice(row: Row) -> bool:
-    """Whether a case was scored and has a measured Dice."""
-    dice = row.get("dice")
-    return row["status"] == "ok" and dice is not None and not np.isnan(dice)
-
 
 def ranking_summary(
-    rows: Sequence[Row],
+    results: Sequence[Result],
     settings: Mapping[str, Any],
     seconds_per_case: float,
     failure_dice: Sequence[float] = (0.5, 0.7),
@@ -39,20 +31,23 @@ def ranking_summary(
     """The content of summary.json: counts, settings, versions, the review budget, and metrics where Dice is known.
 
     Args:
-        rows: all cases.
+        results: all cases.
         settings: which model scored what, plain values.
         seconds_per_case: s.
         failure_dice: limits of Dice below which a mask is a failure; the review budget is for the last one.
         seed: of the bootstrap.
     """
-    measured, scored = [row for row in rows if has_dice(row)], [row for row in rows if row["status"] == "ok"]
-    soft = [row["case"] for row in rows if row.get("soft")]
+    cases = scored(results)
+    measured = [result for result in cases if result.has_dice]
+    soft = [result.case for result in cases if result.soft]
+    correct_empty = sum(result.correct_empty for result in cases)
     summary: dict[str, Any] = {
-        "cases": len(rows),
-        "scored": len(scored),
-        "failed": len(rows) - len(scored),
-        "flagged": sum(row.get("flag", 0) for row in scored),
+        "cases": len(results),
+        "scored": len(cases),
+        "failed": len(results) - len(cases),
+        "flagged": sum(result.decision.flagged for result in cases),
         "with_reference": len(measured),
+        **({"correct_empty": correct_empty} if correct_empty else {}),
         "soft": {"cases": len(soft), "ids": soft},
         "seconds_per_case": seconds_per_case,
         "settings": {**settings, "failure_dice": list(failure_dice)},
@@ -64,8 +59,8 @@ def ranking_summary(
             "python": platform.python_version(),
         },
     }
-    if scored:
-        summary["review_budget"] = _budget(scored, measured, failure_dice[-1])
+    if cases:
+        summary["review_budget"] = review_budget(cases, failure_dice[-1])
     if measured:
         summary["metrics"] = _metrics(measured, failure_dice, seed)
         summary["metrics_per_folder"] = {
@@ -74,34 +69,31 @@ def ranking_summary(
     return summary
 
 
-def levels_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Correlation with Dice of every statistic at every level, pooled and per folder; rows of ``LEVEL_COLUMNS``."""
-    folders = _folders(rows)
+def levels_table(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+    """Correlation with Dice of every statistic at every level, pooled and per folder; rows of ``LEVEL_COLUMNS``.
+
+    Args:
+        results: cases with a measured Dice.
+    """
+    folders = _folders(results)
     table = []
-    for name, members in {"pooled": rows, **(folders if len(folders) > 1 else {})}.items():
-        levels, dice = stack_levels([row["levels"] for row in members]), np.array([row["dice"] for row in members])
+    for name, members in {"pooled": results, **(folders if len(folders) > 1 else {})}.items():
+        dice = np.array([result.dice for result in members], dtype=np.float64)
+        levels = stack_levels([result.levels for result in members])
         table += [{"masks": name, **entry} for entry in level_correlations(levels, dice)]
     return table
 
 
-def _folders(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    folders: dict[str, list[Row]] = {}
-    for row in rows:
-        folders.setdefault(row["folder"], []).append(row)
+def _folders(results: Sequence[CaseResult]) -> dict[str, list[CaseResult]]:
+    folders: dict[str, list[CaseResult]] = {}
+    for result in results:
+        folders.setdefault(result.folder, []).append(result)
     return folders
 
 
-def _budget(scored: Sequence[Row], measured: Sequence[Row], limit: float) -> dict[str, Any]:
-    """Measured where every mask has its reference; predicted for all of them otherwise."""
-    if len(measured) == len(scored):
-        return measured_budget([row["anomaly_score"] for row in scored], [row["dice"] for row in scored], limit)
-    columns = ("anomaly_score", "failure_probability", "predicted_dice")
-    scores, probabilities, dice = ([row[column] for row in scored] for column in columns)
-    return predicted_budget(scores, probabilities, limit, predicted_dice=dice)
-
-
-def _metrics(rows: Sequence[Row], failure_dice: Sequence[float], seed: int) -> dict[str, Any]:
+def _metrics(results: Sequence[CaseResult], failure_dice: Sequence[float], seed: int) -> dict[str, Any]:
     """Pooled over folders the same patient counts once in the bootstrap, however many masks of it there are."""
-    patients = [row["case"].rsplit("/", 1)[-1] for row in rows]
-    scores, dice = [row["anomaly_score"] for row in rows], [row["dice"] for row in rows]
+    patients = [result.case.rsplit("/", 1)[-1] for result in results]
+    scores = [result.decision.anomaly for result in results]
+    dice = np.array([result.dice for result in results], dtype=np.float64)
     return correlation_summary(scores, dice, failure_dice, seed=seed, groups=patients)

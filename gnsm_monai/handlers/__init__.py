@@ -6,12 +6,11 @@ from gnsm_monai.handlers.epoch_seed import EpochSeed
 from gnsm_monai.handlers.failure_roc import FailureRoc
 from gnsm_monai.handlers.flagged import FlaggedWriter
 from gnsm_monai.handlers.gradient_clip import GradientClip
-from gnsm_monai.handlers.journal import Journal
 from gnsm_monai.handlers.level_calibration import LevelCalibration
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.maps import MapWriter
 from gnsm_monai.handlers.progress import TerminalProgress
-from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.handlers.reuse import existing
 from gnsm_monai.handlers.stop_on_nan import StopOnNan
 from gnsm_monai.handlers.training_log import TrainingLog
@@ -21,11 +20,10 @@ __all__ = [
     "FailureRoc",
     "FlaggedWriter",
     "GradientClip",
-    "Journal",
     "LevelCalibration",
     "LevelLoss",
     "MapWriter",
-    "RankingWriter",
+    "RankingCollector",
     "StopOnNan",
     "TerminalProgress",
     "TrainingCheckpoint",

@@ -17,15 +17,14 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 from monai.engines import Evaluator
 from monai.handlers import CheckpointLoader
-from torch import nn
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import write_atomically
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS
 
 __all__ = ["CHECKPOINT", "TrainingCheckpoint"]
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, METRIC, AVERAGED = "checkpoint.pt", "val_loss", "ema"
 
 
 class TrainingCheckpoint:
@@ -37,11 +36,9 @@ class TrainingCheckpoint:
 
     Args:
         save_dir: folder of the two files.
-        objects: what to save besides the trainer: network (not wrapped for several GPUs), averaged network,
-            optimiser, scheduler, seed.
-        weights: module whose weights are kept in ``model.pt`` (the averaged network).
-        evaluator: MONAI evaluator with the validation metric.
-        metric: name of that metric, lower = better.
+        objects: what to save besides the trainer: network (not wrapped for several GPUs), optimiser, scheduler, seed,
+            and as ``ema`` the averaged network, whose weights are kept in ``model.pt``.
+        evaluator: MONAI evaluator with the metric ``val_loss``, lower = better.
         interval: epochs between validations.
         patience: validations without a better metric after which training ends.
         resume: continue from ``checkpoint.pt`` where there is one. Without it, what an earlier run left in the folder
@@ -60,17 +57,14 @@ class TrainingCheckpoint:
         self,
         save_dir: str | Path,
         objects: Mapping[str, Any],
-        weights: nn.Module,
         evaluator: Evaluator,
-        metric: str = "val_loss",
         interval: int = 1,
         patience: int = 10,
         max_minutes: float | None = None,
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.save_dir, self.objects, self.weights = Path(save_dir), dict(objects), weights
-        self.evaluator, self.metric = evaluator, metric
+        self.save_dir, self.objects, self.evaluator = Path(save_dir), dict(objects), evaluator
         self.interval, self.patience, self.resume = interval, patience, resume
         self.max_minutes = max_minutes
         self.settings = json.loads(json.dumps(dict(settings or {})))
@@ -95,7 +89,7 @@ class TrainingCheckpoint:
         self.best = state_dict["best"]
 
     def _value(self) -> float:
-        return float(self.evaluator.state.metrics[self.metric])
+        return float(self.evaluator.state.metrics[METRIC])
 
     def _begin(self, engine: Engine) -> None:
         self._start = time.monotonic()
@@ -108,8 +102,8 @@ class TrainingCheckpoint:
         value = self._value()
         if math.isfinite(value) and (self.best is None or value < self.best):
             self.best = value
-            self._write({"model": self.weights.state_dict()}, WEIGHTS)
-            self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, self.metric, self.best)
+            self._write({"model": self.objects[AVERAGED].state_dict()}, WEIGHTS)
+            self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, METRIC, self.best)
 
     def _stop_in_time(self, engine: Engine) -> None:
         # All stop, or the others would wait for the one that did.

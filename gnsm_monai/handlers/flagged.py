@@ -15,8 +15,9 @@ from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.files import write_atomically
-from gnsm_monai.handlers.ranking import RankingWriter
+from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.report.colour_tables import itk_snap_labels, slicer_colours
+from gnsm_monai.scoring.result import scored
 
 __all__ = ["FlaggedWriter"]
 
@@ -32,19 +33,19 @@ class FlaggedWriter:
         output_dir: folder of the results.
         ranking: whose flags count; attach this after it.
         cases: with ``case`` and the path of the mask.
-        labels: names and values.
+        scheme: names and values of the labels.
         spatial_dims: 2 or 3.
     """
 
     def __init__(
         self,
         output_dir: str | Path,
-        ranking: RankingWriter,
+        ranking: RankingCollector,
         cases: Sequence[Mapping[str, Any]],
-        labels: LabelScheme,
+        scheme: LabelScheme,
         spatial_dims: int,
     ) -> None:
-        self.folder, self.ranking, self.labels = Path(output_dir) / "flagged", ranking, labels
+        self.folder, self.ranking, self.scheme = Path(output_dir) / "flagged", ranking, scheme
         self.paths = {case["case"]: case[LABEL] for case in cases}
         self.load = LoadMapsd([LABEL], spatial_dims).load
 
@@ -54,15 +55,14 @@ class FlaggedWriter:
     def _write(self, engine: Engine) -> None:
         if idist.get_rank() != 0:
             return
-        write_atomically(self.folder / "labels.ctbl", slicer_colours(self.labels).encode(errors="backslashreplace"))
-        names = itk_snap_labels(self.labels)
+        write_atomically(self.folder / "labels.ctbl", slicer_colours(self.scheme).encode(errors="backslashreplace"))
+        names = itk_snap_labels(self.scheme)
         write_atomically(self.folder / "labels.label.txt", names.encode(errors="backslashreplace"))
-        flagged = {row["case"] for row in self.ranking.rows if row.get("flag") == 1}
+        flagged = [r.case for r in scored(self.ranking.ranking.results) if r.decision.flagged]
         for path in self.folder.glob("*.nii.gz"):  # of an earlier ranking in this folder
             if path.name.removesuffix(".nii.gz") not in flagged:
                 path.unlink()
-        for row in self.ranking.rows:
-            if row["case"] in flagged:
-                mask = self.load(self.paths[row["case"]])
-                values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))
-                save_nifti(self.folder / f"{row['case']}.nii.gz", values, np.asarray(mask.meta[FILE_AFFINE]))
+        for case in flagged:
+            mask = self.load(self.paths[case])
+            values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))
+            save_nifti(self.folder / f"{case}.nii.gz", values, np.asarray(mask.meta[FILE_AFFINE]))

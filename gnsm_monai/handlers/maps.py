@@ -7,9 +7,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.nifti import save_nifti
 from gnsm_monai.scoring.maps import to_file_geometry
+from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["MapWriter"]
 
@@ -31,8 +31,8 @@ class MapWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        row: Any = engine.state.output
-        if row["status"] != "ok":
-            return
-        values = to_file_geometry(row["anomaly_map"], row["affine"], row[FILE_AFFINE], row[FILE_SHAPE])
-        save_nifti(self.folder / f"{row['case']}.nii.gz", values, row[FILE_AFFINE])
+        result: Any = engine.state.output
+        if isinstance(result, CaseResult) and result.anomaly_map is not None:
+            maps = result.anomaly_map
+            values = to_file_geometry(maps.values, maps.affine, maps.file_affine, maps.file_shape)
+            save_nifti(self.folder / f"{result.case}.nii.gz", values, maps.file_affine)

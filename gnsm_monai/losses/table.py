@@ -23,8 +23,8 @@ class TableScoreMatchingLoss(nn.Module):
         level_weights: factor per level; 1 by default.
 
     Shapes: logits ``(B, D)``, flat as :class:`gnsm_monai.noise.FeatureBlocks` has it; target as
-    :class:`gnsm_monai.engines.NoisyRowPrepareBatch` makes it, a mapping of ``x`` and ``probabilities``, flat as well,
-    and ``level`` ``(B,)``.
+    :class:`gnsm_monai.tabular.batches.NoisyRowPrepareBatch` makes it, a mapping of ``x`` and ``probabilities``, flat as
+    well, and ``level`` ``(B,)``.
 
     Raises:
         ValueError: unknown ``kind``, or level weights of the wrong number.

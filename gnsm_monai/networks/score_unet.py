@@ -48,8 +48,8 @@ class ScoreUNet(nn.Module):
             of voxels that know nothing of each other, ``log prior + log p(x_v | c)``. What is left to learn is context:
             training starts at the voxelwise prior instead of at nothing.
 
-    Shapes: x ``(B, K, *spatial)``, level ``(B,)``, image ``(B, image_channels, *spatial)`` -> ``(B, K, *spatial)``,
-    for any spatial size: what the strides don't divide is padded and cropped inside.
+    Shapes: x ``(B, K, *spatial)``, level ``(B,)`` (by default the weakest, 0), image ``(B, image_channels, *spatial)``
+    -> ``(B, K, *spatial)``, for any spatial size: what the strides don't divide is padded and cropped inside.
 
     Raises:
         ValueError: strides that don't fit the channels or axes, or an image given or missing against the setting.
@@ -96,12 +96,17 @@ class ScoreUNet(nn.Module):
         self.log_prior: Tensor
         self.register_buffer("log_prior", torch.zeros(num_classes, *(position_size or [1] * spatial_dims)))
 
+        self._build(list(channels))
+
+    def _build(self, channels: Sequence[int]) -> None:
+        """The layers, from the plain settings."""
+        spatial_dims, num_classes, coordinates = self.spatial_dims, self.num_classes, self.position_size is not None
         conv = Conv[Conv.CONV, spatial_dims]
         width = 4 * max(channels[0], 16)
         self.embedding = LevelEmbedding(self.schedule.num_levels, width)
         self.gate = nn.Linear(width, len(channels))
-        context = 2 * num_classes + image_channels + (0 if position_size is None else num_classes)
-        in_channels = context + (0 if position_size is None else spatial_dims)
+        context = 2 * num_classes + self.image_channels + (num_classes if coordinates else 0)
+        in_channels = context + (spatial_dims if coordinates else 0)
         first = self.strides[0]
         self.stem = conv(in_channels, channels[0], kernel_size=[3 * s for s in first], padding=first, stride=first)
         self.inject = nn.ModuleList(conv(context, c, kernel_size=1) for c in channels)
@@ -128,7 +133,9 @@ class ScoreUNet(nn.Module):
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):  # 1.3 to 2 times as fast on a CPU
                 module.weight.data = module.weight.data.contiguous(memory_format=self.memory_format)
 
-    def forward(self, x: Tensor, level: Tensor, image: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
+        if level is None:  # MONAI's verify_net_in_out and ckpt_export give a network one input
+            level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
         evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)

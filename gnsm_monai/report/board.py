@@ -18,6 +18,7 @@ from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import case_strip, sprite
 from gnsm_monai.report.wording import number, p_text, share
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
 __all__ = ["write_board"]
 
@@ -27,12 +28,11 @@ WIDE = "&nbsp;" * 2
 MIN_MEASURED = 3
 """Masks with a Dice from which on figures of the agreement with Dice say anything."""
 
-Row = Mapping[str, Any]
 _Floats = npt.NDArray[np.float64]
 
 
 def write_board(
-    folder: str | Path, rows: Sequence[Row], summary: Mapping[str, Any], reference_scores: npt.ArrayLike
+    folder: str | Path, results: Sequence[Result], summary: Mapping[str, Any], reference_scores: npt.ArrayLike
 ) -> None:
     """Writes a ranking to a TensorBoard folder of its own, in place of what an earlier ranking left there.
 
@@ -43,27 +43,29 @@ def write_board(
 
     Args:
         folder: is emptied first.
-        rows: one per case, as :func:`gnsm_monai.report.build_report` takes them; those with a ``picture`` become
+        results: one per case, as :func:`gnsm_monai.report.build_report` takes them; those with a ``picture`` become
             strips, and where every one has a ``thumbnail`` the projector shows them.
         summary: content of summary.json.
         reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
     """
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    scored = [row for row in rows if row["status"] == "ok"]
+    cases = scored(results)
     references = np.asarray(reference_scores, dtype=np.float64).ravel()
     with SummaryWriter(str(folder)) as writer:
-        writer.add_text("ranking", _table(rows), 0)
-        if scored:
-            _figures(writer, scored, summary, references[np.isfinite(references)])
-            _strips(writer, scored)
-            _projector(writer, scored[:MAX_POINTS])
+        writer.add_text("ranking", _table(results), 0)
+        if cases:
+            _figures(writer, cases, summary, references[np.isfinite(references)])
+            _strips(writer, cases)
+            _projector(writer, cases[:MAX_POINTS])
         if summary.get("metrics"):
             _metrics(writer, summary)
 
 
-def _figures(writer: SummaryWriter, scored: Sequence[Row], summary: Mapping[str, Any], references: _Floats) -> None:
-    scores = _column(scored, "anomaly_score")
+def _figures(
+    writer: SummaryWriter, cases: Sequence[CaseResult], summary: Mapping[str, Any], references: _Floats
+) -> None:
+    scores = _scores(cases)
     threshold = flag_threshold(references, summary["settings"].get("alpha"))
     drawn = {"1_histogram_of_scores": figures.score_histogram(scores, references, threshold)}
     writer.add_histogram("anomaly_score/masks", scores, 0)
@@ -72,12 +74,12 @@ def _figures(writer: SummaryWriter, scored: Sequence[Row], summary: Mapping[str,
     budget = (summary.get("review_budget") or {}).get("budget") or []
     # Where no mask has failed there is no share of the failures to find.
     if len(budget) > 1 and number(budget[0].get("share_found")) is not None:
-        drawn["4_review_budget"] = figures.budget_curve(budget, len(scored))
-    measured = [row for row in scored if number(row.get("dice")) is not None]
+        drawn["4_review_budget"] = figures.budget_curve(budget, len(cases))
+    measured = [result for result in cases if result.has_dice]
     if len(measured) >= MIN_MEASURED:
-        scores, dice = _column(measured, "anomaly_score"), _column(measured, "dice")
+        scores, dice = _scores(measured), np.array([result.dice for result in measured], dtype=np.float64)
         limits = _limits(summary)
-        flagged = np.array([row.get("flag") == 1 for row in measured])
+        flagged = np.array([result.decision.flagged for result in measured])
         drawn["2_score_against_dice"] = figures.dice_scatter(scores, dice, flagged, limits)
         drawn["3_risk_coverage"] = figures.risk_coverage(scores, dice)
         # The curve wants numbers in [0, 1]: what counts is their order.
@@ -89,38 +91,44 @@ def _figures(writer: SummaryWriter, scored: Sequence[Row], summary: Mapping[str,
         writer.add_image(f"figures/{name}", figures.pixels(figure), 0, dataformats="HWC")
 
 
-def _strips(writer: SummaryWriter, scored: Sequence[Row]) -> None:
-    shown = [row for row in scored if row.get("picture") is not None]
-    heat = heat_range(row["picture"] for row in shown)
-    for row in shown:
-        strip = case_strip(row["picture"], _caption(row), heat)
-        writer.add_image(f"worst_cases/rank_{row['rank']:03d}", strip, 0, dataformats="HWC")
+def _strips(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
+    shown = [(rank, result) for rank, result in enumerate(cases, start=1) if result.picture]
+    heat = heat_range(result.picture for _, result in shown)
+    for rank, result in shown:
+        strip = case_strip(result.picture, _caption(rank, result), heat)
+        writer.add_image(f"worst_cases/rank_{rank:03d}", strip, 0, dataformats="HWC")
 
 
-def _caption(row: Row) -> list[str]:
-    dice = "" if number(row.get("dice")) is None else f"   Dice {share(number(row['dice']))}"
-    predicted = "" if number(row.get("predicted_dice")) is None else f"   predicted Dice {share(row['predicted_dice'])}"
-    facts = f"score {row['anomaly_score']:.4g}   p {p_text(number(row.get('p_value')))}{dice}{predicted}"
-    flagged = "   flagged" if row.get("flag") == 1 else ""
-    lines = [f"{row['rank']}. {row['case']}", facts + flagged]
-    return [*lines, str(row["reason"])] if row.get("reason") else lines
+def _caption(rank: int, result: CaseResult) -> list[str]:
+    decision, predicted = result.decision, number(result.decision.predicted_dice)
+    facts = [f"score {decision.anomaly:.4g}", f"p {p_text(number(decision.p_value))}"]
+    facts += [f"Dice {share(result.dice)}"] if result.has_dice else []
+    facts += [] if predicted is None else [f"predicted Dice {share(predicted)}"]
+    facts += ["flagged"] if decision.flagged else []
+    return [f"{rank}. {result.case}", "   ".join(facts), *([result.reason] if result.reason else [])]
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(results: Sequence[Result]) -> str:
     # The tab shares its width out by the longest text and breaks words and numbers where that leaves them too little.
-    columns = {"rank": "#", "case": "case", "anomaly_score": "score", "p_value": "p value", "flag": "flag"}
-    columns |= {"predicted_dice": "predicted", "dice": "Dice", "worst_structure": "structure"}
+    columns = ("#", "case", "score", "p value", "flag", "predicted", "Dice", "structure")
     lines = [
-        " | ".join(f"{WIDE}{name}{WIDE}" if len(name) > 3 else name for name in columns.values()),
+        " | ".join(f"{WIDE}{name}{WIDE}" if len(name) > 3 else name for name in columns),
         " | ".join(["---"] * len(columns)),
     ]
-    for row in rows[:MAX_TABLE]:
-        failed = row["status"] == "failed"
-        cells = [row["rank"], row["case"], row.get("message", "failed")] if failed else [row.get(c) for c in columns]
-        shown = [_cell(_rounded(value)) for value in cells]
+    for rank, result in enumerate(results[:MAX_TABLE], start=1):
+        shown = [_cell(_rounded(value)) for value in [rank, *_facts(result)]]
         lines.append(" | ".join([shown[0], shown[1].replace("/", "/<br>"), *shown[2:]]))
-    more = [f"\n{len(rows) - MAX_TABLE} more in ranking.csv"] if len(rows) > MAX_TABLE else []
+    more = [f"\n{len(results) - MAX_TABLE} more in ranking.csv"] if len(results) > MAX_TABLE else []
     return "\n".join([*(f"| {line} |" for line in lines), *more])
+
+
+def _facts(result: Result) -> list[Any]:
+    """What the table says of a case; of one that failed its message in place of the score."""
+    if isinstance(result, FailedCase):
+        return [result.case, result.message]
+    decision = result.decision
+    numbers = [decision.anomaly, decision.p_value, int(decision.flagged), decision.predicted_dice, result.dice]
+    return [result.case, *numbers, result.place.structure]
 
 
 def _rounded(value: Any) -> Any:
@@ -155,18 +163,23 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
         writer.add_scalar(name, value, 0)
 
 
-def _projector(writer: SummaryWriter, scored: Sequence[Row]) -> None:
-    levels = np.stack([np.stack([*row["levels"].values()], axis=-1).ravel() for row in scored])
+def _projector(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
+    if len(cases) < MIN_MEASURED:
+        return
+    levels = np.stack([np.stack([*result.levels.values()], axis=-1).ravel() for result in cases])
     levels = levels[:, np.isfinite(levels).all(0)]
-    spread = levels.std(0) if len(levels) else np.zeros(0)
-    if len(scored) < MIN_MEASURED or not (spread > 0).any():
+    spread = levels.std(0)
+    if not (spread > 0).any():
         return
     points = ((levels - levels.mean(0)) / np.where(spread > 0, spread, 1.0))[:, spread > 0]
     header = ["case", "rank", "anomaly_score", "flag", "predicted_dice", "dice", "worst_structure"]
-    labels = [[_cell(row.get(column)) or "-" for column in header] for row in scored]
-    pictures = [sprite(row["thumbnail"]) for row in scored if row.get("thumbnail") is not None]
+    labels = []
+    for rank, result in enumerate(cases, start=1):
+        case, score, _, *others = _facts(result)
+        labels.append([_cell(value) or "-" for value in (case, rank, score, *others)])
+    pictures = [sprite(result.thumbnail) for result in cases if result.thumbnail is not None]
     sprites = None
-    if len(pictures) == len(scored):
+    if len(pictures) == len(cases):
         sprites = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     values = torch.from_numpy(points).float()
     writer.add_embedding(values, labels, sprites, tag="level_statistics", metadata_header=header)
@@ -177,5 +190,5 @@ def _limits(summary: Mapping[str, Any]) -> list[float]:
     return [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)]
 
 
-def _column(rows: Sequence[Row], name: str) -> _Floats:
-    return np.array([row[name] for row in rows], dtype=np.float64)
+def _scores(cases: Sequence[CaseResult]) -> _Floats:
+    return np.array([result.decision.anomaly for result in cases], dtype=np.float64)

@@ -16,27 +16,43 @@ from gnsm_monai.files import write_atomically
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
 from gnsm_monai.report.colours import NUM_TONES, class_hex
-from gnsm_monai.report.content import flag_threshold, header, metric_tables, store_key, table
-from gnsm_monai.report.pictures import heat_legend, heat_range
+from gnsm_monai.report.content import (
+    Cell,
+    Column,
+    flag_threshold,
+    former_store_key,
+    header,
+    metric_tables,
+    store_key,
+    table,
+)
+from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, number
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
-__all__ = ["build_report"]
+__all__ = ["MAX_CARDS", "build_report"]
+
+MAX_CARDS = 24
+"""Worst cases that are shown with pictures."""
 
 MIN_MEASURED = 3
 """Masks with a Dice from which on figures of the agreement with Dice say anything."""
 BUDGET_LINES = 8
+COLUMN_WIDTHS = {"case": (14, 25, 1), "message": (24, 48, 3)}
+"""Least and greatest width, in digits, and share of what room is left; longer texts wrap."""
+BESIDE = {"flag": 1.5, "worst_structure": 2}
+"""What a frame or a swatch adds to the text, in digits."""
 
-Row = Mapping[str, Any]
 _Floats = npt.NDArray[np.float64]
 
 
 def build_report(
     path: str | Path,
-    rows: Sequence[Row],
+    results: Sequence[Result],
     summary: Mapping[str, Any],
     reference_scores: npt.ArrayLike,
     *,
-    max_cards: int = 24,
+    max_cards: int = MAX_CARDS,
 ) -> None:
     """Writes a ranking as one self-contained HTML page, whole or not at all.
 
@@ -45,8 +61,8 @@ def build_report(
 
     Args:
         path: of the page.
-        rows: one per case, as :class:`gnsm_monai.engines.ScoreStep` gives them, with ``rank`` set, in the order of the
-            ranking: worst first, failed cases last. Keys that are absent, None or NaN are left out of the page.
+        results: one per case, in the order of :func:`gnsm_monai.evaluation.order.ranked`. Values that are None or NaN
+            are left out of the page.
         summary: content of summary.json. ``review_budget``, where it is there, holds ``failure_dice``, ``source``
             ("measured" or "predicted") and ``budget``: entries ``reviewed`` (masks), ``share_found`` and
             ``residual_risk`` (both in [0, 1]).
@@ -55,78 +71,101 @@ def build_report(
     """
     references = np.asarray(reference_scores, dtype=np.float64).ravel()
     references = references[np.isfinite(references)]
-    style, script = _asset("report.css") + _tone_rules(), _asset("report.js")
-    scored = [row for row in rows if row["status"] == "ok"]
+    cases = scored(results)
+    overview = _overview(results, cases, summary, references)
+    rules = _column_rules(overview["columns"], [line["cells"] for line in overview["cases"]])
+    style, script = _asset("report.css") + _tone_rules() + rules, _asset("report.js")
     page = _environment().get_template("report.html.j2")
     text = page.render(
         style=style,
         script=script,
         style_hash=_policy_hash(style),
         script_hash=_policy_hash(script),
-        store=store_key(summary),
-        **_overview(rows, scored, summary, references),
-        **_worst(scored[:max_cards], scored, summary),
-        **_agreement(scored, summary),
+        store=store_key(summary, path),
+        former_store=former_store_key(summary),
+        **overview,
+        **_worst(cases, max_cards, summary),
+        **_agreement(cases, summary),
     )
     # File names need not be valid text, and one of them must not cost the whole page.
     write_atomically(path, text.encode(errors="backslashreplace"))
 
 
-def _overview(rows: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, Any], references: _Floats) -> Any:
+def _overview(
+    results: Sequence[Result], cases: Sequence[CaseResult], summary: Mapping[str, Any], references: _Floats
+) -> dict[str, Any]:
     """Header, review budget, histogram and the table of all cases."""
-    scores = _column(scored, "anomaly_score")
-    columns, cells = table(rows, ScoreFormat(scores.tolist()))
-    head = header(rows, summary, references)
+    scores = _scores(cases)
+    columns, cells = table(results, ScoreFormat(scores.tolist()))
+    head = header(results, summary, references)
     budget = summary.get("review_budget") or {}
     entries = [e for e in budget.get("budget") or [] if number(e.get("share_found")) is not None]
     threshold = flag_threshold(references, head["alpha"])
+    folders = list(dict.fromkeys(result.folder for result in results))
     return {
         "head": head,
         "columns": columns,
-        "cases": list(zip(rows, cells, strict=True)),
-        "folders": list(dict.fromkeys(str(row.get("folder", "")) for row in rows)),
+        "cases": [_line(*each, folders) for each in zip(range(1, len(results) + 1), results, cells, strict=True)],
+        "folders": folders,
         "histogram": figures.svg(figures.score_histogram(scores, references, threshold)) if scores.size else None,
         "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
-        "budget_curve": figures.svg(figures.budget_curve(entries, len(scored))) if len(entries) > 1 else None,
+        "budget_curve": figures.svg(figures.budget_curve(entries, len(cases))) if len(entries) > 1 else None,
+        "correct_empty": summary.get("correct_empty", 0),
     }
 
 
-def _worst(shown: Sequence[Row], scored: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Cards and the legend of their pictures."""
+def _line(rank: int, result: Result, cells: Mapping[str, Cell], folders: Sequence[str]) -> dict[str, Any]:
+    """A case in the table of all cases."""
+    return {
+        "rank": rank,
+        "case": result.case,
+        "folder": folders.index(result.folder),
+        "status": result.status,
+        "flagged": isinstance(result, CaseResult) and result.decision.flagged,
+        "message": result.message if isinstance(result, FailedCase) else "",
+        "cells": cells,
+    }
+
+
+def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Cards of the worst cases, and the legend of their pictures."""
+    shown = cases[:max_cards]
     names = [str(name) for name in summary.get("settings", {}).get("structures") or []]
     tones = {name: index % NUM_TONES for index, name in enumerate(names)}
-    pictures = [row["picture"] for row in shown if row.get("picture")]
+    pictures = [result.picture for result in shown if result.picture]
     heat = heat_range(pictures)
-    format_score = ScoreFormat(_column(scored, "anomaly_score").tolist())
-    parts = [number(s.get("anomaly_score")) for row in scored for s in row.get("structures") or []]
+    format_score = ScoreFormat(_scores(cases).tolist())
+    parts = [number(entry.anomaly) for result in cases for entry in result.structures]
     format_part = ScoreFormat([value for value in parts if value is not None])
+    cards = [case_card(*each, format_score, format_part, tones, heat) for each in enumerate(shown, start=1)]
     return {
-        "cards": [case_card(row, format_score, format_part, tones, heat) for row in shown],
-        "carded": {row["rank"] for row in shown},
+        "cards": cards,
+        "carded": {card["rank"] for card in cards},
         "tones": tones,
         "heat": {"low": f"{heat[0]:.2g}", "high": f"{heat[1]:.2g}", "legend": heat_legend()} if pictures else None,
         "volumes": any(len(picture) > 1 for picture in pictures),
-        "ignored": any((plane.label < 0).any() for picture in pictures for plane in picture),
+        "unseen": stripes_meaning(pictures),
     }
 
 
-def _agreement(scored: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _agreement(cases: Sequence[CaseResult], summary: Mapping[str, Any]) -> dict[str, Any]:
     """Figures and metrics of the agreement with measured Dice."""
-    measured = [row for row in scored if number(row.get("dice")) is not None]
+    measured = [result for result in cases if result.has_dice]
     sets, metrics = metric_tables(summary)
-    found: dict[str, Any] = {"metric_sets": sets, "metrics": metrics, "scatter": None, "risk_coverage": None}
+    shown: dict[str, Any] = {"metric_sets": sets, "metrics": metrics, "scatter": None, "risk_coverage": None}
     if len(measured) >= MIN_MEASURED:
-        scores, dice = _column(measured, "anomaly_score"), np.clip(_column(measured, "dice"), 0, 1)
+        scores = _scores(measured)
+        dice = np.clip(np.array([result.dice for result in measured], dtype=np.float64), 0, 1)
         limits = summary.get("settings", {}).get("failure_dice")
         limits = [] if limits is None else sorted({float(limit) for limit in np.ravel(limits)})
-        flagged = np.array([row.get("flag") == 1 for row in measured])
-        found["scatter"] = figures.svg(figures.dice_scatter(scores, dice, flagged, limits))
-        found["risk_coverage"] = figures.svg(figures.risk_coverage(scores, dice))
-    return found
+        flagged = np.array([result.decision.flagged for result in measured])
+        shown["scatter"] = figures.svg(figures.dice_scatter(scores, dice, flagged, limits))
+        shown["risk_coverage"] = figures.svg(figures.risk_coverage(scores, dice))
+    return shown
 
 
-def _column(rows: Sequence[Row], name: str) -> _Floats:
-    return np.array([row[name] for row in rows], dtype=np.float64)
+def _scores(cases: Sequence[CaseResult]) -> _Floats:
+    return np.array([result.decision.anomaly for result in cases], dtype=np.float64)
 
 
 def _environment() -> jinja2.Environment:
@@ -147,6 +186,29 @@ def _asset(name: str) -> str:
 def _tone_rules() -> str:
     """A class per colour of a structure: the policy forbids style attributes."""
     return "".join(f".tone-{i}{{color:{colour}}}\n" for i, colour in enumerate(class_hex(NUM_TONES + 1)[1:]))
+
+
+def _column_rules(columns: Sequence[Column], cells: Sequence[Mapping[str, Cell]]) -> str:
+    """Widths of the table's columns, from their longest texts: rows are laid out one at a time (see report.css)."""
+    tracks, widths = [], []
+    for column in columns:
+        low, high, share = COLUMN_WIDTHS.get(column.name, (0, 24, 0))
+        title = 2 + 1.2 * max(len(word) for word in column.title.split())  # in bold, with the arrow of sorting
+        longest = max((_width(row[column.name].text) for row in cells), default=0)
+        longest += BESIDE.get(column.name, 0)
+        width = f"calc({max(title, min(max(longest, low), high)):.1f}ch + .8rem)"
+        widths.append(width)
+        tracks.append(f"minmax({width},{share}fr)" if share else width)
+        if column.name == "case":
+            tracks.append("var(--marking)")
+            widths.append("var(--marking-width)")
+    sizes = f"#table{{min-width:calc({' + '.join(widths)})}}\n#table tr{{grid-template-columns:{' '.join(tracks)}}}\n"
+    return f"@media screen{{\n{sizes}}}\n"
+
+
+def _width(text: str) -> float:
+    """About how many digits wide a text is."""
+    return len(text) - 0.4 * sum(text.count(sign) for sign in " .,()|'ijlt")
 
 
 def _policy_hash(text: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,19 @@ from gnsm_monai.report.wording import (
     share,
 )
 from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, scored
 
-__all__ = ["Cell", "Column", "flag_threshold", "header", "interval", "metric_tables", "store_key", "table"]
-
-Row = Mapping[str, Any]
+__all__ = [
+    "Cell",
+    "Column",
+    "flag_threshold",
+    "former_store_key",
+    "header",
+    "interval",
+    "metric_tables",
+    "store_key",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Column:
         help: what it means.
         numeric: whether its cells are numbers.
         falling: whether a reader wants the large values first.
+        absent: text of a cell that has no value.
     """
 
     name: str
@@ -49,6 +59,7 @@ class Column:
     help: str = ""
     numeric: bool = False
     falling: bool = False
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,13 @@ class Cell:
 COLUMNS = (
     Column("rank", "Rank", "1 = worst", numeric=True),
     Column("case", "Case"),
-    Column("anomaly_score", "Anomaly score", "higher = worse", numeric=True, falling=True),
-    Column("p_value", "p\u2011value", "share of references that score as high or higher", numeric=True),
+    Column("anomaly_score", "Anomaly score", "higher = worse", numeric=True, falling=True, absent=MISSING),
+    Column("p_value", "p\u2011value", "share of references that score as high or higher", numeric=True, absent=MISSING),
     Column("flag", "Flag", "", falling=True),
-    Column("predicted_dice", "Predicted Dice", "estimated from the score; not measured", numeric=True),
-    Column("dice", "Measured Dice", "against the reference", numeric=True),
+    Column("predicted_dice", "Predicted Dice", "estimated from the score; not measured", numeric=True, absent=MISSING),
+    Column("dice", "Measured Dice", "against the reference", numeric=True, absent=MISSING),
     Column("worst_structure", "Worst structure"),
-    Column("worst_slice", "Worst slice", "counted from 0 along an array axis of the file"),
+    Column("worst_slice", "Worst slice", "counted from 0 along an array axis of the file", absent=MISSING),
     Column("folder", "Folder"),
     Column("status", "Status", "failed: could not be scored"),
     Column("soft", "Scored from"),
@@ -76,12 +87,14 @@ COLUMNS = (
 )
 
 
-def header(rows: Sequence[Row], summary: Mapping[str, Any], references: npt.NDArray[np.float64]) -> dict[str, Any]:
+def header(
+    results: Sequence[Result], summary: Mapping[str, Any], references: npt.NDArray[np.float64]
+) -> dict[str, Any]:
     """What was scored, by which model, and what a flag means."""
     settings = summary.get("settings", {})
-    alpha, flagged = number(settings.get("alpha")), sum(row.get("flag") == 1 for row in rows)
-    scored = sum(row["status"] == "ok" for row in rows)
-    smallest = smallest_p_value(references)
+    alpha, smallest = number(settings.get("alpha")), smallest_p_value(references)
+    cases = scored(results)
+    judged = any(number(result.decision.p_value) is not None for result in cases)
     return {
         "folders": folder_names(settings.get("predictions_dir")),
         "references_dir": folder_names(settings.get("references_dir")),
@@ -92,14 +105,14 @@ def header(rows: Sequence[Row], summary: Mapping[str, Any], references: npt.NDAr
         "references": len(references),
         "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "version": summary.get("versions", {}).get("gnsm_monai", ""),
-        "cases": len(rows),
-        "scored": scored,
-        "failed": len(rows) - scored,
-        "with_reference": sum(number(row.get("dice")) is not None for row in rows),
-        "soft": sum(bool(row.get("soft")) for row in rows),
+        "cases": len(results),
+        "scored": len(cases),
+        "failed": len(results) - len(cases),
+        "with_reference": sum(result.has_dice for result in cases),
+        "soft": sum(result.soft for result in cases),
         "alpha": alpha,
-        "flagged": flagged if any(row.get("flag") is not None for row in rows) else None,
-        "by_chance": None if alpha is None else alpha * scored,
+        "flagged": sum(result.decision.flagged for result in cases) if judged else None,
+        "by_chance": None if alpha is None else alpha * len(cases),
         "smallest_p": smallest,
         "flags_possible": alpha is None or smallest <= alpha,
     }
@@ -116,27 +129,16 @@ def flag_threshold(references: npt.NDArray[np.float64], alpha: float | None) -> 
     return float(np.sort(references)[::-1][allowed]) if 0 <= allowed < len(references) else None
 
 
-def table(rows: Sequence[Row], scores: ScoreFormat) -> tuple[list[Column], list[dict[str, Cell]]]:
-    """The columns that apply to any of the rows, and a cell for each of them per row."""
-    several_folders = len({row.get("folder", "") for row in rows}) > 1
-    columns = []
-    for column in COLUMNS:
-        if column.name == "folder":
-            applies = several_folders
-        elif column.name == "status":
-            applies = any(row["status"] != "ok" for row in rows)
-        elif column.name == "soft":
-            applies = any(row.get("soft") for row in rows)
-        else:
-            applies = any(_known(row.get(column.name)) for row in rows)
-        if applies:
-            columns.append(column)
-    return columns, [{column.name: _cell(column, row, scores) for column in columns} for row in rows]
+def table(results: Sequence[Result], scores: ScoreFormat) -> tuple[list[Column], list[dict[str, Cell]]]:
+    """The columns that apply to any of the cases, and a cell for each of them per case, in rank order."""
+    lines = [_cells(rank, result, scores) for rank, result in enumerate(results, start=1)]
+    columns = [column for column in COLUMNS if _applies(column, [line[column.name] for line in lines])]
+    return columns, [{column.name: line[column.name] for column in columns} for line in lines]
 
 
-def interval(row: Row, form: str = "{} to {}") -> str:
+def interval(decision: Decision, form: str = "{} to {}") -> str:
     """Interval of the predicted Dice; empty where there is none."""
-    low, high = number(row.get("predicted_dice_low")), number(row.get("predicted_dice_high"))
+    low, high = number(decision.predicted_dice_low), number(decision.predicted_dice_high)
     return "" if low is None or high is None else form.format(share(low), share(high))
 
 
@@ -153,10 +155,26 @@ def metric_tables(summary: Mapping[str, Any]) -> tuple[list[str], list[dict[str,
     return [name for name, _ in sets], lines
 
 
-def store_key(summary: Mapping[str, Any]) -> str:
-    """Under which a browser keeps the marks: the same model and the same predictions have the same marks."""
+def store_key(summary: Mapping[str, Any], path: str | Path) -> str:
+    """Under which a browser keeps the marks: those of a report of the same model at the same place.
+
+    Ranking once more into the same folder keeps the marks; another folder has its own. A report that is moved or copied
+    takes its key along.
+
+    Args:
+        summary: content of summary.json.
+        path: of the report.
+    """
+    return _storage_name(summary.get("settings", {}).get("weights_sha256"), Path(path).resolve())
+
+
+def former_store_key(summary: Mapping[str, Any]) -> str:
+    """Under which version 0.2 kept them: as folders were given, so that two of one relative path shared it."""
     settings = summary.get("settings", {})
-    identity = [settings.get(key) for key in ("weights_sha256", "model_dir", "predictions_dir")]
+    return _storage_name(*(settings.get(key) for key in ("weights_sha256", "model_dir", "predictions_dir")))
+
+
+def _storage_name(*identity: object) -> str:
     text = "\n".join(map(str, identity)).encode(errors="backslashreplace")
     return f"gnsm_monai marks {hashlib.sha256(text).hexdigest()[:16]}"
 
@@ -170,27 +188,46 @@ def _metric(entry: Mapping[str, Any] | None) -> dict[str, str]:
     return {"value": f"{value:.3f}".replace("-", "−"), "detail": detail}
 
 
-def _known(value: Any) -> bool:
-    return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
+def _applies(column: Column, cells: Sequence[Cell]) -> bool:
+    """Whether a column tells one case from another, or says anything at all."""
+    texts = {cell.text for cell in cells}
+    if column.name == "folder":
+        return len(texts) > 1
+    usual = {"status": "ok", "soft": "labels"}.get(column.name, column.absent)
+    return any(cell.value for cell in cells) or not texts <= {usual, column.absent}
 
 
-def _cell(column: Column, row: Row, scores: ScoreFormat) -> Cell:
-    name, raw = column.name, row.get(column.name)
+def _cells(rank: int, result: Result, scores: ScoreFormat) -> dict[str, Cell]:
+    """A cell for every column."""
+    cells = {column.name: Cell(column.absent) for column in COLUMNS}
+    cells |= {"rank": Cell(str(rank), str(rank)), "case": Cell(result.case), "folder": Cell(result.folder)}
+    cells["status"] = Cell(result.status)
+    if isinstance(result, FailedCase):
+        return {**cells, "message": Cell(result.message)}
+    decision = result.decision
+    predicted = number(decision.predicted_dice)
+    text = MISSING if predicted is None else f"≈ {share(predicted)} {interval(decision, '({}–{})')}".rstrip()
+    return {
+        **cells,
+        "anomaly_score": _number_cell(decision.anomaly, scores),
+        "p_value": _number_cell(decision.p_value, p_text),
+        "flag": Cell("flagged" if decision.flagged else "", _sort_value(decision.flagged)),
+        "predicted_dice": Cell(text, _sort_value(predicted)),
+        "dice": _number_cell(result.dice, share),
+        "worst_structure": Cell(result.place.structure),
+        "worst_slice": Cell(_slice_text(result.place)),
+        "soft": Cell("probabilities" if result.soft else "labels"),
+    }
+
+
+def _number_cell(raw: float | None, form: Callable[[float | None], str]) -> Cell:
     value = number(raw)
-    sort = "" if value is None else f"{value:.9g}"
-    if name == "anomaly_score":
-        return Cell(scores(value), sort)
-    if name == "p_value":
-        return Cell(p_text(value), sort)
-    if name == "flag":
-        return Cell("flagged" if raw == 1 else "", sort)
-    if name == "predicted_dice":
-        return Cell(MISSING if value is None else f"≈ {share(value)} {interval(row, '({}–{})')}".rstrip(), sort)
-    if name == "dice":
-        return Cell(share(value), sort)
-    if name == "worst_slice":
-        axis = number(row.get("worst_slice_axis"))
-        return Cell(MISSING if value is None or axis is None else f"axis {axis:.0f}, slice {value:.0f}")
-    if name == "soft":
-        return Cell("" if row["status"] != "ok" else "probabilities" if raw else "labels")
-    return Cell(str(raw) if _known(raw) else "", sort)
+    return Cell(form(value), _sort_value(value))
+
+
+def _sort_value(value: float | None) -> str:
+    return "" if value is None else f"{value:.9g}"
+
+
+def _slice_text(place: Place) -> str:
+    return MISSING if place.slice_axis is None else f"axis {place.slice_axis}, slice {place.slice_index}"

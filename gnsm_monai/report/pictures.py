@@ -22,7 +22,7 @@ from scipy import ndimage
 from gnsm_monai.report.colours import HEAT_MAP, NUM_TONES, class_colours
 from gnsm_monai.scoring.planes import CasePicture, Plane
 
-__all__ = ["DARK", "PlaneLayers", "data_uri", "draw_plane", "heat_legend", "heat_range"]
+__all__ = ["DARK", "PlaneLayers", "data_uri", "draw_plane", "heat_legend", "heat_range", "stripes_meaning"]
 
 DARK = (21, 23, 27)
 """Ground of pictures without an image, RGB."""
@@ -100,6 +100,21 @@ def heat_legend() -> str:
     return _heat(np.linspace(0, 1, 128)[None].repeat(8, axis=0), (0.0, 1.0))
 
 
+def stripes_meaning(pictures: Iterable[CasePicture]) -> str:
+    """What the stripes of some pictures stand for, in words; empty where there are none.
+
+    A file ends at straight edges: what lies beyond the rows and columns that hold labels is outside its field of view.
+    Voxels between them have the label that is to be ignored.
+    """
+    outside = ignored = False
+    for plane in (plane for picture in pictures for plane in picture):
+        seen = plane.label >= 0
+        within = np.logical_and.outer(seen.any(axis=1), seen.any(axis=0))
+        outside |= not within.all()
+        ignored |= bool((within & ~seen).any())
+    return " or ".join(name for name, there in (("outside the field of view", outside), ("ignored", ignored)) if there)
+
+
 def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
@@ -129,7 +144,7 @@ def _enlarged(label: npt.NDArray[np.int16], height: int, width: int) -> npt.NDAr
 
 
 def _outlines(label: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Palette index per pixel: outlines with a thin shade on both sides, and stripes where voxels are ignored."""
+    """Palette index per pixel: outlines with a thin shade on both sides, and stripes where voxels count nowhere."""
     stripes = np.add.outer(*(np.arange(n) for n in label.shape)) % 8 < 2
     drawn = np.where((label < 0) & stripes, _IGNORED, _CLEAR).astype(np.int16)
 

@@ -25,7 +25,7 @@ class Finding:
     """One way in which a mask differs from its denoised version.
 
     Args:
-        kind: what is wrong; `gnsm_monai.scoring.reasons` has the words.
+        kind: what is wrong; `gnsm_monai.scoring.wording` has the words.
         names: structures that it concerns; none for the mask as a whole.
         weight: Dice that it costs, summed over the structures; higher = worse.
         volume: size of what is wrong in mm^3 (mm^2 in 2D).
@@ -35,6 +35,7 @@ class Finding:
         count: parts, such as islands.
         places: (array axis, -1 or 1 for its low or high end), most important first.
         other: a second structure.
+        ends: smallest and largest size in the references of a structure that is missing, like ``volume``.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Finding:
     count: int = 1
     places: tuple[tuple[int, int], ...] = ()
     other: str = ""
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

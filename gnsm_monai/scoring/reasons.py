@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -15,6 +15,7 @@ from scipy import ndimage
 from gnsm_monai.scoring.displacement import align, directions, joint_counts, length, move, structure_dice
 from gnsm_monai.scoring.findings import Finding, Structure
 from gnsm_monai.scoring.parts import describe
+from gnsm_monai.scoring.sizes import UsualVolume
 from gnsm_monai.scoring.wording import NO_REASON, Words
 
 __all__ = ["NO_REASON", "explain"]
@@ -35,6 +36,7 @@ def explain(
     structures: Sequence[tuple[str, Sequence[int]]],
     spacing: Sequence[float],
     orientation: str = "RAS",
+    usual: Mapping[str, UsualVolume] | None = None,
 ) -> str:
     """Why a mask is flagged: what differs most between it and its denoised version.
 
@@ -45,6 +47,8 @@ def explain(
         spacing: mm per axis.
         orientation: what the index of each axis of a 3D map grows towards; left and right are the patient's. Pictures
             are described as the viewer sees them, axis 0 = x to the right, axis 1 = y downwards.
+        usual: size of each structure in the references. A structure that is missing is given that size; without it
+            none, because the denoised version of a mask that lacks a structure lacks most of it too.
 
     Returns:
         At most three findings, each with its size, joined by "; ", those that cost most Dice first; `NO_REASON` where
@@ -63,16 +67,28 @@ def explain(
     ignored = (label < 0) | (denoised < 0)
     given, expected = (np.where(ignored, 0, m).astype(np.intp) for m in (label, denoised))
     if not given.any():
-        return words.sentence(Finding("empty", volume=float(np.count_nonzero(expected) * mm.prod())))
+        apart = sum(len(classes) for _, classes in structures) == len({c for _, classes in structures for c in classes})
+        volume = sum(size.median for size in (usual or {}).values()) if apart else 0.0
+        return words.sentence(Finding("empty", volume=volume))
     (box,) = ndimage.find_objects(((given > 0) | (expected > 0)).astype(np.int8))
     maps = _Maps(np.pad(given[box], MARGIN), np.pad(expected[box], MARGIN), tuple(structures), mm)
     findings, maps = _displaced(maps)
     present = list(_structures(maps))
     exchanged = {frozenset((*f.names, f.other)) for f in findings}
-    rest = [finding for structure in present for finding in describe(structure)]
+    rest = [_sized(finding, usual or {}) for structure in present for finding in describe(structure)]
     findings += [f for f in rest if not (f.other and frozenset((*f.names, f.other)) in exchanged)]
     worst = sorted(_merged(findings, [s.name for s in present]), key=lambda f: -f.weight)[:MOST_REASONS]
     return "; ".join(words.sentence(finding) for finding in worst) or NO_REASON
+
+
+def _sized(finding: Finding, usual: Mapping[str, UsualVolume]) -> Finding:
+    """A missing structure with its size in the references."""
+    if finding.kind != "missing":
+        return finding
+    size = usual.get(finding.names[0])
+    if size is None:
+        return replace(finding, volume=0.0)
+    return replace(finding, volume=size.median, ends=(size.smallest, size.largest))
 
 
 @dataclass(frozen=True)
@@ -197,6 +213,7 @@ def _together(findings: Sequence[Finding]) -> Finding:
         mm=sum(f.mm * f.weight for f in findings) / weight if weight else 0.0,
         ratio=sum(f.ratio * f.expected for f in findings) / expected if expected else 1.0,
         count=sum(f.count for f in findings),
+        ends=findings[0].ends if len(findings) == 1 else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -10,26 +11,69 @@ from torch import Tensor
 
 from gnsm_monai.scoring.centre_spread import CentreAndSpread
 
-__all__ = ["ReferenceSizes"]
+__all__ = ["ReferenceSizes", "UsualVolume"]
 
 LEAST_SPREAD = 0.05
 """Of the logarithm, 5 % of a size: where references are all alike, no voxel more or less is an error."""
 
 
 @dataclass(frozen=True)
+class UsualVolume:
+    """Median, smallest and largest size of a structure in the references that have it, in mm³ (mm² in 2D).
+
+    The ends are NaN where a model does not know them.
+    """
+
+    median: float
+    smallest: float
+    largest: float
+
+
+@dataclass(frozen=True)
 class ReferenceSizes(CentreAndSpread):
     """Centre and spread of the logarithm of one more than a structure's voxels, ``(S,)`` each.
 
-    A structure that no reference has is of centre 0.
+    A structure that no reference has is of centre 0. ``smallest`` and ``largest`` are the voxels of a structure in the
+    references that have it, ``(S,)`` each; models of version 0.2 do not know them, and they are empty there.
     """
 
     prefix: ClassVar[str] = "size_"
+    smallest: np.ndarray = field(default_factory=lambda: np.empty(0))
+    largest: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def fit(cls, voxels: np.ndarray) -> ReferenceSizes:
         """Fits voxels ``(N, S)`` of references; where one lacks a structure, the others tell its size."""
-        columns = np.asarray(voxels, dtype=np.float64).T
-        return cls.of((np.log1p(column[column > 0]) for column in columns), LEAST_SPREAD)
+        columns = [column[column > 0] for column in np.asarray(voxels, dtype=np.float64).T]
+        middle = cls.of((np.log1p(column) for column in columns), LEAST_SPREAD)
+        smallest, largest = (np.array([f(c) if len(c) else 0.0 for c in columns]) for f in (np.min, np.max))
+        return cls(middle.centre, middle.spread, smallest, largest)
+
+    def volumes(self, voxel: float) -> list[UsualVolume]:
+        """What a structure measures in the references, one for each structure, with voxels of ``voxel`` mm³ (mm²)."""
+        ends = (
+            zip(self.smallest, self.largest, strict=True)
+            if len(self.smallest)
+            else [(np.nan, np.nan)] * len(self.centre)
+        )
+        return [
+            UsualVolume(float(np.expm1(centre)) * voxel, float(low) * voxel, float(high) * voxel)
+            for centre, (low, high) in zip(self.centre, ends, strict=True)
+        ]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {
+            **super().to_arrays(),
+            f"{self.prefix}smallest": self.smallest,
+            f"{self.prefix}largest": self.largest,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ReferenceSizes | None:
+        middle = super().from_arrays(arrays)
+        if middle is None or f"{cls.prefix}smallest" not in arrays:
+            return middle
+        return cls(middle.centre, middle.spread, arrays[f"{cls.prefix}smallest"], arrays[f"{cls.prefix}largest"])
 
     def deviation(self, voxels: Tensor) -> Tensor:
         """Spreads by which structures of ``(..., S)`` voxels are larger or smaller than usual, same shape, float64."""

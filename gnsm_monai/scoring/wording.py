@@ -50,10 +50,18 @@ class Words:
             return f"{_number(finding.volume / small)} {small_unit}"
         return f"{_number(finding.volume / factor)} {unit}"
 
+    def usual(self, finding: Finding) -> str:
+        """What the references hold of something that is missing, in brackets; empty where that is not known."""
+        if not finding.volume:
+            return ""
+        ends = ""
+        if finding.ends is not None and finding.ends[0] < finding.ends[1]:
+            ends = ", {} to {}".format(*(self.volume(Finding("", volume=end)) for end in finding.ends))
+        return f" (references hold {self.volume(finding)}{ends})"
+
     def share(self, finding: Finding) -> str:
-        """The share of the expected size that is wrong."""
-        whole = Finding("", volume=finding.expected)
-        return f"{max(round(100 * finding.volume / finding.expected), 1)} % of {self.volume(whole)}"
+        """The share of the expected size that is wrong, and its size."""
+        return f"{max(round(100 * finding.volume / finding.expected), 1)} %, {self.volume(finding)}"
 
     def end(self, finding: Finding) -> str:
         """The end where a finding lies; empty in the middle."""
@@ -122,8 +130,10 @@ def _holes(w: Words, f: Finding) -> str:
 
 
 def _islands(w: Words, f: Finding) -> str:
-    away = f"{_number(f.mm)} mm from the body ({w.volume(f)})"
-    return f"island of {f.names[0]} {away}" if f.count == 1 else f"{f.count} islands of {f.names[0]} up to {away}"
+    where, up_to = (f"{_number(f.mm)} mm from the body", "up to ") if f.mm else ("at the edge of the body", "")
+    if f.count == 1:
+        return f"island of {f.names[0]} {where} ({w.volume(f)})"
+    return f"{f.count} islands of {f.names[0]} {up_to}{where} ({w.volume(f)})"
 
 
 def _spread(w: Words, f: Finding) -> str:
@@ -138,7 +148,7 @@ def _resized(w: Words, f: Finding) -> str:
 
 
 def _missing(w: Words, f: Finding) -> str:
-    return f"{_listed(f.names)} {_are(f)} missing ({w.volume(f)} expected)"
+    return f"{_listed(f.names)} {_are(f)} missing{w.usual(f)}"
 
 
 def _unexpected(w: Words, f: Finding) -> str:
@@ -151,7 +161,7 @@ def _mirrored(w: Words, f: Finding) -> str:
 
 
 _SENTENCES: dict[str, Callable[[Words, Finding], str]] = {
-    "empty": lambda w, f: f"empty mask ({w.volume(f)} expected)" if f.volume else "empty mask",
+    "empty": lambda w, f: f"empty mask{w.usual(f)}",
     "missing": _missing,
     "unexpected": _unexpected,
     "swapped": lambda w, f: f"{f.names[0]} and {f.other} are swapped",

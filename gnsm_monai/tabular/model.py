@@ -1,136 +1,132 @@
-"""A trained model of a table as files, which are data alone, and what it says of new rows."""
+"""A trained model of a table: how rows are encoded and scored, as files, which are data alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.inferers import Inferer
 
-from gnsm_monai.errors import InputError
-from gnsm_monai.files import load_arrays, save_arrays, save_json
+from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
 from gnsm_monai.networks import ScoreMLP
-from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.rules.rule import stored_rule
-from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, identity_of, load_settings
-from gnsm_monai.scoring.rows import RowScorer
-from gnsm_monai.tabular.encoder import MISSING, UNKNOWN, TableEncoder
-from gnsm_monai.tabular.files import Table
+from gnsm_monai.tabular.batches import TrainingTable
+from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
+from gnsm_monai.tabular.rows import RowScorer
 
-__all__ = ["RANKING_COLUMNS", "TableModel", "rank_rows"]
+__all__ = ["ROWS_AT_ONCE", "TrainedTable"]
 
 SETTINGS_NEEDED = {
     "": ("columns", "encoder", "parametrisation", "anomaly_score", "num_draws", "seed"),
-    "network": (),
+    "network": ("cardinalities", "noise", "width", "depth", "dropout", "posterior"),
+    "encoder": ("edges", "categories"),
 }
 """What scoring rows reads of settings.json, by the mapping in which it stands."""
 
-TOP = 3
-PIECE = 20_000
-RANKING_COLUMNS = [
-    "rank",
-    "row",
-    "anomaly_score",
-    "p_value",
-    "flag",
-    *(f"{what}_{place}" for place in range(1, TOP + 1) for what in ("feature", "value", "anomaly")),
-]
-"""Of ranking.csv. ``row`` counts from 1, the first row below the column names; ``feature_1`` is the field that adds
-most to the row's score, ``value_1`` what stands there, ``anomaly_1`` what it adds."""
+ROWS_AT_ONCE = 20_000
+"""Rows whose statistics are kept at a time; the scorer takes fewer where they have very many categories."""
 
 
 @dataclass(frozen=True)
-class TableModel:
-    """What scoring needs besides the network.
+class TrainedTable:
+    """All that scoring rows needs.
 
     Args:
-        names: columns, ``(F,)``.
-        encoder: of their values.
-        scorer: statistics of a row.
-        anomaly: statistics -> score.
+        encoder: values of the columns to category codes.
+        network: the score network, in eval mode.
+        scorer: codes to statistics of a row.
+        anomaly: statistics to the anomaly score; higher = worse.
         calibration: scores of rows that were used for nothing else, for p-values; may be empty.
+        columns: names of the columns, ``(F,)``; empty where they have none.
+        missing: texts that stand for a missing value in files; None for models of version 0.2, which took all text as
+            it is, decimal commas too.
+        weights_sha256: checksum of the file of weights; empty where there is none.
     """
 
-    names: list[str]
     encoder: TableEncoder
+    network: ScoreMLP
     scorer: RowScorer
     anomaly: RowRule
     calibration: np.ndarray
+    columns: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
+    weights_sha256: str = ""
 
-    def save(self, model_dir: str | Path, settings: dict[str, Any]) -> None:
-        """Writes ``reference_statistics.npz`` and then ``settings.json`` beside the weights: the model is complete."""
+    @classmethod
+    def fit(
+        cls,
+        table: TrainingTable,
+        network: ScoreMLP,
+        codes: np.ndarray,
+        rule: RowRule,
+        num_draws: int = 0,
+        seed: int = 0,
+    ) -> TrainedTable:
+        """Fits a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES` to normal rows, codes ``(N, F)``."""
+        parametrisation = "posterior" if network.posterior else "direct"
+        scorer = RowScorer(network.schedule, table.cardinalities, rule.statistic, parametrisation, num_draws, seed)
+        anomaly = rule.fit(scorer(network, codes), seed=seed)
+        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns, table.missing)
+
+    def calibrated(self, codes: np.ndarray) -> TrainedTable:
+        """The same with p-values against the scores of rows, codes ``(N, F)``, that nothing was fitted to."""
+        return replace(self, calibration=self.score(codes)[0])
+
+    @classmethod
+    def load(cls, model_dir: str | Path) -> TrainedTable:
+        """Reads each file of a model's folder once; nothing in it is executed.
+
+        Raises:
+            InputError: the model is not complete, is damaged, or is one of label maps.
+        """
+        files = ModelFiles.read(model_dir, "table", SETTINGS_NEEDED)
+        settings = files.settings
+        network = files.load_weights(files.configured(lambda values: ScoreMLP(**values["network"]))).eval()
+        anomaly = files.fitted(lambda arrays: stored_rule(arrays, ROW_RULES))
+        options = (settings[name] for name in ("parametrisation", "num_draws", "seed"))
+        scorer = RowScorer(network.schedule, network.blocks.cardinalities, anomaly.statistic, *options)
+        return cls(
+            files.configured(lambda values: TableEncoder.from_dict(values["encoder"])),
+            network,
+            scorer,
+            anomaly,
+            files.fitted(lambda arrays: arrays["calibration"]),
+            tuple(settings["columns"]),
+            None if settings.get("missing") is None else tuple(settings["missing"]),
+            settings["weights_sha256"],
+        )
+
+    def save(self, model_dir: str | Path, more: dict[str, Any]) -> None:
+        """Writes ``reference_statistics.npz`` and then ``settings.json`` beside the weights: the model is complete.
+
+        ``more`` is kept in the settings for people to read.
+        """
         folder = Path(model_dir)
         save_arrays(folder / STATISTICS_FILE, {**self.anomaly.to_arrays(), "calibration": self.calibration})
-        own = {
+        needed = {
             "format": FORMAT,
             "kind": "table",
-            "columns": self.names,
+            "columns": list(self.columns),
+            "missing": self.missing,
             "encoder": self.encoder.to_dict(),
             "parametrisation": self.scorer.parametrisation,
             "anomaly_score": self.anomaly.name,
             "num_draws": self.scorer.num_draws,
             "seed": self.scorer.seed,
             **identity_of(folder),
+            "network": self.network.settings,
         }
-        save_json(folder / SETTINGS, {**own, **settings})
+        save_json(folder / SETTINGS, {**needed, **more})
 
-    @classmethod
-    def load(cls, model_dir: str | Path, network: ScoreMLP) -> TableModel:
-        """Raises InputError where the model is not complete, is damaged, or is one of label maps."""
-        settings, path = load_table_settings(model_dir), Path(model_dir) / STATISTICS_FILE
-        arrays = load_arrays(path)
-        try:
-            anomaly = stored_rule(arrays, ROW_RULES)
-            scorer = RowScorer(
-                network.schedule,
-                network.blocks.cardinalities,
-                anomaly.statistic,
-                settings["parametrisation"],
-                settings["num_draws"],
-                settings["seed"],
-            )
-            encoder = TableEncoder.from_dict(settings["encoder"])
-            return cls(settings["columns"], encoder, scorer, anomaly, arrays["calibration"])
-        except KeyError as error:
-            raise InputError(f"{model_dir}: the model lacks {error}") from error
-
-    def score(
-        self, network: ScoreMLP, codes: np.ndarray, inferer: Inferer | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, codes: np.ndarray, inferer: Inferer | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Scores ``(N,)`` and contributions ``(N, F)`` of category codes ``(N, F)``; higher = worse."""
-        scores, parts = [], []
-        for start in range(0, len(codes), PIECE):
-            statistics = self.scorer(network, codes[start : start + PIECE], inferer)
+        scores, contributions = [], []
+        for start in range(0, len(codes), ROWS_AT_ONCE):
+            statistics = self.scorer(self.network, codes[start : start + ROWS_AT_ONCE], inferer)
             scores.append(self.anomaly.score(statistics))
-            parts.append(self.anomaly.contributions(statistics))
-        return np.concatenate(scores), np.concatenate(parts)
-
-
-def load_table_settings(model_dir: str | Path) -> dict[str, Any]:
-    """Settings of a finished model of a table. Raises InputError as :func:`load_settings` does."""
-    return load_settings(model_dir, "table", SETTINGS_NEEDED)
-
-
-def rank_rows(
-    model: TableModel, table: Table, where: str, scores: np.ndarray, parts: np.ndarray, alpha: float
-) -> list[dict[str, Any]]:
-    """Rows of ranking.csv, worst first; rows of equal score in the order of the file, which is ``where``."""
-    values = table.select(model.names, where)
-    codes = model.encoder.transform(values)
-    p = p_values(scores, model.calibration)
-    unknown = codes == np.array(model.encoder.cardinalities) - 1
-    worst = np.argsort(-parts, axis=1, kind="stable")[:, :TOP]
-    rows = []
-    for rank, place in enumerate(np.argsort(-scores, kind="stable").tolist(), start=1):
-        row = {"rank": rank, "row": place + 1, "anomaly_score": scores[place], "p_value": p[place]}
-        row["flag"] = int(p[place] <= alpha)
-        for number, feature in enumerate(worst[place].tolist(), start=1):
-            value = values[place, feature]
-            text = MISSING if value is None else f"{value} {UNKNOWN}" if unknown[place, feature] else value
-            row |= {f"feature_{number}": model.names[feature], f"value_{number}": text}
-            row[f"anomaly_{number}"] = parts[place, feature]
-        rows.append(row)
-    return rows
+            contributions.append(self.anomaly.contributions(statistics))
+        return np.concatenate(scores), np.concatenate(contributions)

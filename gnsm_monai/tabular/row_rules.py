@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnsm_monai.rules.density import Density, GaussianMixtureDensity, NearestNeighbourDensity
-from gnsm_monai.rules.rule import FittedRule
-from gnsm_monai.scoring.rows import ROW_STATISTICS
+from gnsm_monai.rules.rule import FittedRule, rule_named
+from gnsm_monai.tabular.rows import ROW_STATISTICS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["MAX_REFERENCES", "ROW_RULES", "RowRule", "row_rules"]
+__all__ = ["MAX_REFERENCES", "ROW_RULES", "RowRule", "choose_rule", "row_rules"]
 
 MAX_REFERENCES = 5000
 """Rows that rules are fitted to: more would make no other density, and the nearest neighbours slow."""
@@ -123,6 +123,15 @@ ROW_RULES: tuple[RowRule, ...] = (
 def row_rules(parametrisation: str) -> list[RowRule]:
     """Rules whose statistic a network of that parametrisation gives, the one to be preferred first."""
     return [rule for rule in ROW_RULES if ROW_STATISTICS[rule.statistic] in ("", parametrisation)]
+
+
+def choose_rule(anomaly_score: str, parametrisation: str) -> RowRule:
+    """The rule of that name; for ``auto`` the parametrisation's first.
+
+    That is ``context_misfit`` for a posterior, and the published ``score_norm_gmm`` for the direct parametrisation.
+    """
+    rules = row_rules(parametrisation)
+    return rules[0] if anomaly_score == "auto" else rule_named(anomaly_score, rules)
 
 
 def _norms(statistics: np.ndarray) -> np.ndarray:

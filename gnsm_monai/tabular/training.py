@@ -1,85 +1,59 @@
-"""Training of the score network of tables: MONAI's trainer with the handlers that label maps are trained with."""
+"""Training of the score network of tables, which the bundle ``tabular_anomaly`` and the detector share."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines import Evaluator, SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
-from gnsm_monai.engines import ChunkedInferer, NoisyRowPrepareBatch, RowBatches
+from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
 from gnsm_monai.losses import LOSSES, TableScoreMatchingLoss
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
-from gnsm_monai.scoring.model_files import load_weights
+from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches, TrainingTable
+from gnsm_monai.tabular.sizes import default_steps, default_width
 
 __all__ = [
     "TrainingPlan",
+    "best_network",
+    "build_evaluator",
+    "build_network",
+    "build_trainer",
     "category_frequencies",
-    "default_steps",
-    "default_width",
     "own_random_numbers",
     "train_network",
 ]
 
-LEAST_STEPS, MOST_STEPS, PASSES = 600, 3000, 60
-NARROW, WIDE, MANY_ROWS = 128, 256, 5000
-VALIDATION_ROWS = 2000
-VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 4_000_000, 2_000_000, 30_000_000
-"""Bounds of memory and time where a table has thousands of categories: numbers in a batch of validation, in one of
-training, and in all of a validation."""
+VALIDATIONS = 12
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
     """How a network is made and trained; the fields are those of :class:`gnsm_monai.tabular.GNSMDetector`."""
 
-    loss: str = "posterior"
+    objective: str = "posterior"
     width: int | None = None
     depth: int = 2
     dropout: float = 0.0
     batch_size: int = 512
     max_steps: int | None = None
-    validations: int = 12
     learning_rate: float = 0.005
     weight_decay: float = 0.05
     patience: int = 4
     device: str = "cpu"
     seed: int = 0
-    resume: bool = False
-    handlers: Sequence[Any] = field(default_factory=tuple)
-
-
-def default_steps(codes: np.ndarray, batch_size: int) -> int:
-    """Steps that show every distinct row some sixty times; repeated rows teach nothing new."""
-    return int(np.clip(PASSES * _distinct(codes) / batch_size, LEAST_STEPS, MOST_STEPS))
-
-
-def default_width(codes: np.ndarray) -> int:
-    """Units per layer: few distinct rows need fewer."""
-    return WIDE if _distinct(codes) > MANY_ROWS else NARROW
-
-
-def step_rows(batch_size: int, cardinalities: Sequence[int]) -> int:
-    """Rows per step: ``batch_size``, or fewer where each has very many categories."""
-    return max(16, min(batch_size, VALUES_PER_STEP // sum(cardinalities)))
-
-
-def validation_batch(cardinalities: Sequence[int], num_levels: int) -> int:
-    """Rows that a validation takes at once, each at all levels."""
-    return max(1, VALUES_AT_ONCE // (num_levels * sum(cardinalities)))
-
-
-def _distinct(codes: np.ndarray) -> int:
-    return len(np.unique(codes, axis=0))
 
 
 def category_frequencies(codes: np.ndarray, cardinalities: Sequence[int]) -> torch.Tensor:
@@ -91,9 +65,157 @@ def category_frequencies(codes: np.ndarray, cardinalities: Sequence[int]) -> tor
     return blocks.apply(lambda block: (block + 0.5) / (block + 0.5).sum(1, keepdim=True), counts[None])[0]
 
 
+def build_network(
+    table: TrainingTable,
+    schedule: NoiseSchedule,
+    objective: str = "posterior",
+    width: int | None = None,
+    depth: int = 2,
+    dropout: float = 0.0,
+) -> ScoreMLP:
+    """The score network of a table; its prior is the frequency of the categories among the training rows.
+
+    The objective is a name in :data:`gnsm_monai.losses.LOSSES`; without a width, the number of distinct rows gives it.
+    """
+    codes, posterior = table.codes["train"], LOSSES[objective] == "posterior"
+    network = ScoreMLP(table.cardinalities, schedule, width or default_width(codes), depth, dropout, posterior)
+    network.set_prior(category_frequencies(codes, table.cardinalities))
+    return network
+
+
+def build_evaluator(network: ScoreMLP, loss_function: nn.Module, device: str, **arguments: Any) -> SupervisedEvaluator:
+    """MONAI's evaluator, which shows every validation the same noise, at all levels.
+
+    Args:
+        network: the averaged network.
+        loss_function: loss of each row, in nats per feature.
+        device: of torch.
+        arguments: others of ``SupervisedEvaluator``, such as ``val_data_loader``.
+
+    Returns:
+        An evaluator with the metrics ``val_loss`` and, for each noise level, ``val_loss_per_level``, ``(L,)``.
+    """
+    level_loss = LevelLoss(loss_function, network.schedule.num_levels, device=device)
+    arguments = {"inferer": ChunkedInferer(4096), **arguments}
+    return SupervisedEvaluator(
+        device=torch.device(device),
+        network=network,
+        prepare_batch=NoisyRowPrepareBatch(network.schedule, network.blocks.cardinalities, fixed_seed=0),
+        key_val_metric={"val_loss": level_loss.nanmean()},
+        additional_metrics={"val_loss_per_level": level_loss},
+        metric_cmp_fn=lambda current, best: current < best,
+        decollate=False,
+        **arguments,
+    )
+
+
+def build_trainer(
+    network: ScoreMLP,
+    optimizer: torch.optim.Optimizer,
+    train_data_loader: RowBatches,
+    max_epochs: int,
+    ema: WarmUpEMA,
+    validator: Evaluator,
+    checkpoint: Mapping[str, Any],
+    seed: int = 0,
+    train_handlers: Sequence[Any] = (),
+    **arguments: Any,
+) -> SupervisedTrainer:
+    """MONAI's trainer with what every training of a table needs.
+
+    Each epoch has a seed of its own, the norm of gradients is at most 1, the learning rate goes through one cycle, the
+    weights are averaged, and after each epoch these are validated and the best of them kept.
+
+    Args:
+        network: that is trained.
+        optimizer: its learning rate is the highest one of the cycle.
+        train_data_loader: as many batches as an epoch has steps.
+        max_epochs: epochs, with a validation each.
+        ema: average of the network's weights.
+        validator: evaluator of the averaged network.
+        checkpoint: ``save_dir`` and other arguments of :class:`gnsm_monai.handlers.TrainingCheckpoint`.
+        seed: of rows, noise levels and noise.
+        train_handlers: more handlers; they come last.
+        arguments: others of ``SupervisedTrainer``, such as ``device`` and ``loss_function``.
+    """
+    steps, epoch_seed = len(train_data_loader), EpochSeed(seed)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    scheduler = OneCycleLR(optimizer, rates, total_steps=max_epochs * steps + 1)
+    state = {"network": network, "ema": ema.ema_model, "optimizer": optimizer}
+    state |= {"lr_scheduler": scheduler, "rng": epoch_seed}
+    needed = [
+        epoch_seed,
+        GradientClip(max_norm=1.0),
+        LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),  # type: ignore[arg-type]
+        ema,
+        StopOnNan(),
+        ValidationHandler(1, validator),
+        TrainingCheckpoint(objects=state, evaluator=validator, **checkpoint),
+    ]
+    return SupervisedTrainer(
+        network=network,
+        optimizer=optimizer,
+        train_data_loader=train_data_loader,
+        max_epochs=max_epochs,
+        epoch_length=steps,
+        prepare_batch=NoisyRowPrepareBatch(network.schedule, network.blocks.cardinalities),
+        train_handlers=[*needed, *train_handlers],
+        decollate=False,
+        **arguments,
+    )
+
+
+def best_network(evaluator: Evaluator, save_dir: str | Path) -> tuple[ScoreMLP, np.ndarray]:
+    """The evaluator's network with the weights that were kept, in eval mode, and its validation loss per level."""
+    network = load_weights(cast(ScoreMLP, evaluator.network), save_dir)  # type: ignore[attr-defined]
+    evaluator.run()
+    losses: np.ndarray = evaluator.state.metrics["val_loss_per_level"].cpu().numpy()
+    return network.eval(), losses
+
+
+def train_network(
+    table: TrainingTable, schedule: NoiseSchedule, plan: TrainingPlan, save_dir: str | Path
+) -> tuple[ScoreMLP, np.ndarray]:
+    """The training of the bundle ``tabular_anomaly`` without its config, for callers from Python.
+
+    Args:
+        table: rows to train on, and rows that decide when to stop.
+        schedule: the noise.
+        plan: everything else.
+        save_dir: folder of the checkpoint and of the best weights, ``model.pt``.
+
+    Returns:
+        The averaged network of the best validation, in eval mode, and its loss per level ``(L,)`` on the validation
+        rows, in nats per feature.
+    """
+    torch.manual_seed(plan.seed)
+    device, seed = plan.device, plan.seed
+    network = build_network(table, schedule, plan.objective, plan.width, plan.depth, plan.dropout).to(device)
+    loss = TableScoreMatchingLoss(plan.objective, schedule, table.cardinalities).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+    ema = WarmUpEMA(network, momentum=0.005)
+    rows = table.validation_batches(schedule.num_levels, seed)
+    evaluator = build_evaluator(cast(ScoreMLP, ema.ema_model), loss, device, val_data_loader=rows)
+    steps = plan.max_steps or default_steps(table.codes["train"], plan.batch_size)
+    epoch_length = max(1, steps // VALIDATIONS)
+    build_trainer(
+        network,
+        optimizer,
+        table.train_batches(plan.batch_size, epoch_length),
+        max(1, steps // epoch_length),
+        ema=ema,
+        validator=evaluator,
+        checkpoint={"save_dir": save_dir, "patience": plan.patience},
+        seed=seed,
+        device=torch.device(device),
+        loss_function=loss,
+    ).run()
+    return best_network(evaluator, save_dir)
+
+
 @contextmanager
 def own_random_numbers() -> Iterator[None]:
-    """What runs inside may seed all generators; those of the caller go on as if nothing had happened."""
+    """What runs inside may seed all generators; those of the caller continue as if nothing had happened."""
     state, numpy_state = random.getstate(), np.random.get_state()
     flags = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     try:
@@ -103,105 +225,3 @@ def own_random_numbers() -> Iterator[None]:
         random.setstate(state)
         np.random.set_state(numpy_state)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
-
-
-def train_network(
-    codes: np.ndarray,
-    held_out: np.ndarray,
-    cardinalities: Sequence[int],
-    schedule: NoiseSchedule,
-    plan: TrainingPlan,
-    save_dir: str | Path,
-) -> tuple[ScoreMLP, np.ndarray]:
-    """Trains a network on rows and keeps its averaged weights of the best validation.
-
-    Args:
-        codes: training rows ``(N, F)``.
-        held_out: rows ``(M, F)`` that decide when to stop.
-        cardinalities: categories per feature.
-        schedule: the noise.
-        plan: everything else.
-        save_dir: folder of the checkpoint and of the best weights, ``model.pt``.
-
-    Returns:
-        The network in eval mode, and its loss per level ``(L,)`` on the held-out rows, in nats per feature.
-    """
-    torch.manual_seed(plan.seed)
-    posterior = LOSSES[plan.loss] == "posterior"
-    network = ScoreMLP(cardinalities, schedule, plan.width or default_width(codes), plan.depth, plan.dropout, posterior)
-    network.set_prior(category_frequencies(codes, cardinalities))
-    network.to(plan.device)
-    loss = TableScoreMatchingLoss(plan.loss, schedule, cardinalities).to(plan.device)
-    ema = WarmUpEMA(network, momentum=0.005)
-    averaged = cast(ScoreMLP, ema.ema_model)
-    evaluator = _evaluator(held_out, averaged, loss, schedule, plan)
-    steps = plan.max_steps or default_steps(codes, plan.batch_size)
-    length = max(1, steps // plan.validations)
-    epochs = max(1, steps // length)
-    optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=epochs * length + 1)
-    epoch_seed = EpochSeed(plan.seed)
-    objects = {"network": network, "ema": averaged, "optimizer": optimizer, "lr_scheduler": scheduler}
-    checkpoint = TrainingCheckpoint(
-        save_dir,
-        {**objects, "rng": epoch_seed},
-        averaged,
-        evaluator,
-        patience=plan.patience,
-        resume=plan.resume,
-        settings={"seed": plan.seed, "steps": steps, "network": network.settings, "rows": list(codes.shape)},
-    )
-    trainer = SupervisedTrainer(
-        device=torch.device(plan.device),
-        max_epochs=epochs,
-        epoch_length=length,
-        train_data_loader=RowBatches(torch.from_numpy(codes), step_rows(plan.batch_size, cardinalities), length),
-        network=network,
-        optimizer=optimizer,
-        loss_function=loss,
-        prepare_batch=NoisyRowPrepareBatch(schedule, cardinalities),
-        train_handlers=[
-            epoch_seed,
-            GradientClip(max_norm=1.0),
-            LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),  # type: ignore[arg-type]
-            ema,
-            StopOnNan(),
-            ValidationHandler(1, evaluator),
-            checkpoint,
-            *plan.handlers,
-        ],
-        decollate=False,
-    )
-    trainer.run()
-    load_weights(averaged, save_dir)
-    evaluator.run()
-    losses: np.ndarray = evaluator.state.metrics["val_loss_per_level"].cpu().numpy()
-    averaged.eval()
-    return averaged, losses
-
-
-def validation_rows(held_out: np.ndarray, seed: int, values_per_row: int) -> torch.Tensor:
-    """Rows ``(M, F)`` that every validation sees: some of many; few of them several times, each under other noise."""
-    most = max(16, min(VALIDATION_ROWS, VALIDATION_VALUES // values_per_row))
-    chosen = np.random.default_rng(seed).permutation(len(held_out))[:most]
-    rows = torch.from_numpy(held_out[np.sort(chosen)])
-    return rows.repeat(max(1, min(500, most) // len(rows)), 1)
-
-
-def _evaluator(
-    held_out: np.ndarray, network: ScoreMLP, loss: TableScoreMatchingLoss, schedule: NoiseSchedule, plan: TrainingPlan
-) -> SupervisedEvaluator:
-    cardinalities, levels = network.blocks.cardinalities, schedule.num_levels
-    rows = validation_rows(held_out, plan.seed, levels * sum(cardinalities))
-    level_loss = LevelLoss(loss, schedule.num_levels, device=plan.device)
-    return SupervisedEvaluator(
-        device=torch.device(plan.device),
-        val_data_loader=RowBatches(rows, validation_batch(cardinalities, levels)),
-        network=network,
-        inferer=ChunkedInferer(4096),
-        prepare_batch=NoisyRowPrepareBatch(schedule, cardinalities, fixed_seed=0),
-        key_val_metric={"val_loss": level_loss.nanmean()},
-        additional_metrics={"val_loss_per_level": level_loss},
-        metric_cmp_fn=lambda current, best: current < best,
-        decollate=False,
-    )

@@ -1,14 +1,31 @@
-"""Twenty kinds of broken predictions, made from a good mask, and what must be said of each."""
+"""What ``gnsm rank`` says of twenty kinds of broken predictions, made from a good mask.
+
+    python scripts/benchmarks/bad_files.py --model MODEL --predictions PREDICTIONS [--work runs/bad_files]
+
+PREDICTIONS holds masks (.nii.gz, 3D) that the model can score; it is only read. Ranks a copy of it to which a case of
+every kind of bad file is added. That nothing is lost, and that the good masks keep their rows, is a test:
+tests/slow/test_bad_files.py.
+"""
 
 from __future__ import annotations
 
+import argparse
 import gzip
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from bench import ROOT, Benchmark, Content, table
+from package_commands import rows_of
+
+from gnsm_monai.errors import SCORING_FAILED, InputError
+from gnsm_monai.files import load_json
 
 Mask = tuple[np.ndarray, np.ndarray, int]
 """Label map and affine of a good mask, and the number of channels that its probabilities have."""
@@ -127,3 +144,62 @@ def add_bad_files(folder: Path, mask: Mask) -> None:
     """Writes one case of every kind of `BAD`; `mask` is what they are made from."""
     for kind, (ending, build, _) in BAD.items():
         build(folder / f"{case_of(kind)}{ending}", mask)
+
+
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    files = sorted(options.predictions.glob("*.nii.gz"))
+    if not files:
+        raise InputError(f"{options.predictions}: no masks (.nii.gz)")
+    masks, results = options.work / "masks", options.work / "results"
+    shutil.rmtree(options.work, ignore_errors=True)
+    masks.mkdir(parents=True)
+    for path in files:
+        shutil.copyfile(path, masks / path.name)
+    labels = load_json(options.model / "settings.json")["labels"]
+    image: Any = nib.load(files[0])
+    channels = len(labels["regions"]) or len(labels["values"])
+    mask = np.asanyarray(image.dataobj).astype(np.uint8), image.affine, channels
+    _save(masks / "all_background.nii.gz", np.zeros_like(mask[0]), mask[1])
+    add_bad_files(masks, mask)
+    rank = ["rank", "--model", options.model, "--predictions", masks, "--output", results]
+    code = subprocess.run([sys.executable, "-m", "gnsm_monai", *map(str, rank)], cwd=ROOT, check=False).returncode
+    if code != SCORING_FAILED:
+        raise RuntimeError(f"exit code {code}, not {SCORING_FAILED}")
+    said = {row["case"]: row["message"] for row in rows_of(results / "ranking.csv")}
+    yield {
+        "command": options.command,
+        "good": len(files) + 1,
+        "messages": {kind: _without_folder(said[case_of(kind)], masks) for kind in BAD},
+    }
+
+
+def _without_folder(message: str, folder: Path) -> str:
+    return message.replace(f"{folder}{os.sep}", "").replace(str(folder), "DIR")
+
+
+def lines(content: Content) -> list[str]:
+    return [
+        f"{len(content['messages'])} bad files among {content['good']} good ones, ranked by `gnsm rank`: exit code "
+        f"{SCORING_FAILED}. Each bad case has the one",
+        "line below in the output and the same message in ranking.csv; the good ones keep their rows and their order,",
+        "and one of them, which is all background, is the worst of all (`tests/slow/test_bad_files.py`).",
+        "",
+        *table(["kind", "message"], list(content["messages"].items())),
+    ]
+
+
+BENCHMARK = Benchmark(
+    "bad_files",
+    "Bad files",
+    measure,
+    lines,
+    {
+        "--model": {"type": Path, "required": True},
+        "--predictions": {"type": Path, "required": True},
+        "--work": {"type": Path, "default": ROOT / "runs" / "bad_files"},
+    },
+    __doc__,
+)
+
+if __name__ == "__main__":
+    BENCHMARK.run()

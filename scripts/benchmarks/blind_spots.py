@@ -2,33 +2,61 @@
 
     python scripts/benchmarks/blind_spots.py --data DATA
 
-Of the hippocampus masks that segmentation_qc.py scored, those of a low Dice that the model of labels alone places
+Shown are hippocampus masks that segmentation_qc.py scored: those of a low Dice that the model of labels alone places
 furthest towards the sound ones, one per case, if the image can be read; beside them, where the model that sees the
-image places them. Writes docs/benchmarks/blind_spots.md and its picture; nothing is trained.
+image places them. Nothing is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-import hippocampus_scores
-import markdown
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from bench import DATA, PAGES, Benchmark, Content, table
 from damaged_images import damaged_cases
-from hippocampus_scores import PAGES, belongs
-from qc_data import Dataset, Mask
+from qc_data import Dataset, Mask, load_dataset
 from qc_figures import save
 from scipy.stats import rankdata
-from scores import Scores, check_same_masks
+from scores import Scores, check_same_masks, load_all
 
 from gnsm_monai.data.datalist import find_images
 
-PICTURE = PAGES / "segmentation_qc" / "blind_spots.png"
+PICTURE = "segmentation_qc/blind_spots.png"
 LABELS, IMAGES = "gnsm", "gnsm_image"
 LOW_DICE = 0.75
 EXAMPLES = 4
+
+
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    dataset = load_dataset("hippocampus", options.data.resolve(), Path())
+    methods = load_all(PAGES / "segmentation_qc", dataset.name)
+    check_same_masks([*methods[LABELS], *methods[IMAGES]])
+    scores = methods[LABELS][0]
+    by_dice = places([-scores.dice])
+    by_labels, by_images = (places([s.score for s in methods[name]]) for name in (LABELS, IMAGES))
+    chosen = unseen(scores, by_dice, by_labels, ~scores.among(damaged_cases(dataset)))
+    masks = {(mask.folder, mask.case): mask for mask in dataset.masks}
+    shown = [masks[str(scores.folder[i]), str(scores.case[i])] for i in chosen]
+    draw(dataset, shown)
+    yield {
+        "command": options.command,
+        "masks": len(by_dice),
+        "structures": list(dataset.scheme.structures),
+        "shown": [
+            {
+                "folder": mask.folder,
+                "case": mask.case,
+                "dice": mask.dice,
+                "places": [float(by[i]) for by in (by_dice, by_labels, by_images)],
+                "volume_ratios": volume_ratios(mask, dataset.scheme.num_classes),
+            }
+            for i, mask in zip(chosen, shown, strict=True)
+        ],
+    }
 
 
 def places(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
@@ -45,11 +73,11 @@ def unseen(
     most: int = EXAMPLES,
 ) -> list[int]:
     """Indices of masks of low Dice, those first that stand furthest behind their place by Dice; one per case."""
-    found: list[int] = []
+    chosen: list[int] = []
     for i in np.argsort(by_dice - by_labels):
-        if readable[i] and scores.dice[i] < LOW_DICE and scores.case[i] not in scores.case[found]:
-            found.append(int(i))
-    return found[:most]
+        if readable[i] and scores.dice[i] < LOW_DICE and scores.case[i] not in scores.case[chosen]:
+            chosen.append(int(i))
+    return chosen[:most]
 
 
 def volume_ratios(mask: Mask, num_classes: int) -> list[float]:
@@ -73,37 +101,30 @@ def draw(dataset: Dataset, masks: Sequence[Mask]) -> None:
                         ax.contour(plane == structure, [0.5], colors=colour, linewidths=1.3)
             ax.set_title(f"{mask.case}, {name}" if axis == 0 else name, fontsize=9)
             ax.set_axis_off()
-    save(figure, PICTURE)
+    save(figure, PAGES / PICTURE)
 
 
-def page(dataset: Dataset, methods: Mapping[str, list[Scores]]) -> str:
-    check_same_masks([*methods[LABELS], *methods[IMAGES]])
-    scores = methods[LABELS][0]
-    by_dice = places([-scores.dice])
-    by_labels, by_images = (places([s.score for s in methods[name]]) for name in (LABELS, IMAGES))
-    chosen = unseen(scores, by_dice, by_labels, ~belongs(scores, damaged_cases(dataset)))
-    masks = {(mask.folder, mask.case): mask for mask in dataset.masks}
-    shown = [masks[str(scores.folder[i]), str(scores.case[i])] for i in chosen]
-    draw(dataset, shown)
+def lines(content: Content) -> list[str]:
     rows = [
-        [mask.folder, mask.case, f"{mask.dice:.3f}", *(f"{by[i]:.0f}" for by in (by_dice, by_labels, by_images))]
-        + [f"{ratio:.2f}" for ratio in volume_ratios(mask, dataset.scheme.num_classes)]
-        for i, mask in zip(chosen, shown, strict=True)
+        [mask["folder"], mask["case"], f"{mask['dice']:.3f}", *(f"{place:.0f}" for place in mask["places"])]
+        + [f"{ratio:.2f}" for ratio in mask["volume_ratios"]]
+        for mask in content["shown"]
     ]
     head = ["folder", "case", "Dice", "place by Dice", "by labels alone", "by labels and image"]
-    lines = [
+    return [
         f"Masks with a Dice below {LOW_DICE} that the model of labels alone places furthest towards the sound ones,",
-        f"one per case. Places among {len(by_dice)}, 1 = worst, mean over trainings. Volumes: mask over reference.",
+        f"one per case. Places among {content['masks']}, 1 = worst, mean over trainings. Volumes: mask over reference.",
         "",
-        *markdown.table([*head, *(f"volume, {name}" for name in dataset.scheme.structures)], rows),
+        *table([*head, *(f"volume, {name}" for name in content["structures"])], rows),
         "",
-        f"![Reference (green) and mask (red)]({PICTURE.relative_to(PAGES)})",
+        f"![Reference (green) and mask (red)]({PICTURE})",
         "",
         "Green: the reference, red: the mask. Where both models place a mask alike, the image did not help: the model",
         "reads it as the segmenter did.",
     ]
-    return markdown.page("What labels alone cannot see", "blind_spots.py --data DATA", lines)
 
+
+BENCHMARK = Benchmark("blind_spots", "What labels alone cannot see", measure, lines, DATA, __doc__)
 
 if __name__ == "__main__":
-    hippocampus_scores.write_page("blind_spots", __doc__, page)
+    BENCHMARK.run()

@@ -7,63 +7,44 @@ The masks of the folders are linked, over and over under further names, to a coh
 readers of their own (``num_workers``), and the time from the first mask to the written report stands beside the time
 within the network and that within scoring, counted in the same run. Then ``--shared`` of them are ranked by one
 process and by two (``torchrun``, gloo), one thread each: masks per second, start of the interpreters and report
-included, and whether ranking.csv is the same. Writes docs/benchmarks/cohort.md.
+included, and whether ranking.csv is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from markdown import table
+from bench import ROOT, Benchmark, Content, table
 from monai.inferers import SimpleInferer
-from steps import ROOT
 
-from gnsm_monai import commands
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.scoring.scorer import Scorer
 
-PAGE = ROOT / "docs" / "benchmarks" / "cohort.md"
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--shared", type=int, default=400)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "cohort")
-    arguments = parser.parse_args()
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"command": _command(arguments), "torch": torch.__version__, "count": arguments.count}
-    masks = cohort(arguments.predictions, arguments.work / "masks", arguments.count)
-    found["workers"] = {
-        str(number): timed(arguments.model, masks, arguments.work / f"workers_{number}", number)
-        for number in arguments.workers
+    masks = cohort(options.predictions, options.work / "masks", options.count)
+    few = cohort(options.predictions, options.work / "shared_masks", options.shared)
+    yield {
+        "command": options.command,
+        "setting": f"torch {torch.__version__}, one thread",
+        "count": options.count,
+        "workers": {
+            str(number): timed(options.model, masks, options.work / f"workers_{number}", number)
+            for number in options.workers
+        },
+        "shared": shared(options.model, few, options.work),
     }
-    few = cohort(arguments.predictions, arguments.work / "shared_masks", arguments.shared)
-    found["shared"] = shared(arguments.model, few, arguments.work)
-    PAGE.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    PAGE.write_text(page(found))
-    print(PAGE.read_text())
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    options = [f"--count {arguments.count}", f"--shared {arguments.shared}"]
-    options.append(f"--workers {' '.join(map(str, arguments.workers))}")
-    return " ".join(
-        ["OMP_NUM_THREADS=1 python scripts/benchmarks/cohort.py --model MODEL --predictions FOLDERS", *options]
-    )
 
 
 def cohort(folders: Sequence[Path], target: Path, count: int) -> Path:
@@ -78,30 +59,24 @@ def cohort(folders: Sequence[Path], target: Path, count: int) -> Path:
     return target
 
 
-class _Counted(SimpleInferer):
-    """Seconds within the network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds = 0.0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
-        found = super().__call__(*args, **kwargs)
-        self.seconds += time.perf_counter() - start
-        return found
-
-
-class _CountedScorer(Scorer):
-    """Seconds within scoring, the network's among them."""
+class _Timed:
+    """A mixin that adds up the seconds of all calls."""
 
     seconds = 0.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
-        found = super().__call__(*args, **kwargs)
+        result = super().__call__(*args, **kwargs)  # type: ignore[misc]
         self.seconds += time.perf_counter() - start
-        return found
+        return result
+
+
+class _TimedInferer(_Timed, SimpleInferer):
+    """Its seconds are those within the network."""
+
+
+class _TimedScorer(_Timed, Scorer):
+    """Its seconds are those of scoring, the network's among them."""
 
 
 def timed(model: Path, masks: Path, output: Path, workers: int) -> dict[str, float]:
@@ -109,74 +84,66 @@ def timed(model: Path, masks: Path, output: Path, workers: int) -> dict[str, flo
     workflow = commands._prepare(
         "inference.yaml", model_dir=model, predictions_dir=masks, output_dir=output, device="cpu", num_workers=workers
     )
-    evaluator = workflow.parser.get_parsed_content("evaluator")
-    scorer = evaluator._process_function.scorer
-    network = scorer.inferer = _Counted()
-    scorer.__class__ = _CountedScorer
+    scorer = workflow.parser.get_parsed_content("evaluator")._process_function.scorer
+    network = scorer.inferer = _TimedInferer()
+    scorer.__class__ = _TimedScorer
     start = time.perf_counter()
     workflow.run()
     return {"wall": time.perf_counter() - start, "scoring": scorer.seconds, "network": network.seconds}
 
 
 def shared(model: Path, masks: Path, work: Path) -> dict[str, Any]:
-    """Masks per second by one process and by two, and whether they rank alike."""
-    rank = ["rank", "--model", model, "--predictions", masks, "--device", "cpu"]
-    launch = {
-        "one": [sys.executable, "-m", "gnsm_monai"],
-        "two": [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node=2",
-            "-m",
-            "gnsm_monai",
-        ],
-    }
-    taken, rankings = {}, {}
-    for name, start in launch.items():
+    """Seconds of one process and of two, and whether they rank alike."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    seconds, rankings = {}, {}
+    for name, start in {"one": [sys.executable], "two": torchrun}.items():
         output = work / f"by_{name}"
+        rank = ["-m", "gnsm_monai", "rank", "--model", model, "--predictions", masks, "--device", "cpu"]
         command = list(map(str, [*start, *rank, "--output", output]))
         began = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-        taken[name] = time.perf_counter() - began
+        seconds[name] = time.perf_counter() - began
         rankings[name] = (output / "ranking.csv").read_bytes()
-    return {"masks": sum(1 for _ in masks.iterdir()), **taken, "identical": rankings["one"] == rankings["two"]}
+    return {"masks": sum(1 for _ in masks.iterdir()), **seconds, "identical": rankings["one"] == rankings["two"]}
 
 
-def page(found: dict[str, Any]) -> str:
+def lines(content: Content) -> list[str]:
     rows = [
         [workers, f"{t['wall']:.0f} s", f"{t['scoring']:.0f} s", f"{t['network']:.0f} s",
-         f"{1000 * t['wall'] / found['count']:.0f} ms", f"{t['wall'] / t['scoring']:.3f}",
+         f"{1000 * t['wall'] / content['count']:.0f} ms", f"{t['wall'] / t['scoring']:.3f}",
          f"{t['wall'] / t['network']:.2f}"]
-        for workers, t in found["workers"].items()
+        for workers, t in content["workers"].items()
     ]  # fmt: skip
-    head = [
-        "reading processes",
-        "whole run",
-        "scoring",
-        "score network in it",
-        "per mask",
-        "run / scoring",
-        "run / network",
-    ]
-    s = found["shared"]
-    same = "is the same, byte by byte" if s["identical"] else "DIFFERS"
-    text = [
-        "# A cohort of masks", "",
-        f"`{found['command']}` (torch {found['torch']}, one thread)", "",
-        f"## {found['count']} masks in one process", "",
-        "Whole run: from the first mask to the written report; reading, explaining and writing included.",
-        "",
+    head = ["reading processes", "whole run", "scoring", "score network in it", "per mask", "run / scoring",
+            "run / network"]  # fmt: skip
+    s = content["shared"]
+    return [
+        f"## {content['count']} masks in one process", "",
+        "Whole run: from the first mask to the written report; reading, explaining and writing included.", "",
         *table(head, rows), "",
         "## Two processes", "",
         f"{s['masks']} masks by `gnsm rank`, start and report included: {s['one']:.0f} s by one process,",
         f"{s['two']:.0f} s by two (`torchrun`, gloo), **{s['one'] / s['two']:.2f} times** the masks per second;",
-        f"ranking.csv {same}.", "",
+        f"ranking.csv {'is the same, byte by byte' if s['identical'] else 'DIFFERS'}.",
     ]  # fmt: skip
-    return "\n".join(text)
 
+
+BENCHMARK = Benchmark(
+    "cohort",
+    "A cohort of masks",
+    measure,
+    lines,
+    {
+        "--model": {"type": Path, "required": True},
+        "--predictions": {"type": Path, "nargs": "+", "required": True, "metavar": "FOLDERS"},
+        "--count": {"type": int, "default": 1000, "help": "masks that one process ranks"},
+        "--shared": {"type": int, "default": 400, "help": "masks that two processes share"},
+        "--workers": {"type": int, "nargs": "+", "default": [0, 1], "help": "numbers of reading processes"},
+        "--work": {"type": Path, "default": ROOT / "runs" / "cohort"},
+    },
+    __doc__,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

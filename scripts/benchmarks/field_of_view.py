@@ -19,12 +19,12 @@ import numpy.typing as npt
 from gnsm_monai.data.datalist import find_images, find_label_maps
 from gnsm_monai.files import save_json
 
-__all__ = ["LEAST_VOXELS", "SHARE", "draw_margins", "vary", "write_varied"]
+__all__ = ["MIN_VOXELS", "SHARE", "draw_margins", "vary", "write_varied"]
 
 SHARE = 0.25
 """Largest change per side, as a share of the axis."""
 
-LEAST_VOXELS = 8
+MIN_VOXELS = 8
 """What a crop leaves of an axis at least, if the axis has as many."""
 
 
@@ -53,7 +53,7 @@ def write_varied(
         return list(kept["skipped"])
     margins: dict[str, list[list[int]]] = {}
     skipped: list[str] = []
-    masks = {folder: find_label_maps(folder) for folder in predictions}
+    masks_of = {folder: find_label_maps(folder) for folder in predictions}
     for case, path in find_label_maps(references).items():
         reference = nib.load(path)
         drawn = draw_margins(reference.shape, _generator(seed, case))
@@ -63,10 +63,10 @@ def write_varied(
             continue
         margins[case] = drawn.tolist()
         _save(varied, output / "references" / path.name)
-        for folder, found in masks.items():
-            if case in found:
-                mask = vary(_alike(found[case], reference), drawn)
-                _save(mask, output / "predictions" / folder.name / found[case].name)
+        for folder, masks in masks_of.items():
+            if case in masks:
+                mask = vary(_alike(masks[case], reference), drawn)
+                _save(mask, output / "predictions" / folder.name / masks[case].name)
         for folder in images:
             for image in find_images(folder, case):
                 cut = vary(_alike(image, reference), drawn, mode="edge")
@@ -79,12 +79,12 @@ def draw_margins(shape: Sequence[int], generator: np.random.Generator) -> npt.ND
     """Voxels to add, or where negative to take away, before and behind each axis, (axes, 2).
 
     Uniform within +- `SHARE` of the axis length, each side for itself; crops are shortened where they would leave fewer
-    than `LEAST_VOXELS` voxels.
+    than `MIN_VOXELS` voxels.
     """
     lengths = np.array(shape)
     margins = np.rint(generator.uniform(-SHARE, SHARE, (len(lengths), 2)) * lengths[:, None]).astype(np.int64)
     for axis, length in enumerate(lengths):
-        while margins[axis].min() < 0 and length + margins[axis].sum() < LEAST_VOXELS:
+        while margins[axis].min() < 0 and length + margins[axis].sum() < MIN_VOXELS:
             margins[axis, margins[axis].argmin()] += 1
     return margins
 

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from level_weights import rules_rows, weights_rows
 from map_metrics import folder_metrics
 from methods import ABLATED
+from package_commands import gnsm, scored_rows, train
 from qc_data import Dataset
 from rival_methods import score_masks
+from rules_compared import rules_rows, weights_rows
 from scores import Scores
-from steps import gnsm, train
 
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.evaluation.metrics import pearson, spearman
 from gnsm_monai.evaluation.summary import level_correlations
-from gnsm_monai.files import load_arrays
+from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.rules.levels import LevelStatistics, stack_levels, stored_levels
 
 __all__ = ["GNSM", "score_gnsm"]
 
 PUBLISHED = {
     "noise": "{'name':'temperature','num_levels':5}",
-    "loss": "kl",
+    "objective": "kl",
     "anomaly_score": "score_norm_gmm",
 }
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
 
 IMAGE = {"condition_on_image": True}
 SHORTER = {**IMAGE, "steps_per_epoch": 240}
-"""Two thirds of the steps."""
+"""Images, and two thirds of the steps."""
 
 UNEXCUSED = {**SHORTER, "anomaly_score": "disagreement_equal"}
 """What the network cannot read in an image is held against the mask."""
 
 FEWER = {**UNEXCUSED, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
-"""Half as many steps as that, of twice as many maps."""
+"""Half as many steps as that, each with twice as many maps."""
 
 EIGHT = {**FEWER, "noise": "mixing"}
 """The noise of a model without images, too."""
@@ -50,22 +48,25 @@ UNWARNED = {"augmentation#overflow": False}
 HALF_POOR = {**EIGHT, **UNWARNED, "augmentation#poor_images": 0.5}
 """Every second image made a poor one."""
 
-GNSM: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "gnsm": ("gnsm", {}),
-    "gnsm_soft": ("gnsm", {}),
-    "gnsm_image": ("gnsm_image", IMAGE),
-    "gnsm_image_24": ("gnsm_image_24", IMAGE),
-    "gnsm_image_240_steps": ("gnsm_image_240_steps", SHORTER),
-    "gnsm_image_nothing_excused": ("gnsm_image_nothing_excused", UNEXCUSED),
-    "gnsm_image_eight_levels": ("gnsm_image_eight_levels", EIGHT),
-    "gnsm_image_no_overflow": ("gnsm_image_no_overflow", {**FEWER, **UNWARNED}),
-    "gnsm_image_eight_no_overflow": ("gnsm_image_eight_no_overflow", {**EIGHT, **UNWARNED}),
-    "gnsm_image_half_poor": ("gnsm_image_half_poor", HALF_POOR),
-    "gnsm_image_full_resolution": ("gnsm_image_full_resolution", {**HALF_POOR, "network_def#strides": "[1,2,2]"}),
-    "gnsm_image_25_epochs": ("gnsm_image_25_epochs", {**HALF_POOR, "epochs": 25}),
-    "gnsm_published": ("gnsm_published", PUBLISHED),
+GNSM: dict[str, Mapping[str, Any]] = {
+    "gnsm": {},
+    "gnsm_soft": {},
+    "gnsm_image": IMAGE,
+    "gnsm_image_24": IMAGE,
+    "gnsm_image_240_steps": SHORTER,
+    "gnsm_image_nothing_excused": UNEXCUSED,
+    "gnsm_image_eight_levels": EIGHT,
+    "gnsm_image_no_overflow": {**FEWER, **UNWARNED},
+    "gnsm_image_eight_no_overflow": {**EIGHT, **UNWARNED},
+    "gnsm_image_half_poor": HALF_POOR,
+    "gnsm_image_full_resolution": {**HALF_POOR, "network_def#strides": "[1,2,2]"},
+    "gnsm_image_25_epochs": {**HALF_POOR, "epochs": 25},
+    "gnsm_published": PUBLISHED,
 }
-"""Each method: the model that it asks, by the method that this is named after, and the settings of its training."""
+"""Each method, and the settings of its training."""
+
+MODEL_OF = {"gnsm_soft": "gnsm"}
+"""Methods that ask the model of another one."""
 
 
 def score_gnsm(dataset: Dataset, method: str, seed: int, work: Path) -> Scores | None:
@@ -77,19 +78,17 @@ def score_gnsm(dataset: Dataset, method: str, seed: int, work: Path) -> Scores |
         seed: of the training.
         work: models are kept in ``work/DATASET/METHOD-SEED/model``, rankings beside them.
     """
-    trained, options = GNSM[method]
+    options = GNSM[method]
     with_images = bool(options.get("condition_on_image"))
     folders = [p for p in dataset.predictions if method != "gnsm_soft" or any(p.glob("*.npz"))]
-    if (
-        (with_images and not dataset.images)
-        or not folders
-        or (method == "gnsm_image_24" and not dataset.segmenter_cases)
-    ):
+    if not folders or (with_images and not dataset.images):
         return None
     if method == "gnsm_image_24":
+        if not dataset.segmenter_cases:
+            return None
         unseen = set(find_label_maps(dataset.folder / "labelsTr")) - set(dataset.segmenter_cases)
         options = {**options, "exclude_cases": sorted(unseen)}
-    model = work / dataset.models / f"{trained}-{seed}" / "model"
+    model = work / dataset.models / f"{MODEL_OF.get(method, method)}-{seed}" / "model"
     minutes = train(model, {"dataset_dir": dataset.folder, "seed": seed, **options})
     results = work / dataset.name / f"{method}-{seed}" / "results"
     soft = "auto" if method == "gnsm_soft" else "off"
@@ -136,10 +135,10 @@ def _read(
     structures: list[tuple[str, str, float, float]] = []
     seconds, cases = 0.0, 0
     for output, folders in ranked:
-        for row in _rows(output / "ranking.csv"):
+        for row in scored_rows(output / "ranking.csv"):
             key = _key(row["case"], folders)
             scores[key], maps[key] = float(row["anomaly_score"]), output / "maps" / f"{row['case']}.nii.gz"
-        for row in _rows(output / "structures.csv"):
+        for row in scored_rows(output / "structures.csv"):
             if row["anomaly_score"] and row["dice"]:
                 folder, _ = _key(row["case"], folders)
                 structures.append((folder, row["structure"], float(row["anomaly_score"]), float(row["dice"])))
@@ -147,7 +146,7 @@ def _read(
         stored = stored_levels(arrays, "levels")
         for number, case in enumerate(arrays["case"]):
             levels[_key(case, folders)] = {name: values[number] for name, values in stored.items()}
-        summary = json.loads((output / "summary.json").read_text())
+        summary = load_json(output / "summary.json")
         seconds, cases = seconds + summary["seconds_per_case"] * summary["cases"], cases + summary["cases"]
     wanted = {folder.name for _, folders in ranked for folder in folders}
     masks = [mask for mask in dataset.masks if mask.folder in wanted]
@@ -183,9 +182,3 @@ def _structure_correlations(rows: Sequence[tuple[str, str, float, float]]) -> di
         }
         for folder, members in pooled.items()
     }
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table of results, without cases that could not be scored."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row.get("status", "ok") == "ok"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ABLATED", "DATASETS", "METHODS", "OURS", "Method"]
+__all__ = ["ABLATED", "DATASETS", "METHODS", "OURS", "VARIED_FIELD_OF_VIEW", "Method"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ MASK, IMAGE = "mask", "mask, image"
 
 
 def _variant(title: str, seeds: tuple[int, ...] = (0,)) -> Method:
-    """What was tried with images."""
+    """A method that was tried with images."""
     return Method(title, IMAGE, seeds, trained=True, variant=True)
 
 
@@ -66,14 +66,17 @@ METHODS = {
 """In the order of the tables."""
 
 OURS = "gnsm"
-"""Which figures and tables set against its best rival."""
+"""The method that figures and tables set against its best rival."""
 
 ABLATED = (OURS, "gnsm_image", "gnsm_image_240_steps")
-"""Of which each statistic, level and rule is shown."""
+"""Methods whose every statistic, level and rule is shown."""
+
+VARIED_FIELD_OF_VIEW = "hippocampus_fov"
+"""The data set whose masks are those of another one, cropped and padded, and scored by its models."""
 
 DATASETS = {
     "hippocampus": "Hippocampus MRI, five real nnU-Net runs",
-    "hippocampus_fov": "Hippocampus MRI, varying field of view",
+    VARIED_FIELD_OF_VIEW: "Hippocampus MRI, varying field of view",
     "chest": "Chest X-ray, degraded references",
     "phantoms_3d": "Phantoms 3D, degraded references",
     "phantoms_2d": "Phantoms 2D, degraded references",

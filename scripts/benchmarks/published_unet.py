@@ -9,14 +9,14 @@ held-out references. ``speed.py`` measures its time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from learned_rival import LabelMap, LearnedRival
 from monai.networks.nets import DiffusionModelUNet
 from rivals import common_grid, pad_or_crop
+from torch import Tensor
 
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.transforms import centred_extent, encode_labels
@@ -36,13 +36,11 @@ MULTIPLE = 2 ** (len(CHANNELS) - 1)
 HELD_OUT = 0.15
 """Share of the references that the density is fitted to, as ours keeps it."""
 
-_Labels = npt.NDArray[np.integer[Any]]
-
 
 def diffusion_unet(
     spatial_dims: int, num_classes: int, device: str | torch.device = "cpu", channels: Sequence[int] = CHANNELS
 ) -> DiffusionModelUNet:
-    """With torch's fused attention on a GPU, as the plain one does not fit there at 128^3."""
+    """MONAI's network, with torch's fused attention on a GPU, as the plain one does not fit there at 128^3."""
     network = DiffusionModelUNet(
         spatial_dims=spatial_dims,
         in_channels=num_classes,
@@ -57,16 +55,18 @@ def diffusion_unet(
     return network.to(device)
 
 
-class PublishedUNet:
-    """Fitted on reference label maps, it scores one mask, higher = worse.
+class PublishedUNet(LearnedRival):
+    """The published noise, loss and density on MONAI's network.
 
     Args:
-        seed: of weights, batches and noise.
+        seed: see `LearnedRival`, as the next three.
         steps: of training.
         batch_size: maps per step.
-        learning_rate: of AdamW, the highest of a cycle over all steps.
+        learning_rate: of AdamW.
         channels: of the network, from the finest grid on.
     """
+
+    optimizer = torch.optim.AdamW
 
     def __init__(
         self,
@@ -76,68 +76,38 @@ class PublishedUNet:
         learning_rate: float = 1e-3,
         channels: Sequence[int] = CHANNELS,
     ) -> None:
-        self.seed, self.steps, self.batch_size, self.learning_rate = seed, steps, batch_size, learning_rate
+        super().__init__(seed, steps, batch_size, learning_rate)
         self.channels = tuple(channels)
         self.schedule = build_schedule({"name": "temperature", "num_levels": LEVELS})
+        self.kl = ScoreMatchingLoss("kl", self.schedule)
 
-    def fit(self, labels: Sequence[_Labels], num_classes: int) -> PublishedUNet:
-        """Trains on label maps, (*spatial) each, which may differ in shape."""
-        self._plan(labels, num_classes)
+    def train(self, labels: Sequence[LabelMap]) -> None:
+        """Trains on most of the label maps, and fits the density to the norms of the others."""
         order = np.random.default_rng(self.seed).permutation(len(labels))
-        held, known = np.split(order, [max(2, round(HELD_OUT * len(labels)))])
-        placed = torch.from_numpy(np.stack([self._place(labels[number]) for number in known]))
-        prepare = NoisyLabelPrepareBatch(self.schedule, num_classes)
-        loss = ScoreMatchingLoss("kl", self.schedule)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self._build()
-            optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate)
-            rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
-            self.network.train()
-            for _ in range(self.steps):
-                x, target, (level,), _ = prepare({LABEL: placed[torch.randint(len(placed), (self.batch_size,))]})
-                optimizer.zero_grad()
-                loss(self.network(x, level), target).mean().backward()
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-                optimizer.step()
-                rate.step()
-        self.network.eval()
-        self.density = GaussianMixtureDensity.fit(np.stack([self.norms(labels[number]) for number in held]), self.seed)
-        return self
+        held, trained = np.split(order, [max(2, round(HELD_OUT * len(labels)))])
+        super().train([labels[number] for number in trained])
+        self.fitted = GaussianMixtureDensity.fit(np.stack([self.norms(labels[number]) for number in held]), self.seed)
 
-    def norms(self, label: _Labels) -> npt.NDArray[np.float64]:
+    def norms(self, label: LabelMap) -> npt.NDArray[np.float64]:
         """Euclidean norm of the score of a mask (*spatial) at the centre of each noise level, (LEVELS,)."""
-        probabilities, _ = encode_labels(torch.from_numpy(self._place(label))[None], self.num_classes)
+        probabilities, _ = encode_labels(torch.from_numpy(self.place(label))[None], self.num_classes)
         scorer = Scorer(self.schedule, "direct", Structures(band_voxels=(2,) * len(self.grid)), chunk_size=1)
         return scorer(self.network, probabilities).levels["score_norm"]
 
-    def score(self, label: _Labels) -> float:
+    def score(self, label: LabelMap) -> float:
         """Minus the log density of a mask's norms (*spatial), in nats."""
-        return float(GaussianMixtureDensity.anomaly(self.norms(label)[None], self.density)[0])
+        return float(GaussianMixtureDensity.anomaly(self.norms(label)[None], self.fitted)[0])
 
-    def save(self, path: Path) -> None:
-        """Weights and density, for `load`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        density = {name: torch.as_tensor(values) for name, values in self.density.items()}
-        torch.save({"network": self.network.state_dict(), "density": density}, path)
+    def plan(self, labels: Sequence[LabelMap]) -> tuple[int, ...]:
+        return common_grid([centred_extent(label) for label in labels], MULTIPLE)
 
-    def load(self, path: Path, labels: Sequence[_Labels], num_classes: int) -> PublishedUNet:
-        """What `fit` made of the same label maps."""
-        self._plan(labels, num_classes)
-        kept = torch.load(path, weights_only=True)
-        self._build()
-        self.network.load_state_dict(kept["network"])
-        self.network.eval()
-        self.density = {name: values.numpy() for name, values in kept["density"].items()}
-        return self
-
-    def _plan(self, labels: Sequence[_Labels], num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.grid = common_grid([centred_extent(label) for label in labels], MULTIPLE)
-
-    def _build(self) -> None:
-        self.network = diffusion_unet(len(self.grid), self.num_classes, channels=self.channels)
-
-    def _place(self, label: _Labels) -> npt.NDArray[np.int16]:
-        """In the grid, with a channel, ``(1, *grid)``; what is ignored is background."""
+    def place(self, label: LabelMap) -> npt.NDArray[np.int16]:
+        """A map in the grid, with a channel, ``(1, *grid)``."""
         return np.ascontiguousarray(pad_or_crop(np.maximum(label, 0), self.grid)[None], dtype=np.int16)
+
+    def build(self) -> DiffusionModelUNet:
+        return diffusion_unet(len(self.grid), self.num_classes, channels=self.channels)
+
+    def loss(self, placed: Tensor) -> Tensor:
+        x, target, (level,), _ = NoisyLabelPrepareBatch(self.schedule, self.num_classes)({LABEL: placed})
+        return self.kl(self.network(x, level), target)

@@ -12,6 +12,7 @@ from pathlib import Path
 import field_of_view
 import numpy as np
 import numpy.typing as npt
+from methods import VARIED_FIELD_OF_VIEW
 
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_label_maps, find_predictions
@@ -118,7 +119,7 @@ def load_dataset(name: str, data: Path, work: Path) -> Dataset:
     """
     if name == "hippocampus":
         return _hippocampus(data / "hippocampus")
-    if name == "hippocampus_fov":
+    if name == VARIED_FIELD_OF_VIEW:
         return _with_varied_field(_hippocampus(data / "hippocampus"), work / name / "data")
     if name == "chest":
         (folder,) = (data / "chest_xray_landmarks" / "nnUNet_raw").iterdir()
@@ -153,7 +154,7 @@ def _with_varied_field(dataset: Dataset, output: Path) -> Dataset:
         dataset.references, dataset.predictions, tuple(dict.fromkeys(dataset.images.values())), output
     )
     return Dataset(
-        f"{dataset.name}_fov",
+        VARIED_FIELD_OF_VIEW,
         dataset.folder,
         output / "references",
         tuple(output / "predictions" / path.name for path in dataset.predictions),

@@ -1,4 +1,4 @@
-"""The page of the benchmark of detection quality, from the files of scores alone."""
+"""The page of the benchmark of detection quality, from scores alone."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markdown import MISSING, cell, table
-from methods import DATASETS, METHODS, OURS
+from bench import MISSING, cell, table
+from methods import DATASETS, METHODS, OURS, VARIED_FIELD_OF_VIEW
 from qc_figures import risk_coverage, scatter
 from qc_sections import ablation, maps, trainings
-from scores import METRICS, Scores, load_all, mean_with_interval
+from scores import METRICS, Scores, mean_with_interval
 
-__all__ = ["best_rival", "dataset_section", "field_of_view_section", "write_page"]
-
-COMMAND = "python scripts/benchmarks/segmentation_qc.py --data DATA"
+__all__ = ["best_rival", "dataset_section", "draw_figures", "field_of_view_section", "page_lines"]
 
 INTRODUCTION = """\
-`{command}`
-
 Correlations of the anomaly score with Dice: -1 is best. AURC left = 1 - norm_aurc: 0 is best. Means over the seeds of
 trainings, with 95 % bootstrap intervals over patients; the seeds' own figures stand below each table. All methods are
 trained on, or fitted to, the same references (one row to 24 of them, which its title says), and score the same masks;
@@ -33,18 +29,25 @@ of at least 1 %.
 Methods = Mapping[str, list[Scores]]
 
 
-def write_page(pages: Path) -> None:
-    """Writes ``pages/segmentation_qc.md`` and its figures from the scores in ``pages/segmentation_qc/``."""
-    root = pages / "segmentation_qc"
-    found = {name: _ordered(load_all(root, name)) for name in DATASETS}
-    lines = ["# Detection quality, beside rivals", "", *INTRODUCTION.format(command=COMMAND).splitlines(), ""]
+def page_lines(found: Mapping[str, Methods]) -> list[str]:
+    """Markdown of all data sets that have scores, below the page's title and command."""
+    lines = [*INTRODUCTION.splitlines(), ""]
     for name, methods in found.items():
-        if methods:
-            lines += dataset_section(name, methods, root)
-    if found["hippocampus"] and found["hippocampus_fov"]:
-        lines += field_of_view_section(found["hippocampus"], found["hippocampus_fov"])
-    lines += [*maps(found), *ablation(found), *trainings(found), *_costs(found)]
-    (pages / "segmentation_qc.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+        lines += dataset_section(name, methods)
+    if {"hippocampus", VARIED_FIELD_OF_VIEW} <= set(found):
+        lines += field_of_view_section(found["hippocampus"], found[VARIED_FIELD_OF_VIEW])
+    return [*lines, *maps(found), *ablation(found), *trainings(found), *_costs(found)]
+
+
+def draw_figures(found: Mapping[str, Methods], root: Path) -> None:
+    """Writes ``root/NAME-scatter.png`` and ``root/NAME-risk_coverage.png`` of each data set."""
+    for name, methods in found.items():
+        rival = best_rival(methods)
+        if rival and OURS in methods:
+            scatter(root / f"{name}-scatter.png", {METHODS[m].title: methods[m][0] for m in (OURS, rival)})
+        whole = {m: seeds[0] for m, seeds in methods.items() if len(seeds[0].score) == _most_masks(methods)}
+        curves = {METHODS[m].title: scores for m, scores in whole.items() if not METHODS[m].variant}
+        risk_coverage(root / f"{name}-risk_coverage.png", curves)
 
 
 def best_rival(methods: Methods) -> str | None:
@@ -55,12 +58,11 @@ def best_rival(methods: Methods) -> str | None:
     return min(rivals, key=lambda m: rivals[m]) if rivals else None
 
 
-def dataset_section(name: str, methods: Methods, root: Path) -> list[str]:
-    """Tables and figures of one data set; figures are written to ``root/NAME-*.png``."""
-    most = max(len(seeds[0].score) for seeds in methods.values())
+def dataset_section(name: str, methods: Methods) -> list[str]:
+    """Tables of one data set, and links to its figures."""
     skipped = next(iter(methods.values()))[0].more.get("skipped", 0)
-    text = f"{most} masks of {len(_patients(methods))} cases."
-    if name.endswith("_fov"):
+    text = f"{_most_masks(methods)} masks of {len(_patients(methods))} cases."
+    if name == VARIED_FIELD_OF_VIEW:
         text += f" Left out, as no structure of the reference is in the field of view: {skipped} cases."
     lines = [f"## {DATASETS[name]}", "", text, ""]
     rows, seeds_rows = [], []
@@ -76,13 +78,8 @@ def dataset_section(name: str, methods: Methods, root: Path) -> list[str]:
     folders = sorted({str(f) for seeds in methods.values() for f in seeds[0].folder})
     rows = [[METHODS[m].title, *(_in_folder(seeds, folder) for folder in folders)] for m, seeds in methods.items()]
     lines += ["Spearman per folder:", "", *table(["method", *folders], rows), ""]
-    rival = best_rival(methods)
-    if rival and OURS in methods:
-        scatter(root / f"{name}-scatter.png", {METHODS[m].title: methods[m][0] for m in (OURS, rival)})
+    if best_rival(methods) and OURS in methods:
         lines += [f"![Anomaly score against Dice](segmentation_qc/{name}-scatter.png)", ""]
-    whole = {m: seeds[0] for m, seeds in methods.items() if len(seeds[0].score) == most}
-    curves = {METHODS[m].title: scores for m, scores in whole.items() if not METHODS[m].variant}
-    risk_coverage(root / f"{name}-risk_coverage.png", curves)
     return [*lines, f"![Risk-coverage curves, seed 0](segmentation_qc/{name}-risk_coverage.png)", ""]
 
 
@@ -117,7 +114,7 @@ def _costs(found: Mapping[str, Methods]) -> list[str]:
     for name, methods in found.items():
         for method, seeds in methods.items():
             minutes = [s.training_minutes for s in seeds if s.training_minutes is not None]
-            if minutes and not name.endswith("_fov"):
+            if minutes and name != VARIED_FIELD_OF_VIEW:
                 seconds = [s.seconds_per_case for s in seeds if s.seconds_per_case is not None]
                 cells = [
                     f"{np.mean(minutes):.1f}",
@@ -138,8 +135,9 @@ def _costs(found: Mapping[str, Methods]) -> list[str]:
     ]
 
 
-def _ordered(methods: Methods) -> dict[str, list[Scores]]:
-    return {name: methods[name] for name in METHODS if name in methods}
+def _most_masks(methods: Methods) -> int:
+    """Masks of the methods that see them all."""
+    return max(len(seeds[0].score) for seeds in methods.values())
 
 
 def _patients(methods: Methods) -> set[str]:

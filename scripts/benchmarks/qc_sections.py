@@ -7,8 +7,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from markdown import MISSING, table
-from methods import ABLATED, DATASETS, METHODS, OURS
+from bench import MISSING, table
+from methods import ABLATED, DATASETS, METHODS, OURS, VARIED_FIELD_OF_VIEW
 from scipy.stats import rankdata
 from scores import Scores, check_same_masks
 
@@ -90,7 +90,7 @@ def trainings(found: Found) -> list[str]:
     rows = []
     for name, methods in found.items():
         for method, seeds in methods.items():
-            if len(seeds) < 2 or name.endswith("_fov"):  # the same models again, on parts of the same masks
+            if len(seeds) < 2 or name == VARIED_FIELD_OF_VIEW:  # the same models again, on parts of the same masks
                 continue
             check_same_masks(seeds)
             for folder in dict.fromkeys(map(str, seeds[0].folder)):

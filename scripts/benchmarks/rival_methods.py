@@ -134,10 +134,10 @@ def _probabilities(mask: Mask, scheme: LabelScheme) -> np.ndarray:
 def _partners(dataset: Dataset) -> dict[tuple[str, str], Mask]:
     """By folder and case, what the other network made of the same image."""
     known = {(mask.folder, mask.case): mask for mask in dataset.masks}
-    found = {}
+    partners = {}
     for first, second in dataset.pairs:
         for folder, other in ((first, second), (second, first)):
             for name, case in known:
                 if name == folder and (other, case) in known:
-                    found[folder, case] = known[other, case]
-    return found
+                    partners[folder, case] = known[other, case]
+    return partners

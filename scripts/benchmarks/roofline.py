@@ -1,4 +1,4 @@
-"""The least time that the operations of a call could take: arithmetic at the peak, or memory at its bandwidth.
+"""Time that calls take, and the least that their operations could: arithmetic at the peak, memory at its bandwidth.
 
 Williams, Waterman & Patterson, Roofline: an insightful visual performance model, CACM 2009. Every operation of torch is
 taken as it stands: it reads its inputs and writes its outputs once.
@@ -6,17 +6,22 @@ taken as it stands: it reads its inputs and writes its outputs once.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["Roofline", "bandwidth"]
+__all__ = ["Roofline", "bandwidth", "peak", "seconds"]
+
+MATMULS = (1024, 2048, 4096, 8192)
+CONVOLUTIONS = ((16, 48), (32, 48), (64, 32), (96, 32), (128, 32), (256, 32))  # channels in and out, voxels per axis
 
 
 class Roofline(TorchDispatchMode):
@@ -58,13 +63,41 @@ class Roofline(TorchDispatchMode):
         return self
 
 
-def bandwidth(values: int, seconds: Callable[[Callable[[], Any]], float]) -> float:
-    """Bytes per second of the sum of two arrays of so many float32 values, written to a third.
+def bandwidth(values: int, device: torch.device, repeats: int) -> float:
+    """Bytes per second of the sum of two arrays of so many float32 values, written to a third."""
+    a, b, out = (torch.rand(values, device=device) for _ in range(3))
+    return 3 * 4 * values / seconds({"": lambda: torch.add(a, b, out=out)}, device, repeats)[""]
 
-    Args:
-        values: of each array.
-        seconds: times a call.
-    """
-    a, b = torch.rand(values), torch.rand(values)
-    out = torch.empty(values)
-    return 3 * 4 * values / seconds(lambda: torch.add(a, b, out=out))
+
+def peak(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """FLOP/s of each listed shape."""
+    rates = {}
+    for n in MATMULS[: None if device.type == "cuda" else 2]:
+        a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
+        rates[f"matmul {n}"] = 2 * n**3 / seconds({"": lambda a=a, b=b: a @ b}, device, 5)[""]  # type: ignore[misc]
+    for c, n in CONVOLUTIONS:
+        x = torch.randn(1, c, n, n, n, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
+        layer = nn.Conv3d(c, c, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        with torch.inference_mode():
+            time_taken = seconds({"": lambda x=x, layer=layer: layer(x)}, device, 5)[""]  # type: ignore[misc]
+        rates[f"conv {c}, {n}^3"] = 2 * 27 * c * c * n**3 / time_taken
+    return rates
+
+
+def seconds(calls: Mapping[str, Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, float]:
+    """Median of each call; they take turns, so that a busy machine slows all of them."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 2):  # the first two warm up
+        for name, call in calls.items():
+            _wait(device)
+            start = time.perf_counter()
+            call()
+            _wait(device)
+            if turn > 1:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from methods import METHODS
 
 from gnsm_monai.evaluation.metrics import auroc, norm_aurc, pearson, spearman
 from gnsm_monai.files import load_json, write_atomically
@@ -61,12 +62,16 @@ class Scores:
     more: dict[str, Any] = field(default_factory=dict)
 
     def select(self, keep: npt.NDArray[np.bool_]) -> Scores:
-        """The same of the masks where ``keep`` (n,) is true."""
+        """Scores of the masks where ``keep`` (n,) is true."""
         columns = {name: getattr(self, name)[keep] for name in ("folder", "case", "dice", "score")}
         return Scores(**{**self.__dict__, **columns})
 
     def in_folder(self, name: str) -> Scores:
         return self.select(self.folder == name)
+
+    def among(self, cases: Mapping[str, Collection[str]]) -> npt.NDArray[np.bool_]:
+        """Which masks are of these cases of their folder, ``(n,)``."""
+        return np.array([case in cases[folder] for folder, case in zip(self.folder, self.case, strict=True)])
 
     def save(self, root: Path) -> None:
         """To ``root/DATASET/METHOD-SEED.json``, rounded to six significant digits."""
@@ -103,12 +108,12 @@ def path_of(root: Path, dataset: str, method: str, seed: int) -> Path:
 
 
 def load_all(root: Path, dataset: str) -> dict[str, list[Scores]]:
-    """All scores there are of a data set: those of each method, by seed."""
-    found = [Scores.load(path) for path in sorted((root / dataset).glob("*-*.json"))]
-    methods: dict[str, list[Scores]] = {}
-    for scores in sorted(found, key=lambda s: (s.method, s.seed)):
-        methods.setdefault(scores.method, []).append(scores)
-    return methods
+    """All scores that exist of a data set: those of each method by seed, methods in the order of the tables."""
+    files = [Scores.load(path) for path in sorted((root / dataset).glob("*-*.json"))]
+    methods: dict[str, list[Scores]] = {name: [] for name in METHODS}
+    for scores in sorted(files, key=lambda s: (s.method, s.seed)):
+        methods[scores.method].append(scores)
+    return {name: seeds for name, seeds in methods.items() if seeds}
 
 
 def mean_with_interval(
@@ -133,16 +138,16 @@ def mean_with_interval(
         np.concatenate([members[p] for p in generator.integers(0, len(patients), size=len(patients))])
         for _ in range(n_bootstrap)
     ]
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name in metrics:
         values = [METRICS[name](s.score, s.dice) for s in seeds]
         if math.isnan(sum(values)):
-            found[name] = {"value": None, "ci95": None, "seeds": values}
+            figures[name] = {"value": None, "ci95": None, "seeds": values}
             continue
         draws = [float(np.mean([METRICS[name](s.score[rows], s.dice[rows]) for s in seeds])) for rows in samples]
         interval = np.nanquantile(draws, [0.025, 0.975]).tolist()
-        found[name] = {"value": float(np.mean(values)), "ci95": interval, "seeds": values}
-    return found
+        figures[name] = {"value": float(np.mean(values)), "ci95": interval, "seeds": values}
+    return figures
 
 
 def check_same_masks(scores: Sequence[Scores]) -> None:

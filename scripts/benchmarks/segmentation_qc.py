@@ -1,51 +1,49 @@
 """Detection quality: every method trained and scored on the same data in the same run, beside its rivals.
 
     python scripts/benchmarks/segmentation_qc.py --data DATA [--work runs/segmentation_qc] [--seeds 0 1 2]
-        [--only hippocampus ...] [--only-methods gnsm ...] [--page]
+        [--only hippocampus ...] [--only-methods gnsm ...]
 
 DATA holds ``hippocampus/`` (an nnU-Net raw data set, the predictions of five networks, their images) and
 ``chest_xray_landmarks/``; phantoms are made. Each (data set, method, seed) is one file of scores in
-docs/benchmarks/segmentation_qc; what is there is not run again, so that several sittings add up to one page,
-docs/benchmarks/segmentation_qc.md. ``--page`` writes the page from those files and runs nothing. To run a method
-again, delete its file of scores, its folder in WORK/DATASET, and in the data sets that its models score.
+docs/benchmarks/segmentation_qc; what is there is not run again, so that several sittings add up to one page. To run a
+method again, delete its file of scores, its folder in WORK/DATASET, and in the data sets that its models score.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
+from bench import PAGES, ROOT, Benchmark, Content
 from methods import DATASETS, METHODS
-from qc_page import write_page
-from scores import path_of
-from steps import ROOT
-
-PAGES = ROOT / "docs" / "benchmarks"
+from qc_page import draw_figures, page_lines
+from scores import load_all, path_of
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "segmentation_qc")
-    parser.add_argument("--only", nargs="+", choices=list(DATASETS), default=list(DATASETS), help="data sets")
-    parser.add_argument("--only-methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seeds", type=int, nargs="+", help="of trainings (default: 0 1 2; published noise: 0)")
-    parser.add_argument("--page", action="store_true", help="write the page from the scores that there are")
-    arguments = parser.parse_args()
-    if not arguments.page:
-        if arguments.data is None:
-            parser.error("--data is needed, but for --page")
-        for name in arguments.only:
-            # Seed by seed, so that a short sitting has all methods.
-            wanted = [
-                (method, seed)
-                for seed in sorted(set(arguments.seeds or range(3)) | {0})
-                for method in arguments.only_methods
-                if seed in seeds_of(method, arguments.seeds)
-            ]
-            run(name, wanted, arguments.data.resolve(), arguments.work.resolve(), PAGES / "segmentation_qc")
-    write_page(PAGES)
-    print(PAGES / "segmentation_qc.md")
+class ScoresBenchmark(Benchmark):
+    """Its content, all scores by data set and method, lies in a folder with a file of each method and seed."""
+
+    def load(self, pages: Path = PAGES) -> Content:
+        found = {name: load_all(pages / self.name, name) for name in DATASETS}
+        command = f"python scripts/benchmarks/{self.name}.py --data DATA"
+        return {"command": command, "datasets": {name: methods for name, methods in found.items() if methods}}
+
+    def store(self, content: Content, pages: Path = PAGES) -> None:
+        """`run` has stored each method's scores."""
+
+
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    for name in options.only:
+        # Seed by seed, so that a short sitting has all methods.
+        wanted = [
+            (method, seed)
+            for seed in sorted(set(options.seeds or range(3)) | {0})
+            for method in options.only_methods
+            if seed in seeds_of(method, options.seeds)
+        ]
+        run(name, wanted, options.data.resolve(), options.work.resolve(), PAGES / "segmentation_qc")
+    yield BENCHMARK.load()
 
 
 def seeds_of(method: str, asked: list[int] | None) -> tuple[int, ...]:
@@ -75,5 +73,21 @@ def run(name: str, wanted: list[tuple[str, int]], data: Path, work: Path, output
         print(f"{name}: {method}, seed {seed}: {len(scores.score)} masks", flush=True)
 
 
+BENCHMARK = ScoresBenchmark(
+    "segmentation_qc",
+    "Detection quality, beside rivals",
+    measure,
+    lambda content: page_lines(content["datasets"]),
+    {
+        "--data": {"type": Path, "required": True},
+        "--work": {"type": Path, "default": ROOT / "runs" / "segmentation_qc"},
+        "--only": {"nargs": "+", "choices": list(DATASETS), "default": list(DATASETS), "help": "data sets"},
+        "--only-methods": {"nargs": "+", "choices": list(METHODS), "default": list(METHODS)},
+        "--seeds": {"type": int, "nargs": "+", "help": "of trainings (default: those of methods.py)"},
+    },
+    __doc__,
+    lambda content, root: draw_figures(content["datasets"], root),
+)
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

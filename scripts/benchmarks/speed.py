@@ -5,27 +5,23 @@
 The rival is MONAI's DiffusionModelUNet of equal width, its mandatory attention in the middle included: it scores a case
 by the norm of its output at 20 noise levels, one at a time, in fp32. Both are timed in turns in the same run. The peak
 is the best of a listed set of matrix products and convolutions in the same run, for the same numbers and threads.
-Writes docs/benchmarks/speed.md, a section for each device that was measured.
+The page has a section for each device that was measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from markdown import table
+from bench import Benchmark, Content, table
 from monai.networks.nets import DiffusionModelUNet
 from published_unet import CHANNELS, LEVELS, diffusion_unet
+from roofline import peak, seconds
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,45 +36,29 @@ from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "speed.md"
 CLASSES = 3
-MATMULS = (1024, 2048, 4096, 8192)
-CONVOLUTIONS = ((16, 48), (32, 48), (64, 32), (96, 32), (128, 32), (256, 32))  # channels in and out, voxels per axis
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--size", type=int, nargs=3, default=[48, 56, 48], help="voxels of a case")
-    parser.add_argument("--patch", type=int, nargs=3, help="voxels of a training map; those of a case by default")
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    device, on_gpu = torch.device(arguments.device), arguments.device.startswith("cuda")
-    name = torch.cuda.get_device_name(device) if on_gpu else f"CPU ({platform.machine()}), {arguments.threads} thread"
+    device, on_gpu = torch.device(options.device), options.device.startswith("cuda")
+    name = torch.cuda.get_device_name(device) if on_gpu else f"CPU ({platform.machine()}), {options.threads} thread"
     dtypes = ("fp32", "bf16") if on_gpu else ("fp32",)
-    command = " ".join(["python scripts/benchmarks/speed.py", *sys.argv[1:]])
-    found: dict[str, Any] = {
-        "command": command,
+    patch = options.patch or options.size
+    section = {
+        "command": options.command,
         "torch": torch.__version__,
-        "size": arguments.size,
-        "batch": arguments.batch_size,
+        "size": options.size,
+        "batch": options.batch_size,
+        "patch": patch,
+        "peak": {dtype: peak(device, DTYPES[dtype]) for dtype in dtypes},
+        "training": training(patch, options.batch_size, device, dtypes, options.repeats),
+        "forward": forward(patch, options.batch_size, device, dtypes, options.repeats),
+        "scoring": scoring(options.size, device, dtypes, options.repeats),
     }
-    found["patch"] = arguments.patch or arguments.size
-    found["peak"] = {dtype: peak(device, DTYPES[dtype]) for dtype in dtypes}
-    found["training"] = training(found["patch"], arguments.batch_size, device, dtypes, arguments.repeats)
-    found["forward"] = forward(found["patch"], arguments.batch_size, device, dtypes, arguments.repeats)
-    found["scoring"] = scoring(arguments.size, device, dtypes, arguments.repeats)
-    kept = PAGE.with_suffix(".json")
-    sections = json.loads(kept.read_text()) if kept.is_file() else {}
-    sections[name] = found
-    kept.write_text(json.dumps(sections, indent=1) + "\n")
-    PAGE.write_text(page(sections))
-    print(page({name: found}))
+    yield {**earlier, name: section}
 
 
 def ours(schedule: NoiseSchedule, size: Sequence[int]) -> ScoreUNet:
@@ -89,21 +69,6 @@ def rival(device: torch.device) -> DiffusionModelUNet:
     return diffusion_unet(3, CLASSES, device)
 
 
-def peak(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """FLOP/s of each listed shape."""
-    found = {}
-    for n in MATMULS[: None if device.type == "cuda" else 2]:
-        a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
-        found[f"matmul {n}"] = 2 * n**3 / seconds({"": lambda a=a, b=b: a @ b}, device, 5)[""]  # type: ignore[misc]
-    for c, n in CONVOLUTIONS:
-        x = torch.randn(1, c, n, n, n, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
-        layer = nn.Conv3d(c, c, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        with torch.inference_mode():
-            time_taken = seconds({"": lambda x=x, layer=layer: layer(x)}, device, 5)[""]  # type: ignore[misc]
-        found[f"conv {c}, {n}^3"] = 2 * 27 * c * c * n**3 / time_taken
-    return found
-
-
 def training(
     size: Sequence[int], batch: int, device: torch.device, dtypes: Sequence[str], repeats: int
 ) -> dict[str, dict[str, float]]:
@@ -111,8 +76,8 @@ def training(
     schedule = build_schedule("mixing")
     steps = {}
     for dtype in dtypes:
-        steps[f"ours, {dtype}"] = _step(ours(schedule, size), schedule, size, batch, device, dtype)
-        steps[f"DiffusionModelUNet, {dtype}"] = _step(rival(device), schedule, size, batch, device, dtype)
+        steps[f"ours, {dtype}"] = training_step(ours(schedule, size), schedule, size, batch, device, dtype)
+        steps[f"DiffusionModelUNet, {dtype}"] = training_step(rival(device), schedule, size, batch, device, dtype)
     return _timed(steps, device, repeats)
 
 
@@ -142,7 +107,7 @@ def scoring(
 ) -> dict[str, dict[str, float]]:
     """Seconds and FLOP of one case: ours with all statistics and maps of all levels, the rival's with its norms."""
     schedule, published = build_schedule("mixing"), build_schedule({"name": "temperature", "num_levels": LEVELS})
-    probabilities = torch.nn.functional.one_hot(_ball(size), CLASSES).movedim(-1, 0)[None].float().to(device)
+    probabilities = torch.nn.functional.one_hot(ball(size), CLASSES).movedim(-1, 0)[None].float().to(device)
     network, other = ours(schedule, size).to(device).eval(), rival(device).to(device).eval()
     scorer, models = Scorer(schedule, chunk_size=2 if device.type == "cpu" else 16), shapes(schedule, size)
 
@@ -176,25 +141,12 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     return nullcontext() if dtype == "fp32" else torch.autocast(device.type, DTYPES[dtype])
 
 
-def seconds(calls: Mapping[str, Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, float]:
-    """Median of each call; they take turns, so that a busy machine slows all of them."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 2):  # the first two warm up
-        for name, call in calls.items():
-            _wait(device)
-            start = time.perf_counter()
-            call()
-            _wait(device)
-            if turn > 1:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
-def _step(
+def training_step(
     network: nn.Module, schedule: NoiseSchedule, size: Sequence[int], batch: int, device: torch.device, dtype: str
 ) -> Callable[[], None]:
+    """One step of training: noise, forward, loss, backward, AdamW."""
     network = network.to(device).train()
-    labels = {LABEL: _ball(size).expand(batch, 1, *size)}
+    labels = {LABEL: ball(size).expand(batch, 1, *size)}
     prepare = NoisyLabelPrepareBatch(schedule, CLASSES)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     loss = ScoreMatchingLoss("posterior", schedule)
@@ -210,7 +162,7 @@ def _step(
     return step
 
 
-def _ball(size: Sequence[int]) -> Tensor:
+def ball(size: Sequence[int]) -> Tensor:
     """A map with two structures, ``(*size)``."""
     axes = [torch.linspace(-1, 1, n) for n in size]
     radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt()
@@ -226,48 +178,57 @@ def _timed(calls: Mapping[str, Callable[[], Any]], device: torch.device, repeats
     return {name: {"seconds": s, "flop": work[name]} for name, s in seconds(calls, device, repeats).items()}
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def page(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["# Speed against MONAI's DiffusionModelUNet of equal width", ""]
-    lines += [
+def lines(content: Content) -> list[str]:
+    text = [
         f"Channels {list(CHANNELS)}, {CLASSES} classes. Ratio: how many times as long DiffusionModelUNet takes",
         "in fp32. Scoring a case: ours has all statistics and maps of its levels; DiffusionModelUNet's norms of",
         f"{LEVELS} levels, one at a time.",
         "",
     ]
-    for name, found in sections.items():
-        lines += [f"## {name}", "", f"`{found['command']}` (torch {found['torch']})", ""]
-        lines += [found["note"], ""] if "note" in found else []
+    for name, section in content.items():
+        text += [f"## {name}", "", f"`{section['command']}` (torch {section['torch']})", ""]
+        text += [section["note"], ""] if "note" in section else []
         tops: dict[str, tuple[float, float]] = {}
-        for dtype, shapes in found["peak"].items():
-            best = max(shapes, key=shapes.__getitem__)
-            convolution = max((s for s in shapes if s.startswith("conv")), key=shapes.__getitem__)
-            tops[dtype] = shapes[best], shapes[convolution]
-            lines.append(
-                f"Peak, {dtype}: {shapes[best] / 1e12:.3g} TFLOP/s ({best}); of convolutions "
-                f"{shapes[convolution] / 1e12:.3g} ({convolution})."
+        for dtype, rates in section["peak"].items():
+            best = max(rates, key=rates.__getitem__)
+            convolution = max((shape for shape in rates if shape.startswith("conv")), key=rates.__getitem__)
+            tops[dtype] = rates[best], rates[convolution]
+            text.append(
+                f"Peak, {dtype}: {rates[best] / 1e12:.3g} TFLOP/s ({best}); of convolutions "
+                f"{rates[convolution] / 1e12:.3g} ({convolution})."
             )
         rows = []
         for part, title in _TITLES.items():
-            voxels = "x".join(map(str, found["size" if part == "scoring" else "patch"]))
-            what = f"{title}, {voxels}" + ("" if part == "scoring" else f", batch {found['batch']}")
-            slowest = found[part]["DiffusionModelUNet, fp32"]["seconds"]
-            for network, values in found[part].items():
+            voxels = "x".join(map(str, section["size" if part == "scoring" else "patch"]))
+            what = f"{title}, {voxels}" + ("" if part == "scoring" else f", batch {section['batch']}")
+            slowest = section[part]["DiffusionModelUNet, fp32"]["seconds"]
+            for network, values in section[part].items():
                 rate = values["flop"] / values["seconds"]
                 shares = [f"{rate / top:.0%}" for top in tops[network.rsplit(", ", 1)[1]]]
                 times = [f"{values['seconds'] * 1e3:.1f}", f"{slowest / values['seconds']:.2f}"]
                 rows.append([what, network, *times, f"{rate / 1e12:.3g}", *shares])
         head = ["what", "network", "ms", "ratio", "TFLOP/s", "share of the peak", "of the convolutions'"]
-        lines += ["", *table(head, rows), ""]
-    return "\n".join(lines)
+        text += ["", *table(head, rows), ""]
+    return text
 
 
 _TITLES = {"training": "training step", "forward": "forward pass", "scoring": "scoring a case"}
 
+BENCHMARK = Benchmark(
+    "speed",
+    "Speed against MONAI's DiffusionModelUNet of equal width",
+    measure,
+    lines,
+    {
+        "--device": {"default": "cpu"},
+        "--threads": {"type": int, "default": 1, "help": "of the CPU"},
+        "--size": {"type": int, "nargs": 3, "default": [48, 56, 48], "help": "voxels of a case"},
+        "--patch": {"type": int, "nargs": 3, "help": "voxels of a training map; those of a case by default"},
+        "--batch-size": {"type": int, "default": 2},
+        "--repeats": {"type": int, "default": 9},
+    },
+    __doc__,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

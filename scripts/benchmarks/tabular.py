@@ -1,20 +1,17 @@
-#!/usr/bin/env python3
 """Anomalies in ten categorical tables: the detector beside classical ones, on the paper's protocol.
 
-    python scripts/benchmarks/tabular.py --data DIR               # ten sets, five seeds; goes on where it stopped
-    python scripts/benchmarks/tabular.py --data DIR --quick       # three small sets
-    python scripts/benchmarks/tabular.py --data DIR --report      # writes the tables anew, runs nothing
+    python scripts/benchmarks/tabular.py --data DATA            # ten sets, five seeds; continues where it stopped
+    python scripts/benchmarks/tabular.py --data DATA --quick    # three small sets
 
-DIR holds ``datasets.json`` (how each set is read), the sets themselves, and ``baselines.json`` (methods that neither
+DATA holds ``datasets.json`` (how each set is read), the sets themselves, and ``baselines.json`` (methods that neither
 scikit-learn nor PyOD has, measured elsewhere on the same protocol and marked as such).
 
 Protocol: inliers are split 80/10/10 by ``torch.utils.data.random_split`` with the seed; detectors are fitted to the
 first two parts; the test rows are the third part and all anomalies, which are the positive class. Categories that
 fitting does not show are unknown to every detector.
 
-Every result is kept in ``docs/benchmarks/tabular.json`` as soon as it is there; ``docs/benchmarks/tabular.md`` is
-written from it. Baselines of PyOD, and CBRW of ``coupled-biased-random-walks``, are left out where these are not
-installed.
+Every result is kept in docs/benchmarks/tabular.json as soon as it is there. Baselines of PyOD, and CBRW of
+``coupled-biased-random-walks``, are left out where these are not installed.
 """
 
 from __future__ import annotations
@@ -25,26 +22,26 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from bench import Benchmark, Content
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
-from tabular_report import write_report
+from tabular_lines import lines
 
-from gnsm_monai.files import load_json, save_json
+from gnsm_monai.files import load_json
 from gnsm_monai.tabular import GNSMDetector, TableEncoder
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 SEEDS = (42, 43, 44, 45, 46)
 QUICK = ("cmc", "solar", "cars")
 SMALL_FIRST = ("cmc", "solar", "cars", "nursery", "mushrooms", "u2r", "probe", "chess", "bank", "census")
-MOST_NEIGHBOURS_OF = 5000  # rows that kNN and LOF are fitted to, as in baselines.json
+MAX_NEIGHBOURS_OF = 5000  # rows that kNN and LOF are fitted to, as in baselines.json
 DENSE_LIMIT = 30_000_000  # one-hot values above which the distance-based and per-column baselines are left out
 
 Split = tuple[pd.DataFrame, pd.DataFrame, np.ndarray, list[int]]
@@ -107,7 +104,7 @@ def local_outlier_factor(known: np.ndarray, new: np.ndarray, seed: int) -> np.nd
 
 
 def _some(rows: np.ndarray, seed: int) -> np.ndarray:
-    return rows[np.random.default_rng(seed).permutation(len(rows))[:MOST_NEIGHBOURS_OF]]
+    return rows[np.random.default_rng(seed).permutation(len(rows))[:MAX_NEIGHBOURS_OF]]
 
 
 def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
@@ -145,7 +142,7 @@ def coupled_walks(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], s
     return sum(np.nan_to_num(table, nan=worst)[own] for own, table in zip(new.T, tables, strict=True))
 
 
-PUBLISHED = {"noise": "temperature", "loss": "kl", "anomaly_score": "score_norm_gmm"}
+PUBLISHED = {"noise": "temperature", "objective": "kl", "anomaly_score": "score_norm_gmm"}
 
 Method = Callable[..., np.ndarray | tuple[np.ndarray, float] | None]
 
@@ -163,34 +160,31 @@ METHODS: dict[str, Method] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with datasets.json and the sets")
-    parser.add_argument("--quick", action="store_true", help=f"three small sets: {', '.join(QUICK)}")
-    parser.add_argument("--report", action="store_true", help="write the tables from the results that there are")
-    parser.add_argument("--sets", nargs="+", choices=SMALL_FIRST, help="these sets alone")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="these methods alone")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of tabular.json and tabular.md")
-    options = parser.parse_args()
-    file = options.output / "tabular.json"
-    results: dict[str, Any] = load_json(file) if file.is_file() else {}
-    sets = options.sets or (QUICK if options.quick else SMALL_FIRST)
-    for seed in [] if options.report else options.seeds:
-        for name in sets:
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    baselines = {name: entry["methods"] for name, entry in load_json(options.data / "baselines.json").items()}
+    head = {"command": "python scripts/benchmarks/tabular.py --data DATA", "baselines": _figures_alone(baselines)}
+    head["setting"] = f"Python {platform.python_version()}"
+    results = earlier.get("results", {})
+    for seed in options.seeds:
+        for name in options.sets or (QUICK if options.quick else SMALL_FIRST):
             wanted = [m for m in options.methods or METHODS if f"{m} | {name} | {seed}" not in results]
             parts = split(options.data, name, seed) if wanted else None
             for method in wanted:
-                found = _measure(METHODS[method], parts, seed)
-                if found is not None:
-                    results = load_json(file) if file.is_file() else results
-                    results[f"{method} | {name} | {seed}"] = found
-                    save_json(file, results)
-                    print(f"{method:18s} {name:10s} {seed}: {json.dumps(found)}", flush=True)
-    write_report(
-        options.output / "tabular.md", results, load_json(options.data / "baselines.json"), platform.python_version()
-    )
-    print(options.output / "tabular.md")
+                figures = _measure(METHODS[method], parts, seed)
+                if figures is not None:
+                    results = {**results, f"{method} | {name} | {seed}": figures}
+                    print(f"{method:18s} {name:10s} {seed}: {json.dumps(figures)}", flush=True)
+                    yield {**head, "results": results}
+    yield {**head, "results": results}
+
+
+def _figures_alone(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Means and standard deviations of each set and method, without how they were measured."""
+    keys = ("auroc_mean", "auroc_std", "ap_mean", "ap_std")
+    return {
+        name: {method: {key: figures[key] for key in keys} for method, figures in methods.items()}
+        for name, methods in baselines.items()
+    }
 
 
 def _measure(method: Method, parts: Split | None, seed: int) -> dict[str, float] | None:
@@ -198,13 +192,13 @@ def _measure(method: Method, parts: Split | None, seed: int) -> dict[str, float]
     fit, test, label, numerical = parts
     start = time.perf_counter()
     try:
-        found = method(fit, test, numerical, seed)
+        outcome = method(fit, test, numerical, seed)
     except ImportError:  # neither PyOD nor that of the random walks is a requirement
         return None
-    if found is None:
+    if outcome is None:
         return None
     seconds = time.perf_counter() - start
-    scores, *scoring = found if isinstance(found, tuple) else (found,)
+    scores, *scoring = outcome if isinstance(outcome, tuple) else (outcome,)
     return {
         "auroc": round(100 * float(roc_auc_score(label, scores)), 3),
         "ap": round(100 * float(average_precision_score(label, scores)), 3),
@@ -216,5 +210,20 @@ def _measure(method: Method, parts: Split | None, seed: int) -> dict[str, float]
     }
 
 
+BENCHMARK = Benchmark(
+    "tabular",
+    "Anomalies in categorical tables",
+    measure,
+    lines,
+    {
+        "--data": {"type": Path, "required": True, "help": "folder with datasets.json and the sets"},
+        "--quick": {"action": "store_true", "help": f"three small sets: {', '.join(QUICK)}"},
+        "--sets": {"nargs": "+", "choices": SMALL_FIRST, "help": "these sets alone"},
+        "--methods": {"nargs": "+", "choices": list(METHODS), "help": "these methods alone"},
+        "--seeds": {"nargs": "+", "type": int, "default": list(SEEDS)},
+    },
+    __doc__,
+)
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

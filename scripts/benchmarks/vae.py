@@ -15,13 +15,12 @@ score.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from learned_rival import LabelMap, LearnedRival
 from monai.networks.nets import VarAutoEncoder
 from rivals import common_grid, pad_or_crop
 from torch import Tensor
@@ -35,20 +34,18 @@ CHANNELS, STRIDES = (8, 16, 32, 64), (2, 2, 2, 1)
 MULTIPLE = 8
 """Grids are multiples of all strides together."""
 
-_Labels = npt.NDArray[np.integer[Any]]
 
-
-class SegVAE:
-    """Fitted on reference label maps, it scores one mask, higher = worse; class 0 is background.
+class SegVAE(LearnedRival):
+    """The auto-encoder of reference masks.
 
     Args:
         centred: move the middle of the structures' box to the middle of the grid, as published; otherwise the grid
             stays at the centre of the field of view. It holds the structures of all references; what a mask has outside
             of it is not seen.
-        seed: of weights, batches and latent draws.
+        seed: see `LearnedRival`, as the next three.
         steps: of training.
         batch_size: masks per step.
-        learning_rate: of Adam, the highest of a cycle over all steps.
+        learning_rate: of Adam.
         latent_size: length of the latent vector.
         beta: weight of the divergence.
     """
@@ -63,64 +60,36 @@ class SegVAE:
         latent_size: int = 64,
         beta: float = 1e-3,
     ) -> None:
-        self.centred, self.seed, self.steps, self.batch_size = centred, seed, steps, batch_size
-        self.learning_rate, self.latent_size, self.beta = learning_rate, latent_size, beta
+        super().__init__(seed, steps, batch_size, learning_rate)
+        self.centred, self.latent_size, self.beta = centred, latent_size, beta
 
-    def fit(self, labels: Sequence[_Labels], num_classes: int) -> SegVAE:
-        """Trains on label maps, (*spatial) each, which may differ in shape."""
-        self._plan(labels, num_classes)
-        placed = torch.from_numpy(np.stack([self._place(label) for label in labels]))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.network = self._build()
-            optimizer = torch.optim.Adam(self.network.parameters(), self.learning_rate)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
-            self.network.train()
-            for _ in range(self.steps):
-                chosen = torch.randint(len(placed), (self.batch_size,))
-                optimizer.zero_grad()
-                self._loss(self._channels(placed[chosen]))[0].mean().backward()
-                # Without normalisation layers a single batch can throw the variances beyond what floats hold.
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-        self.network.eval()
-        return self
-
-    def score(self, label: _Labels) -> float:
+    def score(self, label: LabelMap) -> float:
         """Negative ELBO of a mask (*spatial), in nats per voxel and channel."""
         with torch.inference_mode():
-            return float(self._loss(self._channels(torch.from_numpy(self._place(label))[None]))[0])
+            return float(self._elbo(torch.from_numpy(self.place(label))[None])[0])
 
-    def reconstruction_error(self, label: _Labels) -> float:
+    def reconstruction_error(self, label: LabelMap) -> float:
         """1 - mean foreground Dice between a mask (*spatial) and its reconstruction, in [0, 1]; 1 for an empty mask."""
-        placed = self._place(label)
+        placed = self.place(label)
         with torch.inference_mode():
-            logits = self._loss(self._channels(torch.from_numpy(placed)[None]))[1][0]
+            logits = self._elbo(torch.from_numpy(placed)[None])[1][0]
         likeliest = torch.where(logits.amax(0) > 0, logits.argmax(0) + 1, 0).numpy()
         if not (placed > 0).any():
             return 1.0
         return 1 - mean_foreground_dice(placed, likeliest, self.num_classes)
 
-    def save(self, path: Path) -> None:
-        """Weights, for `load`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(self.network.state_dict(), path)
-
-    def load(self, path: Path, labels: Sequence[_Labels], num_classes: int) -> SegVAE:
-        """What `fit` made of the same label maps."""
-        self._plan(labels, num_classes)
-        self.network = self._build()
-        self.network.load_state_dict(torch.load(path, weights_only=True))
-        self.network.eval()
-        return self
-
-    def _plan(self, labels: Sequence[_Labels], num_classes: int) -> None:
-        self.num_classes = num_classes
+    def plan(self, labels: Sequence[LabelMap]) -> tuple[int, ...]:
         sizes = [_box(label)[1] if self.centred else centred_extent(label) for label in labels]
-        self.grid = common_grid(sizes, MULTIPLE)
+        return common_grid(sizes, MULTIPLE)
 
-    def _build(self) -> VarAutoEncoder:
+    def place(self, label: LabelMap) -> npt.NDArray[np.int64]:
+        label = np.maximum(label, 0)
+        if self.centred and label.any():
+            low, size = _box(label)
+            label = label[tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))]
+        return np.ascontiguousarray(pad_or_crop(label, self.grid), dtype=np.int64)
+
+    def build(self) -> VarAutoEncoder:
         return VarAutoEncoder(
             spatial_dims=len(self.grid),
             in_shape=(self.num_classes - 1, *self.grid),
@@ -132,20 +101,12 @@ class SegVAE:
             use_sigmoid=False,
         )
 
-    def _place(self, label: _Labels) -> npt.NDArray[np.int64]:
-        """In the grid; what is ignored is background."""
-        label = np.maximum(label, 0)
-        if self.centred and label.any():
-            low, size = _box(label)
-            label = label[tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))]
-        return np.ascontiguousarray(pad_or_crop(label, self.grid), dtype=np.int64)
+    def loss(self, placed: Tensor) -> Tensor:
+        return self._elbo(placed)[0]
 
-    def _channels(self, placed: Tensor) -> Tensor:
-        """(B, *grid) to one channel per structure, (B, K - 1, *grid)."""
-        return torch.stack([placed == structure for structure in range(1, self.num_classes)], dim=1).float()
-
-    def _loss(self, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Negative ELBO (B,) and logits of the reconstruction."""
+    def _elbo(self, placed: Tensor) -> tuple[Tensor, Tensor]:
+        """Negative ELBO (B,) of maps (B, *grid), and logits of the reconstruction (B, K - 1, *grid)."""
+        masks = torch.stack([placed == structure for structure in range(1, self.num_classes)], dim=1).float()
         mean, log_variance = self.network.encode_forward(masks)
         latent = mean
         if self.network.training:
@@ -156,7 +117,7 @@ class SegVAE:
         return missed + self.beta * divergence, logits
 
 
-def _box(label: _Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _box(label: LabelMap) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First voxel and size per axis of the smallest box around all structures; size 1 without any."""
     places = np.argwhere(label > 0)
     if len(places) == 0:

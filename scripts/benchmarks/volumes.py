@@ -7,7 +7,7 @@ trained for a moment, on small references; what is measured is ``gnsm rank`` of 
 same with ``--maps``, each in a process of its own: peak memory as the operating system counts it, and time from the
 start of the interpreter on. Beside it stands what a MONAI user would build, in the same run: one noise level of a
 DiffusionModelUNet of equal width in sliding windows over the one-hot map, for masks of up to ``--rival-voxels``.
-Writes docs/benchmarks/volumes.md; rows of other sizes and classes that stand in volumes.json are kept.
+Rows of other sizes and classes that stand in volumes.json are kept.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from markdown import MISSING, table
-from steps import ROOT, train
+from bench import MISSING, ROOT, Benchmark, Content, table
+from package_commands import train
 
-PAGE = ROOT / "docs" / "benchmarks" / "volumes.md"
 EXTENT = np.array([512, 512, 400])
-"""Of the field of view, in mm."""
+"""Extent of the field of view, in mm."""
 
 REFERENCES, SMALL = 14, 64
 RIVAL = """
@@ -47,31 +47,23 @@ with torch.inference_mode():
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "volumes")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="voxels of the first axis")
-    parser.add_argument("--classes", type=int, nargs="+", default=[3, 25, 104])
-    parser.add_argument("--rival-voxels", type=int, default=2_000_000, help="the rival's largest mask")
-    arguments = parser.parse_args()
-    command = " ".join(["python scripts/benchmarks/volumes.py", *sys.argv[1:]])
-    for classes in arguments.classes:
-        model = trained(arguments.work, classes)
-        for size in arguments.sizes:
-            row = measured(arguments.work, model, classes, size, arguments.rival_voxels)
-            print(json.dumps(row), flush=True)
-            keep({**row, "command": command}, PAGE)
-    print(PAGE.read_text())
+def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    for classes in options.classes:
+        model = trained(options.work, classes)
+        for size in options.sizes:
+            row = measured(options.work, model, classes, size, options.rival_voxels)
+            earlier = with_row(earlier, {**row, "command": options.command})
+            yield earlier
 
 
-def keep(row: dict[str, Any], page_file: Path) -> None:
-    """Puts a row into the JSON file beside the page, in place of one of the same classes and voxels; writes both."""
-    path = page_file.with_suffix(".json")
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    others = [other for other in rows if (other["classes"], other["shape"]) != (row["classes"], row["shape"])]
-    rows = sorted([*others, row], key=lambda own: (own["classes"], own["shape"]))
-    path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-    page_file.write_text(page(rows))
+def with_row(content: Content, row: dict[str, Any]) -> Content:
+    """The content with a row more, in place of one of the same classes and voxels."""
+    others = [
+        other
+        for other in content.get("rows", [])
+        if (other["classes"], other["shape"]) != (row["classes"], row["shape"])
+    ]
+    return {"rows": sorted([*others, row], key=lambda own: (own["classes"], own["shape"]))}
 
 
 def body(size: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,9 +76,9 @@ def body(size: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     centres = place.uniform(-0.7, 0.7, (classes - 1, 3)) + rng.normal(0, 0.01, (classes - 1, 3))
     axes = [((np.arange(n) + 0.5) * s - e / 2 - d) / (0.4 * e * k)
             for n, s, e, d, k in zip(shape, spacing, EXTENT, shift, stretch, strict=True)]  # fmt: skip
-    found = np.zeros(shape, dtype=np.uint8)
+    label = np.zeros(shape, dtype=np.uint8)
     y, z = (a.astype(np.float32) for a in np.meshgrid(axes[1], axes[2], indexing="ij"))
-    for slab, x in zip(found, axes[0], strict=True):  # slab by slab: no array of all classes and voxels here either
+    for slab, x in zip(label, axes[0], strict=True):  # slab by slab: no array of all classes and voxels here either
         inside = x**2 + y**2 + z**2 < 1
         points = np.stack([np.full(inside.sum(), x, dtype=np.float32), y[inside], z[inside]], axis=1)
         nearest = np.zeros(len(points), dtype=np.uint8)
@@ -96,7 +88,7 @@ def body(size: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
             nearest[distance < least] = number
             least = np.minimum(least, distance)
         slab[inside] = nearest
-    return found, np.diag([*spacing, 1.0])
+    return label, np.diag([*spacing, 1.0])
 
 
 def save(path: Path, size: int, classes: int, seed: int) -> None:
@@ -117,7 +109,7 @@ def trained(work: Path, classes: int) -> Path:
     kept = {"labels": names, "file_ending": ".nii.gz", "numTraining": REFERENCES}
     (dataset / "dataset.json").write_text(json.dumps(kept))
     short = {"epochs": 1, "steps_per_epoch": 5, "batch_size": 1, "failures": "copies"}
-    short |= {"fit#copies": 1, "fit#calibration_copies": 1, "fit#shapes#steps": 2}
+    short |= {"fit#failures#copies": 1, "fit#failures#calibration_copies": 1, "fit#shapes#steps": 2}
     train(model, {"dataset_dir": dataset, **short})
     return model
 
@@ -163,31 +155,43 @@ def _run(command: list[Any]) -> dict[str, float]:
     return {"seconds": time.monotonic() - start, "gib": kib / 2**20}
 
 
-def page(rows: list[dict[str, Any]]) -> str:
+def lines(content: Content) -> list[str]:
     head = ["classes", "voxels", "one-hot map", "rank: memory", "time", "rank --maps: memory", "time",
             "rival, one level: memory", "time", "its time / ours"]  # fmt: skip
-    lines = []
-    for row in rows:
+    rows = []
+    for row in content["rows"]:
         own, maps, rival = row["rank"], row["maps"], row["rival"]
         other = [MISSING] * 3
         if rival is not None:
             ratio = rival["seconds"] / own["seconds"]
             other = [f"{rival['gib']:.2f} GiB", f"{rival['seconds']:.1f} s", f"{ratio:.1f}"]
-        lines.append([row["classes"], " x ".join(map(str, row["shape"])), f"{row['one_hot_gib']:.2f} GiB",
-                      f"{own['gib']:.2f} GiB", f"{own['seconds']:.1f} s", f"{maps['gib']:.2f} GiB",
-                      f"{maps['seconds']:.1f} s", *other])  # fmt: skip
-    text = [
-        "# Memory and time against the size of a mask", "",
-        *(f"`{command}`  " for command in dict.fromkeys(row["command"] for row in rows)), "",
+        rows.append([row["classes"], " x ".join(map(str, row["shape"])), f"{row['one_hot_gib']:.2f} GiB",
+                     f"{own['gib']:.2f} GiB", f"{own['seconds']:.1f} s", f"{maps['gib']:.2f} GiB",
+                     f"{maps['seconds']:.1f} s", *other])  # fmt: skip
+    return [
+        *(f"`{command}`  " for command in dict.fromkeys(row["command"] for row in content["rows"])), "",
         "One mask with its reference, ranked by `gnsm rank` in a process of its own: peak resident memory, and time",
         "from the start of the interpreter to the report. The network sees the mask on the model's grid, of about",
         "200 000 voxels here whatever the mask's own (`max_voxels`: 300 000); Dice and volumes are the file's. The",
         "one-hot map, all classes of all voxels in float32, never exists. Rival: one noise level of",
         "DiffusionModelUNet of equal width by MONAI's sliding windows over the one-hot map.", "",
-        *table(head, lines), "",
+        *table(head, rows),
     ]  # fmt: skip
-    return "\n".join(text)
 
+
+BENCHMARK = Benchmark(
+    "volumes",
+    "Memory and time against the size of a mask",
+    measure,
+    lines,
+    {
+        "--work": {"type": Path, "default": ROOT / "runs" / "volumes"},
+        "--sizes": {"type": int, "nargs": "+", "default": [64, 128, 256, 512], "help": "voxels of the first axis"},
+        "--classes": {"type": int, "nargs": "+", "default": [3, 25, 104]},
+        "--rival-voxels": {"type": int, "default": 2_000_000, "help": "the rival's largest mask"},
+    },
+    __doc__,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -17,7 +17,7 @@ from bundle_checks.outcome import CheckFailedError, CheckSkippedError
 from bundle_checks.workflows import example_inputs
 
 TOLERANCE = 1e-3
-"""Of logits; those of one voxel differ by whole numbers. float32 sums in another order come to some 1e-5."""
+"""Largest difference of logits: classes differ by whole numbers, and float32 sums in another order by some 1e-5."""
 
 
 def torchscript(network: torch.nn.Module, model: Path, work: Path) -> str:
@@ -75,7 +75,7 @@ def onnx(network: torch.nn.Module, model: Path, work: Path) -> str:
 
 
 def _one_more(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The same with a sample more: the batch size of the example must not have been written into the file."""
+    """The inputs with one sample more: the batch size of the example must not have been written into the file."""
     return tuple(torch.cat([value, value[:1]]) for value in inputs)
 
 

@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
     "max_voxels": 6000,
     "noise": {"name": "mixing", "num_levels": 3},
     "network_def::channels": [8, 16],
-    "fit::copies": 1,
+    "fit::failures::copies": 1,
     "device": "cpu",
 }
 """Overrides that make training a matter of seconds; a bundle is given those that its config knows."""
@@ -41,7 +41,7 @@ def scoring_configs(root: Path) -> list[str]:
 
 def score(root: Path, name: str, model: Path, data: Path, output: Path) -> str:
     """Scores the built-in data; the model was trained for two steps, so that only the running is judged."""
-    files = [name] if name == "inference.yaml" else ["train.yaml", name]
+    files = [name] if name == "inference.yaml" else ["inference.yaml", name]
     config = ConfigParser.load_config_files([str(root / "configs" / file) for file in files])
     given = {"model_dir": str(model), "output_dir": str(output), "device": "cpu"}
     if "predictions_dir" in config:
@@ -98,7 +98,7 @@ def verify_network(model: Path) -> str:
 
 
 def network_id(model: Path) -> str:
-    """Of the network with its weights, in inference.yaml."""
+    """Id of the network with its weights, in inference.yaml."""
     config = ConfigParser.load_config_file(str(model / "configs" / "inference.yaml"))
     return "network" if "network" in config else "network_def"
 

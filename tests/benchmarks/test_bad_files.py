@@ -1,25 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
+import bad_files
 import pytest
 
 from gnsm_monai import workflow
+from tests.reading import scoring_dataset
 from tests.test_inputs import AFFINE, SETTINGS, anatomy, save
-
-
-def load_script() -> Any:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "bad_files.py"
-    spec = importlib.util.spec_from_file_location("bad_files", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bad_files = load_script()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +14,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     save(folder / "good.nii.gz", anatomy())
     bad_files.add_bad_files(folder, (anatomy(), AFFINE, 3))
     cases = workflow.predictions(str(folder), None, None, SETTINGS)
-    dataset = workflow.scoring_dataset(cases, SETTINGS)
+    dataset = scoring_dataset(cases, SETTINGS)
     return {case["case"]: dataset[number].get("message") for number, case in enumerate(cases)}  # type: ignore[index]
 
 

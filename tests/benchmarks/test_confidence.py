@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
+import confidence
 import numpy as np
 import pytest
 from scipy import stats
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
-import confidence
 
 
 def probabilities(*voxels: tuple[float, float, float]) -> np.ndarray:

@@ -1,29 +1,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import plant_errors
 import pytest
 from scipy import ndimage
 
 from gnsm_monai.errors import InputError
 
-
-def load_script() -> Any:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "plant_errors.py"
-    spec = importlib.util.spec_from_file_location("plant_errors", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plant_errors = load_script()
 SPACING = np.ones(3)
 
 

@@ -1,28 +1,21 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 from monai.utils import optional_import
 from published_unet import LEVELS, PublishedUNet
 from rivals import pad_or_crop
+
+from tests.builders import square, squares_near_the_centre
 
 _, has_einops = optional_import("einops")
 pytestmark = pytest.mark.skipif(not has_einops, reason="DiffusionModelUNet needs einops")
 
 
-def square(low: int = 5, size: int = 6) -> np.ndarray:
-    mask = np.zeros((16, 16), dtype=np.int16)
-    mask[low : low + size, low : low + size] = 1
-    return mask
-
-
-REFERENCES = [square(low, size) for low in (4, 5, 6) for size in (5, 6)]
+REFERENCES = squares_near_the_centre()
 
 
 def network() -> PublishedUNet:

@@ -1,31 +1,19 @@
 from __future__ import annotations
 
-import importlib.util
 import math
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import rivals
 
+from tests import builders
 
-def load_rivals() -> Any:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "rivals.py"
-    spec = importlib.util.spec_from_file_location("rivals", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rivals = load_rivals()
 EVERY = [rivals.VolumeZScore, rivals.CentreOfMassZScore, rivals.VoxelwisePrior]
 
 
-def square(shape: tuple[int, ...] = (9, 9), low: int = 3, size: int = 3, label: int = 1) -> np.ndarray:
-    mask = np.zeros(shape, dtype=np.int64)
-    mask[tuple(slice(low, low + size) for _ in shape)] = label
-    return mask
+square = partial(builders.square, low=3, size=3, shape=(9, 9))
 
 
 def references() -> list[np.ndarray]:
@@ -51,11 +39,11 @@ def test_a_missing_structure_is_finite_and_worse_than_a_wrong_one(rival: Any) ->
 
 @pytest.mark.parametrize("rival", EVERY)
 def test_three_axes_and_identical_references_stay_finite(rival: Any) -> None:
-    mask = square((6, 6, 6), low=2, size=2)
+    mask = square(shape=(6, 6, 6), low=2, size=2)
     fitted = rival().fit([mask, mask], 2)
     assert 0 <= fitted.score(mask) < 0.01
-    assert math.isfinite(fitted.score(square((6, 6, 6), low=0, size=2)))
-    assert fitted.score(square((6, 6, 6), low=0, size=1)) > 0.5
+    assert math.isfinite(fitted.score(square(shape=(6, 6, 6), low=0, size=2)))
+    assert fitted.score(square(shape=(6, 6, 6), low=0, size=1)) > 0.5
 
 
 @pytest.mark.parametrize("rival", EVERY)
@@ -82,7 +70,7 @@ def test_bad_input_is_refused(rival: Any) -> None:
     with pytest.raises(
         ValueError, match=r"^references must agree in their axes, got shapes \(9, 9\) and \(9, 9, 9\)\.$"
     ):
-        rival().fit([square(), square((9, 9, 9))], 2)
+        rival().fit([square(), square(shape=(9, 9, 9))], 2)
     fitted = rival().fit(references(), 2)
     with pytest.raises(ValueError, match=r"^label maps must be integer, got float64\.$"):
         fitted.score(square().astype(np.float64))
@@ -101,7 +89,7 @@ def test_volume_is_the_mean_z_over_structures() -> None:
 
 
 def test_log_volume_sees_half_and_double_alike() -> None:
-    fitted = rivals.VolumeZScore().fit([square((40, 40), low=0, size=size) for size in (14, 15, 16, 17)], 2)
+    fitted = rivals.VolumeZScore().fit([square(shape=(40, 40), low=0, size=size) for size in (14, 15, 16, 17)], 2)
     middle = np.expm1(fitted.mean[0])
     half, double = (np.arange(1600) < round(middle * factor) for factor in (0.5, 2.0))
     assert fitted.score(half.astype(int)) == pytest.approx(fitted.score(double.astype(int)), rel=0.02)
@@ -147,7 +135,7 @@ def test_empty_mask_is_worse_than_the_worst_foreground() -> None:
 
 def test_prior_map_has_the_shape_of_the_mask_and_skips_ignored_voxels() -> None:
     fitted = rivals.VoxelwisePrior().fit(references(), 2)
-    mask = square((7, 13), low=2)
+    mask = square(shape=(7, 13), low=2)
     mask[0, 0] = -1
     surprise = fitted.voxelwise_prior_map(mask)
     assert surprise.shape == (7, 13)

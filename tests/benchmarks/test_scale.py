@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cohort
 import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
-import cohort
 import time_shares
+import torch
 import volumes
 
 
@@ -31,12 +29,11 @@ def test_a_cohort_is_as_many_links_as_asked_for(tmp_path: Path) -> None:
 def test_the_cohorts_page_has_its_ratios() -> None:
     taken = {"wall": 115.0, "scoring": 100.0, "network": 50.0}
     shared = {"masks": 40, "one": 18.0, "two": 10.0, "identical": True}
-    text = cohort.page({"command": "c", "torch": "2", "count": 1000, "workers": {"1": taken}, "shared": shared})
+    text = "\n".join(cohort.lines({"count": 1000, "workers": {"1": taken}, "shared": shared}))
     assert "| 1 | 115 s | 100 s | 50 s | 115 ms | 1.150 | 2.30 |" in text
     assert "**1.80 times**" in text and "ranking.csv is the same" in text
-    assert "DIFFERS" in cohort.page(
-        {"command": "c", "torch": "2", "count": 9, "workers": {}, "shared": {**shared, "identical": False}}
-    )
+    differing = cohort.lines({"count": 9, "workers": {}, "shared": {**shared, "identical": False}})
+    assert "DIFFERS" in differing[-1]
 
 
 @pytest.mark.parametrize("size", [16, 32])
@@ -63,18 +60,19 @@ def test_a_process_is_measured_and_its_failure_is_none() -> None:
 def test_the_page_of_volumes_compares_with_the_rival_where_it_ran() -> None:
     row: dict[str, Any] = {"classes": 3, "shape": [64, 64, 50], "one_hot_gib": 0.0023}
     row |= {"rank": {"seconds": 10.0, "gib": 0.5}, "maps": {"seconds": 12.0, "gib": 0.6}, "command": "python v.py"}
-    lines = volumes.page([{**row, "rival": {"seconds": 25.0, "gib": 0.7}}, {**row, "rival": None}]).splitlines()
+    lines = volumes.lines({"rows": [{**row, "rival": {"seconds": 25.0, "gib": 0.7}}, {**row, "rival": None}]})
     start = "| 3 | 64 x 64 x 50 | 0.00 GiB | 0.50 GiB | 10.0 s | 0.60 GiB | 12.0 s |"
     assert f"{start} 0.70 GiB | 25.0 s | 2.5 |" in lines
     assert f"{start} – | – | – |" in lines and "`python v.py`  " in lines
 
 
-def test_rows_of_several_sittings_make_one_page(tmp_path: Path) -> None:
+def test_rows_of_several_sittings_make_one_page() -> None:
+    content: dict[str, Any] = {}
     row: dict[str, Any] = {"shape": [64, 64, 50], "one_hot_gib": 0.0023, "rival": None}
     row |= {"rank": {"seconds": 10.0, "gib": 0.5}, "maps": {"seconds": 12.0, "gib": 0.6}}
     for classes, command in ((25, "first"), (3, "second"), (25, "third")):
-        volumes.keep({**row, "classes": classes, "command": command}, tmp_path / "page.md")
-    lines = (tmp_path / "page.md").read_text().splitlines()
+        content = volumes.with_row(content, {**row, "classes": classes, "command": command})
+    lines = volumes.lines(content)
     assert [line for line in lines if line.startswith("`")] == ["`second`  ", "`third`  "]
     assert [line[:5] for line in lines if " 64 x 64 " in line] == ["| 3 |", "| 25 "]
 
@@ -82,11 +80,12 @@ def test_rows_of_several_sittings_make_one_page(tmp_path: Path) -> None:
 def test_time_is_shared_out_to_operations() -> None:
     a = torch.randn(200, 200)
     found = time_shares.operations(lambda: a @ a)
-    assert found[0][0] == "aten::mm"
-    assert sum(share for _, _, share in found) == pytest.approx(1)
+    assert found["longest"][0][0] == "aten::mm"
+    assert sum(share for _, _, share in found["longest"]) == pytest.approx(1)
+    assert sum(ms for _, ms, _ in found["longest"]) == pytest.approx(found["ms"])
 
 
 def test_what_stands_in_for_a_kernel_gives_the_same() -> None:
     rows = time_shares.kernels([8, 8, 8], 1)
     assert len(rows) == 5
-    assert all(float(row[-1]) < 1e-4 for row in rows[:-1])
+    assert all(row[-1] < 1e-4 for row in rows[:-1])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
-from sklearn.metrics import roc_auc_score
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 import qc_page
 import segmentation_qc
 from methods import METHODS
+from scipy import stats
 from scores import METRICS, Scores, load_all, mean_with_interval, path_of
+from sklearn.metrics import roc_auc_score
 
 from gnsm_monai.evaluation.summary import correlation_summary
 
@@ -106,7 +103,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     varied = make("gnsm", 0, 0.5, "hippocampus_fov")
     varied.more["skipped"] = 3
     varied.select(varied.case != "case_00").save(root)
-    qc_page.write_page(folder)
+    segmentation_qc.BENCHMARK.run(["--page"], folder)
     return folder
 
 
@@ -163,7 +160,8 @@ def test_variants_stand_in_tables_and_not_in_figures(tmp_path: Path, monkeypatch
     monkeypatch.setattr(qc_page, "risk_coverage", lambda path, curves: drawn.extend(curves))
     tried = next(name for name, method in METHODS.items() if method.variant)
     methods = {name: [make(name, 0, 0.1)] for name in ("gnsm_image", tried, "volume")}
-    lines = qc_page.dataset_section("hippocampus", methods, tmp_path)
+    qc_page.draw_figures({"hippocampus": methods}, tmp_path)
+    lines = qc_page.dataset_section("hippocampus", methods)
     assert drawn == [METHODS["gnsm_image"].title, METHODS["volume"].title]
     assert row_of(lines, METHODS[tried].title)[2] == str(2 * CASES)
 

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+import speed
 import torch
 from monai.utils import optional_import
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
-import speed
 
 _, has_einops = optional_import("einops")
 CPU = torch.device("cpu")
@@ -22,7 +17,7 @@ def test_ratios_and_shares_are_those_of_the_times() -> None:
     }
     peak = {"fp32": {"matmul 8": 8e12, "conv 16, 4^3": 4e12}}
     found = {"command": "python", "torch": "2", "size": [8] * 3, "patch": [16] * 3, "batch": 2, "peak": peak, **parts}
-    lines = speed.page({"CPU": found}).splitlines()
+    lines = speed.lines({"CPU": found})
     assert "| training step, 16x16x16, batch 2 | ours, fp32 | 500.0 | 4.00 | 2 | 25% | 50% |" in lines
     assert "| scoring a case, 8x8x8 | DiffusionModelUNet, fp32 | 2000.0 | 1.00 | 3 | 38% | 75% |" in lines
 

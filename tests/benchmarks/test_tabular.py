@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 import tabular
 import tabular_levels
-import tabular_report
+import tabular_lines
 
 from gnsm_monai.tabular import GNSMDetector
 
@@ -24,7 +21,7 @@ def data(tmp_path: Path) -> Path:
     about = {"file": "cmc.csv.gz", "categorical_features": ["letter"], "numerical_features": ["number"]}
     (tmp_path / "datasets.json").write_text(json.dumps({"cmc": about}))
     figures = {"auroc_mean": 60.0, "auroc_std": 1.0, "ap_mean": 30.0, "ap_std": 2.0}
-    baselines = {name: {"methods": dict.fromkeys(tabular_report.QUOTED, figures)} for name in tabular_report.SETS}
+    baselines = {name: {"methods": dict.fromkeys(tabular_lines.QUOTED, figures)} for name in tabular_lines.SETS}
     (tmp_path / "baselines.json").write_text(json.dumps(baselines))
     return tmp_path
 
@@ -43,9 +40,7 @@ def test_the_marginal_baseline_finds_an_unseen_letter(data: Path) -> None:
     assert np.allclose(scores[label == 0], -np.log(36.5 / 37)) and np.allclose(scores[label == 1], -np.log(0.5 / 37))
 
 
-def test_results_are_kept_and_not_measured_twice(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_are_kept_and_not_measured_twice(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def perfect(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray:
@@ -56,13 +51,11 @@ def test_results_are_kept_and_not_measured_twice(
         raise ImportError("not installed")
 
     monkeypatch.setattr(tabular, "METHODS", {"GNSM (default)": perfect, "ECOD": missing})
-    arguments = ["tabular.py", "--data", str(data), "--output", str(data / "out"), "--sets", "cmc"]
     for seeds in (["42"], ["42", "43"]):
-        monkeypatch.setattr(sys, "argv", [*arguments, "--seeds", *seeds])
-        tabular.main()
+        tabular.BENCHMARK.run(["--data", str(data), "--sets", "cmc", "--seeds", *seeds], data / "out")
     assert calls == [42, 43]
     kept = json.loads((data / "out" / "tabular.json").read_text())
-    assert set(kept) == {"GNSM (default) | cmc | 42", "GNSM (default) | cmc | 43"}
+    assert set(kept["results"]) == {"GNSM (default) | cmc | 42", "GNSM (default) | cmc | 43"}
     page = (data / "out" / "tabular.md").read_text()
     assert "100.0±0.0 (2)" in page and "| cmc | 100.00 | CBRW* 60.00 | +40.00 | win |" in page
     assert "1 wins, 0 ties (within 0.5 points), 0 losses." in page

@@ -1,29 +1,18 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 import vae
 
-
-def square(low: int = 5, size: int = 6, label: int = 1, shape: tuple[int, ...] = (16, 16)) -> np.ndarray:
-    mask = np.zeros(shape, dtype=np.int16)
-    mask[tuple(slice(low, low + size) for _ in shape)] = label
-    return mask
-
-
-def references() -> list[np.ndarray]:
-    return [square(low, size) for low in (4, 5, 6) for size in (5, 6)]
+from tests.builders import square, squares_near_the_centre
 
 
 @pytest.fixture(scope="module")
 def fitted() -> vae.SegVAE:
-    return vae.SegVAE(steps=500).fit(references(), 2)
+    return vae.SegVAE(steps=500).fit(squares_near_the_centre(), 2)
 
 
 def test_a_reference_is_cheaper_and_better_rebuilt_than_a_mask_elsewhere(fitted: vae.SegVAE) -> None:
@@ -45,7 +34,7 @@ def test_score_is_cross_entropy_and_divergence_as_torch_has_them(fitted: vae.Seg
 
 
 def test_a_centred_one_knows_no_position_and_the_fixed_grid_does(fitted: vae.SegVAE) -> None:
-    centred = vae.SegVAE(centred=True, steps=5).fit(references(), 2)
+    centred = vae.SegVAE(centred=True, steps=5).fit(squares_near_the_centre(), 2)
     assert centred.score(square(low=5)) == centred.score(square(low=0))
     assert fitted.score(square(low=5)) != fitted.score(square(low=0))
     assert fitted.score(np.pad(square(), 8)) == fitted.score(square())
@@ -55,11 +44,12 @@ def test_the_same_seed_is_the_same_network_and_the_callers_numbers_stay(tmp_path
     torch.manual_seed(7)
     following = torch.rand(3)
     torch.manual_seed(7)
-    first, again, other = (vae.SegVAE(steps=3, seed=seed).fit(references(), 2) for seed in (0, 0, 1))
+    first, again, other = (vae.SegVAE(steps=3, seed=seed).fit(squares_near_the_centre(), 2) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), following)
     assert first.score(square()) == again.score(square()) != other.score(square())
     first.save(tmp_path / "model.pt")
-    assert vae.SegVAE().load(tmp_path / "model.pt", references(), 2).score(square()) == first.score(square())
+    loaded = vae.SegVAE().load(tmp_path / "model.pt", squares_near_the_centre(), 2)
+    assert loaded.score(square()) == first.score(square())
 
 
 def test_volumes_with_two_structures() -> None:

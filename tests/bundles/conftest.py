@@ -13,8 +13,8 @@ from gnsm_monai.paths import bundle_root
 
 CONFIGS = bundle_root("segmentation_qc") / "configs"
 TRAIN = str(CONFIGS / "train.yaml")
-EVALUATE = [TRAIN, str(CONFIGS / "evaluate.yaml")]
 INFERENCE = str(CONFIGS / "inference.yaml")
+EVALUATE = [INFERENCE, str(CONFIGS / "evaluate.yaml")]
 
 TINY: dict[str, Any] = {
     "network_def::channels": [4, 8],
@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
     "epochs": 2,
     "steps_per_epoch": 3,
     "batch_size": 2,
-    "fit::copies": 2,
+    "fit::failures::copies": 2,
     "failures": "copies",
     "anomaly_score": "misfit_knn",  # one that tells masks apart even after six steps
     "device": "cpu",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
+import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,16 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.cli import main
+from gnsm_monai.noise import build_schedule
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.tabular import GNSMDetector, TableEncoder
+from gnsm_monai.tabular.detector import DEFAULT_NOISE
 from gnsm_monai.tabular.files import write_demo_table
+from gnsm_monai.tabular.model import TrainedTable
+from gnsm_monai.tabular.options import OPTIONS
+from gnsm_monai.tabular.steps_scoring import read_rows
+from gnsm_monai.tabular.steps_training import training_table
+from gnsm_monai.tabular.training import TrainingPlan, train_network
 
 CONFIGS = bundle_root("tabular_anomaly") / "configs"
 QUICK = {"epochs": 3, "steps_per_epoch": 60, "width": 32, "depth": 1}
@@ -94,7 +106,61 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(model:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_the_detector_trains_as_the_bundle_does(model: Path, tmp_path: Path) -> None:
+    table = training_table(str(model.parent / "data" / "parcels.csv"), None, [], bins=20, seed=0)
+    plan = TrainingPlan(width=32, depth=1, max_steps=12 * 5)
+    with_bundle, alone = tmp_path / "bundle", tmp_path / "alone"
+    settings = {**QUICK, "epochs": 12, "steps_per_epoch": 5, "device": "cpu", "data_dir": str(model.parent / "data")}
+    run("train.yaml", model_dir=str(with_bundle), **settings)
+    train_network(table, build_schedule(DEFAULT_NOISE), plan, alone)
+    weights = [torch.load(folder / "model.pt", weights_only=True)["model"] for folder in (with_bundle, alone)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_detectors_defaults_are_those_of_the_bundle() -> None:
+    config, plan = workflow("train.yaml").parser.get(), vars(TrainingPlan())
+    defaults = {name: value.default for name, value in inspect.signature(GNSMDetector).parameters.items()}
+    assert {name: config[name] for name in defaults if name in config and name not in ("device", "noise")} == {
+        name: value for name, value in defaults.items() if name in config and name not in ("device", "noise")
+    }
+    assert {name: defaults[name] for name in plan if name != "seed"} | {"seed": config["seed"]} == plan
+    assert set(config["options"]) - {"anomaly_score", "device"} <= set(OPTIONS)
+
+
+def test_the_name_of_an_objective_is_no_loss_any_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("train.yaml", data_dir=str(tmp_path), model_dir=str(tmp_path / "model"), loss="posterior")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "--objective posterior" in error
+    assert not (tmp_path / "model").exists()
+
+
+OPENED: list[str] | None = None
+
+
+def _note_opened(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and OPENED is not None:
+        OPENED.append(str(arguments[0]))
+
+
+sys.addaudithook(_note_opened)
+
+
 class TestCommands:
+    def test_scoring_reads_each_file_of_the_model_once_and_encodes_the_table_once(
+        self, model: Path, new_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        global OPENED
+        encoded, transform = [], TableEncoder.transform
+        monkeypatch.setattr(TableEncoder, "transform", lambda self, table: encoded.append(1) or transform(self, table))
+        OPENED = []
+        assert main(["table", "score", "--model", str(model), "--data", str(new_rows), "--output", str(tmp_path)]) == 0
+        paths, OPENED = OPENED, None
+        files = [model / name for name in ("settings.json", "model.pt", "reference_statistics.npz")]
+        assert [paths.count(str(path)) for path in [*files, new_rows]] == [1, 1, 1, 1]
+        assert paths.count(str(tmp_path / "ranking.csv")) == 0  # written beside its place, and not read again
+        assert len(encoded) == 1
+
     def test_fit_and_score(self, new_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         table = write_demo_table(tmp_path / "train.csv", rows=300)
         model, out = tmp_path / "model", tmp_path / "out"
@@ -137,3 +203,28 @@ class TestCommands:
                 main(["table", "score", "--model", str(folder), "--data", str(path), "--output", str(tmp_path / "o")])
             assert stop.value.code == 2 and message in capsys.readouterr().err
         assert not (tmp_path / "o").exists()
+
+    def test_what_was_read_as_something_else_is_said_and_unknown_columns_too(
+        self, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger="gnsm_monai.workflow")
+        path = write_demo_table(tmp_path / "new.csv", rows=40, seed=3)
+        path.write_text(re.sub("^(DE|FR|IT|ES)", r"\1!", path.read_text(), flags=re.MULTILINE).replace("UPS", "NA"))
+        read_rows(TrainedTable.load(model), str(path))
+        assert re.search(r"read 'NA' \(\dx\) as missing", caplog.text)
+        assert re.search(
+            r"column 1 \('country'\): 40 of 40 values are unknown to the model, such as '..!'", caplog.text
+        )
+        assert caplog.text.count("unknown to the model") == 1
+
+    def test_a_model_of_version_0_2_takes_all_text_as_it_is(self, model: Path, tmp_path: Path) -> None:
+        shutil.copytree(model, tmp_path / "old")
+        settings = json.loads((model / "settings.json").read_text())
+        del settings["missing"]
+        (tmp_path / "old" / "settings.json").write_text(json.dumps(settings))
+        path = tmp_path / "new.csv"
+        path.write_text("country;carrier;weight;kind;price\nNA;DHL;light;box;5,10\n")
+        values = [
+            read_rows(TrainedTable.load(folder), str(path)).values[0].tolist() for folder in (model, tmp_path / "old")
+        ]
+        assert (values[0][0], values[0][4]) == (None, "5.10") and (values[1][0], values[1][4]) == ("NA", "5,10")

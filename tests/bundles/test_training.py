@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.files import load_arrays, load_json
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules import STATISTICS
-from gnsm_monai.scoring import load_weights
 from tests.bundles.conftest import CONFIGS, TINY, TRAIN, run_config
 
 
@@ -120,7 +120,7 @@ def test_the_seed_decides_the_weights(dataset: Path, tmp_path: Path) -> None:
 def test_the_published_noise_and_the_direct_losses_train_and_score(
     dataset: Path, tmp_path: Path, noise: str, loss: str
 ) -> None:
-    settings = {**TINY, "noise": {"name": noise, "num_levels": 2}, "loss": loss, "anomaly_score": "auto"}
+    settings = {**TINY, "noise": {"name": noise, "num_levels": 2}, "objective": loss, "anomaly_score": "auto"}
     run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(tmp_path), spatial_dims=2, **settings)
     assert load_json(tmp_path / "settings.json")["anomaly_score"].startswith("score_norm_")
 
@@ -142,7 +142,7 @@ def test_two_processes_train_one_model(dataset: Path, tmp_path: Path) -> None:
     configs = f"['{TRAIN}','{CONFIGS / 'multi_gpu_train.yaml'}']"
     options = {
         "noise": "{'name':'mixing','num_levels':2}", "epochs": 2, "steps_per_epoch": 2, "device": "cpu",
-        "network_def::channels": "[4,8]", "fit::copies": 1, "spatial_dims": 2, "dataset_dir": dataset,
+        "network_def::channels": "[4,8]", "fit::failures::copies": 1, "spatial_dims": 2, "dataset_dir": dataset,
         "model_dir": tmp_path / "model",
     }  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

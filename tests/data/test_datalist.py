@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gnsm_monai.data.datalist import case_id, find_images, find_label_maps, find_predictions, split_references
@@ -180,12 +181,12 @@ class TestSplitReferences:
     @pytest.mark.parametrize(("count", "sizes"), [(8, (4, 2, 2)), (50, (30, 7, 13))])
     def test_shares_are_as_asked(self, count: int, sizes: tuple[int, int, int]) -> None:
         uses = Counter(case["use"] for case in split_references(self.cases[:count]))
-        assert (uses["train"], uses["fit"], uses["calibration"]) == sizes
+        assert (uses["train"], uses["selection"], uses["calibration"]) == sizes
 
     def test_every_case_has_one_use_and_keeps_its_place(self) -> None:
         split = split_references(self.cases)
         assert [case["case"] for case in split] == [case["case"] for case in self.cases]
-        assert {case["use"] for case in split} == {"train", "fit", "calibration"}
+        assert {case["use"] for case in split} == {"train", "selection", "calibration"}
 
     def test_the_seed_decides(self) -> None:
         assert split_references(self.cases, seed=1) == split_references(self.cases, seed=1)
@@ -198,3 +199,29 @@ class TestSplitReferences:
     def test_too_few_cases_are_refused_with_their_folder(self) -> None:
         with pytest.raises(InputError, match=r"^labelsTr: at least 8 reference label maps are needed, found 7$"):
             split_references(self.cases[:7])
+
+    @pytest.mark.parametrize("count", [8, 11, 50])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_without_empty_references_the_split_is_one_shuffle(self, count: int, seed: int) -> None:
+        held_out = [max(2, round(share * count)) for share in (0.14, 0.26)]
+        expected = np.repeat(["train", "selection", "calibration"], [count - sum(held_out), *held_out])
+        np.random.default_rng(seed).shuffle(expected)
+        for structured in (None, [True] * count):
+            split = split_references(self.cases[:count], seed, structured=structured)
+            assert [case["use"] for case in split] == expected.tolist()
+
+    @pytest.mark.parametrize("count", range(8, 51))
+    def test_every_part_holds_structures_and_keeps_its_size(self, count: int) -> None:
+        whole = Counter(case["use"] for case in split_references(self.cases[:count]))
+        for filled in range(3, count):
+            structured = [i < filled for i in range(count)]
+            uses = [case["use"] for case in split_references(self.cases[:count], filled, structured=structured)]
+            assert Counter(uses) == whole
+            parts = Counter(use for use, has in zip(uses, structured, strict=True) if has)
+            assert len(parts) == 3 and min(parts.values()) >= min(2, filled // 3)
+            for use, number in parts.items():
+                assert abs(number - whole[use] * filled / count) <= 2
+
+    def test_structures_in_too_few_label_maps_are_refused(self) -> None:
+        with pytest.raises(InputError, match=r"^labelsTr: structures are needed in at least 3 .* found them in 2$"):
+            split_references(self.cases, structured=[i < 2 for i in range(50)])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from scipy import ndimage
 
 from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice, smooth_field
-from gnsm_monai.data.degrade_folder import degrade_folder, main
+from gnsm_monai.data.degrade_folder import degrade_folder
 from gnsm_monai.data.phantoms import make_phantom
 from gnsm_monai.errors import InputError
 
@@ -308,16 +306,3 @@ class TestDegradeFolder:
             degrade_folder(tmp_path / "rgb", tmp_path / "out")
         with pytest.raises(InputError, match="'melted' is unknown"):
             degrade_folder(tmp_path / "in", tmp_path / "out", kinds=["melted"])
-
-    def test_command_writes_the_table(self, tmp_path: Path) -> None:
-        write_case(tmp_path / "in" / "a.png", phantom(2))
-        assert main(["--labels_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out"), "--seed", "3"]) == 0
-        assert (tmp_path / "out" / "degradations.csv").is_file()
-
-    def test_command_exits_with_2_and_one_line(self, tmp_path: Path) -> None:
-        command = [sys.executable, "-m", "gnsm_monai.data.degrade_folder"]
-        command += ["--labels_dir", str(tmp_path / "absent"), "--output_dir", str(tmp_path / "out")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert done.stderr.strip().splitlines()[-1] == f"{tmp_path / 'absent'}: no such folder"
-        assert "Traceback" not in done.stderr

@@ -33,6 +33,13 @@ def test_no_dataset_json_is_no_error(tmp_path: Path) -> None:
     assert read_label_scheme(tmp_path) is None
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    content = json.dumps({"labels": {"background": 0, "a": 1}})
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8-sig")
+    scheme = read_label_scheme(tmp_path)
+    assert scheme is not None and scheme.names == ("a",)
+
+
 def test_a_scheme_survives_json() -> None:
     scheme = LabelScheme(("a", "b"), (0, 100, 205), ignore_value=255)
     assert LabelScheme.from_dict(json.loads(json.dumps(scheme.to_dict()))) == scheme

@@ -73,9 +73,9 @@ class TestMeasures:
         assert found.always_present == [True, False]
         assert found.spatial_size == [24, 16]  # reach of 16 and 8 voxels, 2 of margin on each side, times of 8
         assert found.voxel_size == [1, 1] and found.image_channels == 0
-        names = [case["case"] for use in ("train", "fit", "calibration") for case in found.used_for(use)]
+        names = [case["case"] for use in ("train", "selection", "calibration") for case in found.used_for(use)]
         assert sorted(names) == sorted(f"case{i}" for i in range(12))
-        assert [len(found.used_for(use)) for use in ("train", "fit", "calibration")] == [7, 2, 3]
+        assert [len(found.used_for(use)) for use in ("train", "selection", "calibration")] == [7, 2, 3]
 
     def test_regions_are_always_present_where_any_of_their_classes_is(self, dataset: Callable[..., Path]) -> None:
         maps = [two_boxes(seed) for seed in range(8)]
@@ -155,11 +155,6 @@ class TestFlips:
     def test_an_object_on_one_side_forbids_its_axis(self, dataset: Callable[..., Path]) -> None:
         maps = [box((20, 20), slice(2, 8 + i % 3), slice(5, 15)) for i in range(10)]
         assert read_references(dataset(maps, labels={"background": 0, "a": 1}), 2).flip_axes == [1]
-
-    def test_axes_that_are_given_are_taken(self, dataset: Callable[..., Path]) -> None:
-        folder = dataset()
-        assert read_references(folder, 2, flip_axes=[0]).flip_axes == [0]
-        assert read_references(folder, 2, flip_axes=[]).flip_axes == []
 
 
 class TestImages:

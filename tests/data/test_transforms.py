@@ -100,6 +100,16 @@ class TestToClassIndex:
         array = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(kind)
         np.testing.assert_array_equal(to_index(array).numpy()[0], array)
 
+    def test_rounding_of_a_stored_slope_is_no_fraction(self) -> None:
+        array = np.random.default_rng(0).integers(0, 3, (4, 5, 6))
+        stored = 10 * array * float(np.float32(0.1))  # whole numbers under a slope of single precision
+        assert (stored != array).any()
+        np.testing.assert_array_equal(to_index(stored).numpy()[0], array)
+
+    def test_a_fraction_is_shown_with_all_its_digits(self) -> None:
+        with pytest.raises(InputError, match=r"whole numbers, found 1\.99876"):
+            to_index(np.array([[0.0, 1.99876]]))
+
     def test_affine_and_file_name_are_kept(self) -> None:
         label = meta(np.ones((3, 4), np.int32), (2.0, 3.0))
         label.meta["filename_or_obj"] = "a.png"

@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from gnsm_monai.engines import ScoreStep
+from gnsm_monai.scoring.result import FailedCase
 
 
 def test_a_mask_whose_grid_does_not_fit_in_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,11 +22,8 @@ def test_a_mask_whose_grid_does_not_fit_in_memory_fails_alone(monkeypatch: pytes
     network.num_classes = 3
     engine: Any = SimpleNamespace(network=network, state=SimpleNamespace(device=torch.device("cpu")))
     label = MetaTensor(torch.zeros(1, 100, 90, 80, dtype=torch.int16), meta={"filename_or_obj": "masks/a.nii.gz"})
-    row = step(engine, {"case": "a", "folder": "masks", "label": label})
-    assert row == {
-        "case": "a",
-        "folder": "masks",
-        "status": "failed",
-        "message": "masks/a.nii.gz: its structures need a grid of 100 x 90 x 80 voxels, which take 1.1 GiB of memory, "
-        "and there are 1.0",
-    }
+    message = (
+        "masks/a.nii.gz: its structures need a grid of 100 x 90 x 80 voxels, which take 1.1 GiB of memory, "
+        "and there are 1.0"
+    )
+    assert step(engine, {"case": "a", "folder": "masks", "label": label}) == FailedCase("a", "masks", message)

@@ -11,7 +11,10 @@ import SimpleITK as sitk  # noqa: N813
 from ignite.engine import Engine
 
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.evaluation.order import Ranking
 from gnsm_monai.handlers import FlaggedWriter
+from gnsm_monai.scoring.result import FailedCase, Result
+from tests.results import case_result
 
 AFFINES = {
     "straight": np.array([[-1.5, 0, 0, 40], [0, -1, 0, 30], [0, 0, 2, -7], [0, 0, 0, 1]]),
@@ -19,10 +22,11 @@ AFFINES = {
 }
 
 
-def write(folder: Path, rows: list[dict[str, Any]], cases: list[dict[str, Any]], dims: int = 3) -> Path:
-    labels = LabelScheme(("left atrium", "aorta"), (0, 1, 300))
+def write(folder: Path, results: list[Result], cases: list[dict[str, Any]], dims: int = 3) -> Path:
+    scheme = LabelScheme(("left atrium", "aorta"), (0, 1, 300))
+    ranking: Any = SimpleNamespace(ranking=Ranking(results, {}))
     engine = Engine(lambda engine, batch: batch)
-    FlaggedWriter(folder, SimpleNamespace(rows=rows), cases, labels, dims).attach(engine)  # type: ignore[arg-type]
+    FlaggedWriter(folder, ranking, cases, scheme, dims).attach(engine)
     engine.run([0])
     return folder / "flagged"
 
@@ -38,12 +42,8 @@ def test_flagged_masks_have_values_and_place_of_their_files_in_both_libraries(
     original = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
     if ending == ".mha":
         sitk.WriteImage(original, str(tmp_path / "a.mha"))
-    rows = [
-        {"case": "fold_0/a", "status": "ok", "flag": 1},
-        {"case": "fold_0/b", "status": "ok", "flag": 0},
-        {"case": "fold_0/c", "status": "failed"},
-    ]
-    folder = write(tmp_path, rows, [{"case": row["case"], "label": tmp_path / f"a{ending}"} for row in rows])
+    results = [case_result("fold_0/a", flagged=True), case_result("fold_0/b"), FailedCase("fold_0/c", "fold_0", "torn")]
+    folder = write(tmp_path, results, [{"case": result.case, "label": tmp_path / f"a{ending}"} for result in results])
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
         "a.nii.gz",
         "labels.ctbl",
@@ -63,8 +63,7 @@ def test_flagged_masks_have_values_and_place_of_their_files_in_both_libraries(
 def test_a_flagged_picture_becomes_a_volume_of_one_slice(tmp_path: Path) -> None:
     label = np.arange(12, dtype=np.uint8).reshape(4, 3) % 2
     sitk.WriteImage(sitk.GetImageFromArray(label.T), str(tmp_path / "p.png"))
-    rows = [{"case": "p", "status": "ok", "flag": 1}]
-    folder = write(tmp_path, rows, [{"case": "p", "label": tmp_path / "p.png"}], dims=2)
+    folder = write(tmp_path, [case_result("p", flagged=True)], [{"case": "p", "label": tmp_path / "p.png"}], dims=2)
     image: Any = nib.load(folder / "p.nii.gz")
     assert (image.shape, image.get_data_dtype()) == ((4, 3, 1), np.uint8)
     np.testing.assert_array_equal(np.asarray(image.dataobj)[..., 0], label)

@@ -9,12 +9,14 @@ import pytest
 from ignite.engine import Engine
 
 from gnsm_monai.handlers import MapWriter
+from gnsm_monai.scoring.result import AnomalyMap, FailedCase, Result
+from tests.results import case_result
 
 
-def write(folder: Path, **row: Any) -> None:
+def write(folder: Path, result: Result) -> None:
     engine = Engine(lambda engine, batch: batch)
     MapWriter(folder).attach(engine)
-    engine.run([{"status": "ok", **row}])
+    engine.run([result])
 
 
 def test_a_map_has_the_geometry_of_the_mask_in_any_axis_order(tmp_path: Path) -> None:
@@ -24,8 +26,7 @@ def test_a_map_has_the_geometry_of_the_mask_in_any_axis_order(tmp_path: Path) ->
     grid[:3, 3] = [0, -3, 0]
     anomaly = np.zeros((12, 10, 8), dtype=np.float32)
     anomaly[9, 4, 2] = 5.0
-    row = {"case": "fold/a", "anomaly_map": anomaly, "affine": grid, "file_affine": affine, "file_shape": (8, 10, 12)}
-    write(tmp_path, **row)
+    write(tmp_path, case_result("fold/a", anomaly_map=AnomalyMap(anomaly, grid, affine, (8, 10, 12))))
     image: Any = nib.load(tmp_path / "maps" / "fold" / "a.nii.gz")
     assert image.shape == (8, 10, 12)
     assert image.get_data_dtype() == np.float32
@@ -38,15 +39,15 @@ def test_a_map_has_the_geometry_of_the_mask_in_any_axis_order(tmp_path: Path) ->
 
 def test_a_picture_becomes_a_volume_of_one_slice(tmp_path: Path) -> None:
     anomaly = np.arange(12, dtype=np.float32).reshape(4, 3)
-    row = {"anomaly_map": anomaly, "affine": np.eye(3), "file_affine": np.eye(3), "file_shape": (4, 3)}
-    write(tmp_path, case="p", **row)
+    result = case_result("p", anomaly_map=AnomalyMap(anomaly, np.eye(3), np.eye(3), (4, 3)))
+    write(tmp_path, result)
     first = (tmp_path / "maps" / "p.nii.gz").read_bytes()
     image: Any = nib.load(tmp_path / "maps" / "p.nii.gz")
     np.testing.assert_allclose(image.get_fdata()[..., 0], anomaly, atol=1e-5)
-    write(tmp_path, case="p", **row)
+    write(tmp_path, result)
     assert (tmp_path / "maps" / "p.nii.gz").read_bytes() == first
 
 
 def test_a_case_that_failed_has_no_map(tmp_path: Path) -> None:
-    write(tmp_path, case="p", status="failed", message="unreadable")
+    write(tmp_path, FailedCase("p", "", "unreadable"))
     assert not (tmp_path / "maps").exists()

@@ -137,7 +137,7 @@ def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
     tmp_path: Path, values: list[float], best: float, epochs: int
 ) -> None:
     network, evaluator = nn.Linear(1, 1, bias=False), FakeEvaluator(values)
-    checkpoint = TrainingCheckpoint(tmp_path, {"network": network}, network, evaluator, patience=2)  # type: ignore[arg-type]
+    checkpoint = TrainingCheckpoint(tmp_path, {"ema": network}, evaluator, patience=2)  # type: ignore[arg-type]
     engine = trainer(network, [checkpoint], epochs=len(values))
     at_epoch = {}
 
@@ -164,8 +164,7 @@ def test_a_run_that_ended_early_is_not_trained_on_when_continued(tmp_path: Path)
         network, evaluator = nn.Linear(1, 1, bias=False), FakeEvaluator(values)
         checkpoint = TrainingCheckpoint(
             tmp_path,
-            {"network": network},
-            network,
+            {"ema": network},
             evaluator,  # type: ignore[arg-type]
             patience=2,
             resume=True,
@@ -183,7 +182,7 @@ def test_a_full_disk_is_named_by_the_checkpoint_that_it_has_no_room_for(
         raise OSError(errno.ENOSPC, "no room")
 
     network = nn.Linear(1, 1, bias=False)
-    checkpoint = TrainingCheckpoint(tmp_path, {"network": network}, network, FakeEvaluator([1.0]))  # type: ignore[arg-type]
+    checkpoint = TrainingCheckpoint(tmp_path, {"ema": network}, FakeEvaluator([1.0]))  # type: ignore[arg-type]
     engine = trainer(network, [checkpoint], epochs=1)
     engine.add_event_handler(Events.EPOCH_STARTED, lambda e: setattr(checkpoint.evaluator, "epoch", e.state.epoch))
     monkeypatch.setattr(os, "replace", full)

@@ -1,4 +1,4 @@
-"""Rows as the scoring engine gives them, from phantoms with failures; the anomaly is what differs from the truth."""
+"""Results as the scoring engine gives them, from phantoms with failures; the anomaly is what differs from the truth."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gnsm_monai.data.overlap import foreground_dice
 from gnsm_monai.data.phantoms import LABELS, SPACINGS, make_phantom
 from gnsm_monai.evaluation.summary import correlation_summary
 from gnsm_monai.scoring.planes import CasePicture, Plane
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Place, Result, StructureResult, scored
+from tests.results import anomalies, case_result
 
 NAMES = list(LABELS)[1:]
 REFERENCES = np.random.default_rng(5).gamma(9, 0.012, 39)
 """Anomaly scores of the calibration references."""
-
-Row = dict[str, Any]
 
 
 def planes(label: np.ndarray, anomaly: np.ndarray, image: np.ndarray | None, spacing: tuple[float, ...]) -> CasePicture:
@@ -38,7 +38,7 @@ def planes(label: np.ndarray, anomaly: np.ndarray, image: np.ndarray | None, spa
     return tuple(cut(axis) for axis in range(3))
 
 
-def phantom_row(index: int, spatial_dims: int = 3, folder: str = "", with_image: bool = True) -> Row:
+def phantom_result(index: int, spatial_dims: int = 3, folder: str = "", with_image: bool = True) -> CaseResult:
     """One scored case; every third is sound, the others carry one failure of growing severity."""
     rng = np.random.default_rng([index, spatial_dims])
     truth, image = make_phantom(rng, spatial_dims)
@@ -55,42 +55,40 @@ def phantom_row(index: int, spatial_dims: int = 3, folder: str = "", with_image:
     predicted = float(np.clip(1.05 - score, 0, 1))
     picture = planes(mask, anomaly, image if with_image else None, spacing)
     worst = NAMES[int(np.nanargmax(parts))]
-    return {
-        "case": f"{folder}/phantom_{index:03d}" if folder else f"phantom_{index:03d}", "folder": folder, "status": "ok",
-        "anomaly_score": score, "p_value": p_value, "flag": int(p_value <= 0.05),
-        "predicted_dice": predicted, "predicted_dice_low": max(predicted - 0.15, 0),
-        "predicted_dice_high": min(predicted + 0.12, 1), "worst_structure": worst,
-        "worst_slice_axis": spatial_dims - 1, "worst_slice": picture[-1].index,
-        "worst_slices": [plane.index for plane in picture], "dice": float(np.nanmean(dice)), "soft": False,
-        "reason": f"{worst} differs from what its surroundings ask for ({kind.replace('_', ' ')})",
-        "structures": [
-            {"structure": name, "anomaly_score": part, "p_value": p_value, "volume_ml": 12.5, "dice": float(overlap)}
+    return case_result(
+        f"{folder}/phantom_{index:03d}" if folder else f"phantom_{index:03d}", folder=folder,
+        anomaly=score, p_value=p_value, flagged=p_value <= 0.05,
+        predicted_dice=predicted, predicted_dice_low=max(predicted - 0.15, 0),
+        predicted_dice_high=min(predicted + 0.12, 1), dice=float(np.nanmean(dice)),
+        place=Place(worst, spatial_dims - 1, picture[-1].index),
+        reason=f"{worst} differs from what its surroundings ask for ({kind.replace('_', ' ')})",
+        structures=tuple(
+            StructureResult(name, part, p_value, 12.5, float(overlap))
             for name, part, overlap in zip(NAMES, parts, dice, strict=True)
-        ],
-        "levels": {"misfit": np.zeros(4)}, "picture": picture,
-    }  # fmt: skip
+        ),
+        levels={"misfit": np.zeros(4)}, picture=picture,
+    )  # fmt: skip
 
 
-def failed_row(case: str, folder: str = "") -> Row:
-    return {"case": case, "folder": folder, "status": "failed", "message": f"{case}.nii.gz: cannot be read: file ends"}
+def failed_case(case: str, folder: str = "") -> FailedCase:
+    return FailedCase(case, folder, f"{case}.nii.gz: cannot be read: file ends")
 
 
-def ranked(rows: list[Row]) -> list[Row]:
-    """Worst first, failed last, with ranks."""
-    rows = sorted(rows, key=lambda row: (row["status"] == "failed", -row.get("anomaly_score", 0)))
-    return [{**row, "rank": rank} for rank, row in enumerate(rows, start=1)]
+def worst_first(results: list[Result]) -> list[Result]:
+    """Worst first, failed last."""
+    return sorted(results, key=lambda r: -r.decision.anomaly if isinstance(r, CaseResult) else np.inf)
 
 
-def summary_of(rows: list[Row]) -> dict[str, Any]:
-    measured = [row for row in rows if row.get("dice") is not None]
+def summary_of(results: list[Result]) -> dict[str, Any]:
+    measured = [result for result in scored(results) if result.dice is not None]
 
-    def metrics(members: list[Row]) -> dict[str, Any]:
-        scores, dice = [row["anomaly_score"] for row in members], [row["dice"] for row in members]
-        return correlation_summary(scores, dice, (0.5, 0.7), n_bootstrap=10)
+    def metrics(members: list[CaseResult]) -> dict[str, Any]:
+        dice = np.array([result.dice for result in members], dtype=np.float64)
+        return correlation_summary(anomalies(members), dice, (0.5, 0.7), n_bootstrap=10)
 
-    folders = dict.fromkeys(row["folder"] for row in measured)
+    folders = dict.fromkeys(result.folder for result in measured)
     summary: dict[str, Any] = {
-        "cases": len(rows),
+        "cases": len(results),
         "settings": {
             "model_dir": "/models/heart", "weights_sha256": "0123456789abcdef" * 4, "noise": "mixing",
             "predictions_dir": ["/data/heart/fold_0", "/data/heart/fold_1"], "references_dir": "/data/heart/labelsTs",
@@ -100,8 +98,8 @@ def summary_of(rows: list[Row]) -> dict[str, Any]:
     }  # fmt: skip
     if measured:
         summary["metrics"] = metrics(measured)
-        summary["metrics_per_folder"] = {f: metrics([row for row in measured if row["folder"] == f]) for f in folders}
-        failures = np.array([row["dice"] < 0.7 for row in measured])
+        summary["metrics_per_folder"] = {f: metrics([r for r in measured if r.folder == f]) for f in folders}
+        failures = np.array([result.dice is not None and result.dice < 0.7 for result in measured])
         summary["review_budget"] = {"failure_dice": 0.7, "source": "measured", "budget": [
             {"reviewed": k, "share_found": float(failures[:k].sum() / max(failures.sum(), 1)),
              "residual_risk": float(failures[k:].mean()) if k < failures.size else 0.0}
@@ -111,22 +109,22 @@ def summary_of(rows: list[Row]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def make_row() -> Callable[..., Row]:
-    return phantom_row
+def make_result() -> Callable[..., CaseResult]:
+    return phantom_result
 
 
 @pytest.fixture(scope="session")
-def make_failed() -> Callable[..., Row]:
-    return failed_row
+def make_failed() -> Callable[..., FailedCase]:
+    return failed_case
 
 
 @pytest.fixture(scope="session")
-def rank() -> Callable[[list[Row]], list[Row]]:
-    return ranked
+def rank() -> Callable[[list[Result]], list[Result]]:
+    return worst_first
 
 
 @pytest.fixture(scope="session")
-def summarise() -> Callable[[list[Row]], dict[str, Any]]:
+def summarise() -> Callable[[list[Result]], dict[str, Any]]:
     return summary_of
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,23 @@ from gnsm_monai.evaluation.budget import measured_budget
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import HEIGHT, LINE, THUMBNAIL, WIDTH, case_strip, sprite, thumbnail
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
+from tests.results import anomalies
 
-Row = dict[str, Any]
-
-
-def _rows(make_row: Callable[..., Row], make_failed: Callable[..., Row], rank: Callable[..., list[Row]]) -> list[Row]:
-    rows = [make_row(index) for index in range(12)]
-    for number, row in enumerate(rows):
-        row["levels"] = {name: np.full(4, row["anomaly_score"]) for name in ("misfit", "shape", "size")}
-        row["thumbnail"] = thumbnail(row["picture"])
-        row["picture"] = row["picture"] if number % 2 else None
-    return rank([*rows, make_failed("torn")])
+Make = Callable[..., CaseResult]
 
 
 @pytest.fixture
-def rows(make_row: Callable[..., Row], make_failed: Callable[..., Row], rank: Callable[..., list[Row]]) -> list[Row]:
-    return _rows(make_row, make_failed, rank)
+def results(
+    make_result: Make, make_failed: Callable[..., FailedCase], rank: Callable[..., list[Result]]
+) -> list[Result]:
+    made: list[Result] = [make_failed("torn")]
+    for number in range(12):
+        result = make_result(number)
+        levels = {name: np.full(4, result.decision.anomaly) for name in ("misfit", "shape", "size")}
+        small = thumbnail(result.picture)
+        made.append(replace(result, levels=levels, thumbnail=small, picture=result.picture if number % 2 else ()))
+    return rank(made)
 
 
 def _events(folder: Path) -> EventAccumulator:
@@ -39,11 +41,12 @@ def _events(folder: Path) -> EventAccumulator:
 
 
 def test_a_ranking_with_dice_fills_every_tab(
-    rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+    results: list[Result], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
-    write_board(tmp_path / "tb", rows, summarise(rows), references)
+    write_board(tmp_path / "tb", results, summarise(results), references)
     events = _events(tmp_path / "tb")
-    strips = [f"worst_cases/rank_{row['rank']:03d}" for row in rows if row.get("picture") is not None]
+    cases = scored(results)
+    strips = [f"worst_cases/rank_{rank:03d}" for rank, result in enumerate(cases, start=1) if result.picture]
     figures = {f"figures/{name}" for name in ("1_histogram_of_scores", "2_score_against_dice", "3_risk_coverage")}
     assert set(events.Tags()["images"]) == {*strips, *figures, "figures/4_review_budget"}
     assert set(events.Tags()["histograms"]) == {"anomaly_score/masks", "anomaly_score/references"}
@@ -54,25 +57,27 @@ def test_a_ranking_with_dice_fills_every_tab(
 
 
 def test_where_no_mask_has_failed_there_is_no_review_budget_to_draw(
-    rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+    results: list[Result], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
     budget = measured_budget([1.0, 2.0, 3.0], [0.9, 0.9, 0.9], failure_dice=0.7)
-    write_board(tmp_path / "tb", rows, {**summarise(rows), "review_budget": budget}, references)
+    write_board(tmp_path / "tb", results, {**summarise(results), "review_budget": budget}, references)
     images = _events(tmp_path / "tb").Tags()["images"]
     assert "figures/3_risk_coverage" in images
     assert "figures/4_review_budget" not in images
 
 
 def test_the_projector_has_a_point_a_line_and_a_sprite_per_case(
-    rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+    results: list[Result], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
-    write_board(tmp_path, rows, summarise(rows), references)
+    write_board(tmp_path, results, summarise(results), references)
     (folder,) = {path.parent for path in tmp_path.rglob("metadata.tsv")}
     with open(folder / "metadata.tsv", newline="") as file:
         lines = list(csv.DictReader(file, delimiter="\t"))
-    scored = [row for row in rows if row["status"] == "ok"]
-    assert [line["case"] for line in lines] == [row["case"] for row in scored]
-    assert [float(line["dice"]) for line in lines] == pytest.approx([row["dice"] for row in scored], rel=1e-3)
+    cases = scored(results)
+    assert [line["case"] for line in lines] == [result.case for result in cases]
+    assert [float(line["dice"]) for line in lines] == pytest.approx([result.dice for result in cases], rel=1e-3)
+    assert [line["rank"] for line in lines] == [str(number) for number in range(1, 13)]
+    assert [float(line["anomaly_score"]) for line in lines] == pytest.approx(anomalies(cases), rel=1e-3)
     assert {line["flag"] for line in lines} == {"0", "1"}
     points = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
     assert points.shape == (12, 12)
@@ -82,31 +87,29 @@ def test_the_projector_has_a_point_a_line_and_a_sprite_per_case(
 
 
 def test_a_ranking_without_dice_or_pictures_or_scored_cases_is_written_too(
-    make_row: Callable[..., Row], make_failed: Callable[..., Row], rank: Callable[..., list[Row]],
-    summarise: Callable[..., dict[str, Any]], tmp_path: Path,
-) -> None:  # fmt: skip
-    plain = {**make_row(0), "dice": None, "picture": None}
-    for number, found in enumerate(([plain], [make_failed("torn")], [])):
-        rows = rank([dict(row) for row in found])
-        write_board(tmp_path / str(number), rows, summarise(rows), [])
+    make_result: Make, make_failed: Callable[..., FailedCase], summarise: Callable[..., Any], tmp_path: Path
+) -> None:
+    plain = replace(make_result(0), dice=None, picture=())
+    for number, results in enumerate(([plain], [make_failed("torn")], [])):
+        write_board(tmp_path / str(number), results, summarise(results), [])
         assert "ranking/text_summary" in _events(tmp_path / str(number)).Tags()["tensors"]
 
 
 def test_a_new_ranking_takes_the_place_of_an_old_one(
-    rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+    results: list[Result], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
-    write_board(tmp_path / "tb", rows, summarise(rows), references)
-    write_board(tmp_path / "tb", rows[:1], summarise(rows[:1]), references)
+    write_board(tmp_path / "tb", results, summarise(results), references)
+    write_board(tmp_path / "tb", results[:1], summarise(results[:1]), references)
     assert len([t for t in _events(tmp_path / "tb").Tags()["images"] if t.startswith("worst_cases")]) <= 1
     assert not list((tmp_path / "tb").rglob("metadata.tsv"))
 
 
 def test_names_are_shown_as_the_text_they_are(
-    rows: list[Row], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+    results: list[Result], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
 ) -> None:
-    for row in rows[:3]:
-        row["case"] = "<img src=x onerror=alert(1)>|\t[a](javascript:b)\n\udcff"
-    write_board(tmp_path, rows, summarise(rows), references)
+    name = "<img src=x onerror=alert(1)>|\t[a](javascript:b)\n\udcff"
+    results = [replace(result, case=name) if number < 3 else result for number, result in enumerate(results)]
+    write_board(tmp_path, results, summarise(results), references)
     text = _events(tmp_path).Tensors("ranking/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "<img" not in text and "[a](" not in text  # neither a tag nor a link
     assert len({line.count("|") for line in text.splitlines()[:4]}) == 1
@@ -114,12 +117,12 @@ def test_names_are_shown_as_the_text_they_are(
         assert {line.count("\t") for line in file} == {6}
 
 
-def test_strips_carry_their_caption_above_the_slices(make_row: Callable[..., Row]) -> None:
-    row = make_row(1)
-    strip = case_strip(row["picture"], ["1. case", "score 0.5"], heat_range([row["picture"]]))
+def test_strips_carry_their_caption_above_the_slices(make_result: Make) -> None:
+    picture = make_result(1).picture
+    strip = case_strip(picture, ["1. case", "score 0.5"], heat_range([picture]))
     assert LINE < strip.shape[0] <= HEIGHT + 4 * LINE and strip.shape[1:] == (WIDTH, 3)
     assert (strip[:40] > 200).any()  # letters
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, "PNG")
     assert buffer.tell() < 200_000
-    assert sprite(thumbnail(row["picture"])).shape == (THUMBNAIL, THUMBNAIL, 3)
+    assert sprite(thumbnail(picture)).shape == (THUMBNAIL, THUMBNAIL, 3)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 
 from gnsm_monai.report import build_report
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, StructureResult, scored
 
-Row = dict[str, Any]
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "__proto__",
     "=cmd|' /C calc'!A0", "a'b\"c & {{ 7 * 7 }} {% endraw %}", "\u202etxt.exe", "line\nbreak", "\udcff not utf-8",
@@ -60,15 +61,16 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def rows(make_row: Callable[..., Row], make_failed: Callable[..., Row], rank: Callable[[list[Row]], list[Row]]) -> Any:
-    scored = [make_row(i, folder=f"fold_{i % 2}", with_image=i % 2 == 0) for i in range(8)]
-    return rank([*scored, make_failed("fold_1/broken", "fold_1")])
+def results(make_result: Callable[..., CaseResult], make_failed: Callable[..., FailedCase], rank: Any) -> list[Result]:
+    cases = [make_result(i, folder=f"fold_{i % 2}", with_image=i % 2 == 0) for i in range(8)]
+    found: list[Result] = rank([*cases, make_failed("fold_1/broken", "fold_1")])
+    return found
 
 
 @pytest.fixture
 def build(tmp_path: Path, references: np.ndarray) -> Callable[..., Page]:
-    def built(rows: list[Row], summary: dict[str, Any], scores: Any = references, **options: Any) -> Page:
-        build_report(tmp_path / "report.html", rows, summary, scores, **{"max_cards": 2, **options})
+    def built(results: list[Result], summary: dict[str, Any], scores: Any = references, **options: Any) -> Page:
+        build_report(tmp_path / "report.html", results, summary, scores, **{"max_cards": 2, **options})
         page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
         assert page.open == []
         ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -79,9 +81,9 @@ def build(tmp_path: Path, references: np.ndarray) -> Callable[..., Page]:
 
 
 def test_the_page_loads_nothing_and_allows_nothing_but_its_own_script(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    page = build(rows, summarise(rows))
+    page = build(results, summarise(results))
     for _, attributes in page.elements:
         for name in ("src", "href", "action", "srcset", "poster", "data"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
@@ -97,35 +99,39 @@ def test_the_page_loads_nothing_and_allows_nothing_but_its_own_script(
 
 
 def test_every_case_is_in_the_table_in_rank_order_and_the_worst_have_cards(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    page = build(rows, summarise(rows), max_cards=3)
-    assert [a["data-case"] for a in page.all("tr") if "data-case" in a] == [row["case"] for row in rows]
-    assert [a["data-case"] for a in page.all("article")] == [row["case"] for row in rows[:3]]
+    page = build(results, summarise(results), max_cards=3)
+    assert [a["data-case"] for a in page.all("tr") if "data-case" in a] == [result.case for result in results]
+    assert [a["data-case"] for a in page.all("article")] == [result.case for result in results[:3]]
     assert len(page.all("img", **{"class": "outlines"})) == 9
-    assert rows[0]["reason"] in page.text
+    assert scored(results)[0].reason in page.text
     assert "fold_1/broken.nii.gz: cannot be read: file ends" in page.text
 
 
 def test_the_header_says_what_was_scored_by_which_model(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    text = build(rows, summarise(rows)).text
-    flagged = sum(row.get("flag", 0) for row in rows)
+    text = build(results, summarise(results)).text
+    flagged = sum(result.decision.flagged for result in scored(results))
     for words in ("9 masks of heart/fold_0 , heart/fold_1", "Model heart 0123456789ab", "mixing", "references 39",
                   "8 scored", f"{flagged} flagged", "1 could not be scored", "about 5 in 100"):  # fmt: skip
         assert words in text
 
 
 def test_hostile_names_are_text_everywhere(
-    build: Callable[..., Page], rows: list[Row], rank: Any, summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], rank: Any, summarise: Callable[..., Any]
 ) -> None:
-    tame = rank([{**rows[i % 8], "case": f"case {i}"} for i in range(len(HOSTILE))] + rows[-1:])
-    evil = [dict(row) for row in tame]
-    for row, name in zip(evil, HOSTILE, strict=False):
-        row |= {"case": name, "reason": name, "worst_structure": name, "folder": name}
-        row["structures"] = [{**part, "structure": name} for part in row["structures"]]
-    evil[-1]["message"] = evil[-1]["folder"] = HOSTILE[0]
+    cases, broken = scored(results), results[-1]
+    assert isinstance(broken, FailedCase)
+    tame = rank([replace(cases[i % 8], case=f"case {i}") for i in range(len(HOSTILE))])
+    evil: list[Result] = []
+    for result, name in zip(tame, HOSTILE, strict=True):
+        structures = tuple(replace(entry, name=name) for entry in result.structures)
+        place = replace(result.place, structure=name)
+        evil.append(replace(result, case=name, reason=name, folder=name, place=place, structures=structures))
+    evil.append(replace(broken, message=HOSTILE[0], folder=HOSTILE[0]))
+    tame = [*tame, broken]
     summary = summarise(tame)
     settings = {key: HOSTILE[2] for key in ("model_dir", "noise", "weights_sha256", "references_dir", "anomaly_score")}
     summary["settings"] |= {**settings, "predictions_dir": HOSTILE, "structures": HOSTILE[:3]}
@@ -141,21 +147,17 @@ def test_hostile_names_are_text_everywhere(
 
 
 def test_numbers_that_are_missing_are_left_out(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    bare = (
-        "predicted_dice",
-        "predicted_dice_low",
-        "predicted_dice_high",
-        "p_value",
-        "flag",
-        "dice",
-        "reason",
-        "picture",
-    )
-    poor = [{k: v for k, v in row.items() if k not in bare} for row in rows]
-    for row in poor:
-        row["structures"] = [{"structure": "ventricle", "anomaly_score": float("nan")}] if "structures" in row else []
+    nothing = dict.fromkeys(("p_value", "predicted_dice", "predicted_dice_low", "predicted_dice_high"), float("nan"))
+    structures = (StructureResult("ventricle", *[float("nan")] * 3),)
+    bare: dict[str, Any] = {"dice": None, "reason": "", "picture": (), "structures": structures}
+    poor = [
+        replace(result, **bare, decision=replace(result.decision, flagged=False, **nothing))
+        if isinstance(result, CaseResult)
+        else result
+        for result in results
+    ]
     page = build(poor, summarise(poor))
     text = page.text
     assert "How many to review" not in text
@@ -165,56 +167,68 @@ def test_numbers_that_are_missing_are_left_out(
 
 
 def test_measured_and_predicted_dice_are_told_apart(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    page = build(rows, summarise(rows), max_cards=1)
-    worst = rows[0]
-    assert f"Predicted Dice (estimate) ≈ {worst['predicted_dice']:.2f}" in page.text
-    assert f"Measured Dice {worst['dice']:.2f}" in page.text
+    page = build(results, summarise(results), max_cards=1)
+    worst = scored(results)[0]
+    assert f"Predicted Dice (estimate) ≈ {worst.decision.predicted_dice:.2f}" in page.text
+    assert f"Measured Dice {worst.dice:.2f}" in page.text
     titles = [text.strip() for text in page.texts["th"]]
     assert "Predicted Dice" in titles and "Measured Dice" in titles
 
 
 def test_the_review_budget_is_shown_and_says_where_it_comes_from(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    summary = summarise(rows)
+    summary = summarise(results)
     summary["review_budget"]["source"] = "predicted"
-    assert "Estimated from predicted Dice" in build(rows, summary).text
+    assert "Estimated from predicted Dice" in build(results, summary).text
     summary["review_budget"]["source"] = "measured"
-    assert "Counted with the references" in build(rows, summary).text
+    assert "Counted with the references" in build(results, summary).text
+
+
+def test_masks_that_are_rightly_empty_are_counted_beside_the_budget(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    summary = summarise(results)
+    assert "rightly empty" not in build(results, summary).text
+    text = build(results, {**summary, "correct_empty": 3}).text
+    assert "Counted with the references. 3 masks rightly empty: no Dice, and no failure." in text
 
 
 def test_without_references_there_is_no_agreement(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    unmeasured = [{**row, "dice": None} for row in rows]
+    unmeasured = [replace(result, dice=None) for result in scored(results)]
     text = build(unmeasured, summarise(unmeasured)).text
     assert "Agreement" not in text and "Risk-coverage" not in text
 
 
-def test_one_case_is_enough(build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]) -> None:
-    text = build(rows[:1], summarise(rows[:1])).text
+def test_one_case_is_enough(build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]) -> None:
+    text = build(results[:1], summarise(results[:1])).text
     assert "1 mask of" in text and "The worst case" in text and "fewer than 3 cases" in text
 
 
 def test_nothing_but_failures_is_still_a_page(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    page = build([{**rows[-1], "rank": 1}], summarise(rows[-1:]), scores=[])
+    page = build(results[-1:], summarise(results[-1:]), scores=[])
     assert "0 scored" in page.text and not page.all("article")
 
 
 def test_few_references_cannot_flag_and_the_page_says_so(
-    build: Callable[..., Page], rows: list[Row], summarise: Callable[..., Any]
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
-    assert "nothing can be flagged" in build(rows, summarise(rows), scores=[0.1, 0.2]).text
+    text = build(results, summarise(results), scores=[0.1, 0.2]).text
+    assert "nothing can be flagged" in text and "here that would be" not in text
+    text = build(results, summarise(results)).text
+    assert "nothing can be flagged" not in text and "here that would be" in text
 
 
 def test_a_flat_mask_has_one_picture(
-    build: Callable[..., Page], make_row: Callable[..., Row], rank: Any, summarise: Callable[..., Any]
+    build: Callable[..., Page], make_result: Callable[..., CaseResult], rank: Any, summarise: Callable[..., Any]
 ) -> None:
-    flat = rank([make_row(i, spatial_dims=2) for i in range(3)])
+    flat = rank([make_result(i, spatial_dims=2) for i in range(3)])
     page = build(flat, summarise(flat))
     assert len(page.all("img", **{"class": "outlines"})) == 2
     assert "2D mask" in page.text and "Slices go through" not in page.text
@@ -223,10 +237,10 @@ def test_a_flat_mask_has_one_picture(
 
 
 def test_a_scene_of_many_cases_stays_small(
-    build: Callable[..., Page], rows: list[Row], rank: Any, summarise: Callable[..., Any], tmp_path: Path
+    build: Callable[..., Page], results: list[Result], rank: Any, summarise: Callable[..., Any], tmp_path: Path
 ) -> None:
-    many = rank([{**rows[i % 8], "case": f"case_{i:04d}"} for i in range(2000)])
-    page = build(many, summarise(rows), max_cards=24)
+    many = rank([replace(scored(results)[i % 8], case=f"case_{i:04d}") for i in range(2000)])
+    page = build(many, summarise(results), max_cards=24)
     assert len(page.all("article")) == 24
     assert (tmp_path / "report.html").stat().st_size < 5e6
 

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gnsm_monai.report.content import flag_threshold, interval, metric_tables, store_key, table
+from gnsm_monai.report.content import (
+    flag_threshold,
+    former_store_key,
+    interval,
+    metric_tables,
+    store_key,
+    table,
+)
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, noise_text, number, p_text
+from gnsm_monai.scoring.result import FailedCase, Place
+from tests.results import case_result
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3, 1.0])
@@ -28,20 +39,19 @@ def test_without_alpha_there_is_no_threshold() -> None:
 
 
 def test_only_columns_that_apply_are_shown() -> None:
-    row = {"case": "a", "folder": "", "status": "ok", "rank": 1, "anomaly_score": 1.5, "dice": None, "p_value": None}
-    columns, (cells,) = table([row], ScoreFormat([1.5]))
-    assert [column.name for column in columns] == ["rank", "case", "anomaly_score"]
+    nothing = dict.fromkeys(("p_value", "predicted_dice", "predicted_dice_low", "predicted_dice_high"), math.nan)
+    columns, (cells,) = table([case_result(anomaly=1.5, **nothing)], ScoreFormat([1.5]))
+    assert [column.name for column in columns] == ["rank", "case", "anomaly_score", "flag"]
     assert (cells["anomaly_score"].text, cells["anomaly_score"].value) == ("1.50", "1.5")
 
 
 def test_a_failed_case_has_a_message_and_empty_numbers() -> None:
-    rows = [
-        {"case": "x/a", "folder": "x", "status": "ok", "rank": 1, "anomaly_score": 1.5, "predicted_dice": 0.75,
-         "predicted_dice_low": 0.6, "predicted_dice_high": 0.9, "worst_slice_axis": 2, "worst_slice": 0, "flag": 0,
-         "soft": True},
-        {"case": "y/b", "folder": "y", "status": "failed", "rank": 2, "message": "y/b.nii.gz: is empty"},
-    ]  # fmt: skip
-    columns, (good, bad) = table(rows, ScoreFormat([1.5]))
+    scored = case_result(
+        "x/a", folder="x", anomaly=1.5, predicted_dice=0.75, predicted_dice_low=0.6, predicted_dice_high=0.9,
+        place=Place("aorta", 2, 0), soft=True,
+    )  # fmt: skip
+    results = [scored, FailedCase("y/b", "y", "y/b.nii.gz: is empty")]
+    columns, (good, bad) = table(results, ScoreFormat([1.5]))
     names = {column.name for column in columns}
     assert names >= {"folder", "status", "message", "soft", "predicted_dice", "worst_slice"}
     assert good["predicted_dice"].text == "≈ 0.75 (0.60–0.90)"
@@ -69,12 +79,24 @@ def test_every_metric_of_a_summary_is_explained_with_its_direction() -> None:
         assert "best" in metric_title(name)[1]
 
 
-def test_marks_are_kept_per_model_and_predictions() -> None:
-    def key(**settings: object) -> str:
-        return store_key({"settings": {"weights_sha256": "1", "predictions_dir": ["a"], **settings}})
+def test_marks_are_kept_per_model_and_place_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(path: str = "out/report.html", **settings: object) -> str:
+        return store_key({"settings": {"weights_sha256": "1", "predictions_dir": ["a"], **settings}}, path)
 
-    assert key() == key(alpha=0.1)
-    assert len({key(), key(weights_sha256="2"), key(predictions_dir=["b"]), store_key({})}) == 4
+    monkeypatch.chdir(tmp_path)
+    here = key()
+    assert (
+        here == key(alpha=0.1) == key(predictions_dir=[str(tmp_path / "a")]) == key(str(tmp_path / "out/report.html"))
+    )
+    others = {key(weights_sha256="2"), key("other/report.html"), store_key({}, "out/report.html")}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len({here, key(), *others}) == 5
+
+
+def test_the_key_of_earlier_versions_is_known() -> None:
+    settings = {"weights_sha256": "1" * 64, "model_dir": "model", "predictions_dir": ["predictions"]}
+    assert former_store_key({"settings": settings}) == "gnsm_monai marks b199681f015ff4c6"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +109,8 @@ def test_scores_have_the_decimals_that_tell_them_apart(scores: list[float], show
 def test_words_for_numbers() -> None:
     assert [number(v) for v in (None, float("nan"), "1", True, np.float32(0.5), 3)] == [None, None, None, None, 0.5, 3]
     assert [p_text(v) for v in (None, 0.0256, 0.0002)] == ["–", "0.026", "0.0002"]
-    assert interval({"predicted_dice_low": 0.2}) == ""
+    assert interval(case_result(predicted_dice_low=0.2).decision) == "0.20 to 0.90"
+    assert interval(case_result(predicted_dice_high=math.nan).decision) == ""
     assert folder_names("/a/b/c") == ["b/c"]
     assert folder_names(["/a/b", "c"]) == ["a/b", "c"]
     assert folder_names(None) == []

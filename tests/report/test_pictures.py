@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gnsm_monai.report.colours import class_colours
-from gnsm_monai.report.pictures import DARK, OUTLINE, PlaneLayers, draw_plane, heat_range
+from gnsm_monai.report.pictures import DARK, OUTLINE, PlaneLayers, draw_plane, heat_range, stripes_meaning
 from gnsm_monai.scoring.planes import Plane
 
 
@@ -128,3 +128,17 @@ def test_heat_is_the_same_for_all_pictures_and_not_ruled_by_one_wild_voxel() -> 
 def test_heat_of_nothing_or_of_a_constant_is_a_range_all_the_same(pictures: list[tuple[Plane, ...]]) -> None:
     low, high = heat_range(pictures)
     assert low < high
+
+
+def test_the_legend_tells_what_lies_outside_the_field_of_view_from_what_is_ignored() -> None:
+    whole = two_squares()
+    cut = np.pad(whole, ((4, 0), (0, 7)), constant_values=-1)
+    hole = whole.copy()
+    hole[10:12, 6:9] = -1
+    assert stripes_meaning([]) == stripes_meaning([(plane(whole),)]) == ""
+    assert stripes_meaning([(plane(whole), plane(cut))]) == "outside the field of view"
+    assert stripes_meaning([(plane(whole),), (plane(hole),)]) == "ignored"
+    both = "outside the field of view or ignored"
+    assert (
+        stripes_meaning([(plane(np.where(cut == 2, -1, cut)),)]) == both == stripes_meaning([(plane(cut), plane(hole))])
+    )

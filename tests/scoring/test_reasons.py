@@ -9,6 +9,7 @@ from scipy import ndimage
 from gnsm_monai.data.degradations import KINDS, degrade
 from gnsm_monai.data.phantoms import LABELS, make_phantom
 from gnsm_monai.scoring.reasons import NO_REASON, explain
+from gnsm_monai.scoring.sizes import UsualVolume
 from gnsm_monai.scoring.wording import joined
 
 NAMES = [("anterior", (1,)), ("posterior", (2,))]
@@ -43,15 +44,33 @@ def test_a_few_stray_boundary_voxels_give_no_reason() -> None:
     assert reason(wrong) == NO_REASON
 
 
-def test_empty_mask_says_what_was_expected() -> None:
-    assert reason(np.zeros_like(phantom())) == "empty mask (4.7 ml expected)"
-    empty = np.zeros_like(phantom())
-    assert explain(empty, empty, NAMES, MM) == "empty mask"
+USUAL = {"anterior": UsualVolume(2300.0, 1900.0, 2700.0), "posterior": UsualVolume(133_000.0, 101_000.0, 163_000.0)}
+
+
+def test_an_empty_mask_has_the_volume_of_the_references_whatever_the_network_makes_of_it() -> None:
+    for expected in (phantom(), np.zeros_like(phantom())):
+        assert (
+            explain(np.zeros_like(phantom()), expected, NAMES, MM, usual=USUAL) == "empty mask (references hold 135 ml)"
+        )
+        assert explain(np.zeros_like(phantom()), expected, NAMES, MM) == "empty mask"
+    nested = [("whole", (1, 2)), ("core", (2,))]
+    usual = {"whole": USUAL["posterior"], "core": USUAL["anterior"]}
+    assert explain(np.zeros_like(phantom()), phantom(), nested, MM, usual=usual) == "empty mask"
+
+
+def test_a_missing_structure_has_the_volume_of_the_references() -> None:
+    no_posterior = np.where(phantom() == 2, 0, phantom())
+    assert reason(no_posterior, usual=USUAL) == "posterior is missing (references hold 133 ml, 101 ml to 163 ml)"
+    unknown = {"posterior": UsualVolume(133_000.0, float("nan"), float("nan"))}
+    assert reason(no_posterior, usual=unknown) == "posterior is missing (references hold 133 ml)"
+    assert reason(0 * phantom() + 3 * ball((5, 5, 5), 3), usual=USUAL).startswith(
+        "anterior and posterior are missing (references hold 135 ml)"
+    )
 
 
 def test_structures_that_are_missing_or_not_expected() -> None:
     no_posterior = np.where(phantom() == 2, 0, phantom())
-    assert reason(no_posterior) == "posterior is missing (2.4 ml expected)"
+    assert reason(no_posterior) == "posterior is missing"
     assert explain(phantom(), no_posterior, NAMES, MM) == "posterior is not expected here (2.4 ml)"
     assert explain(phantom(), 0 * phantom(), NAMES, MM) == "anterior and posterior are not expected here (4.7 ml)"
 
@@ -61,18 +80,18 @@ def test_missing_tail_has_share_size_and_end() -> None:
     oblique = np.indices(wrong.shape)[1] + 0.5 * np.indices(wrong.shape)[0]
     wrong[(wrong == 2) & (oblique < 33)] = 0
     share = 1 - np.count_nonzero(wrong == 2) / 2400
-    assert reason(wrong) == f"posterior is missing its back end ({100 * share:.0f} % of 2.4 ml)"
+    assert reason(wrong) == f"posterior is missing its back end ({100 * share:.0f} %, {2.4 * share:.2g} ml)"
 
 
 @pytest.mark.parametrize(
     ("cut", "words"),
     [
-        (np.s_[:, :22], "posterior is cut off flat at its back end (40 % of 2.4 ml missing)"),
-        (np.s_[:, 40:], "anterior is cut off flat at its front end (50 % of 2.3 ml missing)"),
-        (np.s_[:, :, 20:], "anterior and posterior are cut off flat at their upper end (33 % of 4.7 ml missing)"),
-        (np.s_[:, :, :15], "anterior and posterior are cut off flat at their lower end (25 % of 4.7 ml missing)"),
-        (np.s_[23:], "anterior is cut off flat at its right end (31 % of 2.3 ml missing)"),
-        (np.s_[:17], "anterior and posterior are cut off flat at their left end (31 % of 4.7 ml missing)"),
+        (np.s_[:, :22], "posterior is cut off flat at its back end (40 %, 0.96 ml missing)"),
+        (np.s_[:, 40:], "anterior is cut off flat at its front end (50 %, 1.2 ml missing)"),
+        (np.s_[:, :, 20:], "anterior and posterior are cut off flat at their upper end (33 %, 1.6 ml missing)"),
+        (np.s_[:, :, :15], "anterior and posterior are cut off flat at their lower end (25 %, 1.2 ml missing)"),
+        (np.s_[23:], "anterior is cut off flat at its right end (31 %, 0.72 ml missing)"),
+        (np.s_[:17], "anterior and posterior are cut off flat at their left end (31 %, 1.4 ml missing)"),
     ],
 )
 def test_flat_cut_is_told_from_a_missing_part(cut: tuple[slice, ...], words: str) -> None:
@@ -84,7 +103,7 @@ def test_flat_cut_is_told_from_a_missing_part(cut: tuple[slice, ...], words: str
 def test_nearly_everything_missing_is_no_end() -> None:
     wrong = phantom()
     wrong[(phantom() == 2) & ~ball((19, 33, 18), 4)] = 0
-    assert re.fullmatch(r"posterior is missing almost wholly \(\d\d % of 2.4 ml\)", reason(wrong))
+    assert re.fullmatch(r"posterior is missing almost wholly \(\d\d %, 2\.\d ml\)", reason(wrong))
 
 
 def test_islands_have_number_distance_and_volume() -> None:
@@ -124,7 +143,7 @@ def test_swapped_wholly_and_in_part() -> None:
 def test_part_with_a_neighbours_label() -> None:
     wrong = phantom()
     wrong[14:24, 24:34, 12:24] = 1
-    assert reason(wrong) == "part of posterior is labelled anterior (50 % of 2.4 ml)"
+    assert reason(wrong) == "part of posterior is labelled anterior (50 %, 1.2 ml)"
 
 
 @pytest.mark.parametrize(
@@ -215,9 +234,7 @@ def test_pictures_are_described_as_the_viewer_sees_them() -> None:
     picture = phantom().max(axis=2)
     spacing = (1.0, 1.0)
     lower = np.where(np.arange(60) >= 40, 0, picture)
-    assert explain(lower, picture, NAMES, spacing).startswith(
-        "anterior is cut off flat at its lower end (50 % of 192 mm²"
-    )
+    assert explain(lower, picture, NAMES, spacing).startswith("anterior is cut off flat at its lower end (50 %, 96 mm²")
     assert explain(np.roll(picture, -5, 0), picture, NAMES, spacing) == "shifted 5 mm to the left"
     assert explain(np.roll(picture, 5, 1), picture, NAMES, spacing) == "shifted 5 mm downwards"
 
@@ -227,7 +244,7 @@ def test_ignored_voxels_count_nowhere() -> None:
     wrong[:, :24] = -1
     assert reason(wrong) == NO_REASON
     wrong[:, 24:30][phantom()[:, 24:30] == 2] = 0
-    assert reason(wrong) == "posterior is cut off flat at its back end (60 % of 1.2 ml missing)"
+    assert reason(wrong) == "posterior is cut off flat at its back end (60 %, 0.72 ml missing)"
     assert reason(np.full_like(phantom(), -1)) == "empty mask"
 
 
@@ -235,7 +252,7 @@ def test_structures_may_share_classes() -> None:
     regions = [("whole", (1, 2)), ("core", (2,))]
     label = phantom()
     wrong = np.where(label == 2, 1, label)
-    assert explain(wrong, label, regions, MM) == "core is missing (2.4 ml expected)"
+    assert explain(wrong, label, regions, MM) == "core is missing"
     wrong = label.copy()
     wrong[14:24, 14:24, 12:24] = 1
     assert "whole" not in explain(wrong, label, regions, MM)
@@ -248,7 +265,7 @@ def test_many_missing_structures_share_a_sentence() -> None:
     names = [(f"part_{i}", (i,)) for i in range(1, 105)]
     assert explain(label, label, names, MM) == NO_REASON
     words = explain(np.where(label > 5, label, 0), label, names, MM)
-    assert words == "part_1, part_2, part_3 and 2 more are missing (0.4 ml expected)"
+    assert words == "part_1, part_2, part_3 and 2 more are missing"
     some = np.where((label == 7) | (label == 8), 15 - label, label)
     assert explain(some, label, names, MM) == "part_7 and part_8 are swapped"
 

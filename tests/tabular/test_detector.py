@@ -85,7 +85,7 @@ def test_it_works_at_the_end_of_a_pipeline() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"loss": "kl", "noise": "temperature"}, {"anomaly_score": "context_misfit_scaled"}]
+    "settings", [{"objective": "kl", "noise": "temperature"}, {"anomaly_score": "context_misfit_scaled"}]
 )
 def test_other_rules_find_a_row_of_unseen_values(settings: dict[str, str]) -> None:
     found = GNSMDetector(**QUICK, **settings).fit(frame())
@@ -104,8 +104,8 @@ def test_numerical_columns_find_values_out_of_range() -> None:
     ("settings", "message"),
     [
         ({"contamination": 0.6}, "contamination: must lie in"),
-        ({"loss": "l1"}, "loss: 'l1' is not one of"),
-        ({"loss": "kl", "anomaly_score": "misfit"}, "anomaly_score: 'misfit' is not one of auto, score_norm_gmm"),
+        ({"objective": "l1"}, "objective: 'l1' is not one of"),
+        ({"objective": "kl", "anomaly_score": "misfit"}, "anomaly_score: 'misfit' is not one of auto, score_norm_gmm"),
         ({"noise": "pink"}, "noise: unknown schedule 'pink'"),
         ({"width": 0}, "width: must be a positive number"),
         ({"max_steps": 0}, "max_steps: must be a positive number"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gnsm_monai.noise import FeatureBlocks, mixing_schedule
-from gnsm_monai.tabular import training
+from gnsm_monai.tabular import TableEncoder, sizes, training
+from gnsm_monai.tabular.batches import TrainingTable
 
 
 def rows(number: int = 400) -> np.ndarray:
@@ -16,14 +17,11 @@ def rows(number: int = 400) -> np.ndarray:
 
 
 def test_a_network_learns_what_goes_together_and_the_same_from_the_same_seed(tmp_path: Path) -> None:
-    schedule, plan = (
-        mixing_schedule(3, 0.5, 0.9),
-        training.TrainingPlan(width=32, depth=1, max_steps=240, batch_size=64),
-    )
-    found = [
-        training.train_network(rows()[:300], rows()[300:], [4, 4, 2], schedule, plan, tmp_path / name)
-        for name in ("a", "b")
-    ]
+    schedule = mixing_schedule(3, 0.5, 0.9)
+    plan = training.TrainingPlan(width=32, depth=1, max_steps=240, batch_size=64)
+    table = TrainingTable(TableEncoder().fit(rows()), {"train": rows()[:300], "validation": rows()[300:]})
+    assert table.cardinalities == [4, 4, 2]
+    found = [training.train_network(table, schedule, plan, tmp_path / name) for name in ("a", "b")]
     assert np.array_equal(found[0][1], found[1][1])
     network = found[0][0]
     blocks = FeatureBlocks([4, 4, 2])
@@ -47,22 +45,22 @@ def test_no_category_has_frequency_zero_and_each_feature_sums_to_one() -> None:
 
 def test_repeated_rows_ask_for_no_more_steps() -> None:
     many = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3)
-    steps = training.default_steps(many, 256)
-    assert steps == training.default_steps(np.concatenate([many, many]), 256) == 60 * 8000 // 256
-    assert training.default_steps(rows(), 256) == training.LEAST_STEPS
-    assert training.default_width(many) > training.default_width(rows())
+    steps = sizes.default_steps(many, 256)
+    assert steps == sizes.default_steps(np.concatenate([many, many]), 256) == 60 * 8000 // 256
+    assert sizes.default_steps(rows(), 256) == sizes.MIN_STEPS
+    assert sizes.default_width(many) > sizes.default_width(rows())
 
 
 @pytest.mark.parametrize("categories", [40, 4_000, 40_000])
 def test_very_many_categories_make_small_batches(categories: int) -> None:
     cardinalities = [categories // 4] * 4
-    assert 16 <= training.step_rows(512, cardinalities) <= 512
-    assert training.step_rows(512, cardinalities) * categories <= max(training.VALUES_PER_STEP, 16 * categories)
-    assert training.validation_batch(cardinalities, 7) * 7 * categories <= max(training.VALUES_AT_ONCE, 7 * categories)
+    assert 16 <= sizes.step_rows(512, cardinalities) <= 512
+    assert sizes.step_rows(512, cardinalities) * categories <= max(sizes.VALUES_PER_STEP, 16 * categories)
+    assert sizes.validation_batch(cardinalities, 7) * 7 * categories <= max(sizes.VALUES_AT_ONCE, 7 * categories)
     held_out = np.zeros((3000, 4), dtype=np.int64)
-    checked = training.validation_rows(held_out, 0, 7 * categories)
-    assert len(checked) == min(2000, max(16, training.VALIDATION_VALUES // (7 * categories)))
+    checked = sizes.validation_rows(held_out, 0, 7 * categories)
+    assert len(checked) == min(2000, max(16, sizes.VALIDATION_VALUES // (7 * categories)))
 
 
 def test_few_held_out_rows_are_seen_several_times() -> None:
-    assert len(training.validation_rows(np.zeros((10, 3), dtype=np.int64), 0, 70)) == 500
+    assert len(sizes.validation_rows(np.zeros((10, 3), dtype=np.int64), 0, 70)) == 500

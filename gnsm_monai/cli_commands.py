@@ -1,0 +1,221 @@
+"""The steps of the command line: each composes the package's own bundle configs, and runs them as MONAI does."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from gnsm_monai.audit import keep_plan, merge_folds, plan_folds
+from gnsm_monai.data.dicom_seg import convert_segmentations
+from gnsm_monai.data.nnunet import read_label_scheme
+from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.errors import SCORING_FAILED, InputError
+from gnsm_monai.evaluation.order import Ranking
+from gnsm_monai.model.files import SETTINGS
+from gnsm_monai.paths import bundle_root
+from gnsm_monai.report.write_results import case_row
+from gnsm_monai.scoring.journal import PROGRESS
+from gnsm_monai.scoring.result import scored
+from gnsm_monai.workflow import check_output_dir
+from gnsm_monai.workflow.processes import is_first_process, num_processes
+
+__all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
+
+FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
+WORST_SHOWN = 5
+RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
+
+logger = logging.getLogger(__name__)
+
+
+def train(output: Path, **overrides: Any) -> int:
+    """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml."""
+    _keep_finished(output, overrides)
+    workflow = _prepare("train.yaml", model_dir=output, **overrides)
+    workflow.run()
+    workflow.finalize()
+    if is_first_process():
+        _say("model", output)
+        _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
+    return 0
+
+
+def rank(model: Path, predictions: Sequence[Path], output: Path, strict: bool = False, **overrides: Any) -> int:
+    """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml.
+
+    Returns:
+        0, or 3 where some masks could not be scored.
+    """
+    folders = predictions[0] if len(predictions) == 1 else list(predictions)
+    overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
+    ranking = _score(output, **overrides)
+    if is_first_process():
+        _show(output, ranking)
+    return _code(ranking)
+
+
+def demo(output: Path, **overrides: Any) -> int:
+    """``gnsm demo``: phantoms, a small model of them, and a ranking of masks with failures of eight kinds.
+
+    ``overrides`` are ids of train.yaml.
+    """
+    check_output_dir(output)
+    logger.info("training on phantoms: 76 heart-like label maps")
+    dataset = write_phantom_dataset(output / "data")
+    # Small maps give few voxels each: batches of two would teach too little in so few steps.
+    small: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 25, "batch_size": 8, "max_voxels": 15_000}
+    # Failures as those that are ranked here, and no more of them, nor of learning shapes, than five minutes allow.
+    small |= {"failures": "copies", "fit::shapes::steps": 300, **FEW_COPIES}
+    small |= overrides
+    _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
+    logger.info("ranking masks with failures of eight kinds, beside their known Dice")
+    folders = sorted(path for path in (dataset / "predictions").iterdir() if path.is_dir())
+    code = rank(output / "model", folders, output / "results", references_dir=dataset / "labelsTs")
+    _say("model", output / "model")
+    _say("TensorBoard", f"tensorboard --logdir {output / 'model' / 'tensorboard'}")
+    return code
+
+
+def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
+    """``gnsm audit``: every reference label map scored by a model that has not seen it; see :mod:`gnsm_monai.audit`.
+
+    ``overrides`` are ids of train.yaml. The score is how unusual a label map is, not how bad a segmenter's mask of
+    the kind would be: a labelling error can look smoother than the references do.
+
+    Returns:
+        0, or 3 where some label maps could not be scored.
+    """
+    # For a distance from the others a linear model of shapes is enough, which takes seconds, and failures only predict
+    # Dice.
+    overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
+    overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
+    check_output_dir(output, dataset, dataset / "labelsTr")
+    plan = plan_folds(dataset, output, folds)
+    rankings: list[Ranking] = []
+    for fold, cases in enumerate(plan["folds"]):
+        model = output / "models" / f"fold_{fold}"
+        logger.info("fold %d of %d: %d label maps", fold + 1, folds, len(cases))
+        if not (model / SETTINGS).is_file():  # written last: a model that has it is complete
+            train_on = {"dataset_dir": dataset, "exclude_cases": cases, "resume": True}
+            training = _prepare("train.yaml", model_dir=model, **train_on, **overrides)
+            keep_plan(plan, output)  # only now that the data are found to be good
+            training.run()
+        options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
+        options |= {name: overrides[name] for name in ("device",) if name in overrides}
+        rankings.append(_score(output / "folds" / f"fold_{fold}", **options, **{"journal::keep": True}))
+    merged = merge_folds(rankings, dataset, output)
+    for fold in range(folds):
+        shutil.rmtree(output / "folds" / f"fold_{fold}" / PROGRESS, ignore_errors=True)
+    _show(output, merged)
+    return _code(merged)
+
+
+def from_dicom(segmentations: Path, output: Path, series: Path | None = None, dataset: Path | None = None) -> int:
+    """``gnsm from-dicom``: DICOM segmentations as label maps in ``output``; see :mod:`gnsm_monai.data.dicom_seg`."""
+    check_output_dir(output, segmentations, series, dataset)
+    labels = None if dataset is None else read_label_scheme(dataset)
+    if dataset is not None and labels is None:
+        raise InputError(f"{dataset}: no dataset.json")
+    maps = convert_segmentations(segmentations, output, series, labels)
+    _say("label maps", f"{len(maps)} in {output}")
+    return 0
+
+
+def table_fit(data: Path, output: Path, **overrides: Any) -> int:
+    """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of the bundle's train.yaml."""
+    _keep_finished(output, overrides)
+    _prepare("train.yaml", "tabular_anomaly", dataset_dir=data, model_dir=output, **overrides).run()
+    _say("model", output)
+    _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
+    return 0
+
+
+def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
+    """``gnsm table score``: the rows of a CSV file ranked in ``output``."""
+    overrides = {"model_dir": model, "dataset_dir": data, **overrides}
+    lines = _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()[-1]
+    columns = ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"]
+    print(f"\nthe worst of {len(lines)} rows (a higher score is worse):")
+    _print_table([columns, *([_short(line[name]) for name in columns] for line in lines[:WORST_SHOWN])])
+    print()
+    _say("ranking", output / "ranking.csv")
+    return 0
+
+
+def _keep_finished(model: Path, overrides: Mapping[str, Any]) -> None:
+    """Raises InputError where a training would begin by deleting a model that is finished: hours, by one slip."""
+    if (model / SETTINGS).is_file() and not overrides.get("resume"):
+        raise InputError(f"{model}: holds a finished model; name another folder, or delete this one to train anew")
+
+
+def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> ConfigWorkflow:
+    """The package's own config with overrides, initialised; where torchrun started several processes, with its overlay.
+
+    Paths stay ``Path`` objects: in text, MONAI would take $, @, % and # for signs of its own.
+    """
+    kind = "train" if config == "train.yaml" else "infer"
+    names = [config]
+    if num_processes() > 1:
+        names.append(f"multi_gpu_{config}")
+        if str(overrides.get("device", "")).startswith("cuda"):
+            del overrides["device"]  # each has a GPU of its own
+    files = [str(bundle_root(bundle) / "configs" / name) for name in names]
+    workflow = ConfigWorkflow(config_file=files, workflow_type=kind, logging_file=False, **overrides)
+    workflow.initialize()
+    return workflow
+
+
+def _score(output: Path, **overrides: Any) -> Ranking:
+    """Runs inference.yaml. What cannot be scored is in the ranking, where MONAI's run of it would end with code 3."""
+    step = "$workflow.score(@evaluator, @ranking)"
+    workflow = _prepare("inference.yaml", output_dir=output, run=step, **overrides)
+    ranking: Ranking
+    (ranking,) = workflow.run()
+    workflow.finalize()
+    return ranking
+
+
+def _code(ranking: Ranking) -> int:
+    return SCORING_FAILED if ranking.num_failed else 0
+
+
+def _show(output: Path, ranking: Ranking) -> None:
+    """The worst cases, and where everything was written."""
+    rows = [case_row(rank, result) for rank, result in enumerate(scored(ranking.results), start=1)]
+    if rows:
+        _show_worst(rows)
+    print()
+    for name in RESULTS:
+        if (output / name).exists():
+            _say(name.split(".")[0], output / name)
+
+
+def _show_worst(rows: Sequence[Mapping[str, Any]]) -> None:
+    names = ("anomaly_score", "p_value", "worst_structure", "dice")
+    columns = ["rank", "case", *(name for name in names if any(_short(row[name]) for row in rows))]
+    print(f"\nthe worst of {len(rows)} masks (a higher score is worse):")
+    _print_table([columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])])
+
+
+def _print_table(table: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _short(value: Any) -> str:
+    """Three decimals of a number, text as it can be printed, and nothing for what is not known."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).encode(errors="backslashreplace").decode()  # names of files need not be valid text
+
+
+def _say(name: str, where: Path | str) -> None:
+    print(f"{name:<12} {where}")

@@ -1,0 +1,295 @@
+"""The options of the command ``gnsm``; they are read before torch and MONAI take their seconds to import."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gnsm_monai
+from gnsm_monai.errors import EXIT_INPUT_ERROR
+
+__all__ = ["build_parser", "read_arguments"]
+
+EXAMPLES = """\
+examples:
+  gnsm demo  --output runs/demo
+  gnsm train --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/model
+  gnsm rank  --model runs/model --predictions predictions --output runs/results
+  gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
+             --output runs/results
+  gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
+  gnsm from-dicom --segmentations exported --series exported --output predictions
+  gnsm table fit   --data train.csv --output runs/table
+  gnsm table score --model runs/table --data new.csv --output runs/rows
+
+exit code: 0 done; 2 wrong usage, configuration or training data, nothing written; 3 some masks could not be scored
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A mistake is one line, as everywhere in this package."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} ({self.prog} --help lists the options)", file=sys.stderr)
+        raise SystemExit(EXIT_INPUT_ERROR)
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> tuple[str, dict[str, Any]]:
+    """The function of :mod:`gnsm_monai.cli_commands` that is asked for, and its arguments, those that were given.
+
+    Raises:
+        SystemExit: with code 2 after one line, where the usage is wrong; with 0 after a help text.
+    """
+    options = vars(build_parser().parse_args(arguments))
+    command = "_".join(filter(None, [options.pop("command"), options.pop("step", None)])).replace("-", "_")
+    return command, {name: value for name, value in options.items() if value is not None}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of all commands; each command's own are named as the arguments of its function."""
+    parser = _Parser(
+        prog="gnsm",
+        description="Ranks segmentation masks, worst first, without ground truth.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gnsm_monai {gnsm_monai.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _demo(_command(commands, "demo", "see it work on built-in phantoms, in a few minutes"))
+    _train(_command(commands, "train", "learn what reference label maps look like"))
+    _rank(_command(commands, "rank", "rank predicted masks, worst first"))
+    _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
+    _from_dicom(_command(commands, "from-dicom", "turn DICOM segmentations (SEG) into label maps"))
+    _table(_command(commands, "table", "find anomalies in tables of categorical features"))
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    description = summary[0].upper() + summary[1:] + "."
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, allow_abbrev=False
+    )
+    return parser
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder for data, model and results")
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument(
+        "--dataset",
+        dest="dataset_dir",
+        type=_path,
+        metavar="DATASET",
+        help="nnU-Net raw data set: label maps in labelsTr, their names in dataset.json",
+    )
+    data.add_argument(
+        "--labels", dest="labels_dir", type=_path, metavar="DIR", help="a bare folder of reference label maps"
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="MODEL", help="folder of the model")
+    parser.add_argument(
+        "--condition-on-image",
+        action="store_const",
+        const=True,
+        help="let the network see each case's image too (imagesTr); ranking then needs --images",
+    )
+    _length(parser)
+    parser.add_argument(
+        "--resume", action="store_const", const=True, help="continue a training of this MODEL that was stopped"
+    )
+    parser.add_argument(
+        "--seed",
+        type=_whole,
+        metavar="N",
+        help="of the weights, and of which references train, select and calibrate (default: 0)",
+    )
+
+
+def _length(parser: argparse.ArgumentParser) -> None:
+    """How long each model is trained, and where."""
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_positive(int), metavar="N", help="length of a training (default: 10)")
+    length.add_argument(
+        "--max-minutes",
+        type=_positive(float),
+        metavar="M",
+        help="train a model for no longer than the epoch in which these are over",
+    )
+    _device(parser)
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+
+
+def _rank(parser: argparse.ArgumentParser) -> None:
+    _inputs_of_rank(parser)
+    _results_of_rank(parser)
+    parser.add_argument(
+        "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
+    )
+    _device(parser)
+    parser.add_argument(
+        "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
+    )
+
+
+def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=_path, required=True, help="folder that gnsm train has written")
+    parser.add_argument(
+        "--predictions",
+        type=_path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folder of predicted masks, or several of them: cases are then called DIR/CASE",
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    parser.add_argument(
+        "--images",
+        dest="images_dir",
+        type=_path,
+        metavar="DIR",
+        help="folder of the cases' images, for a model that sees images",
+    )
+    parser.add_argument(
+        "--references",
+        dest="references_dir",
+        type=_path,
+        metavar="DIR",
+        help="folder of references, to measure the ranking against Dice",
+    )
+    parser.add_argument(
+        "--soft",
+        choices=("auto", "off"),
+        help="auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks",
+    )
+
+
+def _results_of_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--alpha", type=_share, metavar="P", help="share of good masks that may be flagged by mistake (default: 0.05)"
+    )
+    parser.add_argument(
+        "--failure-dice",
+        type=_limits,
+        metavar="DICE",
+        help="a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)",
+    )
+    parser.add_argument(
+        "--maps",
+        dest="write_maps",
+        action="store_const",
+        const=True,
+        help="for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/",
+    )
+
+
+def _audit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset",
+        type=_path,
+        required=True,
+        metavar="DATASET",
+        help="nnU-Net raw data set whose labelsTr is examined",
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of models and results")
+    parser.add_argument(
+        "--folds", type=_folds, metavar="N", help="models: each scores what the others were trained on (default: 5)"
+    )
+    _length(parser)
+
+
+def _from_dicom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--segmentations", type=_path, required=True, metavar="DIR", help="folder with DICOM SEG files, at any depth"
+    )
+    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the label maps")
+    parser.add_argument(
+        "--series",
+        type=_path,
+        metavar="DIR",
+        help="folder with the image series that were segmented: a SEG leaves out empty slices, with their series the "
+        "label maps have the whole field of view",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=_path,
+        metavar="DATASET",
+        help="nnU-Net data set whose dataset.json says which value a name has (default: the numbers of the segments)",
+    )
+
+
+def _table(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    fit = _command(steps, "fit", "learn what the rows of a CSV file look like")
+    fit.add_argument("--data", type=_path, required=True, metavar="TRAIN.csv", help="rows taken for normal")
+    fit.add_argument("--output", type=_path, required=True, metavar="MODEL", help="folder of the model")
+    fit.add_argument(
+        "--ignore", dest="ignore_columns", nargs="+", metavar="COLUMN", help="columns not to use, such as identifiers"
+    )
+    fit.add_argument(
+        "--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help="columns of numbers to be binned"
+    )
+    fit.add_argument(
+        "--missing",
+        nargs="*",
+        metavar="TEXT",
+        help="texts that stand for a missing value (default: NA, NaN, null, -, ...)",
+    )
+    _decimal(fit)
+    fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
+    _device(fit)
+    fit.add_argument("--resume", action="store_const", const=True, help="continue a training that was stopped")
+    score = _command(steps, "score", "rank the rows of a CSV file, worst first")
+    score.add_argument("--model", type=_path, required=True, help="folder that gnsm table fit has written")
+    score.add_argument("--data", type=_path, required=True, metavar="NEW.csv", help="rows to rank")
+    score.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    _decimal(score)
+    score.add_argument(
+        "--alpha", type=_share, metavar="0.05", help="share of normal rows that may be flagged by mistake"
+    )
+
+
+def _decimal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--decimal", choices=[".", ","], help="sign before decimals (default: found in the file)")
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a folder is needed")
+    return Path(text)
+
+
+def _number(kind: Callable[[str], Any], allowed: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not allowed(value):
+            raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
+        return value
+
+    return read
+
+
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    return _number(kind, lambda value: 0 < value < float("inf"), "a positive number")
+
+
+_share = _number(float, lambda value: 0 < value < 1, "a number between 0 and 1")
+_whole = _number(int, lambda value: value >= 0, "a whole number")
+_folds = _number(int, lambda value: value >= 2, "a whole number of at least 2")
+
+
+def _limits(text: str) -> list[float]:
+    """The usual limits, and last, where the review budget looks, the chosen one."""
+    chosen = float(_share(text))
+    return [*(limit for limit in (0.5, 0.7) if limit != chosen), chosen]

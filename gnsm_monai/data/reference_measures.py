@@ -1,0 +1,106 @@
+"""What is measured of reference label maps at their full size, and the grid that follows from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from monai.data import MetaTensor
+
+from gnsm_monai.data.class_index import distinct_values
+from gnsm_monai.data.field_of_view import Place, place_of
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.transforms import centred_extent
+from gnsm_monai.errors import InputError
+
+__all__ = ["MapMeasures", "grid_of", "symmetric_axes"]
+
+SIZE_MULTIPLE = 8
+"""Grids are rounded up to it, so that three halvings leave nothing to pad."""
+
+MARGIN = 2
+"""Voxels of background kept on each side of the outermost structure."""
+
+COARSE_SIZE = 24
+"""Voxels per axis of the maps whose symmetry is examined."""
+
+
+@dataclass(frozen=True)
+class MapMeasures:
+    """What is measured of one label map.
+
+    Args:
+        extent: see :func:`centred_extent`.
+        spacing: mm per axis.
+        place: of the field of view.
+        values: class indices that occur (file values as long as the classes are not known).
+        coarse: the map at ``COARSE_SIZE`` voxels per axis.
+    """
+
+    extent: np.ndarray
+    spacing: np.ndarray
+    place: Place
+    values: frozenset[int]
+    coarse: np.ndarray
+
+    @classmethod
+    def of(cls, label: MetaTensor) -> MapMeasures:
+        """Measures a map ``(1, *spatial)``."""
+        array = label.as_tensor()[0].numpy()
+        return cls(
+            extent=centred_extent(array),
+            spacing=label.pixdim.numpy().astype(np.float64),
+            place=place_of(label),
+            values=frozenset(distinct_values(array)[0].tolist()),
+            coarse=array[np.ix_(*[_sampled(n) for n in array.shape])],
+        )
+
+    def indexed(self, scheme: LabelScheme) -> MapMeasures:
+        """File values replaced by class indices."""
+        index = {value: i for i, value in enumerate(scheme.values)}
+        coarse = np.searchsorted(scheme.values, self.coarse)  # the values are in order
+        return replace(self, values=frozenset(index[value] for value in self.values), coarse=coarse)
+
+
+def _sampled(size: int) -> np.ndarray:
+    """``COARSE_SIZE`` voxels of an axis, evenly spread and mirror-symmetric: else a symmetric map would not look so."""
+    low = (2 * np.arange(COARSE_SIZE // 2) + 1) * size // (2 * COARSE_SIZE)
+    return np.concatenate([low, size - 1 - low[::-1]])
+
+
+def grid_of(measured: Sequence[MapMeasures], max_voxels: int) -> tuple[list[float], list[int]]:
+    """Voxel size in mm, the median (nnU-Net's rule) or coarser, and voxels per axis, at most ``max_voxels`` in all."""
+    spacings = np.stack([m.spacing for m in measured])
+    extents = np.stack([m.extent for m in measured]) * spacings
+    voxel_size = np.median(spacings, axis=0)
+    if max_voxels < SIZE_MULTIPLE ** len(voxel_size):
+        raise InputError(f"max_voxels: must be at least {SIZE_MULTIPLE ** len(voxel_size)}, got {max_voxels}")
+    while True:
+        needed = (extents / voxel_size).max(0) + 2 * MARGIN
+        size = np.ceil(np.round(needed, 3) / SIZE_MULTIPLE).astype(int) * SIZE_MULTIPLE
+        if np.prod(size) <= max_voxels:
+            return voxel_size.tolist(), size.tolist()
+        voxel_size = voxel_size * 1.01
+
+
+def symmetric_axes(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
+    """Axes along which mirrored maps fit the voxelwise frequencies of the maps no worse than the maps themselves.
+
+    Frequencies come from one half of the maps, the comparison from the other: a mirrored map must be within half a
+    standard deviation of the usual log-likelihood. Left and right structures with labels of their own fail at once.
+    """
+    indices = [np.maximum(m, 0).astype(np.intp)[None] for m in maps]  # ignored counts as background
+    learnt, compared = indices[::2], indices[1::2]
+    frequency = np.zeros((num_classes, *maps[0].shape))
+    for index in learnt:
+        np.put_along_axis(frequency, index, np.take_along_axis(frequency, index, 0) + 1 / len(learnt), 0)
+    log_prior = np.log(frequency * 0.999 + 0.001 / num_classes)
+
+    def log_likelihood(samples: Sequence[np.ndarray]) -> np.ndarray:
+        return np.array([np.take_along_axis(log_prior, sample, 0).mean() for sample in samples])
+
+    usual = log_likelihood(compared)
+    limit = usual.mean() - 0.5 * usual.std(ddof=1) - 1e-9  # identical maps have no spread, only rounding
+    mirrored = [log_likelihood([np.flip(m, axis + 1) for m in compared]).mean() for axis in range(maps[0].ndim)]
+    return [axis for axis, value in enumerate(mirrored) if value >= limit]

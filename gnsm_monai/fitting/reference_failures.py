@@ -1,0 +1,174 @@
+"""Failures of known Dice, made from held-out references: what a score is chosen on and Dice is predicted from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
+from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
+from gnsm_monai.data.failures import one_line
+from gnsm_monai.data.references import References
+from gnsm_monai.data.transforms import FitToGridd
+from gnsm_monai.errors import InputError
+from gnsm_monai.fitting.segmenter import EarlySegmenter
+
+__all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
+
+SOURCES = ("auto", "networks", "copies")
+"""Where failures come from: ``copies``: degraded copies of label maps; ``networks``: those, and masks of a small
+network that segments the references' images; ``auto``: the second where the data set has an image of every reference.
+"""
+
+MAX_CASES, MIN_CASES = 32, 4
+"""References that the small network learns from: more would not make its failures better ones."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure: its kind, the case with the failed mask as ``label`` (and the image, as it was seen), its Dice."""
+
+    kind: str
+    case: dict[str, Any]
+    dice: float
+    of_network: bool = False
+
+
+@dataclass(frozen=True)
+class FailurePlan:
+    """Which failures are made from each reference of one use.
+
+    Args:
+        stream: of the random numbers, one per use.
+        copies: degraded copies, half as many where there are masks of a network too.
+        masks: of the small network; None for all that it can make.
+        empty: whether to add an empty mask.
+    """
+
+    stream: int
+    copies: int
+    masks: int | None
+    empty: bool = True
+
+
+class ReferenceFailures:
+    """Makes failures from references.
+
+    Args:
+        references: the reference cases.
+        source: of :data:`SOURCES`.
+        copies: degraded copies per reference that the rule is selected on, of changing kind and random severity; half
+            as many, and all masks that the small network makes, where there is one.
+        calibration_copies: the same per reference kept for calibration, for the interval of the predicted Dice; half
+            of them masks of the small network, where there is one.
+        seed: of the degradations and of the small network.
+        device: where the small network runs.
+
+    Raises:
+        InputError: ``networks`` where not every reference has an image.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        source: str = "auto",
+        copies: int = 8,
+        calibration_copies: int = 4,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.references, self.source, self.seed, self.device = references, source, seed, device
+        if source == "networks" and references.images_dir is None:
+            raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
+        self.plans = {
+            "selection": FailurePlan(0, copies, None),
+            "calibration": FailurePlan(1, calibration_copies, calibration_copies // 2),
+        }
+        self.segmenter: EarlySegmenter | None = None
+
+    def train_segmenter(self) -> None:
+        """Trains the small network on images of training references, where ``source`` wants one and there are some.
+
+        Raises:
+            InputError: ``networks`` where too few images can be read.
+        """
+        if self.source != "copies" and self.references.images_dir is not None:
+            self.segmenter = self._trained()
+        if self.source == "networks" and self.segmenter is None:
+            raise InputError(f"failures: 'networks' needs {MIN_CASES} images of training references that can be read")
+
+    def of(self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[Failure]:
+        """Failures of one reference; an empty reference has nothing to fail at.
+
+        Args:
+            case: the reference.
+            maps: its maps, of :meth:`References.maps_of`.
+            number: of the reference among those of its use.
+            plan: which failures.
+        """
+        label = maps[LABEL][0].numpy()
+        if not (label > 0).any():
+            return
+        copies = plan.copies
+        shown = self.with_image(case) if self.segmenter else None
+        if self.segmenter and shown is not None:
+            copies = (copies + 1) // 2
+            kinds = self.segmenter.kinds
+            if self.references.image_channels:  # a model of label maps alone would see the same masks twice
+                kinds = [*kinds, *self.segmenter.damaged_kinds]
+            for kind in kinds if plan.masks is None else kinds_in_turn(kinds, number, plan.masks):
+                failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
+                yield Failure(kind, failed, self._dice(failed[LABEL][0].numpy(), shown[LABEL][0].numpy()), True)
+        for copy in range(copies):
+            kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
+            rng = np.random.default_rng([self.seed, plan.stream, number, copy])
+            worse = degrade_like_a_segmenter(
+                label, kind, rng, self.references.labels.num_classes, self.references.voxel_size
+            )
+            yield Failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, self._dice(worse, label))
+        if plan.empty:
+            nothing = np.where(label == IGNORE_INDEX, label, 0)
+            yield Failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, 0.0)
+
+    def with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
+        """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""
+        try:
+            maps = self.references.maps_with_image(dict(case))
+            return dict(FitToGridd(self.references.spatial_size, grow, [LABEL, IMAGE])(maps))  # type: ignore[arg-type]
+        except Exception as error:  # each reader raises its own kinds
+            reason = one_line(error, f"image of case '{case['case']}'")
+            logger.warning("no failures of a network are made from this case: %s", reason)
+            return None
+
+    def _dice(self, label: np.ndarray, reference: np.ndarray) -> float:
+        scheme = self.references.labels
+        return mean_foreground_dice(label, reference, scheme.num_classes, scheme.members)
+
+    def _trained(self) -> EarlySegmenter | None:
+        cases: list[Mapping[str, Any]] = []
+        for case in self.references.used_for("train"):
+            if len(cases) < MAX_CASES and (shown := self.with_image(case, grow=False)) is not None:
+                cases.append(shown)
+        if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1:
+            return None
+        logger.info(
+            "training a small segmentation network on %d references, whose failures the score learns", len(cases)
+        )
+        return EarlySegmenter.train(cases, self.references, self.seed, self.device)
+
+
+def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:
+    """``count`` kinds of masks for the reference of that ``number``, so that all kinds have their turn.
+
+    Masks of sound and of poor images alternate in the list, a pair for each copy of the small network. The step of 5 is
+    odd, so that a reference gets both sorts, and prime to lengths that are no multiple of 5, so that it gets no kind
+    twice before all have come. The next reference begins ``count`` kinds further on.
+    """
+    return [kinds[(number * count + 5 * i) % len(kinds)] for i in range(count)]

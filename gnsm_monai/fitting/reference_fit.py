@@ -1,0 +1,180 @@
+"""After training: what held-out references, and failures made from them, score."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import save_arrays, save_json, sha256
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredReference
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration, DicePredictor
+from gnsm_monai.rules.levels import CaseStatistics
+from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.scorer import Scorer
+
+__all__ = ["FittedScore", "ReferenceFit"]
+
+LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """The anomaly score of a model, and how well each statistic follows Dice at each level.
+
+    Args:
+        model: the score.
+        figures: Spearman correlation with Dice, ``(L,)`` by statistic, -1 is best.
+        settings: what ``settings.json`` holds.
+    """
+
+    model: AnomalyModel
+    figures: dict[str, np.ndarray]
+    settings: dict[str, Any]
+
+
+class ReferenceFit:
+    """Scores held-out references and failures made from them, chooses the anomaly score, and completes the model.
+
+    Writes ``reference_statistics.npz`` (level statistics of the references that the rule is selected on, of failures
+    made from them, and of those kept for calibration, with the fitted :class:`AnomalyModel`) and then ``settings.json``
+    (all that scoring needs besides the weights) to the model's folder. Nothing here sees a prediction.
+
+    Args:
+        scorer: gives the level statistics.
+        network: as scoring will run it, where it is; its weights are taken from ``model.pt``.
+        failures: makes failures from the references.
+        model_dir: folder with ``model.pt``.
+        settings: plain values to keep in ``settings.json``.
+        shapes: learns the references' shapes, such as :class:`gnsm_monai.fitting.ShapeLearner`; None for none.
+        rule: rule of the anomaly score, or ``auto``.
+        seed: of the densities.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        network: nn.Module,
+        failures: ReferenceFailures,
+        model_dir: str | Path,
+        settings: Mapping[str, Any],
+        shapes: Callable[[], LearntShapes] | None = None,
+        rule: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.scorer, self.network, self.failures = scorer, network, failures
+        self.references = failures.references
+        self.model_dir, self.settings = Path(model_dir), dict(settings)
+        self.shapes, self.rule, self.seed = shapes, rule, seed
+        self.logger = logging.getLogger(__name__)
+
+    def run(
+        self, level_weights: np.ndarray | None = None, losses: Mapping[str, np.ndarray] | None = None
+    ) -> FittedScore:
+        """Fits the score and writes the model's files.
+
+        Args:
+            level_weights: what each level counts in the score, ``(L,)``; equal by default.
+            losses: losses per level on held-out references, ``(L,)`` each, kept beside the statistics.
+        """
+        self.load_weights(self.network)
+        self.network.eval()
+        self.failures.train_segmenter()
+        self.logger.info(
+            "scoring %d held-out references and failures made from them, and %d for calibration",
+            *(len(self.references.used_for(use)) for use in ("selection", "calibration")),
+        )
+        whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes()
+        selection = self._statistics("selection", shapes)
+        model = selection.fit(self.rule, self.seed, level_weights)
+        calibration = self._statistics("calibration", shapes)
+        # Failures alone: a predicted mask, however good, never equals its reference.
+        predictor = DicePredictor.fit(
+            model.fair_scores, selection.dice, model.score(calibration.failures), calibration.dice
+        )
+        structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
+        decisions = Calibration(model.score(calibration.levels), structures, predictor)
+        arrays = {
+            **selection.selection_arrays(),
+            **calibration.calibration_arrays(),
+            "fit_cases": np.array(selection.cases),
+            "calibration_cases": np.array(calibration.cases),
+            **(losses or {}),
+        }
+        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **self._images()}
+        settings = self._write({**arrays, **fitted}, model.rule)
+        self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
+        return FittedScore(model, selection.level_figures(), settings)
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Loads the weights that training kept. Raises InputError where it kept none."""
+        if not (self.model_dir / WEIGHTS).is_file():
+            raise InputError(f"{self.model_dir}: no weights to keep: the validation loss was never a number")
+        load_weights(network, self.model_dir)
+
+    def _statistics(self, use: str, shapes: Mapping[str, ReferenceShapes]) -> ReferenceStatistics:
+        """Of the references of one use, each judged by its own shapes."""
+        scored, plan = [], self.failures.plans[use]
+        cases = self.references.used_for(use)
+        for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
+            known = shapes.get(case["case"])
+            statistics = self._score(maps, known)
+            scored.append(ScoredReference(case["case"], statistics.levels, statistics.structures))
+            for failure in self.failures.of(case, maps, number, plan):
+                levels = self._score(failure.case, known).levels
+                scored[-1].failures.append((replace(failure, case={}), levels))
+                if failure.kind == "empty":  # one is enough: all of them look alike
+                    plan = replace(plan, empty=False)
+        return ReferenceStatistics.of(scored)
+
+    def _images(self) -> dict[str, np.ndarray]:
+        """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
+        if not self.references.image_channels:
+            return {}
+        cases = (self._placed(maps) for maps in self.references.maps_of(self.references.cases))
+        return ReferenceImages.fit(np.stack([case_smoothness(case) for case in cases])).to_arrays()
+
+    def _placed(self, maps: Mapping[str, Any]) -> dict[str, Any]:
+        """Maps on the grid on which masks are scored."""
+        placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(maps))(dict(maps))
+        return {str(key): value for key, value in placed.items()}
+
+    def _score(self, maps: Mapping[str, Any], shapes: ReferenceShapes | None) -> CaseStatistics:
+        placed, device = self._placed(maps), next(self.network.parameters()).device
+        label = placed[LABEL].as_tensor()[None].to(device)
+        probabilities, observed = encode_labels(label, self.references.labels.num_classes)
+        sees = self.references.image_channels > 0
+        image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
+        return self.scorer(self.network, probabilities, observed, image, shapes=shapes)
+
+    def _write(self, arrays: Mapping[str, np.ndarray], rule: str) -> dict[str, Any]:
+        """Writes both files and returns the settings."""
+        settings = {
+            **self.settings,
+            "anomaly_score": rule,
+            "failures": "copies" if self.failures.segmenter is None else "networks",
+            "weights_sha256": sha256(self.model_dir / WEIGHTS),
+            "statistics_sha256": save_arrays(self.model_dir / STATISTICS_FILE, arrays),
+        }
+        # Last, and with the identity of the weights: a folder with settings is a complete model.
+        save_json(self.model_dir / SETTINGS, settings)
+        return settings
+
+
+def _comparison(model: AnomalyModel) -> str:
+    ordered = sorted(model.comparison.items(), key=lambda item: item[1])
+    return "Spearman with Dice on failures of held-out references: " + ", ".join(
+        f"{name} {value:.3f}" for name, value in ordered
+    )

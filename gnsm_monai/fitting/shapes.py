@@ -1,0 +1,191 @@
+"""Learning the shapes of the references, so that each held-out one is judged by models that have not seen it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from torch import Tensor
+
+from gnsm_monai.data.augmentation import augmentation
+from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.datalist import Case
+from gnsm_monai.data.references import References
+from gnsm_monai.data.transforms import FitToGridd, encode_labels
+from gnsm_monai.engines import NoisyLabelPrepareBatch
+from gnsm_monai.handlers import GradientClip, WarmUpEMA
+from gnsm_monai.losses import ScoreMatchingLoss
+from gnsm_monai.networks.bottleneck import BottleneckNetwork
+from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.shape import MOST_CASES, ShapeModel, coarse_maps
+from gnsm_monai.scoring.sizes import ReferenceSizes
+
+__all__ = ["ShapeLearner"]
+
+FOLDS = 5
+"""Of the held-out references, each judged by a linear model that has seen the others."""
+
+HALVES = 2
+"""The same for the network, which takes longer to learn."""
+
+LEVELS = 2
+"""The weakest levels of the noise, at which the network is trained: stronger ones teach it the average."""
+
+RATE, BATCH = 3e-3, 4
+LATER = 3 / 8
+"""Steps of what is learnt from held-out references too, as a share of those of the training references alone."""
+
+logger = logging.getLogger(__name__)
+
+
+class ShapeLearner:
+    """Learns a linear model and a network with a bottleneck, by MONAI's trainer, from reference label maps.
+
+    Shapes are too few to leave two fifths of them out: each fold of the held-out references is judged by models of
+    all others (cross-conformal prediction, Vovk 2015), and what comes later by models of all. Where the training
+    references are plenty, theirs are enough.
+
+    Args:
+        references: the reference cases.
+        strides: steps of the score network to coarser grids.
+        schedule: its noise.
+        steps: of training the network on the training references, 0 for none.
+        seed: of weights, augmentation and noise.
+        device: where the network is trained.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        strides: Sequence[Sequence[int]],
+        schedule: NoiseSchedule,
+        steps: int,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.references, self.strides, self.steps = references, strides, steps
+        self.seed, self.device = seed, torch.device(device)
+        weakest = slice(min(LEVELS, schedule.num_levels))
+        self.schedule = NoiseSchedule(schedule.betas[weakest], schedule.temperatures[weakest], schedule.floor)
+
+    def __call__(self) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
+        """The shapes of all references, and for each held-out one those by which it is judged."""
+        train = self.references.used_for("train")[:MOST_CASES]
+        held_out = [case for case in self.references.cases if case["use"] != "train"]
+        if len(train) + len(held_out) > MOST_CASES:
+            whole = self._plenty(self._labels(train))
+            return whole, {case["case"]: whole for case in held_out}
+        whole, judges = self._cross_conformal(self._labels(train + held_out), len(train))
+        return whole, {case["case"]: judge for case, judge in zip(held_out, judges, strict=True)}
+
+    def _plenty(self, labels: Sequence[Tensor]) -> ReferenceShapes:
+        """From training references alone, by which all held-out ones are judged."""
+        network = self._train(labels) if self.steps else None
+        values, stride = self._coarse(labels)
+        return ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(self._voxels(labels)))
+
+    def _cross_conformal(
+        self, labels: Sequence[Tensor], num_train: int
+    ) -> tuple[ReferenceShapes, list[ReferenceShapes]]:
+        """From all references, and for each held-out one, which come last, from those outside its fold."""
+        values, stride = self._coarse(labels)
+        voxels = self._voxels(labels)
+        network = self._train(labels[:num_train]) if self.steps else None
+        number = torch.arange(len(labels)) - num_train  # of a held-out reference; those of training are in every fold
+        others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
+        linear = [ShapeModel.fit(values[known], stride) for known in others]
+        sizes = [ReferenceSizes.fit(voxels[known.numpy()]) for known in others]
+        networks = [
+            self._train([x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half], network)
+            for half in range(HALVES)
+            if network is not None
+        ]
+        last = self._train(labels, network) if network else None
+        whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels))
+        return whole, [
+            ReferenceShapes(linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS])
+            for n in range(len(labels) - num_train)
+        ]
+
+    def _labels(self, cases: Sequence[Case]) -> list[Tensor]:
+        """Class indices ``(1, *spatial_size)`` on the model's grid."""
+        place = FitToGridd(self.references.spatial_size)
+        # Copies: a view of a crop would keep the whole field of view in memory.
+        return [place({LABEL: self.references.stored.label(case)})[LABEL].clone() for case in cases]
+
+    def _coarse(self, labels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        return coarse_maps(
+            (encode_labels(label[None], self.references.labels.num_classes)[0][0] for label in labels), self.strides
+        )
+
+    def _voxels(self, labels: Sequence[Tensor]) -> np.ndarray:
+        """Of each structure, ``(N, S)``, in class indices; what lies outside the field of view is of no class."""
+        members = self.references.labels.members
+        return np.array([[sum(int((x == index).sum()) for index in classes) for classes in members] for x in labels])
+
+    def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
+        """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
+
+        Random numbers are drawn from the seed, and those of the caller are left as they were, but for a GPU's.
+        """
+        num_classes = self.references.labels.num_classes
+        steps = self.steps if start is None else max(1, round(self.steps * LATER))
+        logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            size = self.references.spatial_size
+            network = BottleneckNetwork(self.schedule, num_classes, size, self.strides)
+            if start is not None:
+                network = copy.deepcopy(start)
+            network.set_prior(_frequencies(labels, num_classes))
+            network = network.to(self.device).train().requires_grad_()
+            average = WarmUpEMA(network, momentum=0.01)
+            trainer = self._trainer(network, labels, steps)
+            average.attach(trainer)
+            trainer.logger.setLevel(logging.WARNING)
+            trainer.run()
+        found: Any = average.ema_model
+        for value in found.state_dict().values():  # as a model's file keeps them
+            value.copy_(value.half())
+        averaged: BottleneckNetwork = found.cpu().eval()
+        return averaged
+
+    def _trainer(self, network: BottleneckNetwork, labels: Sequence[Tensor], steps: int) -> SupervisedTrainer:
+        augment = augmentation(len(self.references.spatial_size), self.references.flip_axes)
+        augment.set_random_state(self.seed)
+        # Fused, in one pass over the weights: the network has many for its few operations.
+        optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0, fused=True)
+        schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
+        return SupervisedTrainer(
+            device=self.device,
+            max_epochs=1,
+            epoch_length=steps,
+            train_data_loader=DataLoader(
+                Dataset([{LABEL: label} for label in labels], augment),
+                batch_size=min(len(labels), BATCH),
+                shuffle=True,
+                drop_last=True,
+                generator=torch.Generator().manual_seed(self.seed),
+            ),
+            network=network,
+            optimizer=optimizer,
+            loss_function=ScoreMatchingLoss("posterior", self.schedule),
+            prepare_batch=NoisyLabelPrepareBatch(self.schedule, self.references.labels.num_classes),
+            train_handlers=[GradientClip(1.0), LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
+            decollate=False,
+        )
+
+
+def _frequencies(labels: Sequence[Tensor], num_classes: int) -> Tensor:
+    """How often each voxel has each class, ``(K, *spatial)``."""
+    total = sum(encode_labels(label[None], num_classes)[0][0] for label in labels)
+    assert isinstance(total, Tensor)
+    return total / len(labels)

@@ -1,0 +1,141 @@
+"""The files of a ranking: tables, statistics, summary, report and board."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_summary
+from gnsm_monai.files import save_arrays, save_json, save_table
+from gnsm_monai.report.board import write_board
+from gnsm_monai.report.builder import MAX_CARDS, build_report
+from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.levels import stack_levels, to_array
+from gnsm_monai.rules.statistics import STATISTICS
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
+
+__all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "ResultsWriter", "case_row"]
+
+RANKING_COLUMNS = (
+    "rank", "case", "status", "anomaly_score", "p_value", "flag", "predicted_dice", "predicted_dice_low",
+    "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message",
+)  # fmt: skip
+STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
+RANKING, REPORT, BOARD = "ranking.csv", "report.html", "tensorboard"
+MIN_MEASURED = 3
+"""Masks with a Dice from which on levels.csv says anything."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ResultsWriter:
+    """Writes what a ranking found to ``output_dir``, in place of what an earlier one left there.
+
+    ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json``, ``report.html``,
+    ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with references,
+    ``levels.csv``: correlation with Dice of every statistic at every level. What the report shows also goes to
+    ``tensorboard/``.
+
+    Args:
+        output_dir: folder of the results.
+        settings: plain values for the summary: which model scored what.
+        failure_dice: limits of Dice below which a mask is a failure; the review budget is for the last one.
+        reference_scores: anomaly scores of the calibration references, for the report.
+        seed: of the bootstrap.
+    """
+
+    output_dir: str | Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    failure_dice: Sequence[float] = (0.5, 0.7)
+    reference_scores: npt.ArrayLike = ()
+    seed: int = 0
+
+    def __call__(self, results: Sequence[Result], seconds_per_case: float) -> dict[str, Any]:
+        """Writes the files and returns the content of summary.json.
+
+        Args:
+            results: in the order of :func:`gnsm_monai.evaluation.order.ranked`.
+            seconds_per_case: s.
+        """
+        folder = Path(self.output_dir)
+        self._write_tables(folder, results)
+        summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
+        save_json(folder / "summary.json", summary)
+        build_report(folder / REPORT, results, summary, self.reference_scores, max_cards=MAX_CARDS)
+        write_board(folder / BOARD, results, summary, self.reference_scores)
+        self._log(summary)
+        return summary
+
+    def _write_tables(self, folder: Path, results: Sequence[Result]) -> None:
+        cases = scored(results)
+        structures = [row for result in cases for row in structure_rows(result)]
+        save_table(folder / RANKING, RANKING_COLUMNS, [case_row(*each) for each in enumerate(results, start=1)])
+        save_table(folder / "structures.csv", STRUCTURE_COLUMNS, structures)
+        if cases:
+            statistics = {
+                "case": np.array([result.case for result in cases]),
+                "statistic": np.array(STATISTICS),
+                "levels": to_array(stack_levels([result.levels for result in cases])),
+            }
+            save_arrays(folder / "level_statistics.npz", statistics)
+        measured = [result for result in cases if result.has_dice]
+        (folder / "levels.csv").unlink(missing_ok=True)
+        if len(measured) >= MIN_MEASURED:
+            save_table(folder / "levels.csv", LEVEL_COLUMNS, levels_table(measured))
+
+    def _log(self, summary: Mapping[str, Any]) -> None:
+        path = Path(self.output_dir) / RANKING
+        logger.info("%d cases ranked, %d failed: %s", summary["scored"], summary["failed"], path)
+        references = np.asarray(self.reference_scores, dtype=np.float64)
+        alpha, smallest = self.settings.get("alpha"), smallest_p_value(references)
+        if alpha is not None and smallest > alpha:
+            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and alpha is %g"
+            logger.warning(text, int(np.isfinite(references).sum()), smallest, alpha)
+        folders = summary.get("metrics_per_folder", {})
+        for name, metrics in {"pooled": summary.get("metrics"), **(folders if len(folders) > 1 else {})}.items():
+            if metrics and metrics["spearman"]["value"] is not None:
+                values = ", ".join(f"{m} {metrics[m]['value']:.3f}" for m in ("spearman", "pearson", "norm_aurc"))
+                logger.info("anomaly against Dice, %s (%d masks): %s", name, metrics["spearman"]["n"], values)
+
+
+def case_row(rank: int, result: Result) -> dict[str, Any]:
+    """The line of a case in ranking.csv, by column; columns that do not apply are left out."""
+    row = {"rank": rank, "case": result.case, "status": result.status}
+    if isinstance(result, FailedCase):
+        return {**row, "message": result.message}
+    decision, place = result.decision, result.place
+    return {
+        **row,
+        "anomaly_score": decision.anomaly,
+        "p_value": decision.p_value,
+        "flag": int(decision.flagged),
+        "predicted_dice": decision.predicted_dice,
+        "predicted_dice_low": decision.predicted_dice_low,
+        "predicted_dice_high": decision.predicted_dice_high,
+        "worst_structure": place.structure,
+        "worst_slice_axis": place.slice_axis,
+        "worst_slice": place.slice_index,
+        "dice": result.dice,
+    }
+
+
+def structure_rows(result: CaseResult) -> list[dict[str, Any]]:
+    """The lines of a case in structures.csv, by column."""
+    return [
+        {
+            "case": result.case,
+            "structure": entry.name,
+            "anomaly_score": entry.anomaly,
+            "p_value": entry.p_value,
+            "volume_ml": entry.volume_ml,
+            "dice": entry.dice,
+        }
+        for entry in result.structures
+    ]

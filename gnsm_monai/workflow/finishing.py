@@ -1,0 +1,123 @@
+"""The last step of train.yaml: the score that is fitted after training, and what is said of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from monai.engines import Evaluator
+from torch.utils.tensorboard import SummaryWriter
+
+from gnsm_monai.errors import exit_on_input_error
+from gnsm_monai.fitting.reference_fit import ReferenceFit
+from gnsm_monai.handlers.level_loss import LevelLoss
+from gnsm_monai.handlers.training_log import level_table, write_result
+from gnsm_monai.losses import ScoreMatchingLoss
+from gnsm_monai.model.bundle import write_model_bundle
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.rules.anomaly import uncertainty_weights
+
+__all__ = ["finish_training"]
+
+logger = logging.getLogger("gnsm_monai.workflow")
+
+
+@exit_on_input_error()
+def finish_training(
+    fit: ReferenceFit,
+    evaluator: Evaluator,
+    schedule: NoiseSchedule,
+    loss: ScoreMatchingLoss,
+    writer: SummaryWriter | None = None,
+    run_settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Fits the anomaly score on held-out references, logs the validation table per level, and completes the bundle.
+
+    All processes validate the weights that were kept; then rank 0 continues alone. The table, the run's settings and
+    its final metrics also go to ``writer``, if there is one.
+    """
+    idist.barrier()  # rank 0 writes the weights that all of them read now
+    losses = _validate_kept_weights(fit, evaluator, schedule, loss)
+    if idist.get_rank() == 0:
+        # Only of the cross-entropy is the loss an uncertainty; those of the published losses are not.
+        weights = uncertainty_weights(losses["val_loss"]) if loss.kind == "posterior" else None
+        fitted = fit.run(weights, losses)
+        columns = _level_columns(schedule, fit.references.labels.num_classes, losses, weights, fitted.figures)
+        logger.info(
+            "validation per noise level (loss on held-out references, and of voxels that know nothing of each other; "
+            "weight in means over levels, by uncertainty; Spearman of each statistic with the Dice of failures of "
+            "references, -1 is best):\n%s",
+            level_table(columns),
+        )
+        write_model_bundle(fit.model_dir, fitted.settings, fitted.model.comparison, columns)
+        if writer is not None:
+            model = fitted.model
+            metrics = {
+                "validation_loss": float(np.nanmean(losses["val_loss"])),
+                "spearman_on_failures": model.comparison[model.rule],
+            }
+            settings = {**_hyperparameters(run_settings or {}), "anomaly_score": model.rule}
+            write_result(writer, settings, metrics, columns)
+            writer.close()
+        logger.info("model: %s", fit.model_dir)
+    idist.barrier()
+
+
+def _level_columns(
+    schedule: NoiseSchedule,
+    num_classes: int,
+    losses: Mapping[str, np.ndarray],
+    weights: np.ndarray | None,
+    figures: Mapping[str, np.ndarray],
+) -> dict[str, list[str]]:
+    """The validation table: a column of texts per name, one text per noise level."""
+    columns = {
+        "level": (range(schedule.num_levels), "d"),
+        "beta": (schedule.betas, ".4f"),
+        "tau": (schedule.temperatures, ".2f"),
+        "flip rate": (schedule.flip_rates(num_classes).tolist(), ".4f"),
+        "val loss": (losses["val_loss"], ".5f"),
+        "no context": (losses.get("no_context_loss"), ".5f"),
+        "weight": (weights, ".3f"),
+        **{name: (values, ".3f") for name, values in figures.items()},
+    }
+    return {name: [format(x, kind) for x in values] for name, (values, kind) in columns.items() if values is not None}
+
+
+def _hyperparameters(run_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth comparing between runs; of the network and the cases only their size."""
+    network = run_settings.get("network", {})
+    plain = {key: value for key, value in run_settings.items() if isinstance(value, (bool, int, float, str))}
+    return {
+        **plain,
+        "channels": str(network.get("channels", "")),
+        "levels": len(network.get("noise", {}).get("betas", [])),
+        "sees_images": bool(network.get("image_channels", 0)),
+        "training_cases": len(run_settings.get("cases", [])),
+    }
+
+
+def _validate_kept_weights(
+    fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss
+) -> dict[str, np.ndarray]:
+    """Losses per level of ``model.pt`` on held-out references, ``(L,)`` each.
+
+    ``val_loss``, and where the logits allow it ``no_context_loss``: of voxels that know nothing of each other.
+    """
+    network: ScoreUNet = evaluator.network  # type: ignore[attr-defined]
+    fit.load_weights(network)
+
+    def independent(output: Mapping[str, Any]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        target = output["label"]
+        return network.independent_logits(target["x"], target["level"]), target
+
+    if network.posterior:
+        LevelLoss(loss, schedule.num_levels, independent, evaluator.state.device).attach(evaluator, "independent")
+    evaluator.run()
+    names = {"val_loss": "val_loss_per_level", **({"no_context_loss": "independent"} if network.posterior else {})}
+    return {name: evaluator.state.metrics[metric].cpu().numpy() for name, metric in names.items()}

@@ -1,1 +1,0 @@
-"""What scripts/benchmarks/reliability.py examines, one module per question."""

@@ -1,0 +1,82 @@
+"""The files of a ranking."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gnsm_monai.files import load_arrays, load_json
+from gnsm_monai.report import ResultsWriter
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Place, StructureResult
+from gnsm_monai.scoring.statistics import STATISTICS
+from tests.results import case_result
+
+
+def measured(number: int, folder: str = "") -> CaseResult:
+    structures = (StructureResult("aorta", 0.25, 0.5, 12.5, 0.75), StructureResult("left atrium", np.nan, np.nan, 0.0))
+    levels = np.full((2, len(STATISTICS)), 1.0 + number)
+    return case_result(
+        f"{folder}/case_{number}" if folder else f"case_{number}", folder=folder, anomaly=9.0 - number,
+        dice=(number * 3 % 7) / 10, levels=levels, structures=structures, place=Place("aorta", 2, 17),
+        flagged=number == 0,
+    )  # fmt: skip
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
+    results = [
+        measured(0),
+        case_result("=b", p_value=float("nan"), levels=measured(1).levels),
+        FailedCase("c", "", "c.png: torn"),
+    ]
+    ResultsWriter(tmp_path, {"alpha": 0.05})(results, 1.5)
+    first, second, third = read(tmp_path / "ranking.csv")
+    assert first == {
+        "rank": "1", "case": "case_0", "status": "ok", "anomaly_score": "9", "p_value": "0.5", "flag": "1",
+        "predicted_dice": "0.8", "predicted_dice_low": "0.7", "predicted_dice_high": "0.9", "worst_structure": "aorta",
+        "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "",
+    }  # fmt: skip
+    assert (second["rank"], second["case"], second["flag"], second["p_value"]) == ("2", "'=b", "0", "")
+    assert {key: value for key, value in third.items() if value} == {
+        "rank": "3", "case": "c", "status": "failed", "message": "c.png: torn",
+    }  # fmt: skip
+    assert read(tmp_path / "structures.csv") == [
+        {"case": "case_0", "structure": "aorta", "anomaly_score": "0.25", "p_value": "0.5", "volume_ml": "12.5",
+         "dice": "0.75"},
+        {"case": "case_0", "structure": "left atrium", "anomaly_score": "", "p_value": "", "volume_ml": "0",
+         "dice": ""},
+    ]  # fmt: skip
+    summary = load_json(tmp_path / "summary.json")
+    assert (summary["cases"], summary["failed"], summary["seconds_per_case"]) == (3, 1, 1.5)
+
+
+def test_levels_are_compared_with_dice_where_three_masks_have_one(tmp_path: Path) -> None:
+    summary = ResultsWriter(tmp_path)([measured(number) for number in range(3)], 1.0)
+    assert summary == load_json(tmp_path / "summary.json")
+    assert load_arrays(tmp_path / "level_statistics.npz")["levels"].shape == (3, 2, len(STATISTICS))
+    assert {row["masks"] for row in read(tmp_path / "levels.csv")} == {"pooled"}
+    ResultsWriter(tmp_path)([measured(number) for number in range(2)], 1.0)
+    assert not (tmp_path / "levels.csv").exists()  # one of an earlier ranking would say something else
+
+
+@pytest.mark.parametrize(("folders", "sets"), [([""], ["pooled"]), (["x", "y"], ["pooled", "x", "y"])])
+def test_the_agreement_with_dice_is_said_once_per_set_of_masks(
+    folders: list[str], sets: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ResultsWriter(tmp_path)([measured(number, folder) for folder in folders for number in range(4)], 1.0)
+    said = [message for message in caplog.messages if message.startswith("anomaly against Dice")]
+    assert [message.split(", ")[1].partition(" (")[0] for message in said] == sets
+
+
+def test_too_few_references_to_flag_anything_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ResultsWriter(tmp_path, {"alpha": 0.05}, reference_scores=[0.1, np.nan, 0.3])([case_result()], 1.0)
+    assert "nothing is flagged: 2 calibration references give no p-value below 0.333, and alpha is 0.05" in caplog.text
