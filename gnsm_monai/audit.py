@@ -35,7 +35,7 @@ from gnsm_monai.report import ResultsWriter
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.density import robust_scale
 from gnsm_monai.rules.levels import stack_levels, stored_levels
-from gnsm_monai.rules.rules import Deviation
+from gnsm_monai.rules.rules import LargestDeviationRule
 from gnsm_monai.rules.statistics import statistic_named
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
 from gnsm_monai.scoring.wording import joined
@@ -126,7 +126,7 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
 
 def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | None]:
     """Models of the rule ``deviation`` with the median of their spreads in place of their own; None of other rules."""
-    if not all(isinstance(model.fitted, Deviation) for model in models):
+    if not all(isinstance(model.fitted, LargestDeviationRule) for model in models):
         return [None] * len(models)
     scale = np.median([model.fitted.arrays["scale"] for model in models], axis=0)
     common = [replace(model.fitted, arrays={**model.fitted.arrays, "scale": scale}) for model in models]

@@ -11,8 +11,8 @@ import pytest
 from gnsm_monai.audit import _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.anomaly import AnomalyModel
-from gnsm_monai.rules.rule import Rule
-from gnsm_monai.rules.rules import Deviation, Shape
+from gnsm_monai.rules.rule import rule_named
+from gnsm_monai.rules.rules import RULES, UNUSUAL_IN
 from gnsm_monai.scoring.result import CaseResult, FailedCase, StructureResult
 from gnsm_monai.scoring.wording import NO_REASON
 from tests.results import case_result
@@ -61,30 +61,30 @@ def test_standardised_scores_do_not_depend_on_a_models_scale() -> None:
     assert standardise(scores * 7 - 4, calibration * 7 - 4) == pytest.approx(found)
 
 
-def model(rule: type[Rule], scale: float) -> AnomalyModel:
+def model(rule: str, scale: float) -> AnomalyModel:
     arrays = {"mean": np.full(9, scale), "scale": np.array([scale, *[1.0] * 8])}
-    return AnomalyModel(rule(np.array([0.5, 0.5]), arrays), 1.0, {})
+    return AnomalyModel(replace(rule_named(rule, RULES), weights=np.array([0.5, 0.5]), arrays=arrays), 1.0, {})
 
 
 def constant(*shape: int, value: float, **others: float) -> dict[str, np.ndarray]:
     """Statistics of a shape, all of one value but for some."""
-    return {name: np.full(shape, others.get(name, value)) for name in Deviation.reads}
+    return {name: np.full(shape, others.get(name, value)) for name in UNUSUAL_IN}
 
 
 def test_folds_share_the_median_of_their_spreads_about_their_own_centres() -> None:
-    found = common_spread([model(Deviation, scale) for scale in (1.0, 3.0, 50.0)])
+    found = common_spread([model("deviation", scale) for scale in (1.0, 3.0, 50.0)])
     rules = [m.fitted for m in found if m is not None]
     assert [rule.arrays["scale"][0] for rule in rules] == [3.0] * 3
     for more, deviations in ((0, 0.0), (6, 2.0)):
         centres = [rule.arrays["mean"][0] for rule in rules]
         levels = [constant(1, 2, value=centre, score_norm=centre + more) for centre in centres]
         assert [float(r.anomaly(own)[0]) for r, own in zip(rules, levels, strict=True)] == [deviations] * 3
-    assert common_spread([model(Deviation, 1.0), model(Shape, 3.0)]) == [None, None]  # all are standardised
+    assert common_spread([model("deviation", 1.0), model("shape", 3.0)]) == [None, None]  # all are standardised
 
 
 def comparable(result: CaseResult, arrays: dict[str, np.ndarray], rule: str, alpha: float = 0.5) -> CaseResult:
     """As :func:`_comparable` makes it, among calibration scores of 1, 3 and 9."""
-    spread = model(Deviation, 1.0) if rule == "deviation" else None
+    spread = model("deviation", 1.0) if rule == "deviation" else None
     found = _comparable(result, arrays, spread, np.array([1.0, 3.0, 9.0]), alpha)
     assert isinstance(found, CaseResult)
     return found
@@ -127,7 +127,7 @@ def test_standardising_survives_alike_references_and_outliers_and_absent_ones() 
 def test_a_flagged_map_says_in_what_it_is_unusual() -> None:
     levels = constant(2, value=1, size=8)
     for known in ("", NO_REASON):
-        said = _reason(case_result(reason=known, levels=levels), model(Deviation, 1.0))
+        said = _reason(case_result(reason=known, levels=levels), model("deviation", 1.0))
         assert said == "stands out by its size (7.0 deviations from the usual)"
     with pytest.raises(ValueError, match="'shape' is not of one statistic"):
-        model(Shape, 1.0).fitted.most_unusual(levels)
+        model("shape", 1.0).fitted.most_unusual(levels)

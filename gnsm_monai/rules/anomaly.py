@@ -50,7 +50,7 @@ class AnomalyModel:
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
-        fitted = {kind.name: kind.fit(data) for kind in RULES if kind.measured(data.everything)}
+        fitted = {known.name: known.fit(data) for known in RULES if known.measured(data.everything)}
         if not fitted:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
         # Densities were fitted to the references themselves: only the failures are fair to compare on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.statistics import statistic_named
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,12 +80,15 @@ class FittedRule(ABC):
     """A rule, of masks or of rows of a table, with what was fitted; a file keeps it as plain arrays.
 
     Args:
-        weights: of the levels in means over them, ``(L,)``, summing to 1.
+        name: in options and files.
+        reads: names of the statistics that it reads at all levels.
+        weights: of the levels in means over them, ``(L,)``, summing to 1; empty until it is fitted.
         arrays: what else was fitted.
     """
 
-    name: ClassVar[str]
-    weights: np.ndarray
+    name: str
+    reads: tuple[str, ...]
+    weights: np.ndarray = field(default_factory=lambda: np.empty(0))
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -97,17 +101,16 @@ class FittedRule(ABC):
         fitted = {f"rule_{name}": value for name, value in self.arrays.items()}
         return {"rule": np.array(self.name), "level_weights": self.level_weights, **fitted}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """What :meth:`to_arrays` gave, of this very rule."""
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """This rule, fitted, from what :meth:`to_arrays` gave."""
         fitted = {name.removeprefix("rule_"): value for name, value in arrays.items() if name.startswith("rule_")}
-        return cls(arrays["level_weights"], fitted)
+        return replace(self, weights=arrays["level_weights"], arrays=fitted)
 
 
 AnyRule = TypeVar("AnyRule", bound=FittedRule)
 
 
-def rule_named(name: str, rules: Sequence[type[AnyRule]]) -> type[AnyRule]:
+def rule_named(name: str, rules: Sequence[AnyRule]) -> AnyRule:
     """The rule of that name. Raises InputError where it is none of ``rules``."""
     for rule in rules:
         if rule.name == name:
@@ -115,7 +118,7 @@ def rule_named(name: str, rules: Sequence[type[AnyRule]]) -> type[AnyRule]:
     raise InputError(f"anomaly_score: '{name}' is not one of {', '.join(rule.name for rule in rules)}")
 
 
-def stored_rule(arrays: Mapping[str, np.ndarray], rules: Sequence[type[AnyRule]]) -> AnyRule:
+def stored_rule(arrays: Mapping[str, np.ndarray], rules: Sequence[AnyRule]) -> AnyRule:
     """The fitted rule of a file's arrays. Raises InputError where it is none of ``rules``."""
     name = str(arrays["rule"])
     if name not in [rule.name for rule in rules]:
@@ -124,22 +127,14 @@ def stored_rule(arrays: Mapping[str, np.ndarray], rules: Sequence[type[AnyRule]]
 
 
 class Rule(FittedRule):
-    """A rule that makes one number of a mask's level statistics; higher = worse.
+    """A rule that makes one number of a mask's level statistics; higher = worse."""
 
-    A subclass gives ``name`` and ``reads``, the statistics that it reads at all levels, and says whether these need a
-    network that has a posterior or sees images. ``asks_network`` is False where they are of the mask alone, and
-    ``learns_dice`` is True where Dice itself is what it is fitted to.
-    """
-
-    reads: ClassVar[tuple[str, ...]]
-    needs_posterior: ClassVar[bool] = True
-    needs_images: ClassVar[bool] = False
-    asks_network: ClassVar[bool] = True
     learns_dice: ClassVar[bool] = False
+    """Whether Dice itself is what it is fitted to."""
 
-    @classmethod
     @abstractmethod
-    def fit(cls, data: FitData) -> Self: ...
+    def fit(self, data: FitData) -> Self:
+        """This rule, fitted."""
 
     @abstractmethod
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
@@ -161,27 +156,35 @@ class Rule(FittedRule):
         """
         raise ValueError(f"the rule '{self.name}' is not of one statistic")
 
-    @classmethod
-    def measured(cls, levels: LevelStatistics) -> bool:
+    @property
+    def needs_posterior(self) -> bool:
+        return any(statistic_named(name).needs_posterior for name in self.reads)
+
+    @property
+    def needs_images(self) -> bool:
+        return any(statistic_named(name).needs_images for name in self.reads)
+
+    @property
+    def asks_network(self) -> bool:
+        """Whether it reads more than the mask alone tells."""
+        return not all(statistic_named(name).of_mask for name in self.reads)
+
+    def measured(self, levels: LevelStatistics) -> bool:
         """Whether statistics, maybe of an earlier version, hold all that the rule reads."""
-        return all(name in levels for name in cls.reads) and bool(np.isfinite(cls.select(levels)).all())
+        return all(name in levels for name in self.reads) and bool(np.isfinite(self.select(levels)).all())
 
-    @classmethod
-    def statistics_of(cls, levels: LevelStatistics) -> tuple[str, ...]:
+    def statistics_of(self, levels: LevelStatistics) -> tuple[str, ...]:
         """Those that it reads of such masks."""
-        return cls.reads
+        return self.reads
 
-    @classmethod
-    def select(cls, levels: LevelStatistics) -> np.ndarray:
+    def select(self, levels: LevelStatistics) -> np.ndarray:
         """What it reads, ``(N, statistics, L)``."""
-        names = cls.statistics_of(levels)
-        columns = [np.asarray(levels[name], dtype=np.float64) for name in names]
+        columns = [np.asarray(levels[name], dtype=np.float64) for name in self.statistics_of(levels)]
         features: np.ndarray = np.stack(columns).transpose(1, 0, 2)
         return features
 
-    @classmethod
-    def flat(cls, levels: LevelStatistics) -> np.ndarray:
+    def flat(self, levels: LevelStatistics) -> np.ndarray:
         """What it reads, ``(N, statistics * L)``."""
-        features = cls.select(levels)
+        features = self.select(levels)
         flat: np.ndarray = features.reshape(len(features), -1)
         return flat

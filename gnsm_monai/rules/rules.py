@@ -1,8 +1,9 @@
-"""The rules, a class each, and in :data:`RULES` the simplest first."""
+"""How rules make one number of level statistics, a class each way, and the rules, the simplest first."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from gnsm_monai.rules.statistics import statistic_named
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RULES", "Deviation"]
+__all__ = ["RULES", "LargestDeviationRule"]
 
 USUAL = 0.9
 """Quantile of the doubt about held-out references' images up to which nothing is excused: some may be damaged, too."""
@@ -26,12 +27,21 @@ MAX_EXCUSED = 0.99
 
 
 class BestLevel(Rule):
-    """The statistic at the one level at which it follows Dice on the failures best."""
+    """The statistic at the one level at which it follows Dice on the failures best.
 
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        level = best_level(cls.flat(data.failures)[data.judges], data.dice[data.judges])
-        return cls(data.weights, {"level": np.array(level)})
+    If it asks the network, structures and maps are asked at that level alone, too.
+    """
+
+    @property
+    def level_weights(self) -> np.ndarray:
+        if not self.asks_network:
+            return self.weights
+        only: np.ndarray = np.eye(len(self.weights))[int(self.arrays["level"])]
+        return only
+
+    def fit(self, data: FitData) -> Self:
+        level = best_level(self.flat(data.failures)[data.judges], data.dice[data.judges])
+        return replace(self, weights=data.weights, arrays={"level": np.array(level)})
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         return self.flat(levels)[:, int(self.arrays["level"])]
@@ -40,56 +50,18 @@ class BestLevel(Rule):
         return level_held_out(self.flat(data.failures), data.dice, data.sources, data.judges)
 
 
-class MeanOverLevels(Rule):
-    """Mean over statistics and weighted mean over levels, each in units of its spread over references and failures."""
-
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        spread = cls.select(data.everything).std(0)
-        return cls(data.weights, {"spread": np.where(spread > 0, spread, 1.0)})
-
-    def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        mean: np.ndarray = (self.select(levels) / self.arrays["spread"]).mean(1) @ self.weights
-        return mean
-
-
 class EqualLevels(Rule):
     """Mean over all levels, each as it is: it fits nothing."""
 
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        return cls(np.full(len(data.weights), 1 / len(data.weights)))
+    def fit(self, data: FitData) -> Self:
+        return replace(self, weights=np.full(len(data.weights), 1 / len(data.weights)))
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         mean: np.ndarray = self.flat(levels).mean(1)
         return mean
 
 
-class DensityRule(Rule):
-    """Density of the statistics at all levels among held-out references."""
-
-    density: ClassVar[type[Density]]
-
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        return cls(data.weights, cls.density.fit(cls.flat(data.references), data.seed))
-
-    def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        return self.density.anomaly(self.flat(levels), self.arrays)
-
-
-class Shape(BestLevel):
-    """How little of the mask models of the references' shapes can keep."""
-
-    name, reads = "shape", ("shape",)
-    asks_network = False
-
-
-class DisagreementEqual(EqualLevels):
-    name, reads = "disagreement_equal", ("disagreement",)
-
-
-class DisagreementBeyondDoubt(EqualLevels):
+class BeyondDoubt(EqualLevels):
     """The mean disagreement ``d``; what the network cannot read in a poor image is held against the mask less.
 
     It is ``d`` where the network can read an image as well as nearly all of the held-out references', and
@@ -97,13 +69,9 @@ class DisagreementBeyondDoubt(EqualLevels):
     no mask disagrees less than the network doubts, none scores below that quantile there.
     """
 
-    name, reads = "disagreement_beyond_doubt", ("disagreement", "doubt")
-    needs_images = True
-
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        usual = np.quantile(cls.select(data.references)[:, 1].mean(1), USUAL)
-        return cls(super().fit(data).weights, {"usual": np.array(usual)})
+    def fit(self, data: FitData) -> Self:
+        usual = np.quantile(self.select(data.references)[:, 1].mean(1), USUAL)
+        return replace(super().fit(data), arrays={"usual": np.array(usual)})
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         disagrees, doubts = self.select(levels).mean(2).T
@@ -112,78 +80,47 @@ class DisagreementBeyondDoubt(EqualLevels):
         return counted
 
 
-class DisagreementLevel(BestLevel):
-    """Structures and maps are then asked at that level, too."""
+class MeanOverLevels(Rule):
+    """Mean over statistics and weighted mean over levels, each in units of its spread over references and failures."""
 
-    name, reads = "disagreement_level", ("disagreement",)
+    def fit(self, data: FitData) -> Self:
+        spread = self.select(data.everything).std(0)
+        return replace(self, weights=data.weights, arrays={"spread": np.where(spread > 0, spread, 1.0)})
 
-    @property
-    def level_weights(self) -> np.ndarray:
-        only: np.ndarray = np.eye(len(self.weights))[int(self.arrays["level"])]
-        return only
-
-
-class DisagreementMean(MeanOverLevels):
-    name, reads = "disagreement", ("disagreement",)
+    def anomaly(self, levels: LevelStatistics) -> np.ndarray:
+        mean: np.ndarray = (self.select(levels) / self.arrays["spread"]).mean(1) @ self.weights
+        return mean
 
 
-class MisfitMean(MeanOverLevels):
-    name, reads = "misfit", ("misfit",)
+@dataclass(frozen=True)
+class DensityRule(Rule):
+    """Density of the statistics at all levels among held-out references; of ``score_norm`` the published score."""
+
+    density: type[Density] = GaussianMixtureDensity
+
+    def fit(self, data: FitData) -> Self:
+        arrays = self.density.fit(self.flat(data.references), data.seed)
+        return replace(self, weights=data.weights, arrays=arrays)
+
+    def anomaly(self, levels: LevelStatistics) -> np.ndarray:
+        return self.density.anomaly(self.flat(levels), self.arrays)
 
 
-class MisfitInsideMean(MeanOverLevels):
-    name, reads = "misfit_inside", ("misfit_inside",)
-
-
-class MisfitAndDisagreement(MeanOverLevels):
-    name, reads = "misfit+disagreement", ("misfit", "disagreement")
-
-
-class MisfitInsideAndDisagreement(MeanOverLevels):
-    name, reads = "misfit_inside+disagreement", ("misfit_inside", "disagreement")
-
-
-class MisfitMixture(DensityRule):
-    name, reads, density = "misfit_gmm", ("misfit",), GaussianMixtureDensity
-
-
-class MisfitNeighbours(DensityRule):
-    name, reads, density = "misfit_knn", ("misfit",), NearestNeighbourDensity
-
-
-class ScoreNormMixture(DensityRule):
-    """The published score."""
-
-    name, reads, density = "score_norm_gmm", ("score_norm",), GaussianMixtureDensity
-    needs_posterior = False
-
-
-class ScoreNormNeighbours(DensityRule):
-    name, reads, density = "score_norm_knn", ("score_norm",), NearestNeighbourDensity
-    needs_posterior = False
-
-
-class Deviation(Rule):
+class LargestDeviationRule(Rule):
     """Of the statistics' weighted means over levels, the one furthest from the held-out references'.
 
     In robust deviations of theirs (:class:`gnsm_monai.rules.density.LargestDeviation`), which are the same units by
     every model. It asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be.
     """
 
-    name = "deviation"
-    reads = (
-        "score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape", "size",
-    )  # fmt: skip
-
-    @classmethod
-    def statistics_of(cls, levels: LevelStatistics) -> tuple[str, ...]:
+    def statistics_of(self, levels: LevelStatistics) -> tuple[str, ...]:
         if np.isnan(levels["shape"]).all():  # a model without position knows no shapes
-            return tuple(name for name in cls.reads if not statistic_named(name).of_mask)
-        return cls.reads
+            return tuple(name for name in self.reads if not statistic_named(name).of_mask)
+        return self.reads
 
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        return cls(data.weights, LargestDeviation.fit(cls.select(data.references) @ data.weights, data.seed))
+    def fit(self, data: FitData) -> Self:
+        arrays = LargestDeviation.fit(self.select(data.references) @ data.weights, data.seed)
+        return replace(self, weights=data.weights, arrays=arrays)
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         return LargestDeviation.anomaly(self.select(levels) @ self.weights, self.arrays)
@@ -194,15 +131,14 @@ class Deviation(Rule):
         return self.statistics_of(levels)[place], float(deviations[place])
 
 
-class Regression(Rule):
+class RidgeOnDice(Rule):
     """A regression of Dice on all that it reads, fitted to the failures; see :class:`DiceRegression`."""
 
-    name, reads = "regression", ("shape", "disagreement", "misfit_inside", "misfit", "uncertainty")
     learns_dice = True
 
-    @classmethod
-    def fit(cls, data: FitData) -> Self:
-        return cls(data.weights, DiceRegression.fit(cls.flat(data.failures), data.dice, cls.flat(data.everything)))
+    def fit(self, data: FitData) -> Self:
+        arrays = DiceRegression.fit(self.flat(data.failures), data.dice, self.flat(data.everything))
+        return replace(self, weights=data.weights, arrays=arrays)
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         return DiceRegression.anomaly(self.flat(levels), self.arrays)
@@ -212,8 +148,25 @@ class Regression(Rule):
         return DiceRegression.held_out(self.flat(data.failures), data.dice, data.sources, met)
 
 
-RULES: tuple[type[Rule], ...] = (
-    Shape, DisagreementEqual, DisagreementBeyondDoubt, DisagreementLevel, DisagreementMean, MisfitMean,
-    MisfitInsideMean, MisfitAndDisagreement, MisfitInsideAndDisagreement, MisfitMixture, MisfitNeighbours,
-    ScoreNormMixture, ScoreNormNeighbours, Deviation, Regression,
+UNUSUAL_IN = (
+    "score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape", "size",
 )  # fmt: skip
+
+RULES: tuple[Rule, ...] = (
+    BestLevel("shape", ("shape",)),
+    EqualLevels("disagreement_equal", ("disagreement",)),
+    BeyondDoubt("disagreement_beyond_doubt", ("disagreement", "doubt")),
+    BestLevel("disagreement_level", ("disagreement",)),
+    MeanOverLevels("disagreement", ("disagreement",)),
+    MeanOverLevels("misfit", ("misfit",)),
+    MeanOverLevels("misfit_inside", ("misfit_inside",)),
+    MeanOverLevels("misfit+disagreement", ("misfit", "disagreement")),
+    MeanOverLevels("misfit_inside+disagreement", ("misfit_inside", "disagreement")),
+    DensityRule("misfit_gmm", ("misfit",)),
+    DensityRule("misfit_knn", ("misfit",), density=NearestNeighbourDensity),
+    DensityRule("score_norm_gmm", ("score_norm",)),
+    DensityRule("score_norm_knn", ("score_norm",), density=NearestNeighbourDensity),
+    LargestDeviationRule("deviation", UNUSUAL_IN),
+    RidgeOnDice("regression", ("shape", "disagreement", "misfit_inside", "misfit", "uncertainty")),
+)
+"""Each rule, not yet fitted, and the statistics that it reads at all levels; the simplest first."""

@@ -216,6 +216,7 @@ class Doubt(Statistic):
         return None if view.doubts is None else mean_over_structures(view.doubts)
 
 
+# New ones come last: files of version 0.2 do not say what their columns are.
 _ALL = (ScoreNorm, Misfit, MisfitInside, MisfitRest, Disagreement, Uncertainty, Peak, Shape, Size, Doubt)
 _BY_NAME: Mapping[str, Statistic] = {kind.name: kind() for kind in _ALL}
 

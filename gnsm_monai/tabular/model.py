@@ -62,7 +62,7 @@ class TrainedTable:
         table: TrainingTable,
         network: ScoreMLP,
         codes: np.ndarray,
-        rule: type[RowRule],
+        rule: RowRule,
         num_draws: int = 0,
         seed: int = 0,
     ) -> TrainedTable:
