@@ -1,5 +1,6 @@
 """``python -m gnsm_monai`` is the command ``gnsm``."""
 
-from gnsm_monai.cli import main
+from gnsm_monai.cli import run
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(run())

@@ -30,32 +30,19 @@ from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.order import Ranking, ranked
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
+from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.report import ResultsWriter
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.density import robust_scale
-from gnsm_monai.scoring.model_files import STATISTICS_FILE
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.density import robust_scale
+from gnsm_monai.rules.levels import stack_levels, stored_levels
+from gnsm_monai.rules.rules import Deviation
+from gnsm_monai.rules.statistics import statistic_named
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
 from gnsm_monai.scoring.wording import joined
 
 __all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
 
 PLAN = "audit.json"
-
-COMPARABLE = "deviation"
-"""The rule whose scores of different models are in the same units."""
-
-IN_WORDS = {
-    "score_norm": "norm of the score",
-    "misfit": "misfit",
-    "misfit_inside": "misfit within the structures",
-    "misfit_rest": "misfit far from the structures",
-    "disagreement": "disagreement with what is expected",
-    "uncertainty": "uncertainty",
-    "peak": "misfit in one place",
-    "shape": "shape",
-    "size": "size",
-}
-"""Statistics as a reason calls them."""
 
 
 def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
@@ -139,16 +126,17 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
 
 def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | None]:
     """Models of the rule ``deviation`` with the median of their spreads in place of their own; None of other rules."""
-    if any(model.rule != COMPARABLE for model in models):
+    if not all(isinstance(model.fitted, Deviation) for model in models):
         return [None] * len(models)
-    scale = np.median([model.arrays["scale"] for model in models], axis=0)
-    return [replace(model, arrays={**model.arrays, "scale": scale}) for model in models]
+    scale = np.median([model.fitted.arrays["scale"] for model in models], axis=0)
+    common = [replace(model.fitted, arrays={**model.fitted.arrays, "scale": scale}) for model in models]
+    return [replace(model, fitted=rule) for model, rule in zip(models, common, strict=True)]
 
 
 def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -> np.ndarray:
     """Scores of a model's calibration references, comparable between folds."""
     if model is not None:
-        return model.score(arrays["calibration"])
+        return model.score(stored_levels(arrays, "calibration"))
     return standardise(arrays["calibration_scores"], arrays["calibration_scores"])
 
 
@@ -168,15 +156,15 @@ def _comparable(
     if model is None:
         score = float(standardise(result.decision.anomaly, arrays["calibration_scores"]))
         return replace(result, decision=replace(result.decision, anomaly=score))
-    decision = result.decision.rescored(float(model.score(result.levels[None])[0]), calibration, alpha)
+    decision = result.decision.rescored(float(model.score(stack_levels([result.levels]))[0]), calibration, alpha)
     reason = _reason(result, model) if decision.flagged else result.reason
     return replace(result, decision=decision, reason=reason)
 
 
 def _reason(result: CaseResult, model: AnomalyModel) -> str:
     """How a map differs from what is expected of it, and in what it is most unusual, which is its score."""
-    statistic, deviations = model.most_unusual(result.levels)
-    unusual = f"stands out by its {IN_WORDS[statistic]} ({deviations:.1f} deviations from the usual)"
+    statistic, deviations = model.fitted.most_unusual(stack_levels([result.levels]))
+    unusual = f"stands out by its {statistic_named(statistic).words} ({deviations:.1f} deviations from the usual)"
     return joined(result.reason, unusual)
 
 

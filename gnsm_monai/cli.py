@@ -1,30 +1,50 @@
-"""The command ``gnsm``, and how it speaks. What it does stands in :mod:`gnsm_monai.commands`."""
+"""The command ``gnsm``, and how it speaks. What it does stands in :mod:`gnsm_monai.cli_commands`."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from gnsm_monai.command_line import build_parser
+from gnsm_monai.cli_options import read_arguments
 from gnsm_monai.errors import InputError, exit_on_input_error
 
-__all__ = ["main"]
+__all__ = ["main", "run", "speak_plainly"]
 
 STOPPED = 130  # what shells give for Ctrl-C
-GOES_ON = {
-    "train": "with --resume the same command goes on after the last epoch",
-    "rank": "the same command goes on from here",
-    "audit": "the same command goes on from here",
-    "table_fit": "with --resume the same command goes on after the last epoch",
+CONTINUES = {
+    "train": "with --resume the same command continues after the last epoch",
+    "rank": "the same command continues from here",
+    "audit": "the same command continues from here",
+    "table_fit": "with --resume the same command continues after the last epoch",
 }
 SHARED_OUT = ("train", "rank")
 """Commands that the processes of ``torchrun -m gnsm_monai COMMAND`` do together."""
 
 
+def run() -> int:
+    """The program ``gnsm``: :func:`main` for the command line of this process, which speaks plainly."""
+    command, given = read_arguments()
+
+    def stop(*_: Any) -> None:
+        _say_how_to_continue(command)
+        os._exit(STOPPED)  # an exception would be lost, or end in a traceback, where a library is being imported
+
+    before = signal.signal(signal.SIGINT, stop)
+    # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
+    speak_plainly()
+    import gnsm_monai.cli_commands  # noqa: F401
+
+    signal.signal(signal.SIGINT, before)
+    return _execute(command, given)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Runs one command, and leaves it to the caller how messages are logged.
 
     Returns:
         the exit code: 0, or 3 where some masks could not be scored.
@@ -32,30 +52,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with code 2 after a user's mistake, with 3 at the first failed case of ``rank --strict``.
     """
-    options = vars(build_parser().parse_args(arguments))
-    command = "_".join(filter(None, [options.pop("command"), options.pop("step", None)])).replace("-", "_")
-    given = {name: value for name, value in options.items() if value is not None}
-    _speak_plainly()
-    # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
-    from gnsm_monai import commands
-    from gnsm_monai.workflow.processes import is_first_process, num_processes
+    return _execute(*read_arguments(arguments))
 
-    if not is_first_process():
-        logging.getLogger("gnsm_monai").setLevel(logging.WARNING)
+
+def _execute(command: str, given: dict[str, Any]) -> int:
+    from gnsm_monai import cli_commands
+    from gnsm_monai.workflow.processes import num_processes
+
     try:
         with exit_on_input_error():
             if num_processes() > 1 and command not in SHARED_OUT:
                 raise InputError(
                     f"gnsm {command.replace('_', ' ')}: runs in one process; torchrun is for train and rank"
                 )
-            run: Callable[..., int] = getattr(commands, command)
-            return run(**given)
+            step: Callable[..., int] = getattr(cli_commands, command)
+            return step(**given)
     except KeyboardInterrupt:
-        print(f"\nstopped: {GOES_ON.get(command, 'the same command starts anew')}", file=sys.stderr)
+        _say_how_to_continue(command)
         return STOPPED
 
 
-def _speak_plainly() -> None:
+def _say_how_to_continue(command: str) -> None:
+    print(f"\nstopped: {CONTINUES.get(command, 'the same command starts anew')}", file=sys.stderr, flush=True)
+
+
+def speak_plainly() -> None:
     """Lines of this package alone, without time and module; and no warnings of the libraries below it."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be valid text
@@ -66,9 +87,11 @@ def _speak_plainly() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     own = logging.getLogger("gnsm_monai")
     own.handlers, own.propagate = [handler], False
-    own.setLevel(logging.INFO)
     import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
 
+    from gnsm_monai.workflow.processes import is_first_process
+
+    own.setLevel(logging.INFO if is_first_process() else logging.WARNING)
     for name in [
         "ignite",
         "monai",

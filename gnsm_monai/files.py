@@ -85,10 +85,12 @@ def load_json(path: str | Path, content: bytes | None = None) -> dict[str, Any]:
     return value
 
 
-def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Writes an npz file and returns its checksum, as :func:`sha256` does."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def load_arrays(path: str | Path, content: bytes | None = None) -> dict[str, np.ndarray]:

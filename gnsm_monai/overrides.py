@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -61,12 +62,23 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
 def check_overrides_or_exit(argv: Sequence[str] | None = None) -> None:
     """:func:`check_overrides` for a config's ``initialize``: prints one line and exits with code 2.
 
+    Earlier versions evaluated by ``train.yaml`` and ``evaluate.yaml``: this pair starts the process anew, with the
+    ``inference.yaml`` beside them for ``train.yaml``.
+
     Example::
 
         imports: [$from gnsm_monai.overrides import check_overrides_or_exit]
         initialize: [$check_overrides_or_exit()]
     """
+    if argv is None and any(map(_is_earlier_pair, _own_command_line())):
+        sys.stdout.flush()
+        words = [w.replace("train.yaml", "inference.yaml") if _is_earlier_pair(w) else w for w in sys.orig_argv]
+        os.execv(sys.executable, words)
     check_overrides(argv)
+
+
+def _is_earlier_pair(word: str) -> bool:
+    return "train.yaml" in word and "evaluate.yaml" in word
 
 
 def _own_command_line() -> list[str]:

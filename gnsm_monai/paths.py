@@ -38,9 +38,10 @@ def bundle_root(name: str = "segmentation_qc") -> Path:
 def running_bundle_root(name: str = "segmentation_qc") -> Path:
     """Folder of the bundle whose config is being evaluated, wherever it lies: a trained model is a bundle too.
 
-    MONAI tells a config nothing of its own place, so this asks the running ``ConfigWorkflow``, which is found among
-    the callers. Where there is none (a config that is parsed by hand), or its config does not lie in a bundle, it is
-    the bundle that comes with the package.
+    MONAI tells a config nothing of its own place. The running ``ConfigWorkflow`` knows it, and is found among the
+    callers. MONAI's other commands (``verify_net_in_out``, ``ckpt_export``) have none: they are run in the bundle's
+    folder, as those of the model zoo are. Elsewhere (a config that is parsed by hand, or lies in no bundle) it is the
+    bundle that comes with the package.
 
     Args:
         name: of that bundle.
@@ -55,11 +56,15 @@ def running_bundle_root(name: str = "segmentation_qc") -> Path:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, ConfigWorkflow):
-            configs = Path(caller.config_root_path).resolve()
-            if configs.name == "configs" and (configs / "metadata.json").is_file():
-                return configs.parent
+            return _bundle_around(Path(caller.config_root_path)) or bundle_root(name)
         frame = frame.f_back
-    return bundle_root(name)
+    return _bundle_around(Path("configs")) or bundle_root(name)
+
+
+def _bundle_around(configs: Path) -> Path | None:
+    """The bundle that a folder of configs belongs to, if it does to one."""
+    configs = configs.resolve()
+    return configs.parent if configs.name == "configs" and (configs / "metadata.json").is_file() else None
 
 
 def default_model_dir(root: str | Path) -> str:

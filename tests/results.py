@@ -20,7 +20,8 @@ def case_result(case: str = "a", **values: Any) -> CaseResult:
         "predicted_dice_high": 0.9, "failure_probability": 0.2, "empty": False,
     }  # fmt: skip
     decision |= {name: values.pop(name) for name in DECISION & set(values)}
-    result: dict[str, Any] = {"folder": "", "structures": (), "place": Place(), "reason": "", "levels": np.ones((2, 3))}
+    result: dict[str, Any] = {"folder": "", "structures": (), "place": Place(), "reason": ""}
+    result["levels"] = {"misfit": np.ones(2)}
     return CaseResult(case, decision=Decision(**decision), **{**result, **values})
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import IN_WORDS, _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
+from gnsm_monai.audit import _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.anomaly import AnomalyModel
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.rule import Rule
+from gnsm_monai.rules.rules import Deviation, Shape
 from gnsm_monai.scoring.result import CaseResult, FailedCase, StructureResult
-from gnsm_monai.scoring.rules import RULES
-from gnsm_monai.scoring.statistics import STATISTICS
 from gnsm_monai.scoring.wording import NO_REASON
 from tests.results import case_result
 
@@ -61,25 +61,30 @@ def test_standardised_scores_do_not_depend_on_a_models_scale() -> None:
     assert standardise(scores * 7 - 4, calibration * 7 - 4) == pytest.approx(found)
 
 
-def model(rule: str, scale: float) -> AnomalyModel:
+def model(rule: type[Rule], scale: float) -> AnomalyModel:
     arrays = {"mean": np.full(9, scale), "scale": np.array([scale, *[1.0] * 8])}
-    return AnomalyModel(rule, arrays, 1.0, {}, np.array([0.5, 0.5]))
+    return AnomalyModel(rule(np.array([0.5, 0.5]), arrays), 1.0, {})
+
+
+def constant(*shape: int, value: float, **others: float) -> dict[str, np.ndarray]:
+    """Statistics of a shape, all of one value but for some."""
+    return {name: np.full(shape, others.get(name, value)) for name in Deviation.reads}
 
 
 def test_folds_share_the_median_of_their_spreads_about_their_own_centres() -> None:
-    found = common_spread([model("deviation", scale) for scale in (1.0, 3.0, 50.0)])
-    levels = np.zeros((1, 2, 9))
-    found = [m for m in found if m is not None]
-    assert [m.arrays["scale"][0] for m in found] == [3.0] * 3
-    assert [float(m.score(levels + m.arrays["mean"])[0]) for m in found] == [0.0] * 3
-    levels[:, :, 0] = 6
-    assert [float(m.score(levels + m.arrays["mean"])[0]) for m in found] == [2.0] * 3
-    assert common_spread([model("deviation", 1.0), model("shape", 3.0)]) == [None, None]  # all are standardised
+    found = common_spread([model(Deviation, scale) for scale in (1.0, 3.0, 50.0)])
+    rules = [m.fitted for m in found if m is not None]
+    assert [rule.arrays["scale"][0] for rule in rules] == [3.0] * 3
+    for more, deviations in ((0, 0.0), (6, 2.0)):
+        centres = [rule.arrays["mean"][0] for rule in rules]
+        levels = [constant(1, 2, value=centre, score_norm=centre + more) for centre in centres]
+        assert [float(r.anomaly(own)[0]) for r, own in zip(rules, levels, strict=True)] == [deviations] * 3
+    assert common_spread([model(Deviation, 1.0), model(Shape, 3.0)]) == [None, None]  # all are standardised
 
 
 def comparable(result: CaseResult, arrays: dict[str, np.ndarray], rule: str, alpha: float = 0.5) -> CaseResult:
     """As :func:`_comparable` makes it, among calibration scores of 1, 3 and 9."""
-    spread = model(rule, 1.0) if rule == "deviation" else None
+    spread = model(Deviation, 1.0) if rule == "deviation" else None
     found = _comparable(result, arrays, spread, np.array([1.0, 3.0, 9.0]), alpha)
     assert isinstance(found, CaseResult)
     return found
@@ -87,7 +92,7 @@ def comparable(result: CaseResult, arrays: dict[str, np.ndarray], rule: str, alp
 
 def test_a_result_gets_the_p_value_of_its_comparable_score() -> None:
     reason = "anterior is shifted 3 mm"
-    result = case_result(levels=np.full((2, 9), 5.0), anomaly=99.0, p_value=0.0, reason=reason)
+    result = case_result(levels=constant(2, value=5.0), anomaly=99.0, p_value=0.0, reason=reason)
     arrays = {"calibration_structures": np.zeros((3, 0)), "calibration_scores": np.array([0.0, 1.0, 2.0])}
     found = comparable(result, arrays, "deviation")
     decision = found.decision
@@ -120,11 +125,9 @@ def test_standardising_survives_alike_references_and_outliers_and_absent_ones() 
 
 
 def test_a_flagged_map_says_in_what_it_is_unusual() -> None:
-    levels = np.zeros((2, 9))
-    levels[:, STATISTICS.index("size")] = 7
+    levels = constant(2, value=1, size=8)
     for known in ("", NO_REASON):
-        said = _reason(case_result(reason=known, levels=levels + 1), model("deviation", 1.0))
+        said = _reason(case_result(reason=known, levels=levels), model(Deviation, 1.0))
         assert said == "stands out by its size (7.0 deviations from the usual)"
-    assert set(IN_WORDS) == set(RULES["deviation"][0])
     with pytest.raises(ValueError, match="'shape' is not of one statistic"):
-        model("shape", 1.0).most_unusual(levels)
+        model(Shape, 1.0).fitted.most_unusual(levels)

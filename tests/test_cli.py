@@ -11,14 +11,9 @@ from typing import Any
 
 import pytest
 
-from gnsm_monai import cli, commands
-from gnsm_monai.command_line import build_parser
-
-
-@pytest.fixture(autouse=True)
-def _keep_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How this process logs is pytest's."""
-    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
+from gnsm_monai.cli_options import build_parser
 
 
 @pytest.fixture
@@ -112,8 +107,8 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], text: str, 
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["rank"], ["audit"]])
 def test_help_is_printed_without_loading_torch(command: list[str]) -> None:
     code = (
-        "import sys; from gnsm_monai.cli import main\n"
-        "try: main()\nexcept SystemExit as stop: assert stop.code == 0\nassert 'torch' not in sys.modules"
+        "import sys; from gnsm_monai.cli import run\n"
+        "try: run()\nexcept SystemExit as stop: assert stop.code == 0\nassert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True, timeout=60, check=False
@@ -122,8 +117,8 @@ def test_help_is_printed_without_loading_torch(command: list[str]) -> None:
     assert "usage: gnsm" in done.stdout
 
 
-@pytest.mark.parametrize(("command", "part"), [("demo", "starts anew"), ("audit", "goes on from here")])
-def test_an_interrupted_command_says_how_it_goes_on(
+@pytest.mark.parametrize(("command", "part"), [("demo", "starts anew"), ("audit", "continues from here")])
+def test_an_interrupted_command_says_how_it_continues(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, part: str
 ) -> None:
     def interrupted(**arguments: Any) -> int:
@@ -134,12 +129,35 @@ def test_an_interrupted_command_says_how_it_goes_on(
     assert part in capsys.readouterr().err
 
 
+INTERRUPTED = """
+import os, signal, sys
+module = sys.argv.pop(1)
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from gnsm_monai.cli import run
+sys.exit(run())
+"""
+"""``gnsm``, interrupted as it imports a module."""
+
+
+@pytest.mark.parametrize("module", ["torch", "monai.bundle", "gnsm_monai.cli_commands"])
+def test_an_interrupt_during_the_imports_is_one_line(module: str) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, module, "rank", "--model", "m", "--predictions", "p", "--output", "o"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip() == "stopped: the same command continues from here"
+    assert done.stdout == ""
+
+
 def test_the_installed_command_is_this_one() -> None:
     config = configparser.ConfigParser(interpolation=None)
     config.read(Path(__file__).resolve().parents[1] / "setup.cfg", encoding="utf-8")
     name, target = config["options.entry_points"]["console_scripts"].strip().split(" = ")
     assert name == "gnsm"
-    assert pkgutil.resolve_name(target) is cli.main
+    assert pkgutil.resolve_name(target) is cli.run
 
 
 @pytest.mark.parametrize(

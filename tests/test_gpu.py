@@ -17,7 +17,8 @@ from torch import nn
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
-from gnsm_monai.scoring import Scorer
+from gnsm_monai.rules import to_array
+from gnsm_monai.scoring import Scorer, Structures
 
 pytestmark = [
     pytest.mark.gpu,
@@ -35,11 +36,11 @@ def test_statistics_are_those_of_the_cpu(dims: int, monkeypatch: pytest.MonkeyPa
     label[(0, *(slice(8, 20),) * dims)] = 1
     label[(0, *(slice(12, 16),) * dims)] = 2
     probabilities = F.one_hot(label, 3).movedim(-1, 1).float()
-    scorer = Scorer(SCHEDULE, band_voxels=(2,) * dims, num_draws=1)
+    scorer = Scorer(SCHEDULE, structures=Structures(band_voxels=(2,) * dims), num_draws=1)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     own = scorer(network, probabilities)
     other = scorer(network.cuda(), probabilities.cuda())
-    np.testing.assert_allclose(other.levels, own.levels, rtol=1e-4)
+    np.testing.assert_allclose(to_array(other.levels), to_array(own.levels), rtol=1e-4)
     np.testing.assert_allclose(other.structures, own.structures, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(other.anomaly_map, own.anomaly_map, rtol=1e-3, atol=1e-5)
 

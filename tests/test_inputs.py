@@ -21,8 +21,10 @@ from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.rules import to_array
 from gnsm_monai.scoring import Scorer
 from gnsm_monai.workflow import options
+from tests.reading import scoring_dataset
 
 SHAPE = (12, 14, 10)
 AFFINE = np.diag([1.5, 1.0, 2.0, 1.0])
@@ -194,7 +196,7 @@ def test_bad_files_of_every_kind_get_one_line_each_and_good_ones_are_read(tmp_pa
     for name, (spoil, _) in BAD.items():
         spoil(tmp_path, name)
     cases = workflow.predictions(str(tmp_path / "masks"), str(tmp_path / "references"), None, SETTINGS)
-    dataset = workflow.scoring_dataset(cases, SETTINGS)
+    dataset = scoring_dataset(cases, SETTINGS)
     found = {case["label"].name: dataset[number] for number, case in enumerate(cases)}  # type: ignore[index]
     assert len(found) == len(BAD) + 2 and len(BAD) > 20
     for name, (_, expected) in BAD.items():
@@ -215,7 +217,7 @@ def test_an_image_of_another_place_fails_its_case(tmp_path: Path) -> None:
     for name, affine in (("moved", MOVED), ("good", AFFINE)):
         save(tmp_path / "images" / f"{name}_0000.nii.gz", np.random.default_rng(0).random(SHAPE, np.float32), affine)
     cases = workflow.predictions(str(tmp_path / "masks"), None, str(tmp_path / "images"), settings)
-    dataset = workflow.scoring_dataset(cases, settings)
+    dataset = scoring_dataset(cases, settings)
     messages = {case["case"]: dataset[number].get("message") for number, case in enumerate(cases)}  # type: ignore[index]
     assert messages["good"] is None
     assert messages["missing"] == f"{tmp_path / 'images'}: no image for case 'missing'"
@@ -232,10 +234,8 @@ def network() -> ScoreUNet:
 
 
 def score(network: ScoreUNet, path: Path) -> np.ndarray:
-    (case,) = workflow.scoring_dataset([{"case": "a", "label": path}], SETTINGS)  # type: ignore[misc]
-    probabilities, mask = encode_labels(case["label"][None], 3)
-    levels: np.ndarray = Scorer(mixing_schedule(2))(network, probabilities, mask).levels
-    return levels
+    (case,) = scoring_dataset([{"case": "a", "label": path}], SETTINGS)  # type: ignore[misc]
+    return to_array(Scorer(mixing_schedule(2))(network, *encode_labels(case["label"][None], 3)).levels)
 
 
 @pytest.mark.parametrize("codes", ["LPS", "LAS", "SLA", "PIR", "AIL"])

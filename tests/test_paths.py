@@ -76,6 +76,17 @@ def test_a_config_outside_of_a_bundle_runs_with_the_packages_own(tmp_path: Path)
     assert workflow.initialize() == [paths.bundle_root()] == [paths.running_bundle_root()]
 
 
+def test_a_config_that_is_parsed_by_hand_lies_in_the_bundle_that_one_works_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MONAI's verify_net_in_out and ckpt_export do."""
+    root = make_bundle(tmp_path, "model")
+    monkeypatch.chdir(root)
+    assert paths.running_bundle_root() == root.resolve()
+    (root / "configs" / "metadata.json").unlink()
+    assert paths.running_bundle_root() == paths.bundle_root()
+
+
 def test_a_trained_model_is_the_default_model_of_its_own_bundle(tmp_path: Path) -> None:
     assert paths.default_model_dir(tmp_path) == str(tmp_path / "models")
     (tmp_path / "settings.json").write_text("{}")

@@ -21,7 +21,7 @@ assert gnsm_monai.__file__.startswith(site), gnsm_monai.__file__
 for name in ("segmentation_qc", "tabular_anomaly"):
     assert str(bundle_root(name)).startswith(site), bundle_root(name)
     assert sorted(path.name for path in bundle_root(name).iterdir()) == ["LICENSE", "configs", "docs"]
-from gnsm_monai import commands
+from gnsm_monai import cli_commands as commands
 commands.table_fit(commands.Path("train.csv"), commands.Path("model"), epochs=1, steps_per_epoch=2, width=8)
 commands.table_score(commands.Path("model"), commands.Path("train.csv"), commands.Path("out"))
 from pathlib import Path

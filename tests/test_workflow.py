@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from torch import nn
@@ -18,7 +19,9 @@ from gnsm_monai.handlers import LevelLoss
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.paths import bundle_root
 from gnsm_monai.workflow import finishing
+from gnsm_monai.workflow.options import OPTIONS
 
 
 @pytest.mark.parametrize(("epochs", "interval"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (10, 2), (16, 4), (100, 25)])
@@ -158,21 +161,49 @@ def test_a_model_replaces_no_data_and_no_files_of_another_project(
     workflow.check_model_dir(tmp_path / "new")
 
 
-@pytest.mark.parametrize(("least", "value"), [(0, -1), (1, 0), (1, 1.5), (1, "2"), (0, True), (1, None)])
-def test_what_is_no_whole_number_is_refused(least: int, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    workflow.check_whole_numbers(least, seed=least)
+def refused(capsys: pytest.CaptureFixture[str], call: Callable[[], Any]) -> str:
+    """The one line that a call prints as it ends the program with code 2."""
     with pytest.raises(SystemExit) as stop:
-        workflow.check_whole_numbers(least, seed=value)
+        call()
     assert stop.value.code == 2
-    assert f"seed: must be a whole number of at least {least}, got {value!r}" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
-@pytest.mark.parametrize("value", ["maybe", 1, None])
-def test_a_switch_is_true_or_false(value: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    workflow.check_switches(strict=True, resume=False)
-    with pytest.raises(SystemExit):
-        workflow.check_switches(strict=value)
-    assert f"strict: True or False is needed, got {value!r}" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "reason"),
+    [
+        ("seed", [0, 2**32 - 1], [-1, 1.5, "2", True, None], "must be a whole number of at least 0"),
+        ("seed", [], [2**32], "must be a whole number of at most 4294967295"),
+        ("epochs", [1], [0, 1.5, "2", True, None, float("nan")], "must be a whole number of at least 1"),
+        ("learning_rate", [1e-9, 3], [0, -1, float("nan"), "a", True, None], "must be a positive number"),
+        ("max_minutes", [None, 0.5, 3], [0, "3", False], "must be a positive number"),
+        ("alpha", [0.05], [0, 1, 1.5, True, "0.1"], "must be a number between 0 and 1"),
+        ("failure_dice", [[0.5, 1], (0.7,), []], [0.5, [0], [1.2], ["a"]], "a list of numbers in (0, 1] is needed"),
+        ("strict", [True, False], ["maybe", 1, None], "True or False is needed"),
+        ("soft", ["auto", "off", False], ["on", 0, True, None], "is not one of auto, off"),
+        ("failures", ["auto", "copies"], ["nnunet", None], "is not one of auto"),
+        ("objective", ["posterior", "kl"], [["kl"], "typo"], "is not one of posterior, kl, dsm"),
+        ("device", ["cpu"], [["cpu"], "cuda:99", "gpu"], "cannot be used"),
+    ],
+)
+def test_every_kind_of_option_takes_what_it_may_and_refuses_the_rest(
+    name: str, good: list[Any], bad: list[Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in good:
+        workflow.check_options({name: value})
+        workflow.check_options({}, **{name: value})
+    for value in bad:
+        line = refused(capsys, lambda value=value: workflow.check_options({name: value}))
+        assert line.startswith(f"error: {name}: ") and reason in line
+        assert str(value) in line
+
+
+@pytest.mark.parametrize(("config", "mapping"), [("train.yaml", "options"), ("inference.yaml", "scoring_options")])
+def test_the_kind_of_every_option_that_a_config_has_checked_is_known(config: str, mapping: str) -> None:
+    content = ConfigParser.load_config_file(bundle_root() / "configs" / config)
+    assert set(content[mapping]) <= {*OPTIONS, "device"}
+    assert set(OPTIONS) & set(content) - set(content[mapping]) <= {"num_workers", "seed", "strict"}
 
 
 @pytest.mark.parametrize("folders", [(5, None, None), ([5], None, None), ("masks", 7, None), ("masks", None, 7)])
@@ -211,18 +242,16 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
 @pytest.mark.parametrize(
     ("call", "part"),
     [
-        (lambda: workflow.check_training_options(["kl"], "auto", "auto", "cpu"), "loss: '['kl']' is not one of"),
-        (lambda: workflow.check_training_options("kl", "auto", "auto", ["cpu"]), "device: '['cpu']' cannot be used"),
         (
-            lambda: workflow.check_training_options("posterior", "disagreement_beyond_doubt", "auto", "cpu"),
+            lambda: workflow.check_rule("disagreement_beyond_doubt", "posterior", False),
             "'disagreement_beyond_doubt' needs a network that sees images: condition_on_image",
         ),
         (
-            lambda: workflow.check_training_options("kl", "auto", "nnunet", "cpu"),
-            "failures: 'nnunet' is not one of auto",
+            lambda: workflow.check_rule("shape", "kl", False),
+            "'shape' is not one of auto, score_norm_gmm",
         ),
-        (lambda: workflow.check_training_options("kl", "auto", "auto", "cpu", rate=float("nan")), "a positive number"),
-        (lambda: workflow.check_whole_numbers(0, seed=2**32), "seed: must be a whole number of at most 4294967295"),
+        (lambda: workflow.check_loss("kl"), "loss: a module is needed, got 'kl': its name is the option objective"),
+        (lambda: workflow.refuse("a\nb"), "error: a b"),
         (lambda: workflow.check_model_dir("m", True), "dataset_dir: the name of a folder is needed, got True"),
         (lambda: workflow.spatial_dims(7, None), "dataset_dir: the name of a folder is needed, got 7"),
         (lambda: workflow.spatial_dims(None, ["a"]), "labels_dir: the name of a folder is needed"),
@@ -236,11 +265,7 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
 def test_values_of_the_wrong_kind_are_one_line(
     call: Callable[[], Any], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        call()
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert part in line
+    assert part in refused(capsys, call)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by name on Linux alone")

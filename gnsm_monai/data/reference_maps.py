@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -154,6 +154,3 @@ class CaseMaps(Sequence[dict[str, MetaTensor]]):
         case = self.cases[index]
         image = {IMAGE: self.maps.image(case)} if IMAGE in case else {}
         return {LABEL: self.maps.label(case), **image}
-
-    def __iter__(self) -> Iterator[dict[str, MetaTensor]]:
-        return (self[index] for index in range(len(self)))

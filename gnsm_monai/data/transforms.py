@@ -39,6 +39,7 @@ __all__ = [
     "CaughtErrors",
     "FitToGridd",
     "ToClassIndexd",
+    "ToSpacingd",
     "centred_extent",
     "encode_labels",
     "label_keys",
@@ -102,7 +103,7 @@ def outside_value(key: str) -> int:
     return 0 if key in (IMAGE, SOFT) else IGNORE_INDEX
 
 
-class _ToSpacingd(MapTransform):
+class ToSpacingd(MapTransform):
     """Resamples the maps whose spacing differs from ``spacing`` (mm per axis); class indices stay int16.
 
     Raises:
@@ -136,7 +137,7 @@ def resample(spacing: Sequence[float], keys: Sequence[str] = (LABEL,)) -> Compos
 
     A map whose spacing differs by no more than 1 % is not touched.
     """
-    return Compose([_ToSpacingd(keys, spacing)])
+    return Compose([ToSpacingd(keys, spacing)])
 
 
 class FitToGridd(Transform):

@@ -14,14 +14,15 @@ from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration
+from gnsm_monai.rules.levels import CaseStatistics, stack_levels
 from gnsm_monai.scoring.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.scoring.reasons import explain
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import CaseStatistics
 from gnsm_monai.scoring.wording import joined
 
 __all__ = ["ScoreStep", "single_case"]
@@ -52,6 +53,7 @@ class ScoreStep:
         alpha: a mask is flagged where its p-value is no higher.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
         images: of the references, where the network sees images: the reason then names an image unlike theirs.
+        shapes: of the references.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class ScoreStep:
         alpha: float = 0.05,
         failure_dice: float = 0.7,
         images: ReferenceImages | None = None,
+        shapes: ReferenceShapes | None = None,
     ) -> None:
         self.scorer, self.model, self.calibration = scorer, model, calibration
         self.structures, self.classes = tuple(structures), tuple(structures.items())
-        self.never_empty, self.alpha, self.failure_dice, self.images = never_empty, alpha, failure_dice, images
+        self.never_empty, self.alpha, self.failure_dice = never_empty, alpha, failure_dice
+        self.images, self.shapes = images, shapes
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
@@ -88,7 +92,7 @@ class ScoreStep:
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
         probabilities, observed = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
-        return self.scorer(network, probabilities, observed, image, self.model.level_weights)
+        return self.scorer(network, probabilities, observed, image, self.model.level_weights, shapes=self.shapes)
 
     def _result(self, case: Mapping[str, Any], statistics: CaseStatistics) -> CaseResult:
         label = case[LABEL]
@@ -110,7 +114,7 @@ class ScoreStep:
         )
 
     def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
-        anomaly = float(self.model.score(statistics.levels[None])[0])
+        anomaly = float(self.model.score(stack_levels([statistics.levels]))[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
         empty = self.never_empty and not bool(torch.any(case[LABEL] > 0))

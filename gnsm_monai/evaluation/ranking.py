@@ -13,8 +13,8 @@ import torch
 import gnsm_monai
 from gnsm_monai.evaluation.budget import review_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
-from gnsm_monai.scoring.result import CaseResult, Result, scored, stacked_levels
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.rules.levels import stack_levels
+from gnsm_monai.scoring.result import CaseResult, Result, scored
 
 __all__ = ["LEVEL_COLUMNS", "levels_table", "ranking_summary"]
 
@@ -79,7 +79,8 @@ def levels_table(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
     table = []
     for name, members in {"pooled": results, **(folders if len(folders) > 1 else {})}.items():
         dice = np.array([result.dice for result in members], dtype=np.float64)
-        table += [{"masks": name, **entry} for entry in level_correlations(stacked_levels(members), dice, STATISTICS)]
+        levels = stack_levels([result.levels for result in members])
+        table += [{"masks": name, **entry} for entry in level_correlations(levels, dice)]
     return table
 
 

@@ -23,6 +23,7 @@ from gnsm_monai.evaluation.metrics import (
     pearson,
     spearman,
 )
+from gnsm_monai.rules.levels import LevelStatistics
 
 __all__ = ["correlation_summary", "level_correlations"]
 
@@ -137,21 +138,19 @@ def _percentiles(values: list[float], confidence: float) -> list[float] | None:
     return [float(bound) for bound in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])]
 
 
-def level_correlations(levels: _Floats, dice: npt.ArrayLike, statistics: Sequence[str]) -> list[dict[str, Any]]:
+def level_correlations(levels: LevelStatistics, dice: npt.ArrayLike) -> list[dict[str, Any]]:
     """Spearman and Pearson correlation with Dice (-1 is best) of every statistic at every noise level.
 
     Args:
-        levels: level statistics per mask, ``(n, L, S)``.
+        levels: statistics of ``n`` masks.
         dice: Dice per mask, ``(n,)``.
-        statistics: names of the ``S`` statistics.
 
     Returns:
         Rows ``statistic, level, spearman, pearson``, level ``mean`` being the mean over levels; statistics that the
         model does not have (NaN) are left out.
     """
     rows = []
-    for s, name in enumerate(statistics):
-        values = levels[:, :, s]
+    for name, values in levels.items():
         if not np.isfinite(values).all():
             continue
         columns = {**{str(level): values[:, level] for level in range(values.shape[1])}, "mean": values.mean(axis=1)}

@@ -14,16 +14,16 @@ from torch import nn
 
 from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.files import save_arrays, save_json, sha256
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredReference
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of, load_weights
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration, DicePredictor
+from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import CaseStatistics
 
 __all__ = ["FittedScore", "ReferenceFit"]
 
@@ -37,10 +37,12 @@ class FittedScore:
     Args:
         model: the score.
         figures: Spearman correlation with Dice, ``(L,)`` by statistic, -1 is best.
+        settings: what ``settings.json`` holds.
     """
 
     model: AnomalyModel
     figures: dict[str, np.ndarray]
+    settings: dict[str, Any]
 
 
 class ReferenceFit:
@@ -112,9 +114,9 @@ class ReferenceFit:
             **(losses or {}),
         }
         fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **self._images()}
-        self._write({**arrays, **fitted}, model.rule)
+        settings = self._write({**arrays, **fitted}, model.rule)
         self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
-        return FittedScore(model, selection.level_figures())
+        return FittedScore(model, selection.level_figures(), settings)
 
     def load_weights(self, network: nn.Module) -> None:
         """Loads the weights that training kept. Raises InputError where it kept none."""
@@ -157,11 +159,18 @@ class ReferenceFit:
         image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
         return self.scorer(self.network, probabilities, observed, image, shapes=shapes)
 
-    def _write(self, arrays: Mapping[str, np.ndarray], rule: str) -> None:
-        save_arrays(self.model_dir / STATISTICS_FILE, arrays)
+    def _write(self, arrays: Mapping[str, np.ndarray], rule: str) -> dict[str, Any]:
+        """Writes both files and returns the settings."""
+        settings = {
+            **self.settings,
+            "anomaly_score": rule,
+            "failures": "copies" if self.failures.segmenter is None else "networks",
+            "weights_sha256": sha256(self.model_dir / WEIGHTS),
+            "statistics_sha256": save_arrays(self.model_dir / STATISTICS_FILE, arrays),
+        }
         # Last, and with the identity of the weights: a folder with settings is a complete model.
-        found = {"anomaly_score": rule, "failures": "copies" if self.failures.segmenter is None else "networks"}
-        save_json(self.model_dir / SETTINGS, {**self.settings, **found, **identity_of(self.model_dir)})
+        save_json(self.model_dir / SETTINGS, settings)
+        return settings
 
 
 def _comparison(model: AnomalyModel) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gnsm_monai.fitting.reference_failures import Failure
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.choice import rank_correlation
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.choice import rank_correlation
+from gnsm_monai.rules.levels import LevelStatistics, stack_levels, to_array
+from gnsm_monai.rules.rule import FitData
+from gnsm_monai.rules.statistics import STATISTICS
 
 __all__ = ["ReferenceStatistics", "ScoredReference"]
 
@@ -21,15 +23,15 @@ class ScoredReference:
 
     Args:
         case: its id.
-        levels: level statistics ``(L, S)``.
+        levels: its level statistics, ``(L,)`` each.
         structures: ``(structures, L)``.
         failures: made from it, without their maps, each with its level statistics.
     """
 
     case: str
-    levels: np.ndarray
+    levels: LevelStatistics
     structures: np.ndarray
-    failures: list[tuple[Failure, np.ndarray]] = field(default_factory=list)
+    failures: list[tuple[Failure, LevelStatistics]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class ReferenceStatistics:
 
     Args:
         cases: ids of the references.
-        levels: of the references, ``(N, L, S)``.
+        levels: of the references, ``(N, L)`` each.
         structures: ``(N, structures, L)``.
-        failures: level statistics, ``(M, L, S)``.
+        failures: their level statistics, ``(M, L)`` each.
         dice: of the failures, ``(M,)``.
         kinds: of the failures.
         of_networks: which failures are masks of networks, ``(M,)`` bool.
@@ -48,9 +50,9 @@ class ReferenceStatistics:
     """
 
     cases: list[str]
-    levels: np.ndarray
+    levels: LevelStatistics
     structures: np.ndarray
-    failures: np.ndarray
+    failures: LevelStatistics
     dice: np.ndarray
     kinds: list[str]
     of_networks: np.ndarray
@@ -62,9 +64,9 @@ class ReferenceStatistics:
         failures = [failure for reference in references for failure, _ in reference.failures]
         return cls(
             [reference.case for reference in references],
-            np.stack([reference.levels for reference in references]),
+            stack_levels([reference.levels for reference in references]),
             np.stack([reference.structures for reference in references]),
-            np.stack([levels for reference in references for _, levels in reference.failures]),
+            stack_levels([levels for reference in references for _, levels in reference.failures]),
             np.array([failure.dice for failure in failures]),
             [failure.kind for failure in failures],
             np.array([failure.of_network for failure in failures], dtype=bool),
@@ -72,26 +74,26 @@ class ReferenceStatistics:
         )
 
     def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
-        """The score that follows Dice on these failures; see :meth:`gnsm_monai.scoring.AnomalyModel.fit`."""
-        return AnomalyModel.fit(
-            self.levels, self.failures, self.dice, rule, seed, level_weights, self.groups, self.of_networks
-        )
+        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`."""
+        data = FitData(self.levels, self.failures, self.dice, self.groups, self.of_networks, level_weights, seed)
+        return AnomalyModel.fit(data, rule)
 
     def level_figures(self) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
-        everything = np.concatenate([self.levels, self.failures])
-        quality = np.concatenate([np.ones(len(self.levels)), self.dice])
+        everything = {name: np.concatenate([values, self.failures[name]]) for name, values in self.levels.items()}
+        quality = np.concatenate([np.ones(len(self.cases)), self.dice])
         return {
-            name: np.array([rank_correlation(values, quality) for values in everything[:, :, s].T])
-            for s, name in enumerate(STATISTICS)
-            if np.isfinite(everything[:, :, s]).all()
+            name: np.array([rank_correlation(level, quality) for level in values.T])
+            for name, values in everything.items()
+            if np.isfinite(values).all()
         }
 
     def selection_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file, of the references that the rule is selected on."""
         return {
-            "fit": self.levels,
-            "failures": self.failures,
+            "statistic": np.array(STATISTICS),
+            "fit": to_array(self.levels),
+            "failures": to_array(self.failures),
             "failure_dice": self.dice,
             "failure_kinds": np.array(self.kinds),
             "failure_of_networks": self.of_networks,
@@ -101,8 +103,8 @@ class ReferenceStatistics:
     def calibration_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file, of the references kept for calibration."""
         return {
-            "calibration": self.levels,
-            "calibration_failures": self.failures,
+            "calibration": to_array(self.levels),
+            "calibration_failures": to_array(self.failures),
             "calibration_failure_dice": self.dice,
             "calibration_failure_kinds": np.array(self.kinds),
         }

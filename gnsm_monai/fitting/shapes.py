@@ -118,7 +118,8 @@ class ShapeLearner:
     def _labels(self, cases: Sequence[Case]) -> list[Tensor]:
         """Class indices ``(1, *spatial_size)`` on the model's grid."""
         place = FitToGridd(self.references.spatial_size)
-        return [place({LABEL: self.references.stored.label(case)})[LABEL] for case in cases]
+        # Copies: a view of a crop would keep the whole field of view in memory.
+        return [place({LABEL: self.references.stored.label(case)})[LABEL].clone() for case in cases]
 
     def _coarse(self, labels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         return coarse_maps(

@@ -20,7 +20,7 @@ from monai.handlers import CheckpointLoader
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import write_atomically
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE, WEIGHTS
+from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS
 
 __all__ = ["CHECKPOINT", "TrainingCheckpoint"]
 

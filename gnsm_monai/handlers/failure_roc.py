@@ -19,7 +19,6 @@ from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels
 from gnsm_monai.evaluation.metrics import auroc
 from gnsm_monai.report.figures import pixels, roc_curves
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["FailureRoc"]
 
@@ -63,8 +62,7 @@ class FailureRoc:
         self.max_references, self.severities, self.seed = max_references, tuple(severities), seed
         levels = scorer.schedule.num_levels
         self.levels = sorted({levels // 4, levels // 2})
-        posterior = scorer.parametrisation == "posterior"
-        self.statistic = STATISTICS.index("disagreement" if posterior else "score_norm")
+        self.statistic = "disagreement" if scorer.parametrisation == "posterior" else "score_norm"
         self.seconds = 0.0
         """s that all validations took so far."""
         self._cases: list[tuple[str, float, dict[str, Any]]] | None = None
@@ -104,9 +102,9 @@ class FailureRoc:
         device = self.evaluator.state.device
         label = torch.as_tensor(case[LABEL])[None].to(device)
         image = torch.as_tensor(case[IMAGE])[None].to(device) if IMAGE in case else None
-        probabilities, mask = encode_labels(label, self.num_classes)
-        found = self.scorer(network, probabilities, mask, image, only_levels=self.levels)
-        return float(found.levels[:, self.statistic].mean())
+        probabilities, observed = encode_labels(label, self.num_classes)
+        statistics = self.scorer(network, probabilities, observed, image, only_levels=self.levels)
+        return float(statistics.levels[self.statistic].mean())
 
     def _write(self, scores: np.ndarray, kinds: np.ndarray, severities: np.ndarray, epoch: int) -> None:
         sound, failed = scores[kinds == ""], kinds != ""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gnsm_monai.networks.embedding import LevelEmbedding
 from gnsm_monai.networks.evidence import log_prior, surprise
 from gnsm_monai.networks.residual import ResidualBlock, groups_of
+from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
@@ -48,8 +49,8 @@ class ScoreUNet(nn.Module):
             of voxels that know nothing of each other, ``log prior + log p(x_v | c)``. What is left to learn is context:
             training starts at the voxelwise prior instead of at nothing.
 
-    Shapes: x ``(B, K, *spatial)``, level ``(B,)``, image ``(B, image_channels, *spatial)`` -> ``(B, K, *spatial)``,
-    for any spatial size: what the strides don't divide is padded and cropped inside.
+    Shapes: x ``(B, K, *spatial)``, level ``(B,)`` (by default the weakest, 0), image ``(B, image_channels, *spatial)``
+    -> ``(B, K, *spatial)``, for any spatial size: what the strides don't divide is padded and cropped inside.
 
     Raises:
         ValueError: strides that don't fit the channels or axes, or an image given or missing against the setting.
@@ -133,7 +134,9 @@ class ScoreUNet(nn.Module):
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):  # 1.3 to 2 times as fast on a CPU
                 module.weight.data = module.weight.data.contiguous(memory_format=self.memory_format)
 
-    def forward(self, x: Tensor, level: Tensor, image: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
+        if level is None:  # MONAI's verify_net_in_out and ckpt_export give a network one input
+            level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
         evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)
@@ -165,6 +168,12 @@ class ScoreUNet(nn.Module):
         logits: Tensor = self.head(h) + self._neighbourhood(pooled, embedding, seen.shape[2:])
         logits = logits[crop]
         return logits + evidence + prior if self.posterior else logits
+
+    def __prepare_scriptable__(self) -> TracedNetwork:
+        """What ``torch.jit.script`` compiles: the trace on a map of ``position_size`` (16 voxels per axis without)."""
+        size = self.position_size or (16,) * self.spatial_dims
+        x, image = (torch.zeros(1, channels, *size) for channels in (self.num_classes, self.image_channels))
+        return TracedNetwork(self, x, torch.zeros(1, dtype=torch.long), image if self.image_channels else None)
 
     def _pooled(self, seen: Tensor) -> list[Tensor]:
         """Means of ``(B, F, *spatial)`` over the voxels of each resolution; those of noise in units of its spread."""

@@ -18,7 +18,7 @@ from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import case_strip, sprite
 from gnsm_monai.report.wording import number, p_text, share
-from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored, stacked_levels
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
 __all__ = ["write_board"]
 
@@ -164,10 +164,12 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
 
 
 def _projector(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
-    levels = stacked_levels(cases).astype(np.float64).reshape(len(cases), -1)
+    if len(cases) < MIN_MEASURED:
+        return
+    levels = np.stack([np.stack([*result.levels.values()], axis=-1).ravel() for result in cases])
     levels = levels[:, np.isfinite(levels).all(0)]
     spread = levels.std(0)
-    if len(cases) < MIN_MEASURED or not (spread > 0).any():
+    if not (spread > 0).any():
         return
     points = ((levels - levels.mean(0)) / np.where(spread > 0, spread, 1.0))[:, spread > 0]
     header = ["case", "rank", "anomaly_score", "flag", "predicted_dice", "dice", "worst_structure"]

@@ -25,7 +25,7 @@ from gnsm_monai.report.wording import (
     p_text,
     share,
 )
-from gnsm_monai.scoring.calibration import smallest_p_value
+from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, scored
 
 __all__ = [

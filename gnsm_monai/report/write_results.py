@@ -15,9 +15,10 @@ from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_s
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import MAX_CARDS, build_report
-from gnsm_monai.scoring.calibration import smallest_p_value
-from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored, stacked_levels
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.levels import stack_levels, to_array
+from gnsm_monai.rules.statistics import STATISTICS
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "ResultsWriter", "case_row"]
 
@@ -81,7 +82,7 @@ class ResultsWriter:
             statistics = {
                 "case": np.array([result.case for result in cases]),
                 "statistic": np.array(STATISTICS),
-                "levels": stacked_levels(cases),
+                "levels": to_array(stack_levels([result.levels for result in cases])),
             }
             save_arrays(folder / "level_statistics.npz", statistics)
         measured = [result for result in cases if result.has_dice]

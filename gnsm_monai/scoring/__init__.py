@@ -1,29 +1,15 @@
-"""From label maps to anomaly scores: level statistics, densities, and what held-out references score."""
+"""From label maps to level statistics, and the result of a case."""
 
 from typing import Any
 
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration, DicePredictor, p_values
 from gnsm_monai.scoring.journal import Journal
-from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration, load_settings, load_weights
-from gnsm_monai.scoring.rules import RULES
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import STATISTICS, CaseStatistics
+from gnsm_monai.scoring.structures import Structures
 
 __all__ = [
-    "RULES",
-    "STATISTICS",
-    "AnomalyModel",
-    "Calibration",
-    "CaseStatistics",
-    "DicePredictor",
     "Journal",
     "Scorer",
-    "load_anomaly_model",
-    "load_calibration",
-    "load_settings",
-    "load_weights",
-    "p_values",
+    "Structures",
 ]
 
 

@@ -13,11 +13,10 @@ import ignite.distributed as idist
 
 import gnsm_monai
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import file_identity, sha256
+from gnsm_monai.files import file_identity
 from gnsm_monai.records import load_record, save_record
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.result import CaseResult
-from gnsm_monai.scoring.statistics import STATISTICS
 
 __all__ = ["PROGRESS", "Journal"]
 
@@ -34,23 +33,22 @@ class Journal:
 
     Args:
         folder: of the files; made with the first of them.
-        model_dir: the model that scores.
+        model: checksums of the files of the model that scores, see :class:`gnsm_monai.model.trained.TrainedModel`.
         options: plain values that decide what a result says.
         keep: leave the files where they are when the ranking is complete.
     """
 
     def __init__(
-        self, folder: str | Path, model_dir: str | Path, options: Mapping[str, Any], keep: bool = False
+        self, folder: str | Path, model: Sequence[str], options: Mapping[str, Any], keep: bool = False
     ) -> None:
         self.folder, self.keep = Path(folder), keep
         self.results: list[CaseResult] = []
         """Results of an earlier run that still hold; known after :meth:`unfinished`."""
         self._run = {
             "version": gnsm_monai.__version__,
-            # The settings hold the identity of the weights.
-            "model": [sha256(Path(model_dir) / name) for name in (SETTINGS, STATISTICS_FILE)],
+            "model": list(model),
             "options": dict(options),
-            "statistics": list(STATISTICS),
+            "level_statistics": list(STATISTICS),
         }
         self._identities: dict[str, dict[str, Any]] = {}
 

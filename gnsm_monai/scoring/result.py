@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from gnsm_monai.scoring.calibration import Calibration, p_values
+from gnsm_monai.rules.calibration import Calibration, p_values
+from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.scoring.planes import CasePicture
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "Result",
     "StructureResult",
     "scored",
-    "stacked_levels",
 ]
 
 
@@ -151,7 +151,7 @@ class CaseResult:
         decision: its anomaly score, and what that means.
         structures: one per foreground structure.
         place: where it is worst.
-        reason: what is wrong with it, in words; empty where there are none.
+        levels: level statistics by name, ``(L,)`` float64 each.
         levels: level statistics, ``(L, S)`` float64.
         dice: mean over structures; NaN where neither mask nor reference has any, None without a reference.
         soft: whether probabilities were scored.
@@ -168,7 +168,7 @@ class CaseResult:
     structures: tuple[StructureResult, ...]
     place: Place
     reason: str
-    levels: np.ndarray
+    levels: LevelStatistics
     dice: float | None = None
     soft: bool = False
     picture: CasePicture = ()
@@ -209,8 +209,3 @@ Result = CaseResult | FailedCase
 def scored(results: Iterable[Result]) -> list[CaseResult]:
     """Those that were scored, in their order."""
     return [result for result in results if isinstance(result, CaseResult)]
-
-
-def stacked_levels(results: Iterable[CaseResult]) -> np.ndarray:
-    """Level statistics of several cases, ``(N, L, S)``, as files hold them."""
-    return np.stack([result.levels for result in results])

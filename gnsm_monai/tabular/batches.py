@@ -91,12 +91,14 @@ class TrainingTable:
         codes: of the rows of each use, ``train``, ``validation`` and others, ``(N, F)`` int64.
         columns: names of the columns, ``(F,)``; empty where they have none.
         source: name of the file; empty where there is none.
+        missing: texts that stand for a missing value in files; None where there are none.
     """
 
     encoder: TableEncoder
     codes: Mapping[str, np.ndarray]
     columns: tuple[str, ...] = ()
     source: str = ""
+    missing: tuple[str, ...] | None = None
 
     @property
     def cardinalities(self) -> list[int]:

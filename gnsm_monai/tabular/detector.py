@@ -13,12 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gnsm_monai.losses import LOSSES
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES
 from gnsm_monai.tabular.batches import TrainingTable
-from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.encoder import TableEncoder, is_frame
 from gnsm_monai.tabular.model import TrainedTable
-from gnsm_monai.tabular.options import check_options, choose_rule
+from gnsm_monai.tabular.options import check_options
+from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.training import TrainingPlan, own_random_numbers, train_network
 
 __all__ = ["DEFAULT_NOISE", "GNSMDetector"]
@@ -40,7 +41,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         contamination: share of anomalies among the training rows, in (0, 0.5]; it sets the threshold alone.
         noise: what :func:`gnsm_monai.noise.build_schedule` takes; ``None`` for :data:`DEFAULT_NOISE`.
         objective: ``posterior``, or ``kl`` and ``dsm`` for the published direct parametrisation.
-        anomaly_score: a rule in :data:`gnsm_monai.scoring.row_anomaly.ROW_RULES`; ``auto`` is ``context_misfit`` for
+        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``context_misfit`` for
             the objective ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
@@ -64,8 +65,8 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         validation_loss_: per noise level on held-out rows, ``(L,)``, in nats per feature.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
-    X may be a pandas DataFrame (object, category, bool, string, numbers), an object array, or an array of integer
-    codes. Every setting and value that cannot be used raises ``ValueError`` with one line.
+    X may be a data frame of pandas, polars or pyarrow (object, category, bool, string, numbers), an object array, or an
+    array of integer codes. Every setting and value that cannot be used raises ``ValueError`` with one line.
 
     Example::
 
@@ -124,7 +125,8 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         plan = TrainingPlan(seed=seed, **{name: getattr(self, name) for name in PLANNED})
         with tempfile.TemporaryDirectory() as folder, own_random_numbers():
             network, self.validation_loss_ = train_network(rows, schedule, plan, folder)
-            rule, normal = choose_rule(self.anomaly_score, self.objective), codes[np.sort(order[:MOST_REFERENCES])]
+            rule = choose_rule(self.anomaly_score, LOSSES[self.objective])
+            normal = codes[np.sort(order[:MAX_REFERENCES])]
             self.model_ = TrainedTable.fit(rows, network.cpu(), normal, rule, self.num_draws, seed)
             self.network_, self.scorer_ = self.model_.network, self.model_.scorer
             self.decision_scores_ = self._score(codes)[0]
@@ -183,22 +185,22 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _table(self, X: Any, reset: bool) -> Any:
         """A frame as it is, anything else as an array ``(N, F)`` of numbers or objects."""
-        if hasattr(X, "iloc") and len(getattr(X, "shape", ())) == 2:
-            if not X.shape[0] or not X.shape[1]:
-                raise ValueError(
-                    f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape={X.shape}) "
-                    "while a minimum of 1 is required."
-                )
-            if reset and len(X) < 2:
-                raise ValueError("Found array with 1 sample(s) while a minimum of 2 is required.")
-            # scikit-learn refuses names that occur twice; here a column is known by its place.
-            unique = len(set(X.columns)) == X.shape[1]
-            named = X if unique else np.empty(X.shape, dtype=np.int8)
-            validate_data(self, named, reset=reset, skip_check_array=True)
-            return X
-        return validate_data(
-            self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=2 if reset else 1
-        )
+        if not is_frame(X):
+            return validate_data(
+                self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=2 if reset else 1
+            )
+        rows, columns = X.shape
+        if not rows or not columns:
+            raise ValueError(
+                f"Found array with {rows} sample(s) and {columns} feature(s) (shape={X.shape}) "
+                "while a minimum of 1 is required."
+            )
+        if reset and rows < 2:
+            raise ValueError("Found array with 1 sample(s) while a minimum of 2 is required.")
+        # scikit-learn refuses names that occur twice; here a column is known by its place.
+        twice = hasattr(X, "iloc") and len(set(X.columns)) < columns
+        validate_data(self, np.empty(X.shape, dtype=np.int8) if twice else X, reset=reset, skip_check_array=True)
+        return X
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 
 from gnsm_monai.errors import InputError
+from gnsm_monai.tabular.values import canonical, is_missing, widened
 
-__all__ = ["MISSING", "UNKNOWN", "TableEncoder", "columns_of"]
+__all__ = ["MISSING", "UNKNOWN", "TableEncoder", "columns_of", "is_frame"]
 
 MISSING, UNKNOWN = "(missing)", "(unknown)"
 """How a missing value and a category that training did not have are named in explanations."""
@@ -20,13 +22,15 @@ TAILS = (0.01, 0.99)
 
 
 def columns_of(table: Any) -> list[np.ndarray]:
-    """Columns ``(N,)`` of a data frame or of an array ``(N, F)``; a frame's columns keep their own types.
+    """Columns ``(N,)`` of a data frame (pandas, polars, pyarrow) or of an array ``(N, F)``; frames keep their types.
 
     Raises:
         InputError: complex numbers, or not two axes.
     """
-    if hasattr(table, "iloc"):  # a pandas DataFrame, without needing pandas
-        columns = [np.asarray(table.iloc[:, i]) for i in range(table.shape[1])]
+    if hasattr(table, "iloc"):  # by place, as pandas may have a name twice
+        columns = [_of_pandas(table.iloc[:, place]) for place in range(table.shape[1])]
+    elif is_frame(table):
+        columns = [_of_narwhals(column) for column in nw.from_native(table, eager_only=True).iter_columns()]
     else:
         array = np.asarray(table)
         if array.ndim != 2:
@@ -37,14 +41,32 @@ def columns_of(table: Any) -> list[np.ndarray]:
             raise InputError(f"column {place} of the table holds {column.ndim} values per row")
         if column.dtype.kind == "c":
             raise InputError("Complex data not supported: a column of the table holds complex numbers")
-    return columns
+    return [widened(column) for column in columns]
+
+
+def is_frame(table: Any) -> bool:
+    """Whether this is a data frame of a library that narwhals knows."""
+    return hasattr(table, "iloc") or nw.dependencies.is_into_dataframe(table)
+
+
+def _of_pandas(series: Any) -> np.ndarray:
+    if series.dtype.kind == "f" and hasattr(series.dtype, "numpy_dtype"):  # nullable: an array of objects otherwise
+        column: np.ndarray = series.to_numpy(dtype=series.dtype.numpy_dtype, na_value=np.nan)
+        return column
+    return np.asarray(series)
+
+
+def _of_narwhals(series: nw.Series[Any]) -> np.ndarray:
+    if series.dtype.is_integer() and series.null_count():  # floating-point numbers otherwise
+        return np.array(series.to_list(), dtype=object)
+    return np.asarray(series.to_numpy())
 
 
 class TableEncoder:
     """Codes ``(N, F)`` of the values of each column, learned from training rows.
 
-    - Categories (strings, objects, booleans, whole numbers, categories of pandas) are compared as text, so that 3,
-      3.0 and "3" are the same one.
+    - Categories (strings, objects, booleans, whole numbers, categories of pandas) are compared as text in one spelling,
+      :func:`gnsm_monai.tabular.values.canonical`: 3, 3.0, "3" and "3.00" are the same one, as are True and "TRUE".
     - A column of floating-point numbers with more distinct values than bins is binned at its quantiles.
     - A missing value (None, NaN, NaT, pandas.NA) is a category of its own where training has any.
     - Every feature has one category more than training showed, the last one: what training did not have. No training
@@ -65,8 +87,12 @@ class TableEncoder:
         """Categories per feature, the one for unknown values included."""
         return [len(known) + 1 for known in self.categories]
 
-    def fit(self, table: Any) -> TableEncoder:
+    def fit(self, table: Any, names: Sequence[str] | None = None) -> TableEncoder:
         """Learns bins and categories.
+
+        Args:
+            table: a data frame, or an array ``(N, F)``.
+            names: what messages call the columns, ``(F,)``; their places, from 0, by default.
 
         Raises:
             InputError: a numerical column without numbers, or more categories than the network can have.
@@ -77,25 +103,32 @@ class TableEncoder:
             raise InputError(f"numerical_features: the table has no column {bad[0]}")
         self.edges, self.categories = [], []
         for place, column in enumerate(columns):
+            name = names[place] if names else place
             numerical = _is_continuous(column, self.bins) if wanted is None else place in wanted
-            self.edges.append(_edges(_numbers(column, place), self.bins) if numerical else None)
-            texts, _ = _distinct(column, self.edges[-1], place)
+            try:
+                self.edges.append(_edges(_numbers(column), self.bins) if numerical else None)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"column {name} is to be numerical: {error}") from error
+            texts = {canonical(text) for text in _distinct(column, self.edges[-1])[0]}
             if len(texts) > MAX_CATEGORIES:
                 raise InputError(
-                    f"column {place} has {len(texts)} categories, more than {MAX_CATEGORIES}: leave identifiers out"
+                    f"column {name} has {len(texts)} categories, more than {MAX_CATEGORIES}: leave identifiers out"
                 )
             self.categories.append({text: code for code, text in enumerate(sorted(texts))})
         return self
 
     def transform(self, table: Any) -> np.ndarray:
-        """Codes ``(N, F)`` int64, ``0 <= codes[:, f] < cardinalities[f]``."""
+        """Codes ``(N, F)`` int64, ``0 <= codes[:, f] < cardinalities[f]``; the last is that of unknown values."""
         columns = columns_of(table)
         if len(columns) != len(self.categories):
             raise InputError(f"the table has {len(columns)} columns, training had {len(self.categories)}")
         codes = np.empty((len(columns[0]), len(columns)), dtype=np.int64)
         for place, (column, edges, known) in enumerate(zip(columns, self.edges, self.categories, strict=True)):
-            texts, index = _distinct(column, edges, place)
-            codes[:, place] = np.array([known.get(text, len(known)) for text in texts], dtype=np.int64)[index]
+            texts, index = _distinct(column, edges)
+            # Encoders of version 0.2 have other spellings: what stood in their tables is found as it stood there.
+            spellings = {canonical(text): code for text, code in reversed(known.items())} | known
+            found = [spellings.get(text, spellings.get(canonical(text), len(known))) for text in texts]
+            codes[:, place] = np.array(found, dtype=np.int64)[index]
         return codes
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,14 +153,24 @@ def _is_continuous(column: np.ndarray, bins: int) -> bool:
     return len(values) > bins
 
 
-def _numbers(column: np.ndarray, place: int) -> np.ndarray:
-    """The column as float64, NaN where a value is missing."""
-    try:
-        if column.dtype.kind == "O":
-            column = np.array([np.nan if _is_missing(v) or v == "" else v for v in column.tolist()], dtype=object)
+def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
+    """The column as float64, NaN where a value is missing; what is no number raises ValueError, or is infinite."""
+    if column.dtype.kind in "fiub":
         return column.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"column {place} is to be numerical: {error}") from error
+    values = [np.nan if is_missing(value) or value == "" else value for value in column.tolist()]
+    try:
+        return np.array(values, dtype=object).astype(np.float64)
+    except (TypeError, ValueError):
+        if strict:
+            raise
+        return np.array([_number(value) for value in values])
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.inf
 
 
 def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
@@ -140,10 +183,10 @@ def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
     return edges
 
 
-def _distinct(column: np.ndarray, edges: np.ndarray | None, place: int) -> tuple[list[str], np.ndarray]:
+def _distinct(column: np.ndarray, edges: np.ndarray | None) -> tuple[list[str], np.ndarray]:
     """Distinct values as text, and for each row ``(N,)`` the place of its own among them."""
     if edges is not None:
-        numbers = _numbers(column, place)
+        numbers = _numbers(column, strict=False)
         # An edge is the highest value of its bin; the highest edge is the highest value of all.
         bins = np.searchsorted(edges, numbers, side="left")
         below = (numbers < edges[0]) if len(edges) else np.zeros(len(numbers), dtype=bool)
@@ -163,17 +206,13 @@ def _distinct(column: np.ndarray, edges: np.ndarray | None, place: int) -> tuple
     return list(places), index
 
 
-def _is_missing(value: Any) -> bool:
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # those of pandas, whose comparison is no bool
-        return True
-    return isinstance(value, float) and value != value
-
-
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if _is_missing(value):
+    if is_missing(value):
         return MISSING
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
     return str(value)

@@ -1,4 +1,4 @@
-"""Tables in CSV files: every value is text, an empty one is missing."""
+"""Tables in CSV files: every value is text, or missing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gnsm_monai.errors import InputError
+from gnsm_monai.tabular.values import COMMA, MISSING_TEXTS, POINT, comma_to_point
 
 __all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
 
@@ -23,10 +26,11 @@ MANY_NUMBERS = 50
 
 @dataclass(frozen=True)
 class Table:
-    """Column names ``(F,)`` and values ``(N, F)``, text or None."""
+    """Column names ``(F,)``, values ``(N, F)``, text or None, and what was read as something else, in words."""
 
     names: list[str]
     values: np.ndarray
+    read_as: str = ""
 
     def select(self, names: Sequence[str], where: str) -> np.ndarray:
         """Columns by name, in the order of ``names``. Raises InputError where one is missing."""
@@ -35,11 +39,20 @@ class Table:
         picked: np.ndarray = self.values[:, [self.names.index(name) for name in names]]
         return picked
 
+    def places(self, names: Sequence[str]) -> list[str]:
+        """What messages call columns: their number in the file, from 1, and their name."""
+        return [f"{self.names.index(name) + 1} ('{name}')" for name in names]
 
-def read_table(path: str | Path) -> Table:
+
+def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decimal: str = "auto") -> Table:
     """Reads a CSV file (UTF-8, first line = names), gzip-compressed where it ends in ``.gz``.
 
     Values are separated by commas, or by semicolons or tabs where those give the first line more names.
+
+    Args:
+        path: of the file.
+        missing: what stands for a missing value, beside nothing at all.
+        decimal: ``.`` or ``,``; ``auto`` is a comma where semicolons separate values and more numbers have it.
 
     Raises:
         InputError: no such file, no text, no rows, rows of unequal length, or a name that occurs twice.
@@ -55,14 +68,26 @@ def read_table(path: str | Path) -> Table:
     rows = [row for row in rows if row]
     if len(rows) < 2:
         raise InputError(f"{path}: a line of column names and at least one row are needed")
-    names = rows[0]
+    names = rows.pop(0)
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"{path}: the column name '{twice[0]}' occurs twice")
-    for number, row in enumerate(rows[1:], start=1):
+    for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
-    values = np.array([[value or None for value in row] for row in rows[1:]], dtype=object)
-    return Table(names, values)
+    counts = Counter(chain.from_iterable(rows))
+    absent = {"", *missing}
+    remarks = [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts[value]]
+    convert: Callable[[str], str] = str
+    if decimal == "," or (decimal == "auto" and delimiter == ";" and _more_commas(counts)):
+        convert, remarks = comma_to_point, [*remarks, "a comma in numbers as the decimal point"]
+    meant = {value: None if value in absent else convert(value) for value in counts}
+    values = np.array([list(map(meant.__getitem__, row)) for row in rows], dtype=object)
+    return Table(names, values, "; ".join(remarks))
+
+
+def _more_commas(counts: Mapping[str, int]) -> bool:
+    commas, points = (sum(n for value, n in counts.items() if pattern.fullmatch(value)) for pattern in (COMMA, POINT))
+    return commas > points
 
 
 def _rows(text: str, **options: Any) -> Iterator[list[str]]:
@@ -80,10 +105,20 @@ def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> 
 
 def _is_numerical(column: np.ndarray) -> bool:
     distinct = {value for value in column.tolist() if value is not None}
-    try:
-        return len(distinct) > MANY_NUMBERS and all(np.isfinite(float(value)) for value in distinct)
-    except ValueError:
-        return False
+    return len(distinct) > MANY_NUMBERS and not not_numbers(distinct)
+
+
+def not_numbers(values: Collection[str]) -> list[str]:
+    """Those texts that are no finite numbers, in their order."""
+    odd = []
+    for value in values:
+        try:
+            number = float(value)
+        except ValueError:
+            number = np.inf
+        if not np.isfinite(number):
+            odd.append(value)
+    return odd
 
 
 def write_demo_table(path: Path, rows: int = 2000, seed: int = 0) -> Path:

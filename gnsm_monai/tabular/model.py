@@ -10,11 +10,12 @@ import numpy as np
 from monai.inferers import Inferer
 
 from gnsm_monai.files import save_arrays, save_json
+from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
 from gnsm_monai.networks import ScoreMLP
-from gnsm_monai.scoring.model_files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles, identity_of
-from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
+from gnsm_monai.rules.rule import stored_rule
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
 from gnsm_monai.tabular.rows import RowScorer
 
 __all__ = ["ROWS_AT_ONCE", "TrainedTable"]
@@ -41,26 +42,35 @@ class TrainedTable:
         anomaly: statistics to the anomaly score; higher = worse.
         calibration: scores of rows that were used for nothing else, for p-values; may be empty.
         columns: names of the columns, ``(F,)``; empty where they have none.
+        missing: texts that stand for a missing value in files; None for models of version 0.2, which took all text as
+            it is, decimal commas too.
         weights_sha256: checksum of the file of weights; empty where there is none.
     """
 
     encoder: TableEncoder
     network: ScoreMLP
     scorer: RowScorer
-    anomaly: RowAnomalyModel
+    anomaly: RowRule
     calibration: np.ndarray
     columns: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
     weights_sha256: str = ""
 
     @classmethod
     def fit(
-        cls, table: TrainingTable, network: ScoreMLP, codes: np.ndarray, rule: str, num_draws: int = 0, seed: int = 0
+        cls,
+        table: TrainingTable,
+        network: ScoreMLP,
+        codes: np.ndarray,
+        rule: type[RowRule],
+        num_draws: int = 0,
+        seed: int = 0,
     ) -> TrainedTable:
-        """Fits a rule in :data:`gnsm_monai.scoring.row_anomaly.ROW_RULES` to normal rows, codes ``(N, F)``."""
-        parametrisation, statistic = "posterior" if network.posterior else "direct", ROW_RULES[rule][0]
-        scorer = RowScorer(network.schedule, table.cardinalities, statistic, parametrisation, num_draws, seed)
-        anomaly = RowAnomalyModel.fit(scorer(network, codes), rule, seed=seed)
-        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns)
+        """Fits a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES` to normal rows, codes ``(N, F)``."""
+        parametrisation = "posterior" if network.posterior else "direct"
+        scorer = RowScorer(network.schedule, table.cardinalities, rule.statistic, parametrisation, num_draws, seed)
+        anomaly = rule.fit(scorer(network, codes), seed=seed)
+        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns, table.missing)
 
     def calibrated(self, codes: np.ndarray) -> TrainedTable:
         """The same with p-values against the scores of rows, codes ``(N, F)``, that nothing was fitted to."""
@@ -76,9 +86,9 @@ class TrainedTable:
         files = ModelFiles.read(model_dir, "table", SETTINGS_NEEDED)
         settings = files.settings
         network = files.load_weights(files.configured(lambda values: ScoreMLP(**values["network"]))).eval()
-        anomaly = files.fitted(RowAnomalyModel.from_arrays)
+        anomaly = files.fitted(lambda arrays: stored_rule(arrays, ROW_RULES))
         options = (settings[name] for name in ("parametrisation", "num_draws", "seed"))
-        scorer = RowScorer(network.schedule, network.blocks.cardinalities, ROW_RULES[anomaly.rule][0], *options)
+        scorer = RowScorer(network.schedule, network.blocks.cardinalities, anomaly.statistic, *options)
         return cls(
             files.configured(lambda values: TableEncoder.from_dict(values["encoder"])),
             network,
@@ -86,6 +96,7 @@ class TrainedTable:
             anomaly,
             files.fitted(lambda arrays: arrays["calibration"]),
             tuple(settings["columns"]),
+            None if settings.get("missing") is None else tuple(settings["missing"]),
             settings["weights_sha256"],
         )
 
@@ -100,9 +111,10 @@ class TrainedTable:
             "format": FORMAT,
             "kind": "table",
             "columns": list(self.columns),
+            "missing": self.missing,
             "encoder": self.encoder.to_dict(),
             "parametrisation": self.scorer.parametrisation,
-            "anomaly_score": self.anomaly.rule,
+            "anomaly_score": self.anomaly.name,
             "num_draws": self.scorer.num_draws,
             "seed": self.scorer.seed,
             **identity_of(folder),

@@ -11,11 +11,10 @@ from torch import nn
 
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.losses import LOSSES
-from gnsm_monai.scoring.row_anomaly import ROW_RULES
-from gnsm_monai.tabular.rows import ROW_STATISTICS
+from gnsm_monai.tabular.row_rules import row_rules
 from gnsm_monai.workflow.options import check_device
 
-__all__ = ["OPTIONS", "Option", "check_loss", "check_options", "check_options_or_exit", "choose_rule"]
+__all__ = ["OPTIONS", "Option", "check_loss", "check_options", "check_options_or_exit"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ OPTIONS = {
     "batch_size": Option(),
     "bins": Option(),
     "contamination": Option(float, 0, 0.5),
+    "decimal": Option(choices=("auto", ".", ",")),
     "depth": Option(),
     "epochs": Option(),
     "learning_rate": Option(float, 0),
@@ -82,19 +82,6 @@ OPTIONS = {
 """
 
 
-def rules_of(objective: str) -> list[str]:
-    """Rules of the anomaly score that a network of this objective can have."""
-    return [name for name, (statistic, _) in ROW_RULES.items() if ROW_STATISTICS[statistic] in ("", LOSSES[objective])]
-
-
-def choose_rule(anomaly_score: str, objective: str) -> str:
-    """The rule of that name; for ``auto`` the objective's first.
-
-    That is ``context_misfit`` for ``posterior``, and the published ``score_norm_gmm`` for the direct objectives.
-    """
-    return rules_of(objective)[0] if anomaly_score == "auto" else anomaly_score
-
-
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises InputError for the first value that cannot be used; names without an entry in :data:`OPTIONS` pass."""
     for name, value in options.items():
@@ -102,7 +89,8 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise InputError(f"{name}: {refusal}")
     if "anomaly_score" in options:
         objective = options["objective"]
-        if refusal := Option(choices=("auto", *rules_of(objective))).refusal(options["anomaly_score"]):
+        names = [rule.name for rule in row_rules(LOSSES[objective])]
+        if refusal := Option(choices=("auto", *names)).refusal(options["anomaly_score"]):
             raise InputError(f"anomaly_score: {refusal} (with the objective {objective})")
     if "device" in options:
         check_device(options["device"])

@@ -11,7 +11,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from gnsm_monai.files import save_json, save_table
-from gnsm_monai.scoring.calibration import p_values
+from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN
 from gnsm_monai.tabular.model import TrainedTable
 
@@ -108,7 +108,7 @@ class TableRanking:
         settings = {
             "model_dir": str(self.model_dir),
             "weights_sha256": self.model.weights_sha256,
-            "anomaly_score": self.model.anomaly.rule,
+            "anomaly_score": self.model.anomaly.name,
             "alpha": self.alpha,
             "dataset_dir": self.rows.path,
         }

@@ -13,17 +13,26 @@ from monai.engines import Evaluator
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.scoring.row_anomaly import MOST_REFERENCES
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
-from gnsm_monai.tabular.files import Table, numerical_columns, read_table, write_demo_table
+from gnsm_monai.tabular.files import (
+    MANY_NUMBERS,
+    Table,
+    not_numbers,
+    numerical_columns,
+    read_table,
+    write_demo_table,
+)
 from gnsm_monai.tabular.model import TrainedTable
-from gnsm_monai.tabular.options import check_loss, choose_rule
+from gnsm_monai.tabular.options import check_loss
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
+from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.sizes import default_steps
 from gnsm_monai.tabular.training import best_network
+from gnsm_monai.tabular.values import MISSING_TEXTS
 
 __all__ = [
     "check_loss",
@@ -37,6 +46,8 @@ __all__ = [
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
+ODD = 0.2
+"""Share of values that are no numbers up to which a column was perhaps meant to be numerical."""
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -49,14 +60,29 @@ def table_or_demo(path: str | None, data_dir: str, seed: int = 0) -> str:
 
 @exit_on_input_error()
 def training_table(
-    path: str, numerical_features: Sequence[str] | None, ignore: Sequence[str], bins: int, seed: int
+    path: str,
+    numerical_features: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    bins: int = 20,
+    seed: int = 0,
+    missing: Sequence[Any] | None = None,
+    decimal: str = "auto",
 ) -> TrainingTable:
     """Reads a CSV file and splits its rows for training, validation and calibration.
+
+    Args:
+        path: of the file.
+        numerical_features: names of columns to bin; None finds them.
+        ignore: names of columns that are not used.
+        bins: of numerical columns.
+        seed: of the split.
+        missing, decimal: as :func:`gnsm_monai.tabular.files.read_table` has them; None for what pandas takes.
 
     Raises:
         InputError: the file cannot be used, or has too few rows.
     """
-    table = read_table(path)
+    absent = tuple(sorted(MISSING_TEXTS) if missing is None else map(str, missing))
+    table = read_table(path, absent, decimal)
     if unknown := [name for name in ignore if name not in table.names]:
         raise InputError(f"ignore_columns: {path} has no column '{unknown[0]}'")
     columns = [name for name in table.names if name not in ignore]
@@ -68,11 +94,29 @@ def training_table(
     parts = dict(zip(SHARES, np.split(order, ends[:-1]), strict=True))
     encoder = TableEncoder(numerical_columns(Table(columns, values), numerical_features, path), bins)
     # Calibration rows must be as new to the model as the rows that it will score.
-    encoder.fit(values[np.concatenate([parts["train"], parts["validation"]])])
+    encoder.fit(values[np.concatenate([parts["train"], parts["validation"]])], table.places(columns))
     codes = {use: encoder.transform(values[np.sort(part)]) for use, part in parts.items()}
     counts = ", ".join(f"{len(part)} for {use}" for use, part in parts.items())
     logger.info("%s: %d rows (%s), %d columns", path, len(values), counts, len(columns))
-    return TrainingTable(encoder, codes, tuple(columns), Path(path).name)
+    _say_how_read(table, columns, encoder)
+    return TrainingTable(encoder, codes, tuple(columns), Path(path).name, absent)
+
+
+def _say_how_read(table: Table, columns: Sequence[str], encoder: TableEncoder) -> None:
+    """Logs what the columns were taken for, and what may be a mistake."""
+    if table.read_as:
+        logger.info("read %s", table.read_as)
+    kinds = zip(columns, encoder.edges, encoder.categories, strict=True)
+    told = (f"'{name}' {len(known)} {'bins' if edges is not None else 'categories'}" for name, edges, known in kinds)
+    logger.info("columns: %s", ", ".join(told))
+    for name, place, edges in zip(columns, table.places(columns), encoder.edges, strict=True):
+        distinct = {value for value in table.values[:, table.names.index(name)].tolist() if value is not None}
+        odd = sorted(not_numbers(distinct))
+        if edges is None and odd and len(distinct) - len(odd) > MANY_NUMBERS and len(odd) < ODD * len(distinct):
+            text = "column %s: %d of %d distinct values are numbers, '%s' is not: taken as categories"
+            logger.warning(text, place, len(distinct) - len(odd), len(distinct), odd[0])
+        if not name:
+            logger.warning("column %s has no name: if it numbers the rows, leave it out by --ignore ''", place)
 
 
 def steps_per_epoch(table: TrainingTable, batch_size: int, epochs: int) -> int:
@@ -97,7 +141,7 @@ def finish_training(
 ) -> None:
     """Fits the anomaly score with the weights that were kept, calibrates it, and completes the model's folder."""
     network, losses = best_network(evaluator, model_dir)
-    references, rule = table.codes["train"][:MOST_REFERENCES], choose_rule(anomaly_score, objective)
+    references, rule = table.codes["train"][:MAX_REFERENCES], choose_rule(anomaly_score, LOSSES[objective])
     model = TrainedTable.fit(table, network, references, rule, seed=seed)
     _copy_bundle(Path(model_dir), network, table.columns)
     rows = {use: len(codes) for use, codes in table.codes.items()}

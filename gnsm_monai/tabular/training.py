@@ -19,9 +19,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
 from gnsm_monai.losses import LOSSES, TableScoreMatchingLoss
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
-from gnsm_monai.scoring.model_files import load_weights
 from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches, TrainingTable
 from gnsm_monai.tabular.sizes import default_steps, default_width
 

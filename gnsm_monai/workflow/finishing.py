@@ -17,10 +17,10 @@ from gnsm_monai.fitting.reference_fit import ReferenceFit
 from gnsm_monai.handlers.level_loss import LevelLoss
 from gnsm_monai.handlers.training_log import level_table, write_result
 from gnsm_monai.losses import ScoreMatchingLoss
-from gnsm_monai.model_bundle import write_model_bundle
+from gnsm_monai.model.bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.scoring.anomaly import uncertainty_weights
+from gnsm_monai.rules.anomaly import uncertainty_weights
 
 __all__ = ["finish_training"]
 
@@ -54,7 +54,7 @@ def finish_training(
             "references, -1 is best):\n%s",
             level_table(columns),
         )
-        write_model_bundle(fit.model_dir, columns)
+        write_model_bundle(fit.model_dir, fitted.settings, fitted.model.comparison, columns)
         if writer is not None:
             model = fitted.model
             metrics = {

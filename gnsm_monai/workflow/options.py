@@ -4,66 +4,158 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.fitting.reference_failures import SOURCES
 from gnsm_monai.handlers.checkpoint import CHECKPOINT
 from gnsm_monai.losses import LOSSES
+from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.noise import NoiseSchedule, build_schedule
-from gnsm_monai.scoring.model_files import SETTINGS
-from gnsm_monai.scoring.rules import RULES
+from gnsm_monai.rules.rule import rule_named
+from gnsm_monai.rules.rules import RULES
 
 __all__ = [
+    "OPTIONS",
+    "Option",
     "check_case_ids",
     "check_device",
     "check_folder_name",
+    "check_loss",
     "check_model_dir",
+    "check_options",
     "check_output_dir",
-    "check_scoring_options",
-    "check_switches",
-    "check_training_options",
-    "check_whole_numbers",
+    "check_rule",
     "noise_schedule",
+    "refuse",
     "score_soft",
 ]
 
-
-MOST = 2**32 - 1
+MAX_WHOLE = 2**32 - 1
 """The largest seed that numpy takes, and more than any other whole number that is set can mean."""
 
 
+@dataclass(frozen=True)
+class Option:
+    """What the value of an option may be.
+
+    Args:
+        kind: ``bool``, ``int`` or ``float``; a whole number is a ``float`` too. Ignored where there are ``choices``.
+        minimum: the smallest whole number; other numbers must be greater.
+        maximum: the largest number.
+        below: whether a number must be less than ``maximum``.
+        choices: the values, where they can be listed.
+        optional: ``None`` is allowed; it stands for no limit, or for a default that is found later.
+        several: a list of such values.
+    """
+
+    kind: type = int
+    minimum: float = 0
+    maximum: float = float("inf")
+    below: bool = False
+    choices: Sequence[Any] = ()
+    optional: bool = False
+    several: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether an option may have this value."""
+        if self.several:
+            return isinstance(value, (list, tuple)) and all(self._allows_one(item) for item in value)
+        return (value is None and self.optional) or self._allows_one(value)
+
+    def _allows_one(self, value: Any) -> bool:
+        if self.choices:
+            return any(value is choice or (isinstance(value, str) and value == choice) for choice in self.choices)
+        if self.kind is bool or isinstance(value, bool):
+            return self.kind is bool and isinstance(value, bool)
+        if self.kind is int:
+            return isinstance(value, int) and self.minimum <= value <= MAX_WHOLE
+        above = isinstance(value, (int, float)) and self.minimum < value <= self.maximum
+        return above and not (self.below and value == self.maximum)
+
+    def refusal(self, value: Any) -> str:
+        """Why a value is not allowed, in words."""
+        if self.choices:
+            return f"'{value}' is not one of {', '.join(map(str, self.choices))}"
+        if self.kind is bool:
+            return f"True or False is needed, got {value!r}"
+        if self.several:
+            return f"a list of numbers in ({self.minimum:g}, {self.maximum:g}] is needed, got {value!r}"
+        if self.kind is int:
+            end = f"most {MAX_WHOLE}" if isinstance(value, int) and value > MAX_WHOLE else f"least {self.minimum}"
+            return f"must be a whole number of at {end}, got {value!r}"
+        between = f"number between {self.minimum:g} and {self.maximum:g}"
+        return f"must be a {between if self.below else 'positive number'}, got {value!r}"
+
+
+OPTIONS = {
+    "alpha": Option(float, maximum=1, below=True),
+    "amp": Option(bool),
+    "batch_size": Option(minimum=1),
+    "chunk_size": Option(minimum=1),
+    "condition_on_image": Option(bool),
+    "epochs": Option(minimum=1),
+    "failure_dice": Option(float, maximum=1, several=True),
+    "failures": Option(choices=tuple(SOURCES)),
+    "learning_rate": Option(float),
+    "max_minutes": Option(float, optional=True),
+    "max_voxels": Option(float),
+    "num_workers": Option(),
+    "objective": Option(choices=tuple(LOSSES)),
+    "patience": Option(minimum=1),
+    "resume": Option(bool),
+    "seed": Option(),
+    "soft": Option(choices=("auto", "off", False)),  # YAML reads off as False
+    "steps_per_epoch": Option(minimum=1),
+    "strict": Option(bool),
+    "write_maps": Option(bool),
+}
+"""What the options of the bundles may be, by their name; ``device`` is tried out instead."""
+
+
 @exit_on_input_error()
-def check_training_options(
-    loss: str, anomaly_score: str, failures: str, device: str, sees_images: bool = False, **positive: float
-) -> None:
-    """Refuses option values that would fail in the middle of a training, before anything is read or written."""
-    if not isinstance(loss, str) or loss not in LOSSES:
-        raise InputError(f"loss: '{loss}' is not one of {', '.join(LOSSES)}")
-    known = ["auto", *(name for name, rule in RULES.items() if loss == "posterior" or rule[0] == ("score_norm",))]
-    if anomaly_score not in known:
-        raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(known)} (with loss {loss})")
-    if not sees_images and anomaly_score != "auto" and "doubt" in RULES[anomaly_score][0]:
+def check_options(options: Mapping[str, Any], **more: Any) -> None:
+    """Refuses values of options that would fail, or be misread, in the middle of a run: :data:`OPTIONS` and devices.
+
+    Args:
+        options: value by name.
+        more: the same as keywords.
+    """
+    for name, value in {**options, **more}.items():
+        if name == "device":
+            check_device(value)
+        elif not OPTIONS[name].allows(value):
+            raise InputError(f"{name}: {OPTIONS[name].refusal(value)}")
+
+
+@exit_on_input_error()
+def check_rule(anomaly_score: str, objective: str, sees_images: bool) -> None:
+    """Refuses a rule of the anomaly score that a network of this objective, with or without images, cannot have."""
+    rules = ["auto", *(rule.name for rule in RULES if objective == "posterior" or not rule.needs_posterior)]
+    if anomaly_score not in rules:
+        raise InputError(f"anomaly_score: '{anomaly_score}' is not one of {', '.join(rules)} (with {objective})")
+    if not sees_images and anomaly_score != "auto" and rule_named(anomaly_score, RULES).needs_images:
         raise InputError(f"anomaly_score: '{anomaly_score}' needs a network that sees images: condition_on_image")
-    if failures not in SOURCES:
-        raise InputError(f"failures: '{failures}' is not one of {', '.join(SOURCES)}")
-    for name, value in positive.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise InputError(f"{name}: must be a positive number, got {value!r}")
-    check_device(device)
 
 
 @exit_on_input_error()
-def check_whole_numbers(least: int, **values: Any) -> None:
-    """Refuses option values that are no whole numbers, below ``least``, or above what a seed may be."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{name}: must be a whole number of at least {least}, got {value!r}")
-        if value > MOST:
-            raise InputError(f"{name}: must be a whole number of at most {MOST}, got {value!r}")
+def check_loss(loss: Any) -> None:
+    """Refuses the name of a loss where its module stands, as earlier versions had it."""
+    if not isinstance(loss, nn.Module):
+        raise InputError(
+            f"loss: a module is needed, got {loss!r}: its name is the option objective: --objective {loss}"
+        )
+
+
+@exit_on_input_error()
+def refuse(reason: str) -> None:
+    """Ends the program with one line, for configs that do not fit together."""
+    raise InputError(reason)
 
 
 def check_folder_name(name: str, value: Any) -> None:
@@ -76,26 +168,6 @@ def check_case_ids(name: str, value: Any) -> None:
     """Raises InputError for what is no list of case ids."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(case, str) for case in value):
         raise InputError(f"{name}: a list of case ids is needed, got {value!r}")
-
-
-@exit_on_input_error()
-def check_switches(**values: Any) -> None:
-    """Refuses option values that are neither true nor false: any other word would count as true."""
-    for name, value in values.items():
-        if not isinstance(value, bool):
-            raise InputError(f"{name}: True or False is needed, got {value!r}")
-
-
-@exit_on_input_error()
-def check_scoring_options(failure_dice: Sequence[float], alpha: float, soft: str | bool, device: str) -> None:
-    """Refuses option values that would fail after all masks were scored."""
-    values = failure_dice if isinstance(failure_dice, (list, tuple)) else [failure_dice]
-    if not all(isinstance(value, (int, float)) and 0 < value <= 1 for value in values):
-        raise InputError(f"failure_dice: a list of numbers in (0, 1] is needed, got {failure_dice!r}")
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
-        raise InputError(f"alpha: must be a number between 0 and 1, got {alpha!r}")
-    score_soft(soft)
-    check_device(device)
 
 
 @exit_on_input_error()

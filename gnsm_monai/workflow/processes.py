@@ -34,10 +34,13 @@ def process_device() -> str:
 
 
 def join_processes(device: str) -> None:
-    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes.
+    """Joins the processes that torchrun started: nccl between GPUs, gloo between CPU processes. Does nothing without.
 
     The time-out is long: the others wait while the first one scores the held-out references.
     """
+    alone = num_processes() == 1 and not torch.distributed.is_torchelastic_launched()
+    if alone or torch.distributed.is_initialized():
+        return
     cuda = str(device).startswith("cuda")
     if cuda:
         torch.cuda.set_device(torch.device(device))

@@ -21,9 +21,9 @@ from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.model.files import FORMAT
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.separable import smooth
-from gnsm_monai.scoring.model_files import FORMAT
 from gnsm_monai.workflow.options import check_case_ids, check_folder_name
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "phantoms_if_none",
     "reference_dataset",
     "references",
+    "run_settings",
     "spatial_dims",
     "train",
     "training_settings",
@@ -170,4 +171,15 @@ def training_settings(
             name: len(references.used_for(use))
             for name, use in {"train": "train", "fit": "selection", "calibration": "calibration"}.items()
         },
+    }
+
+
+def run_settings(options: Mapping[str, Any], network: ScoreUNet, references: References) -> dict[str, Any]:
+    """Plain values that decide what a training ends with: a continued one must share them with the one stopped."""
+    kept = ("seed", "epochs", "steps_per_epoch", "batch_size", "learning_rate")
+    return {
+        **{name: options[name] for name in kept},
+        "loss": options["objective"],
+        "network": network.settings,
+        "cases": [case["case"] for case in references.used_for("train")],
     }

@@ -26,7 +26,7 @@ import torch
 from bench import ROOT, Benchmark, Content, table
 from monai.inferers import SimpleInferer
 
-from gnsm_monai import commands
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.scoring.scorer import Scorer
 

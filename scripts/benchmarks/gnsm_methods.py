@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from map_metrics import folder_metrics
 from methods import ABLATED
 from package_commands import gnsm, scored_rows, train
@@ -20,12 +18,13 @@ from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.evaluation.metrics import pearson, spearman
 from gnsm_monai.evaluation.summary import level_correlations
 from gnsm_monai.files import load_arrays, load_json
+from gnsm_monai.rules.levels import LevelStatistics, stack_levels, stored_levels
 
 __all__ = ["GNSM", "score_gnsm"]
 
 PUBLISHED = {
     "noise": "{'name':'temperature','num_levels':5}",
-    "loss": "kl",
+    "objective": "kl",
     "anomaly_score": "score_norm_gmm",
 }
 """The published method: noise by temperature, direct parametrisation, a Gaussian mixture over norms of the score."""
@@ -132,9 +131,9 @@ def _read(
 ) -> Scores:
     scores: dict[tuple[str, str], float] = {}
     maps: dict[tuple[str, str], Path] = {}
-    levels: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+    levels: dict[tuple[str, str], LevelStatistics] = {}
     structures: list[tuple[str, str, float, float]] = []
-    seconds, cases, names = 0.0, 0, [""]
+    seconds, cases = 0.0, 0
     for output, folders in ranked:
         for row in scored_rows(output / "ranking.csv"):
             key = _key(row["case"], folders)
@@ -144,8 +143,9 @@ def _read(
                 folder, _ = _key(row["case"], folders)
                 structures.append((folder, row["structure"], float(row["anomaly_score"]), float(row["dice"])))
         arrays = load_arrays(output / "level_statistics.npz")
-        names = arrays["statistic"].tolist()
-        levels.update({_key(c, folders): values for c, values in zip(arrays["case"], arrays["levels"], strict=True)})
+        stored = stored_levels(arrays, "levels")
+        for number, case in enumerate(arrays["case"]):
+            levels[_key(case, folders)] = {name: values[number] for name, values in stored.items()}
         summary = load_json(output / "summary.json")
         seconds, cases = seconds + summary["seconds_per_case"] * summary["cases"], cases + summary["cases"]
     wanted = {folder.name for _, folders in ranked for folder in folders}
@@ -156,7 +156,7 @@ def _read(
     more: dict[str, Any] = {
         "maps": folder_metrics(masks, lambda mask: dataset.read_map(places[mask.folder, mask.case])),
         "structures": _structure_correlations(structures),
-        "levels": level_correlations(np.stack([levels[key] for key in keys]), dice, names),
+        "levels": level_correlations(stack_levels([levels[key] for key in keys]), dice),
     }
     if method in ABLATED:
         outputs = [output for output, _ in ranked]

@@ -29,8 +29,9 @@ from scipy.stats import ks_2samp, spearmanr
 from sklearn.metrics import f1_score
 
 from gnsm_monai.files import load_arrays, load_json
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import p_values
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import p_values
+from gnsm_monai.rules.levels import stored_levels
 
 SPLITS = [1, 2, 3, 4]  # seeds; 0 is the split of the model itself
 
@@ -137,7 +138,7 @@ def calibration(model: Path, dataset: Path, work: Path, splits: Sequence[int], e
 def calibration_row(split: str, model: Path, ranked: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """How the scores of unseen references compare with those that a model is calibrated by."""
     arrays = load_arrays(model / "reference_statistics.npz")
-    scores, fitting = arrays["calibration_scores"], AnomalyModel.from_arrays(arrays).score(arrays["fit"])
+    scores, fitting = arrays["calibration_scores"], AnomalyModel.from_arrays(arrays).score(stored_levels(arrays, "fit"))
     test = ks_2samp(numbers(ranked, "anomaly_score"), scores)
     return {
         "split": split,

@@ -23,9 +23,9 @@ from gnsm_monai.data.transforms import centred_extent, encode_labels
 from gnsm_monai.engines import NoisyLabelPrepareBatch
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.noise import build_schedule
-from gnsm_monai.scoring.density import GaussianMixtureDensity
+from gnsm_monai.rules.density import GaussianMixtureDensity
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.scoring.structures import Structures
 
 __all__ = ["CHANNELS", "LEVELS", "PublishedUNet", "diffusion_unet"]
 
@@ -91,9 +91,8 @@ class PublishedUNet(LearnedRival):
     def norms(self, label: LabelMap) -> npt.NDArray[np.float64]:
         """Euclidean norm of the score of a mask (*spatial) at the centre of each noise level, (LEVELS,)."""
         probabilities, _ = encode_labels(torch.from_numpy(self.place(label))[None], self.num_classes)
-        scorer = Scorer(self.schedule, "direct", band_voxels=(2,) * len(self.grid), chunk_size=1)
-        norms: npt.NDArray[np.float64] = scorer(self.network, probabilities).levels[:, STATISTICS.index("score_norm")]
-        return norms
+        scorer = Scorer(self.schedule, "direct", Structures(band_voxels=(2,) * len(self.grid)), chunk_size=1)
+        return scorer(self.network, probabilities).levels["score_norm"]
 
     def score(self, label: LabelMap) -> float:
         """Minus the log density of a mask's norms (*spatial), in nats."""

@@ -27,9 +27,9 @@ from gnsm_monai.data.augmentation import RandPoorImaged
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.model.files import WEIGHTS, load_weights
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.scoring.model_files import WEIGHTS, load_weights
 from gnsm_monai.workflow.training import reference_dataset
 
 WAYS: dict[str, Mapping[str, object]] = {

@@ -15,9 +15,11 @@ from package_commands import scored_rows
 from scipy.stats import pearsonr
 
 from gnsm_monai.files import load_arrays
-from gnsm_monai.scoring.anomaly import AnomalyModel, uncertainty_weights
-from gnsm_monai.scoring.choice import rank_correlation
-from gnsm_monai.scoring.model_files import STATISTICS_FILE
+from gnsm_monai.model.files import STATISTICS_FILE
+from gnsm_monai.rules.anomaly import AnomalyModel, uncertainty_weights
+from gnsm_monai.rules.choice import rank_correlation
+from gnsm_monai.rules.levels import LevelStatistics, stored_levels
+from gnsm_monai.rules.rule import FitData
 
 __all__ = ["FIGURES", "rules_rows", "weights_rows"]
 
@@ -54,37 +56,38 @@ def rules_rows(model_dir: Path, *results: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read(model_dir: Path, results: Sequence[Path]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The model's reference statistics; level statistics (N, L, S) and Dice (N,) of the masks that have a Dice."""
+def _read(model_dir: Path, results: Sequence[Path]) -> tuple[dict[str, np.ndarray], LevelStatistics, np.ndarray]:
+    """The model's reference statistics; level statistics and Dice (N,) of the masks that have a Dice."""
     pairs = [_ranked(folder) for folder in results]
-    levels, dice = (np.concatenate(values) for values in zip(*pairs, strict=True))
-    return load_arrays(model_dir / STATISTICS_FILE), levels, dice
+    levels = {name: np.concatenate([levels[name] for levels, _ in pairs]) for name in pairs[0][0]}
+    return load_arrays(model_dir / STATISTICS_FILE), levels, np.concatenate([dice for _, dice in pairs])
 
 
-def _ranked(results: Path) -> tuple[np.ndarray, np.ndarray]:
+def _ranked(results: Path) -> tuple[LevelStatistics, np.ndarray]:
     ranked = load_arrays(results / "level_statistics.npz")
     dice_of = {row["case"]: float(row["dice"]) for row in scored_rows(results / "ranking.csv") if row["dice"]}
     cases = ranked["case"].tolist()
     with_dice = [number for number, case in enumerate(cases) if case in dice_of]
-    return ranked["levels"][with_dice], np.array([dice_of[cases[number]] for number in with_dice])
+    levels = {name: values[with_dice] for name, values in stored_levels(ranked, "levels").items()}
+    return levels, np.array([dice_of[cases[number]] for number in with_dice])
 
 
 def _fit(fitted: dict[str, np.ndarray], rule: str, weights: np.ndarray) -> AnomalyModel:
-    return AnomalyModel.fit(
-        fitted["fit"],
-        fitted["failures"],
+    data = FitData(
+        stored_levels(fitted, "fit"),
+        stored_levels(fitted, "failures"),
         fitted["failure_dice"],
-        rule=rule,
-        level_weights=weights,
-        groups=fitted["failure_groups"],
-        of_networks=fitted["failure_of_networks"],
+        fitted["failure_groups"],
+        fitted["failure_of_networks"],
+        weights,
     )
+    return AnomalyModel.fit(data, rule)
 
 
 def _figures(
-    model: AnomalyModel, fitted: dict[str, np.ndarray], levels: np.ndarray, dice: np.ndarray
+    model: AnomalyModel, fitted: dict[str, np.ndarray], levels: LevelStatistics, dice: np.ndarray
 ) -> dict[str, float]:
-    unseen = model.score(fitted["calibration_failures"])
+    unseen = model.score(stored_levels(fitted, "calibration_failures"))
     scores = model.score(levels)
     figures = (
         rank_correlation(unseen, fitted["calibration_failure_dice"]),

@@ -109,7 +109,7 @@ def scoring(
     schedule, published = build_schedule("mixing"), build_schedule({"name": "temperature", "num_levels": LEVELS})
     probabilities = torch.nn.functional.one_hot(ball(size), CLASSES).movedim(-1, 0)[None].float().to(device)
     network, other = ours(schedule, size).to(device).eval(), rival(device).to(device).eval()
-    scorer = Scorer(schedule, shapes=shapes(schedule, size), chunk_size=2 if device.type == "cpu" else 16)
+    scorer, models = Scorer(schedule, chunk_size=2 if device.type == "cpu" else 16), shapes(schedule, size)
 
     def rivals() -> None:
         with torch.inference_mode():
@@ -120,7 +120,7 @@ def scoring(
 
     def own(dtype: str) -> None:
         with autocast(device, dtype):
-            scorer(network, probabilities)
+            scorer(network, probabilities, shapes=models)
 
     calls: dict[str, Callable[[], Any]] = {f"ours, {dtype}": lambda dtype=dtype: own(dtype) for dtype in dtypes}  # type: ignore[misc]
     return _timed({**calls, "DiffusionModelUNet, fp32": rivals}, device, repeats)

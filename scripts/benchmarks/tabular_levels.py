@@ -22,8 +22,8 @@ from sklearn.base import clone
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tabular import PUBLISHED, SMALL_FIRST, split
 
-from gnsm_monai.scoring.row_anomaly import RowAnomalyModel
 from gnsm_monai.tabular import GNSMDetector
+from gnsm_monai.tabular.row_rules import ContextMisfitScaled
 from gnsm_monai.tabular.rows import RowScorer
 from gnsm_monai.tabular.training import default_steps, default_width
 
@@ -46,7 +46,7 @@ def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> It
     for level, beta in enumerate(schedule.betas):
         yield f"contextual misfit at beta {beta}", statistics[:, level].sum(1), float(losses[level])
     yield "features by the square root of their misfit", np.sqrt(statistics.mean(1)).sum(1), None
-    scaled = RowAnomalyModel.fit(detector.scorer_(network, train), "context_misfit_scaled")
+    scaled = ContextMisfitScaled.fit(detector.scorer_(network, train))
     yield "features in units of their spread", scaled.score(statistics), None
     own = RowScorer(schedule, cardinalities, "misfit")
     yield "misfit that sees the feature's own value", own(network, codes).sum(2).mean(1), None

@@ -38,10 +38,10 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     schedule = build_schedule("mixing")
     network = ours(schedule, size)
     probabilities = F.one_hot(ball(size), CLASSES).movedim(-1, 0)[None].float()
-    scorer = Scorer(schedule, shapes=shapes(schedule, size), chunk_size=2)
+    scorer, models = Scorer(schedule, chunk_size=2), shapes(schedule, size)
     operations_of = {
         "a training step, batch 4": operations(training_step(network, schedule, size, 4, CPU, "fp32")),
-        "scoring a case": operations(lambda: scorer(network.eval(), probabilities)),
+        "scoring a case": operations(lambda: scorer(network.eval(), probabilities, shapes=models)),
     }
     x = torch.softmax(torch.randn(2, CLASSES, *size), 1).log()
     level = torch.zeros(2, dtype=torch.long)

@@ -17,7 +17,7 @@ from bundle_checks.outcome import CheckFailedError, CheckSkippedError
 from bundle_checks.workflows import example_inputs
 
 TOLERANCE = 1e-3
-"""Largest difference of logits; those of one voxel differ by whole numbers, and float32 sums in another order by 1e-5."""
+"""Largest difference of logits: classes differ by whole numbers, and float32 sums in another order by some 1e-5."""
 
 
 def torchscript(network: torch.nn.Module, model: Path, work: Path) -> str:

@@ -41,7 +41,7 @@ def scoring_configs(root: Path) -> list[str]:
 
 def score(root: Path, name: str, model: Path, data: Path, output: Path) -> str:
     """Scores the built-in data; the model was trained for two steps, so that only the running is judged."""
-    files = [name] if name == "inference.yaml" else ["train.yaml", name]
+    files = [name] if name == "inference.yaml" else ["inference.yaml", name]
     config = ConfigParser.load_config_files([str(root / "configs" / file) for file in files])
     given = {"model_dir": str(model), "output_dir": str(output), "device": "cpu"}
     if "predictions_dir" in config:

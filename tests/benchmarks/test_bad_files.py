@@ -4,6 +4,7 @@ import bad_files
 import pytest
 
 from gnsm_monai import workflow
+from tests.reading import scoring_dataset
 from tests.test_inputs import AFFINE, SETTINGS, anatomy, save
 
 
@@ -13,7 +14,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     save(folder / "good.nii.gz", anatomy())
     bad_files.add_bad_files(folder, (anatomy(), AFFINE, 3))
     cases = workflow.predictions(str(folder), None, None, SETTINGS)
-    dataset = workflow.scoring_dataset(cases, SETTINGS)
+    dataset = scoring_dataset(cases, SETTINGS)
     return {case["case"]: dataset[number].get("message") for number, case in enumerate(cases)}  # type: ignore[index]
 
 

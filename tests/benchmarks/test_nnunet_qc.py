@@ -14,8 +14,10 @@ from scipy.stats import spearmanr
 
 from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.files import save_table
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.levels import stored_levels
+from gnsm_monai.rules.rule import FitData
+from gnsm_monai.rules.statistics import STATISTICS
 
 
 def write_ranking(folder: Path, **columns: list[object]) -> None:
@@ -74,7 +76,8 @@ def test_folders_table_has_ours_beside_the_prior(tmp_path: Path) -> None:
 def test_calibration_table_tells_like_from_unlike(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     fit, degraded = rng.normal(size=(21, 1, len(STATISTICS))), rng.normal(size=(9, 1, len(STATISTICS)))
-    model = AnomalyModel.fit(fit, degraded, rng.random(9), "disagreement").to_arrays()
+    data = FitData(*(stored_levels({"levels": values}, "levels") for values in (fit, degraded)), rng.random(9))
+    model = AnomalyModel.fit(data, "disagreement").to_arrays()
     np.savez(tmp_path / "reference_statistics.npz", calibration_scores=rng.normal(size=39), fit=fit, **model)
     for name, shift in (("like", 0), ("unlike", 3)):
         scores = (rng.normal(size=50) + shift).tolist()
@@ -120,5 +123,6 @@ def test_rows_of_weights_score_as_the_model_does(tmp_path: Path) -> None:
         [1, 0, 0],
         [0.5, 0.5, 0],
     ]
-    score = AnomalyModel.fit(fit, degraded, dice, "disagreement").score(degraded)
+    references, failures = stored_levels(arrays, "fit"), stored_levels(arrays, "failures")
+    score = AnomalyModel.fit(FitData(references, failures, dice), "disagreement").score(failures)
     assert equal["spearman"] == pytest.approx(spearmanr(score, dice).statistic)

@@ -13,8 +13,8 @@ from gnsm_monai.paths import bundle_root
 
 CONFIGS = bundle_root("segmentation_qc") / "configs"
 TRAIN = str(CONFIGS / "train.yaml")
-EVALUATE = [TRAIN, str(CONFIGS / "evaluate.yaml")]
 INFERENCE = str(CONFIGS / "inference.yaml")
+EVALUATE = [INFERENCE, str(CONFIGS / "evaluate.yaml")]
 
 TINY: dict[str, Any] = {
     "network_def::channels": [4, 8],

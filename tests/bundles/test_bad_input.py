@@ -73,9 +73,10 @@ def test_a_misspelt_override_is_refused_with_the_nearest_name(dataset: Path, tmp
 @pytest.mark.parametrize(
     ("option", "value", "part"),
     [
-        ("loss", "typo", "'typo' is not one of posterior"),
+        ("objective", "typo", "'typo' is not one of posterior"),
+        ("loss", "posterior", "its name is the option objective: --objective posterior"),
         ("anomaly_score", "typo", "'typo' is not one of auto"),
-        ("epochs", "0", "must be a positive number"),
+        ("epochs", "0", "must be a whole number of at least 1"),
         ("device", "cuda:7", "device: 'cuda:7'"),
     ],
 )

@@ -18,7 +18,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.bundle import ConfigParser
 
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.files import load_json
 from tests.bundles.conftest import TINY
@@ -28,7 +29,7 @@ RESULTS = ("ranking.csv", "structures.csv", "level_statistics.npz", "levels.csv"
 
 KILLED = """
 import os, signal, sys
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
 from gnsm_monai.report import write_results
 from gnsm_monai.scoring import journal
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
@@ -39,8 +40,7 @@ def until(*arguments):
     if len(calls) == number:
         os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, name, until)
-from gnsm_monai.cli import main
-sys.exit(main())
+sys.exit(cli.run())
 """
 """``gnsm``, killed after so many files of the journal or of the results."""
 
@@ -106,11 +106,9 @@ def test_what_rank_cannot_work_with_is_one_line(
     masks: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     options: dict[str, str],
     part: str,
 ) -> None:
-    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)  # how this process logs is pytest's
     (tmp_path / "file").write_text("")
     given = {"--model": model, "--predictions": masks, "--output": tmp_path / "out"}
     given |= {name: tmp_path / value for name, value in options.items()}

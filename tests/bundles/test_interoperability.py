@@ -18,7 +18,8 @@ from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.workflow import load_model, load_scores
+from gnsm_monai.rules import stack_levels
+from gnsm_monai.workflow import load_model
 from tests.bundles.conftest import INFERENCE, TINY, run_config
 
 
@@ -45,10 +46,6 @@ METADATA = str(bundle_root() / "configs" / "metadata.json")
 class InMemory(PythonicWorkflow):
     """Scores a label map that a program holds, with the parts of the inference config; no file is written."""
 
-    def initialize(self) -> None:
-        super().initialize()
-        self.anomaly = load_scores(self.parser["model_dir"])
-
     def get_bundle_root(self) -> str:
         return str(bundle_root())
 
@@ -62,7 +59,8 @@ class InMemory(PythonicWorkflow):
     def run(self) -> None:
         one_hot = torch.nn.functional.one_hot(self.dataflow["label"].long(), 4).movedim(-1, 0)[None].float()
         levels = self.parser.get_parsed_content("scorer")(self.network_def, one_hot).levels
-        self.dataflow["anomaly_score"] = float(self.anomaly.score(levels[None])[0])
+        anomaly = self.parser.get_parsed_content("model").anomaly
+        self.dataflow["anomaly_score"] = float(anomaly.score(stack_levels([levels]))[0])
 
     def finalize(self) -> None:
         self.dataflow.pop("label", None)
@@ -74,7 +72,7 @@ def test_a_pythonic_workflow_scores_what_a_program_holds(model: Path) -> None:
         InMemory, config_file=INFERENCE, meta_file=METADATA, workflow_type="infer", model_dir=str(model), device="cpu"
     )
     assert workflow.get_workflow_type() == "infer"
-    size = load_model(str(model))["spatial_size"]
+    size = load_model(str(model)).settings["spatial_size"]
     empty = torch.zeros(size)
     square = empty.clone()
     square[tuple(slice(n // 3, 2 * n // 3) for n in size)] = 1

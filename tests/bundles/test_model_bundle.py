@@ -15,8 +15,9 @@ from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.data.phantoms import LABELS
 from gnsm_monai.files import load_json
+from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.paths import bundle_root
-from tests.bundles.conftest import run_config
+from tests.bundles.conftest import CONFIGS, run_config
 
 
 def test_metadata_tells_classes_grid_cases_and_versions(model: Path) -> None:
@@ -71,6 +72,64 @@ def test_monais_own_command_runs_it(model: Path, dataset: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert Path(summary["settings"]["model_dir"]) == model.resolve()
+
+
+def monai_bundle(folder: Path, *words: str) -> str:
+    """What MONAI's command prints, run in ``folder``."""
+    command = [sys.executable, "-m", "monai.bundle", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def test_monais_plain_commands_work_in_a_models_folder_as_in_those_of_the_zoo(model: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(model, moved)
+    described = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.yaml"]
+    said = monai_bundle(moved, "verify_net_in_out", "--net_id", "network_def", *described, "--device", "cpu")
+    assert "data shape of network is verified with no error" in said
+    exported = ["--filepath", "model.ts", "--ckpt_file", "model.pt", "--key_in_ckpt", "model"]
+    monai_bundle(moved, "ckpt_export", "network_def", *exported, *described)
+    network = TrainedModel.load(model).network
+    x = torch.log_softmax(torch.randn(1, 4, *load_json(model / "settings.json")["spatial_size"]), 1)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(str(moved / "model.ts"))(x), network(x, torch.zeros(1).long()))
+
+
+def test_the_pair_of_configs_of_earlier_versions_evaluates(model: Path, dataset: Path, tmp_path: Path) -> None:
+    """train.yaml, evaluate.yaml, as the contract has it, and inference.yaml, evaluate.yaml: the same files."""
+    for name in ("train", "inference"):
+        files = f"['{CONFIGS / f'{name}.yaml'}','{CONFIGS / 'evaluate.yaml'}']"
+        given = {
+            "model_dir": model,
+            "predictions_dir": dataset / "predictions" / "holes",
+            "output_dir": tmp_path / name,
+        }
+        given |= {"config_file": files, "references_dir": dataset / "labelsTs", "device": "cpu"}
+        monai_bundle(tmp_path, "run", "evaluating", *(f"--{option}={value}" for option, value in given.items()))
+    for name in ("ranking.csv", "levels.csv"):
+        assert (tmp_path / "train" / name).read_bytes() == (tmp_path / "inference" / name).read_bytes()
+
+
+OPENED = """
+import sys
+opened = []
+names = ("settings.json", "reference_statistics.npz", "model.pt")
+sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0]).rpartition("/")[-1]))
+from gnsm_monai.cli import run
+code = run()
+print("opened", *(opened.count(name) for name in names))
+sys.exit(code)
+"""
+"""``gnsm``, which tells how often it has opened each file of a model."""
+
+
+def test_rank_opens_each_file_of_the_model_once(model: Path, dataset: Path, tmp_path: Path) -> None:
+    words = ["rank", "--model", str(model), "--predictions", str(dataset / "labelsTs"), "--output", str(tmp_path / "o")]
+    command = [sys.executable, "-c", OPENED, *words, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "opened 1 1 1"
 
 
 def test_training_from_a_models_own_config_does_not_overwrite_the_model(model: Path) -> None:

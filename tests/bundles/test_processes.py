@@ -10,12 +10,15 @@ from typing import Any
 
 import ignite.distributed as idist
 import pytest
+import torch
 import yaml
 
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.errors import InputError
 from gnsm_monai.handlers import RankingCollector
 from gnsm_monai.report import ResultsWriter
+from gnsm_monai.workflow import join_processes
 from tests.bundles.conftest import CONFIGS
 
 
@@ -40,15 +43,20 @@ def test_two_processes_write_the_ranking_that_one_writes(model: Path, dataset: P
     assert not (tmp_path / "two" / ".progress").exists()
 
 
-def test_the_overlay_repeats_the_checks_of_inference() -> None:
-    inference, overlay = (
-        yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("inference", "multi_gpu_inference")
-    )
-    join = "$workflow.join_processes(@device)"
-    assert [step for step in overlay["initialize"] if step != join] == inference["initialize"]
-    # Before the cases are shared out, and after all that can be refused without the others.
-    assert overlay["initialize"].index(join) == overlay["initialize"].index("$@cases") - 1
-    assert set(overlay) - set(inference) == {"finalize"}
+@pytest.mark.parametrize(("name", "shared"), [("inference", "$@cases"), ("train", "$set_determinism(@seed)")])
+def test_processes_join_in_the_base_config_after_all_that_one_can_refuse_alone(name: str, shared: str) -> None:
+    base, overlay = (yaml.safe_load((CONFIGS / f"{kind}{name}.yaml").read_text()) for kind in ("", "multi_gpu_"))
+    steps = base["initialize"]
+    assert steps.index("$workflow.join_processes(@device)") == steps.index(shared) - 1
+    assert "initialize" not in overlay
+    assert {key.split("::")[0] for key in overlay} - set(base) == {"finalize"}
+
+
+def test_one_process_joins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    join_processes("cpu")
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize("given", [{}, {"device": "cuda"}, {"device": "cpu"}])
@@ -73,7 +81,6 @@ def test_each_process_takes_the_overlay_and_a_gpu_of_its_own(
 
 
 def test_other_commands_are_not_shared_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit) as stop:
         cli.main(["table", "fit", "--data", "d.csv", "--output", "o"])

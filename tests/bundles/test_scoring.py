@@ -15,9 +15,10 @@ from monai.data import DataLoader
 
 from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_arrays
+from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.report.write_results import RANKING_COLUMNS, STRUCTURE_COLUMNS
-from gnsm_monai.scoring import STATISTICS
-from gnsm_monai.scoring.model_files import load_anomaly_model, load_calibration
+from gnsm_monai.rules import STATISTICS
+from gnsm_monai.rules.levels import stored_levels
 from gnsm_monai.workflow import scoring as scoring_steps
 from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run_config
 
@@ -54,7 +55,7 @@ def test_ranking_has_the_columns_of_the_contract_worst_first(results: Path) -> N
 
 
 def test_decisions_follow_from_the_scores_of_unseen_references(results: Path, model: Path) -> None:
-    known = load_calibration(model).scores
+    known = TrainedModel.load(model).calibration.scores
     rows = read(results / "ranking.csv")
     for row in rows:
         at_least = sum(score >= float(row["anomaly_score"]) for score in known)
@@ -111,7 +112,7 @@ def test_level_statistics_are_kept_and_explain_the_scores(results: Path, model: 
     kept, scores = load_arrays(results / "level_statistics.npz"), read(results / "ranking.csv")
     assert kept["case"].tolist() == [row["case"] for row in scores]
     assert tuple(kept["statistic"]) == STATISTICS
-    explained = load_anomaly_model(model).score(kept["levels"])
+    explained = TrainedModel.load(model).anomaly.score(stored_levels(kept, "levels"))
     np.testing.assert_allclose(explained, [float(row["anomaly_score"]) for row in scores], rtol=1e-6)
 
 
@@ -163,18 +164,34 @@ def test_bad_masks_fail_one_by_one_and_the_others_are_ranked(model: Path, datase
     assert rows[0]["case"] == "empty"  # an empty mask is the worst possible one
 
 
-def test_evaluate_repeats_inference_but_for_the_main_id() -> None:
-    """MONAI configs cannot include one another, so a test holds the two together."""
-    train, evaluate, inference = (
-        yaml.safe_load((CONFIGS / name).read_text()) for name in ("train.yaml", "evaluate.yaml", "inference.yaml")
-    )
-    own = {"imports", "evaluating", "run"}
-    assert evaluate["evaluating"] == inference["inference"]
-    for key in set(evaluate) - own:
-        assert evaluate[key] == inference[key], key
-    for key in set(inference) - set(evaluate) - {"inference"}:
-        assert key in train, key
-    assert set(inference["imports"]) <= set(evaluate["imports"])
+def test_evaluate_is_a_small_overlay_that_does_what_inference_does() -> None:
+    evaluate, inference = (yaml.safe_load((CONFIGS / name).read_text()) for name in ("evaluate.yaml", "inference.yaml"))
+    assert evaluate.pop("evaluating") == inference["inference"]
+    assert evaluate.pop("run") == "%evaluating"
+    assert list(evaluate) == ["found_dataset"]  # an id of train.yaml, which it is no overlay on any more
+    lines = (CONFIGS / "evaluate.yaml").read_text().splitlines()
+    assert sum(not line.startswith("#") for line in lines) <= 15
+
+
+def test_evaluate_over_train_is_refused_where_no_command_line_can_be_mended(
+    dataset: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_config([TRAIN, EVALUATE[1]], "infer", model_dir=str(tmp_path / "new"), predictions_dir=str(dataset))
+    assert stop.value.code == 2
+    assert "evaluate.yaml is an overlay on inference.yaml" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("bundle", sorted(CONFIGS.parents[1].glob("*/configs")), ids=lambda path: path.parent.name)
+def test_no_six_lines_of_a_config_stand_in_another_one_of_its_bundle(bundle: Path) -> None:
+    """What two configs share belongs in the package, or in one of them that the other one is an overlay on."""
+    seen: dict[tuple[str, ...], str] = {}
+    for path in sorted(bundle.glob("*.yaml")):
+        lines = [text for line in path.read_text().splitlines() if (text := line.split("#")[0].strip())]
+        blocks = {tuple(lines[start : start + 6]) for start in range(len(lines) - 5)}
+        assert not [(seen[block], block) for block in blocks if block in seen], path.name
+        seen |= dict.fromkeys(blocks, path.name)
 
 
 def test_a_dataloader_hands_over_single_cases() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular import GNSMDetector, TableEncoder
 from gnsm_monai.tabular.detector import DEFAULT_NOISE
 from gnsm_monai.tabular.files import write_demo_table
+from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import OPTIONS
+from gnsm_monai.tabular.steps_scoring import read_rows
 from gnsm_monai.tabular.steps_training import training_table
 from gnsm_monai.tabular.training import TrainingPlan, train_network
 
@@ -199,3 +203,28 @@ class TestCommands:
                 main(["table", "score", "--model", str(folder), "--data", str(path), "--output", str(tmp_path / "o")])
             assert stop.value.code == 2 and message in capsys.readouterr().err
         assert not (tmp_path / "o").exists()
+
+    def test_what_was_read_as_something_else_is_said_and_unknown_columns_too(
+        self, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger="gnsm_monai.workflow")
+        path = write_demo_table(tmp_path / "new.csv", rows=40, seed=3)
+        path.write_text(re.sub("^(DE|FR|IT|ES)", r"\1!", path.read_text(), flags=re.MULTILINE).replace("UPS", "NA"))
+        read_rows(TrainedTable.load(model), str(path))
+        assert re.search(r"read 'NA' \(\dx\) as missing", caplog.text)
+        assert re.search(
+            r"column 1 \('country'\): 40 of 40 values are unknown to the model, such as '..!'", caplog.text
+        )
+        assert caplog.text.count("unknown to the model") == 1
+
+    def test_a_model_of_version_0_2_takes_all_text_as_it_is(self, model: Path, tmp_path: Path) -> None:
+        shutil.copytree(model, tmp_path / "old")
+        settings = json.loads((model / "settings.json").read_text())
+        del settings["missing"]
+        (tmp_path / "old" / "settings.json").write_text(json.dumps(settings))
+        path = tmp_path / "new.csv"
+        path.write_text("country;carrier;weight;kind;price\nNA;DHL;light;box;5,10\n")
+        values = [
+            read_rows(TrainedTable.load(folder), str(path)).values[0].tolist() for folder in (model, tmp_path / "old")
+        ]
+        assert (values[0][0], values[0][4]) == (None, "5.10") and (values[1][0], values[1][4]) == ("NA", "5,10")

@@ -14,8 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.files import load_arrays, load_json
+from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreUNet
-from gnsm_monai.scoring import STATISTICS, load_weights
+from gnsm_monai.rules import STATISTICS
 from tests.bundles.conftest import CONFIGS, TINY, TRAIN, run_config
 
 
@@ -27,7 +28,7 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     assert any(parameter.abs().sum() > 0 for parameter in network.head[-1].parameters())
     assert network.log_prior.std() > 1  # the frequencies of the training references
     arrays = load_arrays(model / "reference_statistics.npz")
-    assert arrays["fit"].shape == (2, 3, len(STATISTICS))
+    assert arrays["fit"].shape == (2, 3, len(STATISTICS)) and tuple(arrays["statistic"]) == STATISTICS
     assert arrays["failures"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
     assert arrays["calibration_scores"].shape == (4,)
     assert not set(arrays["fit_cases"]) & set(arrays["calibration_cases"])
@@ -119,7 +120,7 @@ def test_the_seed_decides_the_weights(dataset: Path, tmp_path: Path) -> None:
 def test_the_published_noise_and_the_direct_losses_train_and_score(
     dataset: Path, tmp_path: Path, noise: str, loss: str
 ) -> None:
-    settings = {**TINY, "noise": {"name": noise, "num_levels": 2}, "loss": loss, "anomaly_score": "auto"}
+    settings = {**TINY, "noise": {"name": noise, "num_levels": 2}, "objective": loss, "anomaly_score": "auto"}
     run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(tmp_path), spatial_dims=2, **settings)
     assert load_json(tmp_path / "settings.json")["anomaly_score"].startswith("score_norm_")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gnsm_monai.files import load_json
-from gnsm_monai.model_bundle import filled_metadata
+from gnsm_monai.model.bundle import filled_metadata
 from gnsm_monai.paths import bundle_root
 
 REPO = Path(__file__).resolve().parents[2]

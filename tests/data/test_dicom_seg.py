@@ -149,10 +149,7 @@ def test_a_damaged_file_and_another_series_are_one_line(series: Path, tmp_path: 
         convert_segmentations(series, tmp_path / "out")
 
 
-def test_the_command_converts_a_folder(
-    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cli, "_speak_plainly", lambda: None)  # how this process logs is pytest's
+def test_the_command_converts_a_folder(series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "seg" / "a.dcm", series, anatomy())
     options = ["--segmentations", str(tmp_path / "seg"), "--series", str(series)]
     assert cli.main(["from-dicom", *options, "--output", str(tmp_path / "out")]) == 0

@@ -9,6 +9,7 @@ import pytest
 
 from gnsm_monai import workflow
 from gnsm_monai.data.nnunet import read_label_scheme
+from tests.reading import scoring_dataset
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus"
 
@@ -24,7 +25,7 @@ def test_the_likeliest_class_is_that_of_the_mask_in_every_file_of_a_real_network
         "spatial_size": [8, 8, 8],
     }  # fmt: skip
     cases = workflow.predictions(str(DATA / "predictions" / "epoch20"), None, None, settings)
-    dataset = workflow.scoring_dataset(cases, settings)
+    dataset = scoring_dataset(cases, settings)
     for number, case in enumerate(cases):
         found = dataset[number]  # type: ignore[index]
         label, soft = found["label"].numpy()[0], found["probabilities"].numpy()

@@ -20,7 +20,7 @@ from gnsm_monai.noise import build_schedule
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
-from gnsm_monai.scoring.statistics import STATISTICS
+from gnsm_monai.scoring.structures import Structures
 
 STRIDES = [[2, 2], [2, 2]]
 SCHEDULE = build_schedule("mixing")
@@ -185,9 +185,9 @@ def test_the_statistic_is_the_mean_opinion_of_both_models(
             return torch.zeros_like(x)
 
     def shape(shapes: ReferenceShapes | None) -> np.ndarray:
-        scorer = Scorer(SCHEDULE, band_voxels=(2, 2), shapes=shapes)
-        found: np.ndarray = scorer(Nothing(), maps).levels[:, STATISTICS.index("shape")]
-        return found
+        return Scorer(SCHEDULE, structures=Structures(band_voxels=(2, 2)))(Nothing(), maps, shapes=shapes).levels[
+            "shape"
+        ]
 
     linear, network = shape(ReferenceShapes(both.linear)), shape(ReferenceShapes(None, both.network))
     np.testing.assert_allclose(shape(both), (linear + network) / 2)

@@ -66,7 +66,7 @@ def phantom_result(index: int, spatial_dims: int = 3, folder: str = "", with_ima
             StructureResult(name, part, p_value, 12.5, float(overlap))
             for name, part, overlap in zip(NAMES, parts, dice, strict=True)
         ),
-        levels=np.zeros((4, 3)), picture=picture,
+        levels={"misfit": np.zeros(4)}, picture=picture,
     )  # fmt: skip
 
 

@@ -29,7 +29,8 @@ def results(
     made: list[Result] = [make_failed("torn")]
     for number in range(12):
         result = make_result(number)
-        levels, small = np.full((4, 3), result.decision.anomaly), thumbnail(result.picture)
+        levels = {name: np.full(4, result.decision.anomaly) for name in ("misfit", "shape", "size")}
+        small = thumbnail(result.picture)
         made.append(replace(result, levels=levels, thumbnail=small, picture=result.picture if number % 2 else ()))
     return rank(made)
 

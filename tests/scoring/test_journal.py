@@ -12,19 +12,16 @@ import pytest
 
 from gnsm_monai.records import load_record, save_record
 from gnsm_monai.scoring.journal import Journal
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
 from tests.results import case_result
 
 OPTIONS = {"alpha": 0.05, "device": "cpu"}
-LEVELS = np.arange(6.0).reshape(2, 3)
+LEVELS = {"misfit": np.arange(2.0), "shape": np.ones(2)}
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    (tmp_path / "model").mkdir()
-    for name in (SETTINGS, STATISTICS_FILE):
-        (tmp_path / "model" / name).write_text(name)
-    return tmp_path / "model"
+def model() -> list[str]:
+    """Checksums of a model's files."""
+    return ["settings", "statistics"]
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def cases(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def journal(tmp_path: Path, model: Path, cases: list[dict[str, Any]]) -> Path:
+def journal(tmp_path: Path, model: list[str], cases: list[dict[str, Any]]) -> Path:
     """Folder of a run that was killed after two of three cases."""
     run = Journal(tmp_path / "out" / ".progress", model, OPTIONS)
     assert run.unfinished(cases) == cases
@@ -48,44 +45,49 @@ def journal(tmp_path: Path, model: Path, cases: list[dict[str, Any]]) -> Path:
     return run.folder
 
 
-def left(folder: Path, model: Path, cases: list[dict[str, Any]], **options: Any) -> list[str]:
+def left(folder: Path, model: list[str], cases: list[dict[str, Any]], **options: Any) -> list[str]:
     run = Journal(folder, model, {**OPTIONS, **options})
     names = [case["case"] for case in run.unfinished(cases)]
     assert {result.case for result in run.results} == {case["case"] for case in cases} - set(names)
     return names
 
 
-def test_the_next_run_scores_what_is_left(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+def test_the_next_run_scores_what_is_left(journal: Path, model: list[str], cases: list[dict[str, Any]]) -> None:
     run = Journal(journal, model, OPTIONS)
     assert run.unfinished(cases) == cases[2:]
     assert [result.case for result in run.results] == ["f/a", "f/b"]
     assert run.results[0].decision == case_result().decision
-    assert np.array_equal(run.results[0].levels, LEVELS)
+    assert np.array_equal(run.results[0].levels["misfit"], LEVELS["misfit"])
 
 
 @pytest.mark.parametrize("part", ["label", "reference", "image"])
-def test_a_changed_file_is_scored_again(journal: Path, model: Path, cases: list[dict[str, Any]], part: str) -> None:
+def test_a_changed_file_is_scored_again(
+    journal: Path, model: list[str], cases: list[dict[str, Any]], part: str
+) -> None:
     path = cases[1][part][0] if part == "image" else cases[1][part]
     os.utime(path, ns=(1, 1))
     assert left(journal, model, cases) == ["f/b", "f/c"]
 
 
-def test_a_reference_that_came_later_is_compared_with(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+def test_a_reference_that_came_later_is_compared_with(
+    journal: Path, model: list[str], cases: list[dict[str, Any]]
+) -> None:
     without = [{key: value for key, value in case.items() if key != "reference"} for case in cases]
     assert left(journal, model, without) == ["f/a", "f/b", "f/c"]
 
 
 def test_nothing_holds_for_other_options_or_another_model(
-    journal: Path, model: Path, cases: list[dict[str, Any]]
+    journal: Path, model: list[str], cases: list[dict[str, Any]]
 ) -> None:
     everything = ["f/a", "f/b", "f/c"]
     assert left(journal, model, cases, alpha=0.1) == everything
     assert left(journal, model, cases, write_maps=True) == everything
-    (model / STATISTICS_FILE).write_text("fitted again")
-    assert left(journal, model, cases) == everything
+    assert left(journal, [model[0], "fitted again"], cases) == everything
 
 
-def test_a_damaged_file_of_the_journal_is_scored_again(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+def test_a_damaged_file_of_the_journal_is_scored_again(
+    journal: Path, model: list[str], cases: list[dict[str, Any]]
+) -> None:
     path = sorted(journal.iterdir())[0]
     path.write_bytes(path.read_bytes()[:-30])
     assert len(left(journal, model, cases)) == 2
@@ -93,7 +95,7 @@ def test_a_damaged_file_of_the_journal_is_scored_again(journal: Path, model: Pat
 
 @pytest.mark.parametrize("field", ["a field of the future", "thumbnail"])
 def test_a_result_of_other_fields_is_scored_again(
-    journal: Path, model: Path, cases: list[dict[str, Any]], field: str
+    journal: Path, model: list[str], cases: list[dict[str, Any]], field: str
 ) -> None:
     path = sorted(journal.iterdir())[0]
     with np.load(path) as file:
@@ -105,7 +107,7 @@ def test_a_result_of_other_fields_is_scored_again(
 
 
 def test_the_rows_that_version_0_2_kept_are_scored_again(
-    journal: Path, model: Path, cases: list[dict[str, Any]]
+    journal: Path, model: list[str], cases: list[dict[str, Any]]
 ) -> None:
     for path in journal.iterdir():
         record = load_record(path)
@@ -114,11 +116,11 @@ def test_the_rows_that_version_0_2_kept_are_scored_again(
     assert left(journal, model, cases) == ["f/a", "f/b", "f/c"]
 
 
-def test_one_case_is_always_left(journal: Path, model: Path, cases: list[dict[str, Any]]) -> None:
+def test_one_case_is_always_left(journal: Path, model: list[str], cases: list[dict[str, Any]]) -> None:
     assert left(journal, model, cases[:2]) == ["f/b"]
 
 
-def test_the_folder_goes_when_the_ranking_is_complete(journal: Path, model: Path) -> None:
+def test_the_folder_goes_when_the_ranking_is_complete(journal: Path, model: list[str]) -> None:
     Journal(journal, model, OPTIONS, keep=True).clear()
     assert journal.is_dir()
     Journal(journal, model, OPTIONS).clear()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
-from gnsm_monai.scoring import STATISTICS, Scorer, scorer
+from gnsm_monai.rules import STATISTICS, CaseStatistics, to_array
+from gnsm_monai.scoring import Scorer, Structures, scorer
 from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)
-NORM, MISFIT, INSIDE, REST, DISAGREEMENT, UNCERTAINTY, PEAK, SHAPE, _, DOUBT = range(len(STATISTICS))
+BAND = Structures(band_voxels=(2, 2))
 
 
 class FixedPosterior(nn.Module):
@@ -46,6 +48,13 @@ def network() -> ScoreUNet:
     return net
 
 
+def unknown(found: CaseStatistics) -> list[str]:
+    """Statistics without a value; the others have one at every level."""
+    missing = [name for name, values in found.levels.items() if np.isnan(values).all()]
+    assert all(np.isfinite(values).all() for name, values in found.levels.items() if name not in missing)
+    return missing
+
+
 def soft_dice_loss(mask: Tensor, logits: Tensor, structure: int = 1) -> float:
     own, posterior = mask[0, structure].double(), logits.double().softmax(1)[0, structure]
     return float(1 - 2 * (own * posterior).sum() / (own.sum() + posterior.sum()))
@@ -53,40 +62,40 @@ def soft_dice_loss(mask: Tensor, logits: Tensor, structure: int = 1) -> float:
 
 def test_a_sure_posterior_disagrees_as_dice_does() -> None:
     """Rows 4 … 7 against 5 … 8: three of four in common."""
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
+    scorer = Scorer(SCHEDULE, structures=replace(BAND, always_present=[True, False]))
     found = scorer(FixedPosterior(50 * square(slice(5, 9))), square())
     assert found.structures[0] == pytest.approx(0.25)
-    assert found.levels[:, UNCERTAINTY] == pytest.approx(0, abs=1e-9)
+    assert found.levels["uncertainty"] == pytest.approx(0, abs=1e-9)
 
 
 def test_statistics_agree_with_their_definitions() -> None:
     mask, guess = square(), square(slice(5, 9))
     logits = 3 * guess + 0.1 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    found = Scorer(SCHEDULE, band_voxels=(2, 2))(FixedPosterior(logits), mask)
+    found = Scorer(SCHEDULE, structures=BAND)(FixedPosterior(logits), mask)
     levels = torch.arange(3)
     x = SCHEDULE.noise_free(mask.expand(3, -1, -1, -1), levels)
     score = posterior_score(logits.expand_as(x), x, levels, SCHEDULE)
-    np.testing.assert_allclose(found.levels[:, NORM], score.flatten(1).norm(dim=1), rtol=1e-5)
+    np.testing.assert_allclose(found.levels["score_norm"], score.flatten(1).norm(dim=1), rtol=1e-5)
     misfit = -(mask * logits.log_softmax(1)).sum(1)[0]
     band = torch.zeros(16, 16, dtype=torch.bool)
     band[2:11, 2:10] = True  # two voxels around rows 4 … 8 and columns 4 … 7
-    assert found.levels[0, MISFIT] == pytest.approx(misfit[band].mean().item(), rel=1e-5)
+    assert found.levels["misfit"][0] == pytest.approx(misfit[band].mean().item(), rel=1e-5)
     own = mask[0, 1] > 0
-    assert found.levels[0, INSIDE] == pytest.approx(misfit[own].mean().item(), rel=1e-5)
-    assert found.levels[0, REST] == pytest.approx(misfit[~band].mean().item(), rel=1e-5)
+    assert found.levels["misfit_inside"][0] == pytest.approx(misfit[own].mean().item(), rel=1e-5)
+    assert found.levels["misfit_rest"][0] == pytest.approx(misfit[~band].mean().item(), rel=1e-5)
     # class 2 is neither in the mask nor in the guess, though every reference has it
-    assert found.levels[:, DISAGREEMENT] == pytest.approx((soft_dice_loss(mask, logits) + 1) / 2, rel=1e-5)
+    assert found.levels["disagreement"] == pytest.approx((soft_dice_loss(mask, logits) + 1) / 2, rel=1e-5)
     posterior = logits.softmax(1)
     entropy = -(posterior * posterior.log()).sum(1)[0]
-    assert found.levels[0, UNCERTAINTY] == pytest.approx(entropy[band].mean().item(), rel=1e-5)
+    assert found.levels["uncertainty"][0] == pytest.approx(entropy[band].mean().item(), rel=1e-5)
     np.testing.assert_allclose(found.anomaly_map, misfit, rtol=1e-4)
 
 
 def test_a_structure_that_may_be_missing_is_left_out() -> None:
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
+    scorer = Scorer(SCHEDULE, structures=replace(BAND, always_present=[True, False]))
     guess = 3 * square(slice(5, 9))
     found = scorer(FixedPosterior(guess), square())
-    assert found.levels[:, DISAGREEMENT] == pytest.approx(soft_dice_loss(square(), guess), rel=1e-5)
+    assert found.levels["disagreement"] == pytest.approx(soft_dice_loss(square(), guess), rel=1e-5)
     assert np.isnan(found.structures[1]).all()
     assert found.structures[0] == pytest.approx(soft_dice_loss(square(), guess), rel=1e-5)
 
@@ -94,10 +103,10 @@ def test_a_structure_that_may_be_missing_is_left_out() -> None:
 def test_regions_disagree_as_unions_of_their_classes() -> None:
     """Rows 4-7 of class 1 and 8-11 of class 2, against 4-5 and 6-11: the union agrees, its parts do not."""
     mask, guess = (_stack(rows) for rows in (8, 6))
-    found = Scorer(SCHEDULE, band_voxels=(2, 2), structures=[(1, 2), (2,)])(FixedPosterior(50 * guess), mask)
+    found = Scorer(SCHEDULE, structures=replace(BAND, classes=[(1, 2), (2,)]))(FixedPosterior(50 * guess), mask)
     assert found.structures.shape == (2, 3)
     assert found.structures[:, 0] == pytest.approx([0, 1 - 2 * 4 / (4 + 6)], abs=1e-9)
-    assert found.levels[:, DISAGREEMENT] == pytest.approx(0.1)
+    assert found.levels["disagreement"] == pytest.approx(0.1)
 
 
 def _stack(border: int) -> Tensor:
@@ -108,27 +117,28 @@ def _stack(border: int) -> Tensor:
 
 
 def test_structures_of_one_class_each_change_nothing(network: ScoreUNet) -> None:
-    ours, theirs = (Scorer(SCHEDULE, band_voxels=(2, 2), structures=s)(network, square()) for s in ([(1,), (2,)], None))
-    np.testing.assert_allclose(ours.levels, theirs.levels, rtol=1e-12)
+    each = (replace(BAND, classes=classes) for classes in ([(1,), (2,)], None))
+    ours, theirs = (Scorer(SCHEDULE, structures=structures)(network, square()) for structures in each)
+    np.testing.assert_allclose(to_array(ours.levels), to_array(theirs.levels), rtol=1e-12)
     np.testing.assert_allclose(ours.structures, theirs.structures, rtol=1e-12)
     np.testing.assert_array_equal(ours.anomaly_map, theirs.anomaly_map)
 
 
 @pytest.mark.parametrize("parametrisation", ["posterior", "direct"])
 def test_the_number_of_regions_is_that_of_the_structures(network: ScoreUNet, parametrisation: str) -> None:
-    scorer = Scorer(SCHEDULE, parametrisation, band_voxels=(2, 2), structures=[(1, 2), (1,), (2,)])
+    scorer = Scorer(SCHEDULE, parametrisation, replace(BAND, classes=[(1, 2), (1,), (2,)]))
     assert scorer(network, square()).structures.shape == (3, 3)
 
 
 def test_an_empty_mask_disagrees_fully_even_if_the_network_would_leave_it_empty() -> None:
     empty = F.one_hot(torch.zeros(1, 16, 16, dtype=torch.long), 3).movedim(-1, 1).float()
-    found = Scorer(SCHEDULE, band_voxels=(2, 2))(FixedPosterior(5 * empty), empty)
-    assert (found.levels[:, DISAGREEMENT] == 1).all()
-    assert np.isfinite(found.levels[:, :SHAPE]).all() and np.isnan(found.levels[:, SHAPE]).all()
+    found = Scorer(SCHEDULE, structures=BAND)(FixedPosterior(5 * empty), empty)
+    assert (found.levels["disagreement"] == 1).all()
+    assert unknown(found) == ["shape", "size", "doubt"]
 
 
 def test_the_map_is_the_weighted_mean_over_levels(network: ScoreUNet) -> None:
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
+    scorer = Scorer(SCHEDULE, structures=BAND)
     single = [scorer(network, square(), level_weights=np.eye(3)[level]).anomaly_map for level in range(3)]
     mixed = scorer(network, square(), level_weights=np.array([0.5, 0.2, 0.3])).anomaly_map
     np.testing.assert_allclose(mixed, 0.5 * single[0] + 0.2 * single[1] + 0.3 * single[2], rtol=1e-5)
@@ -143,19 +153,19 @@ def test_masked_voxels_count_nowhere() -> None:
     counts[..., 12:] = 0
     changed = logits.clone()
     changed[..., 12:] = torch.randn(1, 3, 16, 4)
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
+    scorer = Scorer(SCHEDULE, structures=BAND)
     ours, theirs = (scorer(FixedPosterior(value), mask, counts).levels for value in (logits, changed))
-    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(to_array(ours), to_array(theirs))
 
 
 def test_peak_tells_one_place_from_as_much_misfit_everywhere(network: ScoreUNet) -> None:
     """Beside the smoothed maximum of the map that a case keeps of its one level."""
     mask = square()
-    found = Scorer(SCHEDULE, band_voxels=(2, 2))(network, mask, only_levels=[1])
+    found = Scorer(SCHEDULE, structures=BAND)(network, mask, only_levels=[1])
     inside = np.where(found.band, found.anomaly_map, 0)
     expected = ndimage.gaussian_filter(inside, PLACE_VOXELS, mode="constant").max()
-    assert found.levels[0, PEAK] == pytest.approx(expected, rel=0.02)
-    assert found.levels[0, PEAK] < inside.max()
+    assert found.levels["peak"][0] == pytest.approx(expected, rel=0.02)
+    assert found.levels["peak"][0] < inside.max()
 
 
 def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network: ScoreUNet) -> None:
@@ -171,34 +181,33 @@ def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network
             return other.expand(len(coefficients), *other.shape[1:])
 
     shapes = ReferenceShapes(Always())  # type: ignore[arg-type]
-    found = Scorer(SCHEDULE, band_voxels=(2, 2), shapes=shapes)(network, mask)
+    found = Scorer(SCHEDULE, structures=BAND)(network, mask, shapes=shapes)
     own, shifted = mask[0, 1:].flatten(1), other[0, 1:].flatten(1)
     present = own.sum(1) + shifted.sum(1) > 0
     dice = (2 * (own * shifted).sum(1) / (own.sum(1) + shifted.sum(1)).clamp_min(1))[present]
     missing = int((~present).sum())  # a structure that every reference has, and that neither shows
-    np.testing.assert_allclose(found.levels[:, SHAPE], (float((1 - dice).sum()) + missing) / own.shape[0], atol=1e-6)
+    np.testing.assert_allclose(found.levels["shape"], (float((1 - dice).sum()) + missing) / own.shape[0], atol=1e-6)
 
 
 def test_the_direct_form_has_the_score_norm_alone(network: ScoreUNet) -> None:
-    found = Scorer(SCHEDULE, "direct", band_voxels=(2, 2))(network, square())
-    assert np.isfinite(found.levels[:, NORM]).all()
-    assert np.isnan(found.levels[:, NORM + 1 :]).all()
+    found = Scorer(SCHEDULE, "direct", BAND)(network, square())
+    assert unknown(found) == list(STATISTICS[1:])
     assert found.anomaly_map.min() >= 0
 
 
 @pytest.mark.parametrize("num_draws", [0, 2])
 def test_the_same_mask_always_gets_the_same_statistics(network: ScoreUNet, num_draws: int) -> None:
     """Common random numbers: neither torch's own generator nor the masks scored before play a part."""
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), num_draws=num_draws, seed=5)
+    scorer = Scorer(SCHEDULE, structures=BAND, num_draws=num_draws, seed=5)
     first = scorer(network, square())
     torch.manual_seed(99)
     scorer(network, square(slice(0, 12)))
-    np.testing.assert_array_equal(scorer(network, square()).levels, first.levels)
+    np.testing.assert_array_equal(to_array(scorer(network, square()).levels), to_array(first.levels))
 
 
 def test_draws_of_another_seed_give_other_statistics(network: ScoreUNet) -> None:
-    ours, theirs = (Scorer(SCHEDULE, band_voxels=(2, 2), num_draws=1, seed=s)(network, square()) for s in (0, 1))
-    assert not np.array_equal(ours.levels, theirs.levels)
+    ours, theirs = (Scorer(SCHEDULE, structures=BAND, num_draws=1, seed=s)(network, square()) for s in (0, 1))
+    assert not np.array_equal(ours.levels["misfit"], theirs.levels["misfit"])
 
 
 @pytest.mark.parametrize("num_draws", [0, 2])
@@ -208,13 +217,13 @@ def test_the_number_of_levels_at_a_time_changes_nothing_but_rounding(
 ) -> None:
     weights = np.array([0.5, 0.2, 0.3])
     whole, *pieces = (
-        Scorer(SCHEDULE, parametrisation, (2, 2), num_draws=num_draws, chunk_size=size)(
+        Scorer(SCHEDULE, parametrisation, BAND, num_draws=num_draws, chunk_size=size)(
             network, square(), level_weights=weights
         )
         for size in (None, 1, 2)
     )
     for found in pieces:
-        np.testing.assert_allclose(found.levels, whole.levels, rtol=1e-4)
+        np.testing.assert_allclose(to_array(found.levels), to_array(whole.levels), rtol=1e-4)
         np.testing.assert_allclose(found.structures, whole.structures, rtol=1e-4)
         np.testing.assert_allclose(found.anomaly_map, whole.anomaly_map, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(found.denoised, whole.denoised)
@@ -231,10 +240,10 @@ def test_no_more_levels_than_asked_for_reach_the_network_at_a_time(
             seen.append(len(inputs))
             return super().__call__(inputs, *args, **kwargs)
 
-    Scorer(SCHEDULE, band_voxels=(2, 2), inferer=Counting(), chunk_size=2)(network, square())
+    Scorer(SCHEDULE, structures=BAND, inferer=Counting(), chunk_size=2)(network, square())
     assert seen == [2, 1]
-    monkeypatch.setattr(scorer, "MOST_VALUES", 2 * square().numel() - 1)  # maps of more classes or voxels
-    Scorer(SCHEDULE, band_voxels=(2, 2), inferer=Counting(), chunk_size=2)(network, square())
+    monkeypatch.setattr(scorer, "MAX_VALUES", 2 * square().numel() - 1)  # maps of more classes or voxels
+    Scorer(SCHEDULE, structures=BAND, inferer=Counting(), chunk_size=2)(network, square())
     assert seen == [2, 1, 1, 1, 1]
     with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
         Scorer(SCHEDULE, chunk_size=0)
@@ -244,10 +253,10 @@ def test_volumes_and_soft_maps_are_scored_too() -> None:
     torch.manual_seed(0)
     net = ScoreUNet(3, 2, noise=SCHEDULE, channels=(4, 8)).eval()
     soft = torch.softmax(torch.randn(1, 2, 6, 7, 5), 1)
-    found = Scorer(SCHEDULE, band_voxels=(1, 1, 2))(net, soft)
-    assert found.levels.shape == (3, len(STATISTICS))
+    found = Scorer(SCHEDULE, structures=Structures(band_voxels=(1, 1, 2)))(net, soft)
+    assert to_array(found.levels).shape == (3, len(STATISTICS))
     assert found.anomaly_map.shape == (6, 7, 5)
-    assert np.isfinite(found.levels[:, :SHAPE]).all() and np.isnan(found.levels[:, SHAPE]).all()
+    assert unknown(found) == ["shape", "size", "doubt"]
 
 
 class ReadsImages(nn.Module):
@@ -259,20 +268,20 @@ class ReadsImages(nn.Module):
 
 
 def test_doubt_is_about_the_image_rather_than_the_mask() -> None:
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, False])
+    scorer = Scorer(SCHEDULE, structures=replace(BAND, always_present=[True, False]))
     clear = square()[:, 1:2]
     of_masks = [scorer(ReadsImages(), mask, image=clear).levels for mask in (square(), square(slice(8, 12)))]
-    assert of_masks[0][:, DISAGREEMENT] == pytest.approx(0.02, abs=0.02) and (of_masks[1][:, DISAGREEMENT] > 0.9).all()
-    assert all(levels[:, DOUBT] == pytest.approx(0.02, abs=0.02) for levels in of_masks)
+    assert of_masks[0]["disagreement"] == pytest.approx(0.02, abs=0.02) and (of_masks[1]["disagreement"] > 0.9).all()
+    assert all(levels["doubt"] == pytest.approx(0.02, abs=0.02) for levels in of_masks)
     poor = scorer(ReadsImages(), square(), image=0.5 + 0.1 * (clear - 0.5)).levels
-    assert (poor[:, DOUBT] > 0.2).all()
-    assert (poor[:, DISAGREEMENT] >= poor[:, DOUBT]).all()
-    assert np.isnan(scorer(FixedPosterior(square()), square()).levels[:, DOUBT]).all()  # it sees no image
+    assert (poor["doubt"] > 0.2).all()
+    assert (poor["disagreement"] >= poor["doubt"]).all()
+    assert np.isnan(scorer(FixedPosterior(square()), square()).levels["doubt"]).all()  # it sees no image
 
 
 def test_weights_and_levels_have_to_fit_and_other_floats_are_taken(network: ScoreUNet) -> None:
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2))
+    scorer = Scorer(SCHEDULE, structures=BAND)
     with pytest.raises(ValueError, match="2 levels need as many level_weights, got 1"):
         scorer(network, square(), level_weights=np.array([1.0]), only_levels=[0, 1])
     found = scorer(network, square().double())
-    np.testing.assert_array_equal(found.levels, scorer(network, square()).levels)
+    np.testing.assert_array_equal(to_array(found.levels), to_array(scorer(network, square()).levels))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from scipy.stats import median_abs_deviation
 from gnsm_monai.files import load_arrays, save_arrays
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
-from gnsm_monai.scoring import STATISTICS, Scorer
+from gnsm_monai.scoring import Scorer, Structures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.sizes import LEAST_SPREAD, ReferenceSizes
 
-SIZE = STATISTICS.index("size")
+BAND = Structures(band_voxels=(2, 2))
 SCHEDULE = mixing_schedule(2)
 
 
@@ -67,27 +68,29 @@ def mask(*, second: bool = True) -> torch.Tensor:
 
 def test_the_statistic_is_the_mean_over_structures(network: ScoreUNet) -> None:
     sizes = ReferenceSizes.fit(usual())
-    found = Scorer(SCHEDULE, band_voxels=(2, 2), shapes=ReferenceShapes(sizes=sizes))(network, mask())
+    scorer, shapes = Scorer(SCHEDULE, structures=BAND), ReferenceShapes(sizes=sizes)
+    found = scorer(network, mask(), shapes=shapes)
     expected = sizes.deviation(torch.tensor([300.0, 100.0])).mean()
-    np.testing.assert_allclose(found.levels[:, SIZE], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.levels["size"], expected, rtol=1e-6)
     observed = torch.ones(1, 1, 32, 32)
     observed[:, :, :, 16:] = 0
-    cut = Scorer(SCHEDULE, band_voxels=(2, 2), shapes=ReferenceShapes(sizes=sizes))(network, mask(), observed)
-    np.testing.assert_allclose(cut.levels[:, SIZE], sizes.deviation(torch.tensor([180.0, 60.0])).mean(), rtol=1e-6)
+    cut = scorer(network, mask(), observed, shapes=shapes)
+    np.testing.assert_allclose(cut.levels["size"], sizes.deviation(torch.tensor([180.0, 60.0])).mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("needed", [True, False])
 def test_a_missing_structure_counts_where_every_reference_has_it(needed: bool, network: ScoreUNet) -> None:
     sizes = ReferenceSizes.fit(usual())
-    scorer = Scorer(SCHEDULE, band_voxels=(2, 2), always_present=[True, needed], shapes=ReferenceShapes(sizes=sizes))
+    scorer = Scorer(SCHEDULE, structures=replace(BAND, always_present=[True, needed]))
     deviation = sizes.deviation(torch.tensor([400.0, 0.0]))
     expected = deviation.mean() if needed else deviation[0]
-    np.testing.assert_allclose(scorer(network, mask(second=False)).levels[:, SIZE], expected, rtol=1e-6)
+    found = scorer(network, mask(second=False), shapes=ReferenceShapes(sizes=sizes))
+    np.testing.assert_allclose(found.levels["size"], expected, rtol=1e-6)
 
 
 def test_without_sizes_there_is_no_statistic(network: ScoreUNet, tmp_path: Path) -> None:
     for shapes in (None, ReferenceShapes()):
-        assert np.isnan(Scorer(SCHEDULE, band_voxels=(2, 2), shapes=shapes)(network, mask()).levels[:, SIZE]).all()
+        assert np.isnan(Scorer(SCHEDULE, structures=BAND)(network, mask(), shapes=shapes).levels["size"]).all()
     kept = ReferenceShapes(sizes=ReferenceSizes.fit(usual()))
     save_arrays(tmp_path / "a.npz", kept.to_arrays())
     again = ReferenceShapes.from_arrays(load_arrays(tmp_path / "a.npz")).sizes

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from gnsm_monai import cli, commands
+from gnsm_monai import cli
+from gnsm_monai import cli_commands as commands
 from gnsm_monai.errors import EXIT_INPUT_ERROR, exit_on_input_error
 from tests.builders import TINY
 
@@ -24,7 +25,7 @@ RANKING_FILES = ("ranking.csv", "structures.csv", "level_statistics.npz", "level
 
 # A server that has imported everything forks each process: it starts at once, and without the threads of the tests.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["gnsm_monai.cli", "gnsm_monai.commands", "tests.slow.processes"])
+_PROCESSES.set_forkserver_preload(["gnsm_monai.cli", "gnsm_monai.cli_commands", "tests.slow.processes"])
 
 
 class Command:
@@ -77,7 +78,7 @@ def _run(call: Callable[[], Any], log: Path) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     torch.set_num_threads(1)
-    cli._speak_plainly()
+    cli.speak_plainly()
     try:
         with exit_on_input_error():
             code = int(call() or 0)

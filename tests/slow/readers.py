@@ -9,15 +9,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import strategies as st
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from torch import zeros
 
-from gnsm_monai import workflow
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels, preferred_ending, read_label_scheme
 from gnsm_monai.data.soft import read_probabilities
@@ -107,7 +108,10 @@ def refusal(call: Callable[[], Any]) -> str | None:
 def _read_mask(path: Path) -> str | None:
     """As ranking reads a mask; the way that lets no error but the package's own pass as a refusal."""
     found = refusal(lambda: load_case(SCHEME, 3, ["label"])({"label": path}))
-    case = workflow.scoring_dataset([{"case": "a", "label": path}], SETTINGS)[0]  # type: ignore[index]
+    parser = ConfigParser(ConfigParser.load_config_file(bundle_root() / "configs" / "inference.yaml"))
+    network = SimpleNamespace(position_size=None, log_prior=zeros(1))
+    parser["model"] = SimpleNamespace(settings=SETTINGS, scheme=SCHEME, network=network, fields_of_view=None)
+    case = parser.get_parsed_content("preprocessing")({"case": "a", "label": path})
     if found is None and "message" in case and "field of view" not in case["message"]:
         raise RuntimeError(f"read, but not scored: {case['message']}")
     return found or case.get("message")

@@ -25,8 +25,8 @@ from gnsm_monai.data.soft import read_probabilities
 from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.files import load_arrays, load_json
+from gnsm_monai.model.files import identity_of
 from gnsm_monai.records import load_record
-from gnsm_monai.scoring.model_files import identity_of
 from tests.slow.processes import Command, limit_memory, rank, train
 from tests.slow.readers import SCHEME, refusal
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ignite.engine import Events
 
-from gnsm_monai import commands
+from gnsm_monai import cli_commands as commands
 from tests.slow.processes import Command, resident_gib
 
 GROWTH = 0.05

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gnsm_monai.tabular.files import read_table
+from gnsm_monai.tabular.steps_training import training_table
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,31 @@ def test_commas_semicolons_and_tabs_separate_values(
     table = read_table(tmp_path / "table.csv")
     assert table.names == names
     assert table.values[0].tolist() == first
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "values", "read_as"),
+    [
+        ("a,b\nNA,-\n1,2\n", {}, [[None, None], ["1", "2"]], "'-' (1x) as missing; 'NA' (1x) as missing"),
+        ("a,b\nNA,?\n", {"missing": ["?"]}, [["NA", None]], "'?' (1x) as missing"),
+        ("a;b\n77,5;x\n1.234,5;y\n", {}, [["77.5", "x"], ["1234.5", "y"]], "a comma in numbers as the decimal point"),
+        ("a;b\n77,5;x\n1.5;y\n2.5;1,z\n", {}, [["77,5", "x"], ["1.5", "y"], ["2.5", "1,z"]], ""),
+        ("a;b\n1,2;x\n", {"decimal": "."}, [["1,2", "x"]], ""),
+        ('a,b\n"1,2",x\n', {"decimal": ","}, [["1.2", "x"]], "a comma in numbers as the decimal point"),
+    ],
+)
+def test_missing_values_and_decimal_commas_are_found_and_told(
+    tmp_path: Path, text: str, options: dict[str, Any], values: list[list[str | None]], read_as: str
+) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    table = read_table(tmp_path / "table.csv", **options)
+    assert table.values.tolist() == values and table.read_as == read_as
+
+
+def test_messages_name_a_column_as_the_file_does(tmp_path: Path) -> None:
+    lines = [f"{number % 3},{number}" for number in range(13_000)]
+    (tmp_path / "table.csv").write_text("\n".join(["grade,patient_id", *lines]))
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stderr", told := io.StringIO())
+        training_table(str(tmp_path / "table.csv"), numerical_features=[], ignore=["grade"])
+    assert "column 2 ('patient_id') has" in told.getvalue()

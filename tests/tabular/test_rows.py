@@ -11,7 +11,7 @@ from torch import nn
 
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, mixing_schedule
-from gnsm_monai.scoring.row_anomaly import ROW_RULES, RowAnomalyModel
+from gnsm_monai.tabular.row_rules import ContextMisfit
 from gnsm_monai.tabular.rows import RowScorer
 
 CARDINALITIES = [2, 3]
@@ -59,7 +59,7 @@ def test_misfit_knows_the_features_own_value() -> None:
 def test_the_mean_over_levels_of_erasing_noise_is_the_rows_log_probability() -> None:
     # Two features: at a share b of hidden ones E = b * marginal + (1 - b) * conditional; the integral over b is exact.
     levels = RowScorer(SCHEDULE, CARDINALITIES)(Exact(), ROWS)[:, [0, 2]]
-    model = RowAnomalyModel.fit(levels)
+    model = ContextMisfit.fit(levels)
     assert np.allclose(model.score(levels), -np.log(JOINT), atol=4e-3)
     assert np.allclose(model.contributions(levels).sum(1), model.score(levels))
 
@@ -103,15 +103,3 @@ def test_statistics_that_logits_do_not_give_are_refused() -> None:
     for statistic, parametrisation in (("misfit", "direct"), ("unheard", "posterior")):
         with pytest.raises(ValueError, match=f"no statistic '{statistic}'"):
             RowScorer(SCHEDULE, CARDINALITIES, statistic, parametrisation)
-
-
-@pytest.mark.parametrize("rule", ROW_RULES)
-def test_every_rule_survives_its_file_and_puts_the_odd_row_last(rule: str) -> None:
-    normal = np.random.default_rng(0).normal(1.0, 0.1, (60, 3, 4)).astype(np.float32)
-    odd = normal[:1] + np.float32([0, 3, 0, 0])
-    model = RowAnomalyModel.fit(normal, rule)
-    again = RowAnomalyModel.from_arrays(model.to_arrays())
-    everything = np.concatenate([normal, odd])
-    assert np.array_equal(model.score(everything), again.score(everything))
-    assert model.score(everything).argmax() == 60
-    assert model.contributions(odd)[0].argmax() == 1

@@ -13,32 +13,32 @@ import numpy as np
 import torch
 
 import gnsm_monai
-from gnsm_monai.files import load_arrays, load_json, save_json, write_atomically
+from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.scoring.model_files import SETTINGS, STATISTICS_FILE
 
 __all__ = ["write_model_bundle"]
 
 CONFIG_FILES = ("*.yaml", "*.conf")
 
 
-def write_model_bundle(model_dir: str | Path, levels: Mapping[str, Sequence[str]]) -> None:
+def write_model_bundle(
+    model_dir: str | Path,
+    settings: Mapping[str, Any],
+    rules: Mapping[str, float],
+    levels: Mapping[str, Sequence[str]],
+) -> None:
     """Completes the folder of a trained model, so that it can be moved, shared, and run by MONAI where it lies.
 
     Beside the weights and what was fitted come ``configs/`` (those of the package, which find the model around them,
     and ``metadata.json`` filled in), ``docs/README.md`` (the model card) and ``LICENSE``.
 
     Args:
-        model_dir: folder with ``settings.json`` and ``reference_statistics.npz``.
+        model_dir: the model's folder.
+        settings: what its ``settings.json`` holds.
+        rules: Spearman correlation with Dice of every rule that was considered, by its name.
         levels: the validation table, a column of texts per name, one text per noise level.
-
-    Raises:
-        InputError: the two files are not there.
     """
     model_dir, source = Path(model_dir), bundle_root("segmentation_qc")
-    settings = load_json(model_dir / SETTINGS)
-    arrays = load_arrays(model_dir / STATISTICS_FILE)
-    rules = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
     for pattern in CONFIG_FILES:
         for path in sorted((source / "configs").glob(pattern)):
             write_atomically(model_dir / "configs" / path.name, path.read_bytes())

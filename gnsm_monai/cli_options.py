@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import gnsm_monai
 from gnsm_monai.errors import EXIT_INPUT_ERROR
 
-__all__ = ["build_parser"]
+__all__ = ["build_parser", "read_arguments"]
 
 EXAMPLES = """\
 examples:
@@ -35,6 +35,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"error: {message} ({self.prog} --help lists the options)", file=sys.stderr)
         raise SystemExit(EXIT_INPUT_ERROR)
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> tuple[str, dict[str, Any]]:
+    """The function of :mod:`gnsm_monai.cli_commands` that is asked for, and its arguments, those that were given.
+
+    Raises:
+        SystemExit: with code 2 after one line, where the usage is wrong; with 0 after a help text.
+    """
+    options = vars(build_parser().parse_args(arguments))
+    command = "_".join(filter(None, [options.pop("command"), options.pop("step", None)])).replace("-", "_")
+    return command, {name: value for name, value in options.items() if value is not None}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,7 +101,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     _length(parser)
     parser.add_argument(
-        "--resume", action="store_const", const=True, help="go on with a training of this MODEL that was stopped"
+        "--resume", action="store_const", const=True, help="continue a training of this MODEL that was stopped"
     )
     parser.add_argument(
         "--seed",
@@ -118,6 +129,18 @@ def _device(parser: argparse.ArgumentParser) -> None:
 
 
 def _rank(parser: argparse.ArgumentParser) -> None:
+    _inputs_of_rank(parser)
+    _results_of_rank(parser)
+    parser.add_argument(
+        "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
+    )
+    _device(parser)
+    parser.add_argument(
+        "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
+    )
+
+
+def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=_path, required=True, help="folder that gnsm train has written")
     parser.add_argument(
         "--predictions",
@@ -143,6 +166,14 @@ def _rank(parser: argparse.ArgumentParser) -> None:
         help="folder of references, to measure the ranking against Dice",
     )
     parser.add_argument(
+        "--soft",
+        choices=("auto", "off"),
+        help="auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks",
+    )
+
+
+def _results_of_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--alpha", type=_share, metavar="P", help="share of good masks that may be flagged by mistake (default: 0.05)"
     )
     parser.add_argument(
@@ -152,23 +183,11 @@ def _rank(parser: argparse.ArgumentParser) -> None:
         help="a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)",
     )
     parser.add_argument(
-        "--soft",
-        choices=("auto", "off"),
-        help="auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks",
-    )
-    parser.add_argument(
         "--maps",
         dest="write_maps",
         action="store_const",
         const=True,
         help="for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/",
-    )
-    parser.add_argument(
-        "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
-    )
-    _device(parser)
-    parser.add_argument(
-        "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
     )
 
 
@@ -218,16 +237,28 @@ def _table(parser: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help="columns of numbers to be binned"
     )
+    fit.add_argument(
+        "--missing",
+        nargs="*",
+        metavar="TEXT",
+        help="texts that stand for a missing value (default: NA, NaN, null, -, ...)",
+    )
+    _decimal(fit)
     fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
-    fit.add_argument("--resume", action="store_const", const=True, help="go on with a training that was stopped")
+    fit.add_argument("--resume", action="store_const", const=True, help="continue a training that was stopped")
     score = _command(steps, "score", "rank the rows of a CSV file, worst first")
     score.add_argument("--model", type=_path, required=True, help="folder that gnsm table fit has written")
     score.add_argument("--data", type=_path, required=True, metavar="NEW.csv", help="rows to rank")
     score.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    _decimal(score)
     score.add_argument(
         "--alpha", type=_share, metavar="0.05", help="share of normal rows that may be flagged by mistake"
     )
+
+
+def _decimal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--decimal", choices=[".", ","], help="sign before decimals (default: found in the file)")
 
 
 def _path(text: str) -> Path:

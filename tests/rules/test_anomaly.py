@@ -5,88 +5,87 @@ import pytest
 from scipy.stats import spearmanr
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.scoring import RULES, STATISTICS, AnomalyModel
-from gnsm_monai.scoring.anomaly import uncertainty_weights
-from gnsm_monai.scoring.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
-from gnsm_monai.scoring.regression import DiceRegression
+from gnsm_monai.rules import RULES, STATISTICS, AnomalyModel, FitData
+from gnsm_monai.rules.anomaly import uncertainty_weights
+from gnsm_monai.rules.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
+from gnsm_monai.rules.regression import DiceRegression
 
 LEVELS = 4
+NAMES = [rule.name for rule in RULES]
+Levels = dict[str, np.ndarray]
+Data = tuple[Levels, Levels, np.ndarray]
+"""Statistics of references, of failures, and the Dice of these."""
 
 
-def statistics(dice: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Level statistics ``(N, L, S)``: disagreement follows Dice closely, misfit loosely, the rest not at all."""
+def noise(size: int, rng: np.random.Generator) -> Levels:
+    """Statistics of so many masks that say nothing."""
+    return dict(zip(STATISTICS, np.moveaxis(rng.random((size, LEVELS, len(STATISTICS))), -1, 0), strict=True))
+
+
+def statistics(dice: np.ndarray, seed: int = 0) -> Levels:
+    """Statistics of masks: disagreement follows Dice closely, misfit loosely, the rest not at all."""
     rng = np.random.default_rng(seed)
-    values = rng.random((len(dice), LEVELS, len(STATISTICS)))
-    values[:, :, STATISTICS.index("disagreement")] = (1 - dice)[:, None] + 0.02 * rng.normal(size=(len(dice), LEVELS))
-    values[:, :, STATISTICS.index("misfit")] = (1 - dice)[:, None] + 0.5 * rng.normal(size=(len(dice), LEVELS))
+    values = noise(len(dice), rng)
+    values["disagreement"] = (1 - dice)[:, None] + 0.02 * rng.normal(size=(len(dice), LEVELS))
+    values["misfit"] = (1 - dice)[:, None] + 0.5 * rng.normal(size=(len(dice), LEVELS))
     return values
 
 
 @pytest.fixture
-def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def data() -> Data:
     dice = np.random.default_rng(1).uniform(0.3, 1, 80)
     return statistics(np.full(20, 0.99), 2), statistics(dice, 3), dice
 
 
-def test_auto_takes_the_rule_that_follows_dice_best(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    model = AnomalyModel.fit(*data)
+def test_auto_takes_the_rule_that_follows_dice_best(data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data))
     assert model.rule == "disagreement_equal"
-    assert set(model.comparison) == set(RULES)
+    assert set(model.comparison) == set(NAMES)
     # The distance over all statistics follows Dice as closely here, and is the less simple one.
     assert model.comparison["disagreement"] == pytest.approx(min(model.comparison.values()), abs=1e-3)
 
 
-def test_the_regression_predicts_dice_from_all_its_statistics(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
-    model = AnomalyModel.fit(*data, rule="regression")
+def test_the_regression_predicts_dice_from_all_its_statistics(data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data), "regression")
     unseen = np.random.default_rng(5).uniform(0.3, 1, 60)
     predicted = 1 - model.score(statistics(unseen, 6))
     assert np.abs(predicted - unseen).mean() < 0.02
 
 
-def test_auto_leaves_the_regression_to_those_who_ask_for_it(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_auto_leaves_the_regression_to_those_who_ask_for_it(data: Data) -> None:
     references, degraded, dice = data
-    degraded[:, :, STATISTICS.index("disagreement")] += np.linspace(0.5, 2, LEVELS) * np.random.default_rng(0).random(
-        (len(dice), 1)
-    )
-    model = AnomalyModel.fit(references, degraded, dice)
+    degraded["disagreement"] += np.linspace(0.5, 2, LEVELS) * np.random.default_rng(0).random((len(dice), 1))
+    model = AnomalyModel.fit(FitData(references, degraded, dice))
     assert min(model.comparison, key=lambda name: model.comparison[name]) == "regression"
     assert model.rule != "regression"
 
 
-def test_masks_of_networks_judge_alone_and_let_the_regression_in(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
+def test_masks_of_networks_judge_alone_and_let_the_regression_in(data: Data) -> None:
     references, degraded, dice = data
     of_networks = np.arange(len(dice)) % 2 == 0
     # On these masks disagreement is off by an amount that uncertainty tells; on copies it follows Dice.
     shift = np.random.default_rng(0).random(len(dice)) * of_networks
-    degraded[:, :, STATISTICS.index("disagreement")] += shift[:, None]
-    degraded[:, :, STATISTICS.index("uncertainty")] = shift[:, None]
-    model = AnomalyModel.fit(references, degraded, dice, of_networks=of_networks)
+    degraded["disagreement"] += shift[:, None]
+    degraded["uncertainty"][:] = shift[:, None]
+    model = AnomalyModel.fit(FitData(references, degraded, dice, from_networks=of_networks))
     assert model.rule == "regression"
     fair = spearmanr(model.fair_scores[of_networks], dice[of_networks]).statistic
     assert model.comparison["regression"] == pytest.approx(fair)
     assert model.comparison["regression"] < model.comparison["disagreement"] - 0.1
-    assert AnomalyModel.fit(references, degraded, dice).rule != "regression"
+    assert AnomalyModel.fit(FitData(references, degraded, dice)).rule != "regression"
 
 
-def test_one_level_that_reads_the_image_is_asked_alone_for_structures_and_maps_too(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
+def test_one_level_that_reads_the_image_is_asked_alone_for_structures_and_maps_too(data: Data) -> None:
     references, degraded, dice = data
-    column = STATISTICS.index("disagreement")
-    degraded[:, :, column] = np.random.default_rng(0).random(degraded.shape[:2])
-    degraded[:, 2, column] = 1 - dice
+    degraded["disagreement"] = np.random.default_rng(0).random((len(dice), LEVELS))
+    degraded["disagreement"][:, 2] = 1 - dice
     weights = np.array([0.5, 0.3, 0.1, 0.1])
-    model = AnomalyModel.fit(references, degraded, dice, level_weights=weights)
+    model = AnomalyModel.fit(FitData(references, degraded, dice, level_weights=weights))
     assert model.rule == "disagreement_level"
-    np.testing.assert_array_equal(model.score(degraded), degraded[:, 2, column])
+    np.testing.assert_array_equal(model.score(degraded), degraded["disagreement"][:, 2])
     np.testing.assert_array_equal(model.level_weights, [0, 0, 1, 0])
-    np.testing.assert_allclose(
-        AnomalyModel.fit(references, degraded, dice, "misfit", 0, weights).level_weights, weights
-    )
+    other = AnomalyModel.fit(FitData(references, degraded, dice, level_weights=weights), "misfit")
+    np.testing.assert_allclose(other.level_weights, weights)
 
 
 def test_a_level_is_compared_by_failures_of_references_that_did_not_choose_it() -> None:
@@ -94,13 +93,11 @@ def test_a_level_is_compared_by_failures_of_references_that_did_not_choose_it() 
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(4), 30)
     dice = rng.uniform(0.3, 1, 120)
-    degraded = rng.random((120, LEVELS, len(STATISTICS)))
-    column = STATISTICS.index("disagreement")
-    degraded[np.arange(120), groups, column] = 1 - dice
-    references = rng.random((20, LEVELS, len(STATISTICS)))
-    model = AnomalyModel.fit(references, degraded, dice, "disagreement_level", groups=groups)
-    level = int(model.arrays["level"])
-    assert spearmanr(degraded[:, level, column], dice).statistic < -0.2
+    degraded = noise(120, rng)
+    degraded["disagreement"][np.arange(120), groups] = 1 - dice
+    model = AnomalyModel.fit(FitData(noise(20, rng), degraded, dice, groups), "disagreement_level")
+    level = int(model.fitted.arrays["level"])
+    assert spearmanr(degraded["disagreement"][:, level], dice).statistic < -0.2
     assert model.comparison["disagreement_level"] > -0.1
 
 
@@ -122,98 +119,90 @@ def test_levels_of_other_scales_are_compared_by_places() -> None:
 
 def test_failures_of_one_reference_alone_choose_the_level_and_no_regression() -> None:
     dice = np.random.default_rng(0).random(40)
-    degraded = np.random.default_rng(1).random((40, LEVELS, len(STATISTICS)))
-    degraded[:, 2, STATISTICS.index("shape")] = 1 - dice
+    degraded = noise(40, np.random.default_rng(1))
+    degraded["shape"][:, 2] = 1 - dice
     networks = np.ones(40, dtype=bool)
-    references = np.random.default_rng(2).random((2, LEVELS, len(STATISTICS)))
-    model = AnomalyModel.fit(references, degraded, dice, groups=np.zeros(40, dtype=int), of_networks=networks)
+    references = noise(2, np.random.default_rng(2))
+    model = AnomalyModel.fit(FitData(references, degraded, dice, np.zeros(40, dtype=int), networks))
     assert model.rule == "shape"
     assert model.comparison["shape"] < -0.99
     np.testing.assert_array_equal(model.fair_scores, model.score(degraded))
 
 
 def test_statistics_that_are_no_numbers_are_refused() -> None:
-    nothing = np.full((4, LEVELS, len(STATISTICS)), np.nan)
+    nothing = dict.fromkeys(STATISTICS, np.full((4, LEVELS), np.nan))
     with pytest.raises(InputError, match="no finite numbers"):
-        AnomalyModel.fit(nothing, nothing, np.linspace(0, 1, 4))
+        AnomalyModel.fit(FitData(nothing, nothing, np.linspace(0, 1, 4)))
 
 
 def test_where_no_level_is_better_the_mean_that_fits_nothing_is_taken() -> None:
     dice = np.random.default_rng(1).uniform(0.3, 1, 80)
-    degraded = np.random.default_rng(2).random((80, LEVELS, len(STATISTICS)))
-    column = STATISTICS.index("disagreement")
-    degraded[:, :, column] = (1 - dice)[:, None] + 0.05 * np.random.default_rng(3).normal(size=(80, LEVELS))
+    degraded = noise(80, np.random.default_rng(2))
+    degraded["disagreement"] = (1 - dice)[:, None] + 0.05 * np.random.default_rng(3).normal(size=(80, LEVELS))
     weights = np.array([0.7, 0.2, 0.1, 0.0])
-    model = AnomalyModel.fit(statistics(np.full(20, 0.99)), degraded, dice, level_weights=weights)
+    model = AnomalyModel.fit(FitData(statistics(np.full(20, 0.99)), degraded, dice, level_weights=weights))
     assert model.rule == "disagreement_equal"
-    np.testing.assert_allclose(model.score(degraded), degraded[:, :, column].mean(1))
+    np.testing.assert_allclose(model.score(degraded), degraded["disagreement"].mean(1))
     np.testing.assert_array_equal(model.level_weights, np.full(LEVELS, 1 / LEVELS))  # of structures and maps, too
 
 
-def test_what_cannot_be_read_is_not_held_against_a_mask(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_what_cannot_be_read_is_not_held_against_a_mask(data: Data) -> None:
     """Every second failure beside an image that tells nothing: even a perfect mask disagrees with it."""
     references, degraded, dice = data
-    disagrees, doubts = STATISTICS.index("disagreement"), STATISTICS.index("doubt")
-    references[:, :, doubts] = 0.1
-    references[0, :, doubts] = 0.6  # one of their images is damaged, too
-    degraded[:, :, doubts] = 0.1
-    degraded[::2, :, disagrees] = 1 - (1 - degraded[::2, :, disagrees]) * 0.6
-    degraded[::2, :, doubts] = 0.5
-    model = AnomalyModel.fit(references, degraded, dice)
+    references["doubt"][:] = 0.1
+    references["doubt"][0] = 0.6  # one of their images is damaged, too
+    degraded["doubt"][:] = 0.1
+    degraded["disagreement"][::2] = 1 - (1 - degraded["disagreement"][::2]) * 0.6
+    degraded["doubt"][::2] = 0.5
+    model = AnomalyModel.fit(FitData(references, degraded, dice))
     assert model.rule == "disagreement_beyond_doubt"
     np.testing.assert_array_equal(model.level_weights, np.full(LEVELS, 1 / LEVELS))
     scores = AnomalyModel.from_arrays(model.to_arrays()).score(degraded)
     np.testing.assert_allclose(scores, model.score(degraded))
     # An image that can be read as the references' can leaves the score as it is; beyond, 0.4 is excused.
-    np.testing.assert_allclose(scores[1::2], degraded[1::2, :, disagrees].mean(1))
-    np.testing.assert_allclose(scores[::2], (degraded[::2, :, disagrees].mean(1) - 0.4) / 0.6)
+    np.testing.assert_allclose(scores[1::2], degraded["disagreement"][1::2].mean(1))
+    np.testing.assert_allclose(scores[::2], (degraded["disagreement"][::2].mean(1) - 0.4) / 0.6)
     assert rank_correlation(scores, dice) < -0.99
-    worst = np.ones((1, LEVELS, len(STATISTICS)))
+    worst = dict.fromkeys(STATISTICS, np.ones((1, LEVELS)))
     assert model.score(worst) == pytest.approx(1)  # nothing can be read, and nothing is right
 
 
-def test_statistics_of_an_earlier_version_leave_out_the_rules_that_read_new_ones(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
-    references, degraded, dice = data
-    doubts = STATISTICS.index("doubt")
-    model = AnomalyModel.fit(references[:, :, :doubts], degraded[:, :, :doubts], dice)
-    assert set(model.comparison) == set(RULES) - {"disagreement_beyond_doubt"}
-
-
-def test_without_doubt_nothing_is_excused(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_statistics_of_an_earlier_version_leave_out_the_rules_that_read_new_ones(data: Data) -> None:
     references, degraded, dice = data
     for values in (references, degraded):
-        values[:, :, STATISTICS.index("doubt")] = np.nan  # a model that sees no images
-    model = AnomalyModel.fit(references, degraded, dice)
+        del values["doubt"]
+    model = AnomalyModel.fit(FitData(references, degraded, dice))
+    assert set(model.comparison) == set(NAMES) - {"disagreement_beyond_doubt"}
+
+
+def test_without_doubt_nothing_is_excused(data: Data) -> None:
+    references, degraded, dice = data
+    for values in (references, degraded):
+        values["doubt"][:] = np.nan  # a model that sees no images
+    model = AnomalyModel.fit(FitData(references, degraded, dice))
     assert model.rule == "disagreement_equal"
-    assert set(model.comparison) == set(RULES) - {"disagreement_beyond_doubt"}
+    assert set(model.comparison) == set(NAMES) - {"disagreement_beyond_doubt"}
 
 
-def test_a_network_that_sees_images_is_asked_before_the_shape(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
+def test_a_network_that_sees_images_is_asked_before_the_shape(data: Data) -> None:
     """Where failures cannot tell the two apart; the shape is taken where it is clearly better."""
     _, degraded, dice = data
-    shape, disagrees, doubts = (STATISTICS.index(name) for name in ("shape", "disagreement", "doubt"))
     for values in data[:2]:
-        values[:, :, shape] = values[:, :, disagrees].mean(1, keepdims=True)
-        values[:, :, doubts] = 0.1
-    assert AnomalyModel.fit(*data).rule == "disagreement_equal"
-    degraded[:, :, disagrees] += np.random.default_rng(0).normal(size=(len(dice), 1))
-    assert AnomalyModel.fit(*data).rule == "shape"
+        values["shape"][:] = values["disagreement"].mean(1, keepdims=True)
+        values["doubt"][:] = 0.1
+    assert AnomalyModel.fit(FitData(*data)).rule == "disagreement_equal"
+    degraded["disagreement"] += np.random.default_rng(0).normal(size=(len(dice), 1))
+    assert AnomalyModel.fit(FitData(*data)).rule == "shape"
     for values in data[:2]:
-        values[:, :, disagrees] = values[:, :, shape]
-        values[:, :, doubts] = np.nan  # it sees no images: the simplest rule first
-    assert AnomalyModel.fit(*data).rule == "shape"
+        values["disagreement"][:] = values["shape"]
+        values["doubt"][:] = np.nan  # it sees no images: the simplest rule first
+    assert AnomalyModel.fit(FitData(*data)).rule == "shape"
 
 
-def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
-    model = AnomalyModel.fit(*data, rule="regression")
-    beyond = np.full((1, LEVELS, len(STATISTICS)), 1e6)
-    edge = np.broadcast_to(np.concatenate(data[:2]).max(0), beyond.shape)
+def test_a_mask_beyond_all_that_was_learnt_scores_as_the_worst_of_it(data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data), "regression")
+    beyond = dict.fromkeys(STATISTICS, np.full((1, LEVELS), 1e6))
+    edge = {name: values.max(0, keepdims=True) for name, values in FitData(*data).everything.items()}
     np.testing.assert_allclose(model.score(beyond), model.score(edge))
 
 
@@ -228,12 +217,10 @@ def test_copies_of_one_reference_do_not_help_to_predict_each_other() -> None:
     assert np.corrcoef(held_out, dice)[0, 1] > -0.1
 
 
-def test_a_mean_rule_is_the_mean_over_levels_in_units_of_their_spread(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
-    model = AnomalyModel.fit(*data, rule="disagreement")
-    everything = np.concatenate(data[:2])[:, :, STATISTICS.index("disagreement")]
-    expected = (data[1][:, :, STATISTICS.index("disagreement")] / everything.std(0)).mean(1)
+def test_a_mean_rule_is_the_mean_over_levels_in_units_of_their_spread(data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data), "disagreement")
+    everything = FitData(*data).everything["disagreement"]
+    expected = (data[1]["disagreement"] / everything.std(0)).mean(1)
     np.testing.assert_allclose(model.score(data[1]), expected)
 
 
@@ -258,11 +245,11 @@ def test_what_is_better_on_failures_of_one_reference_alone_is_not_clearly_better
     assert simplest_of_the_best(scores, dice, groups=groups) == "simple"
 
 
-def test_levels_count_by_their_weight_in_mean_rules(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    model = AnomalyModel.fit(*data, rule="disagreement", level_weights=np.array([3.0, 0, 1, 0]))
-    columns = [STATISTICS.index("disagreement")]
-    spread = np.concatenate(data[:2])[:, :, columns].std(0)
-    first, _, third, _ = (data[1][:, :, columns] / spread)[:, :, 0].T
+def test_levels_count_by_their_weight_in_mean_rules(data: Data) -> None:
+    weighted = FitData(*data, level_weights=np.array([3.0, 0, 1, 0]))
+    model = AnomalyModel.fit(weighted, "disagreement")
+    spread = weighted.everything["disagreement"].std(0)
+    first, _, third, _ = (data[1]["disagreement"] / spread).T
     np.testing.assert_allclose(model.score(data[1]), 0.75 * first + 0.25 * third)
     again = AnomalyModel.from_arrays(model.to_arrays())
     assert np.array_equal(again.level_weights, [0.75, 0, 0.25, 0])
@@ -286,41 +273,41 @@ def test_a_level_at_the_prior_limit_adds_nothing_and_equal_levels_count_equally(
     np.testing.assert_allclose(uncertainty_weights(np.array([0.5, 0.5])), [0.5, 0.5])
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_survives_plain_arrays(rule: str, data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    model = AnomalyModel.fit(*data, rule=rule)
+@pytest.mark.parametrize("rule", NAMES)
+def test_every_rule_survives_plain_arrays(rule: str, data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data), rule)
     again = AnomalyModel.from_arrays(model.to_arrays())
     assert np.array_equal(again.score(data[1]), model.score(data[1]))
     assert (again.rule, again.worst, dict(again.comparison)) == (model.rule, model.worst, dict(model.comparison))
 
 
-def test_a_model_that_knows_no_shapes_measures_distances_without_them(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
+def test_a_model_that_knows_no_shapes_measures_distances_without_them(data: Data) -> None:
     references, degraded, dice = data
     for values in (references, degraded):
-        values[:, :, STATISTICS.index("shape") :] = np.nan
-    model = AnomalyModel.fit(references, degraded, dice, rule="deviation")
+        for name in ("shape", "size", "doubt"):
+            values[name][:] = np.nan
+    model = AnomalyModel.fit(FitData(references, degraded, dice), "deviation")
     assert np.isfinite(model.score(degraded)).all()
 
 
-def test_the_worst_score_is_the_highest_that_was_seen(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    model = AnomalyModel.fit(*data)
+def test_the_worst_score_is_the_highest_that_was_seen(data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data))
     assert model.worst == max(model.score(data[0]).max(), model.score(data[1]).max())
 
 
-def test_statistics_that_a_model_lacks_leave_their_rules_out(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_statistics_that_a_model_lacks_leave_their_rules_out(data: Data) -> None:
     references, degraded, dice = data
     for values in (references, degraded):
-        values[:, :, 1:] = np.nan
-    model = AnomalyModel.fit(references, degraded, dice)
+        for name in STATISTICS[1:]:
+            values[name][:] = np.nan
+    model = AnomalyModel.fit(FitData(references, degraded, dice))
     assert set(model.comparison) == {"score_norm_gmm", "score_norm_knn"}
     with pytest.raises(InputError, match="'misfit' is not one of auto, score_norm_gmm, score_norm_knn"):
-        AnomalyModel.fit(references, degraded, dice, rule="misfit")
+        AnomalyModel.fit(FitData(references, degraded, dice), "misfit")
 
 
-def test_an_unknown_rule_in_a_file_is_refused(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    arrays = {**AnomalyModel.fit(*data).to_arrays(), "rule": np.array("magic")}
+def test_an_unknown_rule_in_a_file_is_refused(data: Data) -> None:
+    arrays = {**AnomalyModel.fit(FitData(*data)).to_arrays(), "rule": np.array("magic")}
     with pytest.raises(InputError, match="'magic' is not known"):
         AnomalyModel.from_arrays(arrays)
 

@@ -6,12 +6,9 @@ from scipy.stats import median_abs_deviation, multivariate_normal
 from sklearn.neighbors import NearestNeighbors
 
 from gnsm_monai.files import load_arrays, save_arrays
-from gnsm_monai.scoring.density import (
-    DENSITIES,
-    GaussianMixtureDensity,
-    LargestDeviation,
-    NearestNeighbourDensity,
-)
+from gnsm_monai.rules.density import Density, GaussianMixtureDensity, LargestDeviation, NearestNeighbourDensity
+
+DENSITIES = [GaussianMixtureDensity, NearestNeighbourDensity, LargestDeviation]
 
 
 @pytest.fixture
@@ -68,24 +65,26 @@ def test_alike_references_give_finite_deviations() -> None:
     assert LargestDeviation.anomaly(np.array([[0.2]]), rounded) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", DENSITIES)
-def test_what_is_far_from_the_references_is_more_anomalous(name: str, features: np.ndarray) -> None:
-    fitted = DENSITIES[name].fit(features)
+@pytest.mark.parametrize("density", DENSITIES)
+def test_what_is_far_from_the_references_is_more_anomalous(density: type[Density], features: np.ndarray) -> None:
+    fitted = density.fit(features)
     inside, outside = (
-        DENSITIES[name].anomaly(x, fitted) for x in (features, features.mean(0) + 8 * features.std(0) * [[1, -1, 1]])
+        density.anomaly(x, fitted) for x in (features, features.mean(0) + 8 * features.std(0) * [[1, -1, 1]])
     )
     assert outside.min() > inside.max()
 
 
-@pytest.mark.parametrize("name", DENSITIES)
-def test_a_fitted_density_survives_a_file_without_pickle(name: str, features: np.ndarray, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    fitted = DENSITIES[name].fit(features)
+@pytest.mark.parametrize("density", DENSITIES)
+def test_a_fitted_density_survives_a_file_without_pickle(
+    density: type[Density], features: np.ndarray, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    fitted = density.fit(features)
     save_arrays(tmp_path / "density.npz", fitted)
     loaded = load_arrays(tmp_path / "density.npz")
-    assert np.array_equal(DENSITIES[name].anomaly(features, loaded), DENSITIES[name].anomaly(features, fitted))
+    assert np.array_equal(density.anomaly(features, loaded), density.anomaly(features, fitted))
 
 
 def test_a_constant_feature_is_legal(features: np.ndarray) -> None:
     features[:, 1] = 7.0
-    for density in DENSITIES.values():
+    for density in DENSITIES:
         assert np.isfinite(density.anomaly(features, density.fit(features))).all()

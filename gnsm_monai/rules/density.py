@@ -5,12 +5,13 @@ All arithmetic is float64. A fitted model is a dict of plain arrays, so that it 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["DENSITIES", "GaussianMixtureDensity", "LargestDeviation", "NearestNeighbourDensity", "robust_scale"]
+__all__ = ["Density", "GaussianMixtureDensity", "LargestDeviation", "NearestNeighbourDensity", "robust_scale"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -25,8 +26,22 @@ def _scaler(features: np.ndarray) -> dict[str, np.ndarray]:
     return {"mean": features.mean(axis=0), "scale": np.where(scale > 0, scale, 1.0)}
 
 
-class GaussianMixtureDensity:
-    """``-log density`` of a Gaussian mixture on standardised features (published choice, arXiv 2304.03220).
+class Density(ABC):
+    """How unusual features are among those of references."""
+
+    @staticmethod
+    @abstractmethod
+    def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        """Arrays of a model of ``(N, F)`` features."""
+
+    @staticmethod
+    @abstractmethod
+    def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
+        """Anomaly of ``(N, F)`` features, ``(N,)``; higher = worse."""
+
+
+class GaussianMixtureDensity(Density):
+    """``-log density`` in nats of a Gaussian mixture on standardised features (published choice, arXiv 2304.03220).
 
     The number of components, at most the published five, is the one of least BIC: with a few dozen references five
     full covariances in ten dimensions would only remember them.
@@ -36,7 +51,6 @@ class GaussianMixtureDensity:
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-        """Arrays of a mixture fitted to ``(N, F)`` features."""
         scaler = _scaler(features)
         z = _standardise(features, scaler)
         most = max(1, min(GaussianMixtureDensity.MAX_COMPONENTS, len(z) // 8))
@@ -47,7 +61,6 @@ class GaussianMixtureDensity:
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
-        """``-log density`` in nats of ``(N, F)`` features, ``(N,)``; higher = worse."""
         mixture = GaussianMixture(len(fitted["weights"]))
         mixture.weights_, mixture.means_ = fitted["weights"], fitted["means"]
         mixture.precisions_cholesky_ = fitted["precisions"]
@@ -55,20 +68,18 @@ class GaussianMixtureDensity:
         return values
 
 
-class NearestNeighbourDensity:
+class NearestNeighbourDensity(Density):
     """Mean Euclidean distance to the five nearest references, on standardised features."""
 
     NEIGHBOURS = 5
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-        """Arrays of a model of ``(N, F)`` features; ``seed`` is not used."""
         scaler = _scaler(features)
         return {**scaler, "points": _standardise(features, scaler)}
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
-        """Mean distance of ``(N, F)`` features to their neighbours, ``(N,)``; higher = worse."""
         z = _standardise(features, fitted)
         distances = np.linalg.norm(z[:, None] - fitted["points"][None], axis=2)
         k = min(NearestNeighbourDensity.NEIGHBOURS, distances.shape[1])
@@ -76,7 +87,7 @@ class NearestNeighbourDensity:
         return values
 
 
-class LargestDeviation:
+class LargestDeviation(Density):
     """Distance from the usual value of the feature in which a point is most unusual, in robust deviations of it.
 
     ``max_f |x_f - median_f| / (1.4826 MAD_f)``: what is wrong in one respect alone is not diluted by all that is right,
@@ -86,13 +97,11 @@ class LargestDeviation:
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-        """Arrays of a model of ``(N, F)`` features; ``seed`` is not used."""
         columns = [robust_scale(column) for column in np.asarray(features, dtype=np.float64).T]
         return {"mean": np.array([centre for centre, _ in columns]), "scale": np.array([own for _, own in columns])}
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
-        """Largest deviation of ``(N, F)`` features, ``(N,)``; higher = worse."""
         largest: np.ndarray = LargestDeviation.each(features, fitted).max(axis=1)
         return largest
 
@@ -115,10 +124,3 @@ def robust_scale(values: np.ndarray) -> tuple[float, float]:
     median = float(np.median(values))
     spreads = (1.4826 * float(np.median(np.abs(values - median))), float(np.std(values)))
     return median, next((spread for spread in spreads if spread > ROUNDING * abs(median)), 1.0)
-
-
-DENSITIES: dict[str, type[GaussianMixtureDensity | LargestDeviation | NearestNeighbourDensity]] = {
-    "gmm": GaussianMixtureDensity,
-    "knn": NearestNeighbourDensity,
-    "deviation": LargestDeviation,
-}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gnsm_monai.scoring import Calibration, DicePredictor, p_values
+from gnsm_monai.rules import Calibration, DicePredictor, p_values
 
 
 def test_p_values_count_the_references_that_are_no_better() -> None:

@@ -16,10 +16,10 @@ from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.order import Ranking
+from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.report.write_results import case_row
 from gnsm_monai.scoring.journal import PROGRESS
-from gnsm_monai.scoring.model_files import SETTINGS
 from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.processes import is_first_process, num_processes

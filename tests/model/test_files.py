@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import load_json, save_arrays, save_json
-from gnsm_monai.scoring.model_files import (
+from gnsm_monai.files import load_json, save_arrays, save_json, sha256
+from gnsm_monai.model.files import (
     FORMAT,
     LABEL_MAPS,
     SETTINGS,
     STATISTICS_FILE,
     WEIGHTS,
+    ModelFiles,
     identity_of,
-    load_anomaly_model,
-    load_settings,
-    load_shapes,
 )
+from gnsm_monai.scoring import AnomalyModel
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 
 @pytest.fixture
@@ -36,12 +36,15 @@ def model(tmp_path: Path) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        load_settings(folder)
+        ModelFiles.read(folder)
     return str(caught.value)
 
 
 def test_a_whole_model_is_read(model: Path) -> None:
-    assert load_settings(model) == load_json(model / SETTINGS)
+    files = ModelFiles.read(model)
+    assert files.settings == load_json(model / SETTINGS)
+    assert files.identity == [sha256(model / name) for name in (SETTINGS, STATISTICS_FILE)]
+    assert files.arrays["rule"].tolist() == [0]
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, STATISTICS_FILE, SETTINGS])
@@ -67,9 +70,10 @@ def test_a_file_of_another_model_is_refused(model: Path, name: str) -> None:
 )
 def test_arrays_of_another_kind_are_refused_in_one_line(model: Path, arrays: dict[str, np.ndarray]) -> None:
     save_arrays(model / STATISTICS_FILE, {"level_weights": np.ones(2), **arrays})
-    load = load_anomaly_model if "rule" in arrays else load_shapes
+    save_json(model / SETTINGS, {**load_json(model / SETTINGS), **identity_of(model)})
+    read = AnomalyModel.from_arrays if "rule" in arrays else ReferenceShapes.from_arrays
     with pytest.raises(InputError) as caught:
-        load(model)
+        ModelFiles.read(model).fitted(read)
     assert str(caught.value).startswith(f"{model / STATISTICS_FILE}: ") and "\n" not in str(caught.value)
 
 
@@ -105,3 +109,21 @@ def test_a_part_that_is_no_mapping_is_named(model: Path, part: str) -> None:
 def test_a_model_of_a_table_is_refused(model: Path) -> None:
     save_json(model / SETTINGS, {**load_json(model / SETTINGS), "kind": "table"})
     assert refusal(model) == f"{model}: this is not a model of label maps"
+
+
+def test_damaged_arrays_are_refused_where_they_are_asked_for(model: Path) -> None:
+    (model / STATISTICS_FILE).write_bytes(b"no archive")
+    save_json(model / SETTINGS, {**load_json(model / SETTINGS), **identity_of(model)})
+    files = ModelFiles.read(model)
+    with pytest.raises(InputError, match=r"reference_statistics\.npz: cannot be read"):
+        files.fitted(dict)
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), ValueError("no\nway"), AttributeError("no"), IndexError("no")])
+def test_settings_of_which_nothing_can_be_made_are_refused_in_one_line(model: Path, error: Exception) -> None:
+    def fail(settings: Any) -> None:
+        raise error
+
+    with pytest.raises(InputError, match=r"settings\.json: cannot be read: no") as caught:
+        ModelFiles.read(model).configured(fail)
+    assert "\n" not in str(caught.value)

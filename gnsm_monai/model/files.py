@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,44 +18,20 @@ from torch import nn
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, load_arrays, load_json, one_line_of, sha256
-from gnsm_monai.scoring.anomaly import AnomalyModel
-from gnsm_monai.scoring.calibration import Calibration
-from gnsm_monai.scoring.reference_images import ReferenceImages
-from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.networks import ScoreUNet
 
-__all__ = [
-    "SETTINGS",
-    "STATISTICS_FILE",
-    "WEIGHTS",
-    "ModelFiles",
-    "identity_of",
-    "load_anomaly_model",
-    "load_calibration",
-    "load_images",
-    "load_settings",
-    "load_shapes",
-    "load_weights",
-]
+__all__ = ["SETTINGS", "STATISTICS_FILE", "WEIGHTS", "ModelFiles", "identity_of", "load_settings", "load_weights"]
 
 SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
 
 FORMAT = 4
-"""Of settings.json; another number is another layout."""
+"""The layout of settings.json; a file with another number cannot be read."""
 
 Needed = Mapping[str, tuple[str, ...]]
 
 LABEL_MAPS: Needed = {
     "labels": ("names", "values", "ignore_value", "regions"),
-    "network": (
-        "spatial_dims",
-        "num_classes",
-        "image_channels",
-        "noise",
-        "channels",
-        "strides",
-        "position_size",
-        "posterior",
-    ),
+    "network": tuple(inspect.signature(ScoreUNet).parameters),
     "scoring": ("band_voxels", "num_draws", "seed"),
     "fields_of_view": ("lengths", "corners", "centre", "spread"),
     "": (
@@ -172,32 +149,6 @@ def _check_settings(settings: Mapping[str, Any], path: Path, kind: str, needed: 
             raise InputError(f"{path}: lacks '{part}'")
         if lacking := [name for name in names if name not in values]:
             raise InputError(f"{path}: lacks '{lacking[0]}'" + (f" in '{part}'" if part else ""))
-
-
-def load_anomaly_model(model_dir: str | Path) -> AnomalyModel:
-    """The fitted anomaly score of a finished model. Raises InputError where the file is missing or damaged."""
-    return _fitted(model_dir, AnomalyModel.from_arrays)
-
-
-def load_calibration(model_dir: str | Path) -> Calibration:
-    """What a finished model decides by. Raises InputError where the file is missing or damaged."""
-    return _fitted(model_dir, Calibration.from_arrays)
-
-
-def load_images(model_dir: str | Path) -> ReferenceImages | None:
-    """What a finished model knows of its references' images, None without. Raises InputError as the others do."""
-    return _fitted(model_dir, ReferenceImages.from_arrays)
-
-
-def load_shapes(model_dir: str | Path) -> ReferenceShapes:
-    """The shapes of a finished model's references. Raises InputError as the others do, or of another network."""
-    return _fitted(model_dir, ReferenceShapes.from_arrays)
-
-
-def _fitted(model_dir: str | Path, read: Callable[[Mapping[str, np.ndarray]], _Fitted]) -> _Fitted:
-    path = Path(model_dir) / STATISTICS_FILE
-    with _reading(path, "array"):
-        return read(load_arrays(path))
 
 
 def load_weights(network: _Module, model_dir: str | Path) -> _Module:

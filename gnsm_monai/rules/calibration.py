@@ -14,7 +14,7 @@ __all__ = ["Calibration", "DicePredictor", "p_values", "smallest_p_value"]
 CONFIDENCE = 0.9
 """Nominal coverage of the interval of a predicted Dice."""
 
-NEIGHBOURS, LEAST_SPREAD = 20, 0.01
+NEIGHBOURS, MIN_SPREAD = 20, 0.01
 """Copies of the nearest scores whose mean error is the spread, and the least spread (a Dice)."""
 
 
@@ -68,7 +68,7 @@ class DicePredictor:
         knots = np.unique(scores)
         errors = np.abs(dice - regression.predict(scores))
         local = KNeighborsRegressor(min(NEIGHBOURS, len(scores))).fit(scores[:, None], errors)
-        spread = np.maximum(local.predict(knots[:, None]), LEAST_SPREAD)
+        spread = np.maximum(local.predict(knots[:, None]), MIN_SPREAD)
         fitted = cls(knots, regression.predict(knots), spread, np.empty(0))
         residuals = (calibration_dice - fitted._at(calibration_scores)[0]) / fitted._at(calibration_scores)[1]
         return replace(fitted, residuals=np.sort(residuals))

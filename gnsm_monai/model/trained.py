@@ -1,0 +1,97 @@
+"""A trained model: all that scoring label maps takes from its folder, of one read of each file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.inferers import Inferer
+
+from gnsm_monai.data.field_of_view import FieldsOfView
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.model.files import ModelFiles
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration
+from gnsm_monai.scoring.reference_images import ReferenceImages
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.structures import Structures
+
+__all__ = ["TrainedModel"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a finished model knows.
+
+    Args:
+        folder: the model's folder.
+        identity: sha256 of ``settings.json``, which holds that of the weights, and of ``reference_statistics.npz``.
+        settings: plain values, as ``settings.json`` has them.
+        scheme: classes that the network sees, and the structures made of them.
+        network: the score network with its weights, in eval mode, on the CPU.
+        anomaly: level statistics to the anomaly score (higher = worse).
+        calibration: anomaly score to p-value and predicted Dice.
+        shapes: shapes and sizes of the references.
+        images: smoothness of the references' images; None where the network sees none.
+        fields_of_view: where the references lie.
+
+    Example::
+
+        model = TrainedModel.load("runs/model")
+        statistics = model.scorer()(model.network, one_hot, shapes=model.shapes)
+        anomaly = model.anomaly.score(stack_levels([statistics.levels]))
+    """
+
+    folder: Path
+    identity: list[str]
+    settings: Mapping[str, Any]
+    scheme: LabelScheme
+    network: ScoreUNet
+    anomaly: AnomalyModel
+    calibration: Calibration
+    shapes: ReferenceShapes
+    images: ReferenceImages | None
+    fields_of_view: FieldsOfView
+
+    @classmethod
+    def load(cls, model_dir: str | Path) -> TrainedModel:
+        """Reads each file of a model's folder once; nothing in it is executed.
+
+        Raises:
+            InputError: no such model, a file that is missing, damaged, of another version or of another model.
+        """
+        files = ModelFiles.read(model_dir)
+        return cls(
+            files.folder,
+            files.identity,
+            files.settings,
+            files.configured(lambda settings: LabelScheme.from_dict(settings["labels"])),
+            files.load_weights(files.configured(lambda settings: ScoreUNet(**settings["network"]))).eval(),
+            files.fitted(AnomalyModel.from_arrays),
+            files.fitted(Calibration.from_arrays),
+            files.fitted(ReferenceShapes.from_arrays),
+            files.fitted(ReferenceImages.from_arrays),
+            files.configured(lambda settings: FieldsOfView(**settings["fields_of_view"])),
+        )
+
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """Classes of each foreground structure, by its name."""
+        return dict(zip(self.scheme.structures, self.scheme.members, strict=True))
+
+    def scorer(self, inferer: Inferer | None = None, chunk_size: int | None = None) -> Scorer:
+        """What gives the level statistics of a mask by this model; see :class:`gnsm_monai.scoring.Scorer`."""
+        settings = self.settings["scoring"]
+        return Scorer(
+            self.network.schedule,
+            self.settings["parametrisation"],
+            Structures(self.scheme.members, self.settings["always_present"], settings["band_voxels"]),
+            num_draws=settings["num_draws"],
+            seed=settings["seed"],
+            inferer=inferer,
+            chunk_size=chunk_size,
+        )

@@ -1,0 +1,128 @@
+"""From level statistics to one number: the anomaly score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gnsm_monai.errors import InputError
+from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best
+from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.rule import FitData, Rule, stored_rule
+from gnsm_monai.rules.rules import RULES
+
+__all__ = ["AnomalyModel", "uncertainty_weights"]
+
+
+@dataclass(frozen=True)
+class AnomalyModel:
+    """One rule, fitted to held-out references.
+
+    Args:
+        fitted: the rule.
+        worst: highest score that references and the failures (an empty mask among them) reached.
+        comparison: Spearman correlation with Dice of every rule that was considered, on the failures that rules were
+            compared on.
+        fair_scores: of each failure that it was fitted with, ``(M,)``; see :meth:`Rule.fair_scores`.
+    """
+
+    fitted: Rule
+    worst: float
+    comparison: Mapping[str, float]
+    fair_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule."""
+        return self.fitted.name
+
+    @property
+    def level_weights(self) -> np.ndarray:
+        """What each level counts in means over levels, ``(L,)``, summing to 1."""
+        return self.fitted.level_weights
+
+    @classmethod
+    def fit(cls, data: FitData, rule: str = "auto") -> AnomalyModel:
+        """Fits every rule and keeps the one of that name, or for ``auto`` the one of :func:`simplest_of_the_best`.
+
+        Raises:
+            InputError: unknown rule, or one whose statistics the parametrisation does not give.
+        """
+        fitted = {kind.name: kind.fit(data) for kind in RULES if kind.measured(data.everything)}
+        if not fitted:
+            raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
+        # Densities were fitted to the references themselves: only the failures are fair to compare on.
+        scores = {name: one.held_out(data)[data.judges] for name, one in fitted.items()}
+        dice = data.dice[data.judges]
+        comparison = {name: rank_correlation(values, dice) for name, values in scores.items()}
+        name = rule
+        if rule == "auto":
+            candidates = {name: scores[name] for name in _candidates(fitted, data)}
+            name = simplest_of_the_best(candidates, dice, data.seed, data.sources[data.judges])
+        if name not in fitted:
+            raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
+        chosen = fitted[name]
+        worst = float(chosen.anomaly(data.everything).max())
+        return cls(chosen, worst, comparison, chosen.fair_scores(data))
+
+    def score(self, levels: LevelStatistics) -> np.ndarray:
+        """Anomaly scores ``(N,)`` float64 of the statistics of ``N`` masks; higher = worse."""
+        return self.fitted.anomaly(levels)
+
+    def structure_scores(self, structures: np.ndarray) -> np.ndarray:
+        """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.
+
+        A structure that is neither in the mask nor in its denoised version at a level is NaN there, and that level
+        does not count; NaN where none does.
+        """
+        weights = np.isfinite(structures) * self.level_weights
+        total = weights.sum(1)
+        mean: np.ndarray = np.nansum(structures * weights, axis=1) / np.where(total > 0, total, np.nan)
+        return mean
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
+        table = {"compared": np.array(list(self.comparison)), "spearman": np.array(list(self.comparison.values()))}
+        return {**self.fitted.to_arrays(), "worst": np.array(self.worst), **table}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> AnomalyModel:
+        """Raises InputError for a rule that this version does not know."""
+        comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
+        return cls(stored_rule(arrays, RULES), float(arrays["worst"]), comparison)
+
+
+def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:
+    """Names of the rules that may be taken without being asked for, those to be preferred first."""
+    # A regression only where there are masks of networks, of several references, to fit it to. What is fitted to
+    # degraded copies, and not only compared on them, learns how copies are made: on masks of real networks it
+    # ranks worse than the mean that it beats on copies (docs/benchmarks).
+    learn = data.judged_by_networks and len(np.unique(data.sources[data.judges])) > 1
+    names = [name for name, rule in fitted.items() if learn or not rule.learns_dice]
+    # A network that sees images is there to read them: labels alone cannot tell whose mask this is. The shape, of
+    # the mask alone, is what is left where no rule that asks the network is as good.
+    if any(rule.needs_images for rule in fitted.values()):
+        names.sort(key=lambda name: not fitted[name].asks_network)
+    return names
+
+
+def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
+    """Weight per level, ``(L,)``, summing to 1: the stretch of uncertainty that the level stands for.
+
+    The weighted mean over levels is then the trapezoid rule for the mean of a statistic over the held-out
+    cross-entropy, from that of the weakest noise to that of the strongest. A stretch of noise counts by how much it
+    hides of a label from one who knows the shapes, whether the schedule has one level there or five; levels at the
+    prior limit, where nothing more can be hidden, add nothing. Equal weights where all levels are equally uncertain.
+
+    Args:
+        loss: cross-entropy of the network on held-out references, in nats per voxel, weakest noise first, ``(L,)``.
+    """
+    rising = np.maximum.accumulate(np.asarray(loss, dtype=np.float64))
+    edges = np.concatenate([rising[:1], (rising[1:] + rising[:-1]) / 2, rising[-1:]])
+    width = np.diff(edges)
+    if not width.sum() > 0:
+        return np.full(len(width), 1 / len(width))
+    weights: np.ndarray = width / width.sum()
+    return weights
