@@ -14,13 +14,11 @@ from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.anomaly import AnomalyModel
-from gnsm_monai.rules.calibration import Calibration
+from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
 from gnsm_monai.scoring.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.scoring.reasons import explain
-from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
-from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.wording import joined
@@ -45,33 +43,14 @@ class ScoreStep:
     :class:`gnsm_monai.scoring.result.CaseResult`, or a ``FailedCase`` with a message where it cannot be scored.
 
     Args:
-        scorer: gives the level statistics.
-        model: turns them into the anomaly score.
-        calibration: turns the score into p-values and a predicted Dice.
-        structures: name and classes of each foreground structure.
-        never_empty: whether every reference has a structure, so that an empty mask is the worst possible one.
-        alpha: a mask is flagged where its p-value is no higher.
+        model: turns level statistics into the anomaly score, p-values and a predicted Dice.
+        scorer: gives the level statistics, as ``model.scorer(..)`` does.
+        alpha: a mask is flagged where its p-value is at most this.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
-        images: of the references, where the network sees images: the reason then names an image unlike theirs.
-        shapes: of the references.
     """
 
-    def __init__(
-        self,
-        scorer: Scorer,
-        model: AnomalyModel,
-        calibration: Calibration,
-        structures: Mapping[str, Sequence[int]],
-        never_empty: bool,
-        alpha: float = 0.05,
-        failure_dice: float = 0.7,
-        images: ReferenceImages | None = None,
-        shapes: ReferenceShapes | None = None,
-    ) -> None:
-        self.scorer, self.model, self.calibration = scorer, model, calibration
-        self.structures, self.classes = tuple(structures), tuple(structures.items())
-        self.never_empty, self.alpha, self.failure_dice = never_empty, alpha, failure_dice
-        self.images, self.shapes = images, shapes
+    def __init__(self, model: TrainedModel, scorer: Scorer, alpha: float = 0.05, failure_dice: float = 0.7) -> None:
+        self.model, self.scorer, self.alpha, self.failure_dice = model, scorer, alpha, failure_dice
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
@@ -92,7 +71,8 @@ class ScoreStep:
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
         probabilities, observed = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
-        return self.scorer(network, probabilities, observed, image, self.model.level_weights, shapes=self.shapes)
+        weights = self.model.anomaly.level_weights
+        return self.scorer(network, probabilities, observed, image, weights, shapes=self.model.shapes)
 
     def _result(self, case: Mapping[str, Any], statistics: CaseStatistics) -> CaseResult:
         label = case[LABEL]
@@ -114,26 +94,28 @@ class ScoreStep:
         )
 
     def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
-        anomaly = float(self.model.score(stack_levels([statistics.levels]))[0])
+        model = self.model
+        anomaly = float(model.anomaly.score(stack_levels([statistics.levels]))[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
-        empty = self.never_empty and not bool(torch.any(case[LABEL] > 0))
-        return Decision.of(anomaly, empty, self.model.worst, self.calibration, self.alpha, self.failure_dice)
+        empty = model.settings["never_empty"] and not bool(torch.any(case[LABEL] > 0))
+        return Decision.of(anomaly, empty, model.anomaly.worst, model.calibration, self.alpha, self.failure_dice)
 
     def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
-        anomaly = self.model.structure_scores(statistics.structures)
+        anomaly = self.model.anomaly.structure_scores(statistics.structures)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
-        columns = (anomaly.tolist(), self.calibration.structure_p_values(anomaly).tolist(), case["volume_ml"].tolist())
-        return tuple(StructureResult(*values) for values in zip(self.structures, *columns, dice, strict=True))
+        p_values = self.model.calibration.structure_p_values(anomaly).tolist()
+        columns = (self.model.structures, anomaly.tolist(), p_values, case["volume_ml"].tolist(), dice)
+        return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
 
     def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:
         reason = ""
         if self.scorer.parametrisation == "posterior":
             mask = case[LABEL].as_tensor()[0].numpy()
             voxel_size = np.linalg.norm(maps.affine[:-1, :-1], axis=0).tolist()
-            reason = explain(mask, statistics.denoised, self.classes, voxel_size)
-        if self.images is not None and IMAGE in case:
-            reason = joined(self.images.finding(case_smoothness(case)), reason)
+            reason = explain(mask, statistics.denoised, tuple(self.model.structures.items()), voxel_size)
+        if self.model.images is not None and IMAGE in case:
+            reason = joined(self.model.images.finding(case_smoothness(case)), reason)
         return reason
 
 
