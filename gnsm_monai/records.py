@@ -1,4 +1,4 @@
-"""A row of results as one file: plain values, arrays and the package's own dataclasses, and back, bit by bit."""
+"""A result as one file: plain values, arrays and the package's own dataclasses, and back, bit by bit."""
 
 from __future__ import annotations
 

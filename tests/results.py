@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.result import CaseResult, Decision, Place, Result, scored
 
 DECISION = {field.name for field in fields(Decision)}
@@ -21,7 +22,7 @@ def case_result(case: str = "a", **values: Any) -> CaseResult:
     }  # fmt: skip
     decision |= {name: values.pop(name) for name in DECISION & set(values)}
     result: dict[str, Any] = {"folder": "", "structures": (), "place": Place(), "reason": ""}
-    result["levels"] = {"misfit": np.ones(2)}
+    result["levels"] = {name: np.ones(2) for name in STATISTICS}
     return CaseResult(case, decision=Decision(**decision), **{**result, **values})
 
 

@@ -1,4 +1,4 @@
-"""Rows of results come back from their file as they were, and a file cannot make anything but data."""
+"""Results come back from their file as they were, and a file cannot make anything but data."""
 
 from __future__ import annotations
 

@@ -43,14 +43,14 @@ class ScoreStep:
     :class:`gnsm_monai.scoring.result.CaseResult`, or a ``FailedCase`` with a message where it cannot be scored.
 
     Args:
-        scorer: gives the level statistics.
-        model: turns them into the anomaly score, p-values and a predicted Dice, and knows the references.
-        alpha: a mask is flagged where its p-value is no higher.
+        model: turns level statistics into the anomaly score, p-values and a predicted Dice.
+        scorer: gives the level statistics, as ``model.scorer(..)`` does.
+        alpha: a mask is flagged where its p-value is at most this.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
     """
 
-    def __init__(self, scorer: Scorer, model: TrainedModel, alpha: float = 0.05, failure_dice: float = 0.7) -> None:
-        self.scorer, self.model, self.alpha, self.failure_dice = scorer, model, alpha, failure_dice
+    def __init__(self, model: TrainedModel, scorer: Scorer, alpha: float = 0.05, failure_dice: float = 0.7) -> None:
+        self.model, self.scorer, self.alpha, self.failure_dice = model, scorer, alpha, failure_dice
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
@@ -71,9 +71,8 @@ class ScoreStep:
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
         probabilities, observed = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
-        return self.scorer(
-            network, probabilities, observed, image, self.model.anomaly.level_weights, shapes=self.model.shapes
-        )
+        weights = self.model.anomaly.level_weights
+        return self.scorer(network, probabilities, observed, image, weights, shapes=self.model.shapes)
 
     def _result(self, case: Mapping[str, Any], statistics: CaseStatistics) -> CaseResult:
         label = case[LABEL]
@@ -95,31 +94,27 @@ class ScoreStep:
         )
 
     def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
-        anomaly = float(self.model.anomaly.score(stack_levels([statistics.levels]))[0])
+        model = self.model
+        anomaly = float(model.anomaly.score(stack_levels([statistics.levels]))[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
-        empty = self.model.never_empty and not bool(torch.any(case[LABEL] > 0))
-        return Decision.of(
-            anomaly, empty, self.model.anomaly.worst, self.model.calibration, self.alpha, self.failure_dice
-        )
+        empty = model.settings["never_empty"] and not bool(torch.any(case[LABEL] > 0))
+        return Decision.of(anomaly, empty, model.anomaly.worst, model.calibration, self.alpha, self.failure_dice)
 
     def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
         anomaly = self.model.anomaly.structure_scores(statistics.structures)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
-        columns = (
-            anomaly.tolist(),
-            self.model.calibration.structure_p_values(anomaly).tolist(),
-            case["volume_ml"].tolist(),
-        )
-        return tuple(StructureResult(*values) for values in zip(self.model.structures, *columns, dice, strict=True))
+        p_values = self.model.calibration.structure_p_values(anomaly).tolist()
+        columns = (self.model.structures, anomaly.tolist(), p_values, case["volume_ml"].tolist(), dice)
+        return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
 
     def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:
         reason = ""
         if self.scorer.parametrisation == "posterior":
             mask = case[LABEL].as_tensor()[0].numpy()
             voxel_size = np.linalg.norm(maps.affine[:-1, :-1], axis=0).tolist()
-            structures = self.model.structures
-            reason = explain(mask, statistics.denoised, tuple(structures.items()), voxel_size, usual=self.model.volumes)
+            structures = tuple(self.model.structures.items())
+            reason = explain(mask, statistics.denoised, structures, voxel_size, usual=self.model.volumes)
         if self.model.images is not None and IMAGE in case:
             reason = joined(self.model.images.finding(case_smoothness(case)), reason)
         return reason

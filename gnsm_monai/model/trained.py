@@ -86,11 +86,6 @@ class TrainedModel:
         return dict(zip(self.scheme.structures, self.scheme.members, strict=True))
 
     @property
-    def never_empty(self) -> bool:
-        """Whether every reference has a structure, so that no mask is worse than an empty one."""
-        return bool(self.settings["never_empty"])
-
-    @property
     def volumes(self) -> dict[str, UsualVolume]:
         """Size of each structure in the references, by its name; empty where the model does not know it."""
         if self.shapes.sizes is None:

@@ -151,8 +151,8 @@ class CaseResult:
         decision: its anomaly score, and what that means.
         structures: one per foreground structure.
         place: where it is worst.
+        reason: what is wrong with it, in words; empty where there are none.
         levels: level statistics by name, ``(L,)`` float64 each.
-        levels: level statistics, ``(L, S)`` float64.
         dice: mean over structures; NaN where neither mask nor reference has any, None without a reference.
         soft: whether probabilities were scored.
         picture: slices through the worst place; empty where they are not kept.

@@ -17,7 +17,7 @@ def test_a_mask_whose_grid_does_not_fit_in_memory_fails_alone(monkeypatch: pytes
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 18, "SC_PAGE_SIZE": 1 << 12}.get)
     model: Any = SimpleNamespace()
     scorer: Any = SimpleNamespace(levels_at_once=lambda values: 2 if values == 3 * 100 * 90 * 80 else 0)
-    step = ScoreStep(scorer, model)
+    step = ScoreStep(model, scorer)
     network = torch.nn.Identity()
     network.num_classes = 3
     engine: Any = SimpleNamespace(network=network, state=SimpleNamespace(device=torch.device("cpu")))

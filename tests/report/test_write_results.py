@@ -11,14 +11,14 @@ import pytest
 
 from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.report import ResultsWriter
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Place, StructureResult
-from gnsm_monai.scoring.statistics import STATISTICS
 from tests.results import case_result
 
 
 def measured(number: int, folder: str = "") -> CaseResult:
     structures = (StructureResult("aorta", 0.25, 0.5, 12.5, 0.75), StructureResult("left atrium", np.nan, np.nan, 0.0))
-    levels = np.full((2, len(STATISTICS)), 1.0 + number)
+    levels = {name: np.full(2, 1.0 + number) for name in STATISTICS}
     return case_result(
         f"{folder}/case_{number}" if folder else f"case_{number}", folder=folder, anomaly=9.0 - number,
         dice=(number * 3 % 7) / 10, levels=levels, structures=structures, place=Place("aorta", 2, 17),

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gnsm_monai.scoring.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.result import Decision, FailedCase, scored, stacked_levels
+from gnsm_monai.rules.calibration import Calibration, DicePredictor
+from gnsm_monai.scoring.result import Decision, FailedCase, scored
 from tests.results import case_result
 
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
@@ -76,9 +76,7 @@ def test_dice_of_two_empty_masks_is_not_defined_and_nothing_has_failed(
     assert (result.has_dice, result.correct_empty) == (measured, correct)
 
 
-def test_failed_cases_are_left_out_and_levels_stacked() -> None:
-    results = [case_result("a", levels=np.zeros((2, 3))), FailedCase("b", "", "torn"), case_result("c")]
-    cases = scored(results)
-    assert [result.case for result in cases] == ["a", "c"]
+def test_failed_cases_are_left_out() -> None:
+    results = [case_result("a"), FailedCase("b", "", "torn"), case_result("c")]
+    assert [result.case for result in scored(results)] == ["a", "c"]
     assert [result.status for result in results] == ["ok", "failed", "ok"]
-    assert stacked_levels(cases).tolist() == [np.zeros((2, 3)).tolist(), np.ones((2, 3)).tolist()]
