@@ -26,9 +26,7 @@ class TracedNetwork(nn.Module):
         self.sees_image = image is not None
         inputs = (x, level) if image is None else (x, level, image)
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # a trace holds constants, as it should: the schedule's, and the grid's size
+            warnings.simplefilter("ignore")  # a trace holds constants, as it should: noise and grid
             self.traced = torch.jit.trace(copy.deepcopy(network).cpu().eval(), inputs, check_trace=False)
 
     def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
