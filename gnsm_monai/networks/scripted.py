@@ -34,5 +34,7 @@ class TracedNetwork(nn.Module):
             level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         if self.sees_image:
             assert image is not None
-            return self.traced(x, level, image)
-        return self.traced(x, level)
+            with_image: Tensor = self.traced(x, level, image)
+            return with_image
+        logits: Tensor = self.traced(x, level)
+        return logits

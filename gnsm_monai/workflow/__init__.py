@@ -8,6 +8,7 @@ from gnsm_monai.workflow.options import (
     check_options,
     check_output_dir,
     check_rule,
+    check_scoring_options,
     noise_schedule,
     refuse,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "check_options",
     "check_output_dir",
     "check_rule",
+    "check_scoring_options",
     "finish_training",
     "join_processes",
     "load_model",

@@ -32,7 +32,7 @@ ROWS = 20_000
 def load_network(model_dir: str) -> ScoreMLP:
     """The network of a finished model of a table, in eval mode."""
     network = ScoreMLP(**load_table_settings(model_dir)["network"])
-    return load_weights(network, model_dir).eval()  # type: ignore[return-value]
+    return load_weights(network, model_dir).eval()
 
 
 @exit_on_input_error()
