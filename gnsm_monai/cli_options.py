@@ -76,39 +76,33 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _path_option(
+    parser: Any, name: str, help_text: str, dest: str | None = None, required: bool = False, metavar: str = "DIR"
+) -> None:
+    parser.add_argument(name, dest=dest, type=_path, required=required, metavar=metavar, help=help_text)
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, help_text: str, dest: str | None = None) -> None:
+    """A switch that is not set, and left to the configs, where it is not given."""
+    parser.add_argument(name, dest=dest, action="store_const", const=True, help=help_text)
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder for data, model and results")
+    _path_option(parser, "--output", "folder for data, model and results", required=True, metavar="OUT")
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
     data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument(
-        "--dataset",
-        dest="dataset_dir",
-        type=_path,
-        metavar="DATASET",
-        help="nnU-Net raw data set: label maps in labelsTr, their names in dataset.json",
-    )
-    data.add_argument(
-        "--labels", dest="labels_dir", type=_path, metavar="DIR", help="a bare folder of reference label maps"
-    )
-    parser.add_argument("--output", type=_path, required=True, metavar="MODEL", help="folder of the model")
-    parser.add_argument(
-        "--condition-on-image",
-        action="store_const",
-        const=True,
-        help="let the network see each case's image too (imagesTr); ranking then needs --images",
-    )
+    what = "nnU-Net raw data set: label maps in labelsTr, their names in dataset.json"
+    _path_option(data, "--dataset", what, dest="dataset_dir", metavar="DATASET")
+    _path_option(data, "--labels", "a bare folder of reference label maps", dest="labels_dir")
+    _path_option(parser, "--output", "folder of the model", required=True, metavar="MODEL")
+    what = "let the network see each case's image too (imagesTr); ranking then needs --images"
+    _flag(parser, "--condition-on-image", what)
     _length(parser)
-    parser.add_argument(
-        "--resume", action="store_const", const=True, help="continue a training of this MODEL that was stopped"
-    )
-    parser.add_argument(
-        "--seed",
-        type=_whole,
-        metavar="N",
-        help="of the weights, and of which references train, select and calibrate (default: 0)",
-    )
+    _flag(parser, "--resume", "continue a training of this MODEL that was stopped")
+    what = "seed of the weights, and of which references train, select and calibrate (default: 0)"
+    parser.add_argument("--seed", type=_whole, metavar="N", help=what)
 
 
 def _length(parser: argparse.ArgumentParser) -> None:
@@ -135,13 +129,11 @@ def _rank(parser: argparse.ArgumentParser) -> None:
         "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
     )
     _device(parser)
-    parser.add_argument(
-        "--strict", action="store_const", const=True, help="stop at the first mask that cannot be scored"
-    )
+    _flag(parser, "--strict", "stop at the first mask that cannot be scored")
 
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=_path, required=True, help="folder that gnsm train has written")
+    _path_option(parser, "--model", "folder that gnsm train has written", required=True)
     parser.add_argument(
         "--predictions",
         type=_path,
@@ -150,20 +142,10 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of predicted masks, or several of them: cases are then called DIR/CASE",
     )
-    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
-    parser.add_argument(
-        "--images",
-        dest="images_dir",
-        type=_path,
-        metavar="DIR",
-        help="folder of the cases' images, for a model that sees images",
-    )
-    parser.add_argument(
-        "--references",
-        dest="references_dir",
-        type=_path,
-        metavar="DIR",
-        help="folder of references, to measure the ranking against Dice",
+    _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
+    _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
+    _path_option(
+        parser, "--references", "folder of references, to measure the ranking against Dice", dest="references_dir"
     )
     parser.add_argument(
         "--soft",
@@ -182,24 +164,15 @@ def _results_of_rank(parser: argparse.ArgumentParser) -> None:
         metavar="DICE",
         help="a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)",
     )
-    parser.add_argument(
-        "--maps",
-        dest="write_maps",
-        action="store_const",
-        const=True,
-        help="for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/",
-    )
+    what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
+    _flag(parser, "--maps", what, dest="write_maps")
 
 
 def _audit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dataset",
-        type=_path,
-        required=True,
-        metavar="DATASET",
-        help="nnU-Net raw data set whose labelsTr is examined",
+    _path_option(
+        parser, "--dataset", "nnU-Net raw data set whose labelsTr is examined", required=True, metavar="DATASET"
     )
-    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of models and results")
+    _path_option(parser, "--output", "folder of models and results", required=True, metavar="OUT")
     parser.add_argument(
         "--folds", type=_folds, metavar="N", help="models: each scores what the others were trained on (default: 5)"
     )
@@ -207,54 +180,36 @@ def _audit(parser: argparse.ArgumentParser) -> None:
 
 
 def _from_dicom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--segmentations", type=_path, required=True, metavar="DIR", help="folder with DICOM SEG files, at any depth"
-    )
-    parser.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the label maps")
-    parser.add_argument(
-        "--series",
-        type=_path,
-        metavar="DIR",
-        help="folder with the image series that were segmented: a SEG leaves out empty slices, with their series the "
-        "label maps have the whole field of view",
-    )
-    parser.add_argument(
-        "--dataset",
-        type=_path,
-        metavar="DATASET",
-        help="nnU-Net data set whose dataset.json says which value a name has (default: the numbers of the segments)",
-    )
+    _path_option(parser, "--segmentations", "folder with DICOM SEG files, at any depth", required=True)
+    _path_option(parser, "--output", "folder of the label maps", required=True, metavar="OUT")
+    what = "folder with the image series that were segmented: a SEG leaves out empty slices, with their series the "
+    _path_option(parser, "--series", what + "label maps have the whole field of view")
+    what = "nnU-Net data set whose dataset.json says which value a name has (default: the numbers of the segments)"
+    _path_option(parser, "--dataset", what, metavar="DATASET")
 
 
 def _table(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     fit = _command(steps, "fit", "learn what the rows of a CSV file look like")
-    fit.add_argument("--data", type=_path, required=True, metavar="TRAIN.csv", help="rows taken for normal")
-    fit.add_argument("--output", type=_path, required=True, metavar="MODEL", help="folder of the model")
-    fit.add_argument(
-        "--ignore", dest="ignore_columns", nargs="+", metavar="COLUMN", help="columns not to use, such as identifiers"
-    )
-    fit.add_argument(
-        "--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help="columns of numbers to be binned"
-    )
-    fit.add_argument(
-        "--missing",
-        nargs="*",
-        metavar="TEXT",
-        help="texts that stand for a missing value (default: NA, NaN, null, -, ...)",
-    )
+    _path_option(fit, "--data", "rows taken for normal", required=True, metavar="TRAIN.csv")
+    _path_option(fit, "--output", "folder of the model", required=True, metavar="MODEL")
+    what = "columns not to use, such as identifiers"
+    fit.add_argument("--ignore", dest="ignore_columns", nargs="+", metavar="COLUMN", help=what)
+    what = "columns of numbers to be binned"
+    fit.add_argument("--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help=what)
+    what = "texts that stand for a missing value (default: NA, NaN, null, -, ...)"
+    fit.add_argument("--missing", nargs="*", metavar="TEXT", help=what)
     _decimal(fit)
     fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
-    fit.add_argument("--resume", action="store_const", const=True, help="continue a training that was stopped")
+    _flag(fit, "--resume", "continue a training that was stopped")
     score = _command(steps, "score", "rank the rows of a CSV file, worst first")
-    score.add_argument("--model", type=_path, required=True, help="folder that gnsm table fit has written")
-    score.add_argument("--data", type=_path, required=True, metavar="NEW.csv", help="rows to rank")
-    score.add_argument("--output", type=_path, required=True, metavar="OUT", help="folder of the results")
+    _path_option(score, "--model", "folder that gnsm table fit has written", required=True)
+    _path_option(score, "--data", "rows to rank", required=True, metavar="NEW.csv")
+    _path_option(score, "--output", "folder of the results", required=True, metavar="OUT")
     _decimal(score)
-    score.add_argument(
-        "--alpha", type=_share, metavar="0.05", help="share of normal rows that may be flagged by mistake"
-    )
+    what = "share of normal rows that may be flagged by mistake (default: 0.05)"
+    score.add_argument("--alpha", type=_share, metavar="P", help=what)
 
 
 def _decimal(parser: argparse.ArgumentParser) -> None:

@@ -252,6 +252,7 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
         ),
         (lambda: workflow.check_loss("kl"), "loss: a module is needed, got 'kl': its name is the option objective"),
         (lambda: workflow.refuse("a\nb"), "error: a b"),
+        (lambda: workflow.check_scoring_options([0.7], 0.05, "auto", "cpu"), "is of an earlier version of gnsm_monai"),
         (lambda: workflow.check_model_dir("m", True), "dataset_dir: the name of a folder is needed, got True"),
         (lambda: workflow.spatial_dims(7, None), "dataset_dir: the name of a folder is needed, got 7"),
         (lambda: workflow.spatial_dims(None, ["a"]), "labels_dir: the name of a folder is needed"),

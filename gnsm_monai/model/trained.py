@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,11 @@ class TrainedModel:
         folder: the model's folder.
         identity: sha256 of ``settings.json``, which holds that of the weights, and of ``reference_statistics.npz``.
         settings: plain values, as ``settings.json`` has them.
-        scheme: classes that the network sees, and the structures made of them.
         network: the score network with its weights, in eval mode, on the CPU.
         anomaly: level statistics to the anomaly score (higher = worse).
         calibration: anomaly score to p-value and predicted Dice.
         shapes: shapes and sizes of the references.
         images: smoothness of the references' images; None where the network sees none.
-        fields_of_view: where the references lie.
 
     Example::
 
@@ -51,13 +50,11 @@ class TrainedModel:
     folder: Path
     identity: list[str]
     settings: Mapping[str, Any]
-    scheme: LabelScheme
     network: ScoreUNet
     anomaly: AnomalyModel
     calibration: Calibration
     shapes: ReferenceShapes
     images: ReferenceImages | None
-    fields_of_view: FieldsOfView
 
     @classmethod
     def load(cls, model_dir: str | Path) -> TrainedModel:
@@ -67,18 +64,28 @@ class TrainedModel:
             InputError: no such model, a file that is missing, damaged, of another version or of another model.
         """
         files = ModelFiles.read(model_dir)
-        return cls(
+        model = cls(
             files.folder,
             files.identity,
             files.settings,
-            files.configured(lambda settings: LabelScheme.from_dict(settings["labels"])),
             files.load_weights(files.configured(lambda settings: ScoreUNet(**settings["network"]))).eval(),
             files.fitted(AnomalyModel.from_arrays),
             files.fitted(Calibration.from_arrays),
             files.fitted(ReferenceShapes.from_arrays),
             files.fitted(ReferenceImages.from_arrays),
-            files.configured(lambda settings: FieldsOfView(**settings["fields_of_view"])),
         )
+        files.configured(lambda _: (model.scheme, model.fields_of_view))  # what cannot be read is refused now
+        return model
+
+    @cached_property
+    def scheme(self) -> LabelScheme:
+        """Classes that the network sees, and the structures made of them."""
+        return LabelScheme.from_dict(self.settings["labels"])
+
+    @cached_property
+    def fields_of_view(self) -> FieldsOfView:
+        """Where the references lie."""
+        return FieldsOfView(**self.settings["fields_of_view"])
 
     @property
     def structures(self) -> dict[str, tuple[int, ...]]:

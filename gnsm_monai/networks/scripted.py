@@ -35,7 +35,7 @@ class TracedNetwork(nn.Module):
             level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         if self.sees_image:
             assert image is not None
-            seen: Tensor = self.traced(x, level, image)
-            return seen
+            with_image: Tensor = self.traced(x, level, image)
+            return with_image
         logits: Tensor = self.traced(x, level)
         return logits

@@ -10,6 +10,7 @@ from gnsm_monai.workflow.options import (
     check_options,
     check_output_dir,
     check_rule,
+    check_scoring_options,
     noise_schedule,
     refuse,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "check_options",
     "check_output_dir",
     "check_rule",
+    "check_scoring_options",
     "dataset_scheme",
     "finish_training",
     "join_processes",

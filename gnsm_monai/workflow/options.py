@@ -160,6 +160,11 @@ def refuse(reason: str) -> None:
     raise InputError(reason)
 
 
+def check_scoring_options(*_: Any) -> None:
+    """Refuses a config of an earlier version, which calls this first; such lie in the folders of models of theirs."""
+    refuse("this config is of an earlier version of gnsm_monai: run gnsm rank, or the package's own inference.yaml")
+
+
 def check_folder_name(name: str, value: Any) -> None:
     """Raises InputError for what cannot name a folder; on MONAI's command line 7 is a number."""
     if value and not isinstance(value, (str, Path)):

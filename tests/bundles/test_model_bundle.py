@@ -77,7 +77,7 @@ def test_monais_own_command_runs_it(model: Path, dataset: Path, tmp_path: Path) 
 def monai_bundle(folder: Path, *words: str) -> str:
     """What MONAI's command prints, run in ``folder``."""
     command = [sys.executable, "-m", "monai.bundle", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -127,7 +127,7 @@ sys.exit(code)
 def test_rank_opens_each_file_of_the_model_once(model: Path, dataset: Path, tmp_path: Path) -> None:
     words = ["rank", "--model", str(model), "--predictions", str(dataset / "labelsTs"), "--output", str(tmp_path / "o")]
     command = [sys.executable, "-c", OPENED, *words, "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "opened 1 1 1"
 
