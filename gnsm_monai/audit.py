@@ -1,16 +1,16 @@
 """Labelling errors among the references: every label map is scored by a model that has not seen it.
 
 The score asks how unusual a map is (rule ``deviation``), not how low a Dice it may have: an error need not make a map
-disagree with what the network expects, as dilation shows, which makes it smoother than any reference.
+disagree with what the network expects. A dilated map, for example, is smoother than any reference.
 
 The references are dealt into folds. For each fold a model is trained on the others, as ``gnsm train`` does, and scores
-the fold's label maps, as ``gnsm rank`` does. Each fold's score is in deviations of its own few held-out references, and
-so small a sample tells a deviation badly: all folds are given the median of their deviations, about their own centres
-(:func:`common_spread`). A usual reference has 1 to 2 then, whatever the fold; these spreads, and they alone, have seen
-all references.
+the fold's label maps, as ``gnsm rank`` does. Each fold's score is in deviations of its own held-out references. These
+are few, and a small sample gives a poor estimate of a deviation. So all folds share the median of their deviations,
+about their own centres (:func:`common_spread`). A usual reference then scores 1 to 2 in every fold. Only these shared
+deviations have seen all references.
 
-What is in other units, as the scores of structures are and those of another rule, is standardised by what the fold's
-own model makes of its own calibration references::
+Scores in other units (those of structures, and those of another rule) are standardised by the calibration references of
+the fold's own model::
 
     (score - median) / (1.4826 * MAD)        MAD: median absolute deviation from the median
 
@@ -29,6 +29,7 @@ import numpy as np
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.order import Ranking, ranked
+from gnsm_monai.explain.sentences import joined
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
 from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.report import ResultsWriter
@@ -38,7 +39,6 @@ from gnsm_monai.rules.levels import stack_levels, stored_levels
 from gnsm_monai.rules.rules import LargestDeviationRule
 from gnsm_monai.rules.statistics import statistic_named
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
-from gnsm_monai.scoring.wording import joined
 
 __all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
 
@@ -50,7 +50,7 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
 
     Args:
         dataset: folder with ``labelsTr``.
-        output: where the plan of an audit that was stopped may lie, which can then go on.
+        output: may hold the plan of an interrupted audit, which then continues.
         folds: how many.
         seed: of the shuffle.
 
@@ -77,14 +77,14 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
 
 
 def keep_plan(plan: Mapping[str, Any], output: str | Path) -> None:
-    """Writes ``audit.json``, so that a stopped audit goes on with the same folds only."""
+    """Writes ``audit.json``, so that an interrupted audit continues only with the same folds."""
     save_json(Path(output) / PLAN, plan)
 
 
 def standardise(scores: np.ndarray | float, calibration: np.ndarray) -> np.ndarray:
     """Scores in robust deviations from usual references: ``(score - median) / (1.4826 * MAD)``, same shape.
 
-    Where most calibration references are alike (MAD 0) their standard deviation stands in, and 1 where that is 0 too.
+    If most calibration references are alike (MAD 0), their standard deviation is used, and 1 if that is 0, too.
 
     Args:
         scores: anomaly scores, higher = worse.
@@ -162,7 +162,7 @@ def _comparable(
 
 
 def _reason(result: CaseResult, model: AnomalyModel) -> str:
-    """How a map differs from what is expected of it, and in what it is most unusual, which is its score."""
+    """How a map differs from what is expected, and the statistic by which it is most unusual, which is its score."""
     statistic, deviations = model.fitted.most_unusual(stack_levels([result.levels]))
     unusual = f"stands out by its {statistic_named(statistic).words} ({deviations:.1f} deviations from the usual)"
     return joined(result.reason, unusual)

@@ -77,7 +77,7 @@ def _say_how_to_continue(command: str) -> None:
 
 
 def speak_plainly() -> None:
-    """Lines of this package alone, without time and module; and no warnings of the libraries below it."""
+    """Shows log lines of this package only, without time and module, and no warnings of libraries."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be valid text
             stream.reconfigure(errors="backslashreplace", line_buffering=True)

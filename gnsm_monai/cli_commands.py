@@ -69,7 +69,7 @@ def demo(output: Path, **overrides: Any) -> int:
     dataset = write_phantom_dataset(output / "data")
     # Small maps give few voxels each: batches of two would teach too little in so few steps.
     small: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 25, "batch_size": 8, "max_voxels": 15_000}
-    # Failures as those that are ranked here, and no more of them, nor of learning shapes, than five minutes allow.
+    # Failures of the kinds that are ranked here; few of them, and few steps for shapes, to end within five minutes.
     small |= {"failures": "copies", "fit::shapes::steps": 300, **FEW_COPIES}
     small |= overrides
     _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
@@ -84,14 +84,14 @@ def demo(output: Path, **overrides: Any) -> int:
 def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     """``gnsm audit``: every reference label map scored by a model that has not seen it; see :mod:`gnsm_monai.audit`.
 
-    ``overrides`` are ids of train.yaml. The score is how unusual a label map is, not how bad a segmenter's mask of
-    the kind would be: a labelling error can look smoother than the references do.
+    ``overrides`` are ids of train.yaml. The score is how unusual a label map is, not how low its Dice would be: a
+    labelling error can be smoother than any reference.
 
     Returns:
         0, or 3 where some label maps could not be scored.
     """
-    # For a distance from the others a linear model of shapes is enough, which takes seconds, and failures only predict
-    # Dice.
+    # A linear model of shapes, which takes seconds, is enough to tell how unusual a map is. Failures serve only to
+    # predict Dice.
     overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
@@ -148,7 +148,7 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
 
 
 def _keep_finished(model: Path, overrides: Mapping[str, Any]) -> None:
-    """Raises InputError where a training would begin by deleting a model that is finished: hours, by one slip."""
+    """Raises InputError if a training would first delete a finished model, which may have taken hours."""
     if (model / SETTINGS).is_file() and not overrides.get("resume"):
         raise InputError(f"{model}: holds a finished model; name another folder, or delete this one to train anew")
 
@@ -156,7 +156,7 @@ def _keep_finished(model: Path, overrides: Mapping[str, Any]) -> None:
 def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> ConfigWorkflow:
     """The package's own config with overrides, initialised; where torchrun started several processes, with its overlay.
 
-    Paths stay ``Path`` objects: in text, MONAI would take $, @, % and # for signs of its own.
+    Paths stay ``Path`` objects: in text, MONAI would interpret $, @, % and #.
     """
     kind = "train" if config == "train.yaml" else "infer"
     names = [config]

@@ -1,4 +1,4 @@
-"""The options of the command ``gnsm``; they are read before torch and MONAI take their seconds to import."""
+"""The options of the command ``gnsm``. They are parsed first, because importing torch and MONAI takes seconds."""
 
 from __future__ import annotations
 
@@ -245,6 +245,6 @@ _folds = _number(int, lambda value: value >= 2, "a whole number of at least 2")
 
 
 def _limits(text: str) -> list[float]:
-    """The usual limits, and last, where the review budget looks, the chosen one."""
+    """The usual limits and, at the end, the chosen one, which the review budget uses."""
     chosen = float(_share(text))
     return [*(limit for limit in (0.5, 0.7) if limit != chosen), chosen]

@@ -64,7 +64,7 @@ def exit_on_input_error() -> Iterator[None]:
         if cause is None:
             raise
         message = str(cause)
-        if isinstance(cause, OSError):  # what runs out of disk in a thread of its own does not say where
+        if isinstance(cause, OSError):  # a thread that runs out of disk does not name the place
             message = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause.strerror)
         print("error:", " ".join(message.splitlines()), file=sys.stderr)
         raise SystemExit(EXIT_INPUT_ERROR) from None
@@ -73,7 +73,7 @@ def exit_on_input_error() -> Iterator[None]:
 
 
 def _of_a_thread(before: Callable[[threading.ExceptHookArgs], Any], found: threading.ExceptHookArgs) -> None:
-    """No traceback of TensorBoard's writer that has no room: it raises the same error again where it is used."""
+    """Hides the traceback of TensorBoard's writer on a full disk; the same error is raised again where it is used."""
     if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in _OF_THE_DISK):
         before(found)
 

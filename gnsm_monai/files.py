@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a reader never meets half a result, whenever the writer was killed."""
+"""Files are written whole or not at all: a reader never meets half a result, even if the writer was killed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
     "write_atomically",
 ]
 
-MOST_UNPACKED = 1 << 30
+MAX_UNPACKED = 1 << 30
 """Bytes of all arrays of a file together."""
 
 LONGEST = 300
-"""Characters of what another library says of a file."""
+"""Most characters of another library's message that are shown."""
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 
@@ -94,7 +94,7 @@ def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def load_arrays(path: str | Path, content: bytes | None = None) -> dict[str, np.ndarray]:
-    """Arrays of an npz file, never unpickled, and none larger than its bytes: a claim alone costs no memory.
+    """Arrays of an npz file. Nothing is unpickled, and headers that claim more than the file holds are refused.
 
     Args:
         path: of the file.
@@ -106,8 +106,8 @@ def load_arrays(path: str | Path, content: bytes | None = None) -> dict[str, np.
     try:
         with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             total = sum(member.file_size for member in archive.infolist())
-            if total > MOST_UNPACKED:
-                raise ValueError(f"it unpacks to {total} bytes, and {MOST_UNPACKED} are the most that can be read")
+            if total > MAX_UNPACKED:
+                raise ValueError(f"it unpacks to {total} bytes, and {MAX_UNPACKED} are the most that can be read")
             for member in archive.infolist():
                 _check_claim(archive, member)
         with np.load(path if content is None else io.BytesIO(content), allow_pickle=False) as file:
@@ -117,7 +117,7 @@ def load_arrays(path: str | Path, content: bytes | None = None) -> dict[str, np.
 
 
 def _check_claim(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """That the header of an array claims what its member holds; numpy sets memory aside for what it claims."""
+    """Checks that the header of an array claims what its member holds; numpy allocates memory for what it claims."""
     with archive.open(member) as file:
         shape, _, kind = read_npy_header(file, f"'{member.filename}'")
         if kind.hasobject:

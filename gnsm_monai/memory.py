@@ -1,4 +1,4 @@
-"""Memory of a long run, given back."""
+"""Gives free memory back to the system during a long run."""
 
 from __future__ import annotations
 

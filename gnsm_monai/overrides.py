@@ -1,4 +1,4 @@
-"""Refuses a misspelt option of ``python -m monai.bundle run``, which MONAI takes without a word."""
+"""Refuses a misspelt option of ``python -m monai.bundle run``, which MONAI would silently accept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 __all__ = ["check_overrides", "check_overrides_or_exit"]
 
 _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_workflow}
-_NEAR = 0.6  # how alike two names must be for the one to be suggested for the other, difflib's own default
+_NEAR = 0.6  # similarity from which one name is suggested for another; difflib's default
 _NEAR_ARGUMENT = 0.8
 _SHOWN = 12
 

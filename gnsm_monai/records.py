@@ -94,7 +94,7 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _dataclass(module: str, name: str) -> type:
-    """A file names the class: only plain data containers of this package are made on its word."""
+    """The class that a file names. Only plain data containers of this package are accepted."""
     found = getattr(importlib.import_module(module), name) if module.split(".")[0] == _PACKAGE else None
     if not (isinstance(found, type) and is_dataclass(found) and found.__module__ == module):
         raise ValueError(f"{module}.{name} is no dataclass of {_PACKAGE}")

@@ -10,11 +10,11 @@ import pytest
 
 from gnsm_monai.audit import _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
 from gnsm_monai.errors import InputError
+from gnsm_monai.explain.sentences import NO_REASON
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.rules.rules import RULES, UNUSUAL_IN
 from gnsm_monai.scoring.result import CaseResult, FailedCase, StructureResult
-from gnsm_monai.scoring.wording import NO_REASON
 from tests.results import case_result
 
 

@@ -155,7 +155,7 @@ class TestArrays:
 
     def test_a_zip_bomb_is_not_unpacked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         save_arrays(tmp_path / "a.npz", {"a": np.zeros(1000), "b": np.zeros(1000)})
-        monkeypatch.setattr(files, "MOST_UNPACKED", 16_000)
+        monkeypatch.setattr(files, "MAX_UNPACKED", 16_000)
         with pytest.raises(InputError, match=r"a\.npz: cannot be read: it unpacks to 16\d\d\d bytes"):
             load_arrays(tmp_path / "a.npz")
 

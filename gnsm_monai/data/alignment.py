@@ -20,31 +20,31 @@ from gnsm_monai.data.transforms import outside_value
 __all__ = ["AlignToReferencesd", "best_shift"]
 
 TOLERANCE, ROUNDED = 0.02, 1.5
-"""Share of a length, and voxels, up to which a field of view beyond those of the references is still a usual one: a map
-that is resampled is rounded up to whole voxels."""
+"""How far, as a share of a length and in voxels, a field of view may exceed those of the references and still be usual:
+a resampled map is rounded up to whole voxels."""
 
 SPREADS = 2
 """Standard deviations of the references' centres by which a place in the world may be off."""
 
 BYTES_PER_VOXEL = 200
-"""Of memory that the search takes (190 were measured)."""
+"""Memory per voxel that the search takes (190 bytes were measured)."""
 
 
 class AlignToReferencesd(MapTransform):
     """Moves a case of an unusual field of view to where the references' structures lie.
 
-    Positions are measured from the centre of the field of view. That is where the references' structures lie as long as
-    the field of view is of their kind; one that was cut or padded has its centre elsewhere.
+    Positions are measured from the centre of the field of view. A field of view that was cut or padded has its centre
+    elsewhere, so its structures seem to lie in another place than those of the references.
 
-    - A file whose first voxel lies where that of no reference does was cut or padded by somebody who kept account of it
-      in the header. It is put where the references' fields of view lie in the world or, as these differ, to the most
-      probable place within :data:`SPREADS` of their standard deviations of it. If all lengths are usual ones, the
-      header may tell of another scanner only: then it is left where it is if that is more probable.
-    - Where the header tells nothing of the kind, but an axis is shorter or longer than that of any reference, nobody
-      knows on which side that was done. Along such an axis the most probable place is taken wherever it is: position
-      then counts neither for nor against the map.
+    - If the first voxel of a file lies where that of no reference does, somebody cut or padded the file and kept
+      account of it in the header. The map is moved to where the references' fields of view lie in the world. As these
+      differ, the most probable place within :data:`SPREADS` of their standard deviations is taken. If all lengths are
+      usual, the header may only tell of another scanner: then the map stays where it is if that is more probable.
+    - If the header tells nothing, but an axis is shorter or longer than that of any reference, the side of the cut is
+      unknown. Along such an axis the most probable place is taken, wherever it is: position then counts neither for nor
+      against the map.
 
-    Probable is what the voxelwise prior says of the whole map.
+    The voxelwise prior of the whole map decides which place is probable.
 
     Args:
         keys: maps of one grid, ``(C, *spatial)``, among them the label map.
@@ -68,7 +68,7 @@ class AlignToReferencesd(MapTransform):
             return case
         found = [best_shift(label.numpy()[0], self.log_prior, around, reach) for around, reach in searches]
         shift, _ = max(found, key=lambda place: place[1])
-        # Twice as much on one side moves the centre, from which the grid is laid, by once as much.
+        # Padding one side by 2 n voxels moves the centre, about which the grid is laid, by n voxels.
         added = [(2 * max(0, n), 2 * max(0, -n)) for n in shift]
         for key in self.key_iterator(case):
             pad: Any = Pad([(0, 0), *added], value=outside_value(key))  # type: ignore[arg-type]
@@ -101,9 +101,9 @@ def best_shift(
 ) -> tuple[list[int], float]:
     """Voxels per axis by which a label map is moved from the centre of the grid to where it is most probable.
 
-    The log-likelihood of voxels that know nothing of each other, ``sum_v log p(label_v)`` over the voxels that count,
-    by cross-correlation. The prior's edge is repeated outside its grid, so that background far from all structures
-    is the same wherever the map goes: it is left out, and the memory taken goes by the structures' size.
+    Cross-correlation gives the log-likelihood of independent voxels, ``sum_v log p(label_v)`` over the observed voxels.
+    The prior's edge is repeated outside its grid, so background far from all structures is equally probable everywhere.
+    It is left out, and the memory depends on the structures' size.
 
     Args:
         label: class indices ``(*spatial)``, ``IGNORE_INDEX`` where nothing is known; with a structure.

@@ -1,4 +1,4 @@
-"""Random changes of reference cases that leave them possible ones: pose, field of view, quality of the image."""
+"""Random changes of reference cases that keep them realistic: pose, field of view, quality of the image."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def augmentation(
         flip_axes: spatial axes whose mirror image is as good a label map.
         rotate: radians, per axis, either way. scale: share. shear: share. translate: voxels.
         truncate: share of an axis, at most, that a field of view may lack on either side.
-        poor_images: how often an image is made a poor one, see :class:`RandPoorImaged`. Of 0.5 and 0.25 the latter
-            ranks failures of held-out references better, those of poor images among them.
+        poor_images: how often an image is made poor, see :class:`RandPoorImaged`. 0.25 ranks failures of held-out
+            references better than 0.5 does, also those of poor images.
         overflow: whether integers that overflowed are among the defects of poor images.
         keys: label maps and images.
     """
@@ -148,8 +148,8 @@ class RandLowResolution(Randomizable):
 class RandWrapAround(Randomizable):
     """An image ``(C, *spatial)`` that was stored as integers too narrow for it: they begin anew, again and again.
 
-    Now and then such files occur (float images of large values, written as int16). The narrower, the less can be read
-    between borders that are everywhere: the network is to learn when it must go by the mask alone.
+    Such files occur now and then (float images of large values, written as int16). The narrower the integers, the more
+    false borders there are and the less can be read. The network learns when it must rely on the mask alone.
 
     Args:
         least, most: range of the integers, in standard deviations of the image.
@@ -164,7 +164,7 @@ class RandWrapAround(Randomizable):
 
 
 class RandPoorImaged(Randomizable, MapTransform):
-    """Now and then one or two of the defects that images have; the intensities are then standardised anew.
+    """Gives an image, now and then, one or two typical defects, and standardises its intensities again.
 
     Noise, blur, coarse resolution, a bias field, another contrast (gamma, inverted), ghosts, lost regions, integers
     that overflowed: a network that is shown them learns when not to trust an image. Intensities have zero mean and unit

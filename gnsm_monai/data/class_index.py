@@ -26,11 +26,11 @@ ROUNDING = 1e-3
 """Distance from a whole number that the slope of a header leaves behind; what is further away is a real fraction."""
 
 MAX_LISTED = 256
-"""Declared values that a message still lists."""
+"""Most declared values that a message lists."""
 
 
 class ToClassIndexd(MapTransform):
-    """File values of label maps to class indices, with every check that a wrong file deserves.
+    """Turns the file values of label maps into class indices, and refuses wrong files.
 
     Args:
         keys: label maps ``(1, *spatial)``.

@@ -17,21 +17,21 @@ __all__ = ["CompareToReference", "check_geometry"]
 
 
 class CompareToReference(Transform):
-    """Adds ``volume_ml`` and, where a case has its reference, ``dice`` per structure, then lets the reference go.
+    """Adds ``volume_ml`` and, if the case has a reference, ``dice`` per structure; then drops the reference.
 
-    Volumes are in ml; on 2D maps, which have no thickness, the area in square centimetres stands in.
+    Volumes are in ml. For 2D maps, which have no thickness, they are areas in square centimetres.
 
     Args:
         num_classes: classes ``K``, background included.
-        structures: the classes that each structure consists of; by default each foreground class is one.
+        structure_classes: the classes that each structure consists of; by default each foreground class is one.
 
     Raises:
         InputError: on call; the reference or image has another shape or place than the mask.
     """
 
-    def __init__(self, num_classes: int, structures: Sequence[Sequence[int]] | None = None) -> None:
+    def __init__(self, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None) -> None:
         self.num_classes = num_classes
-        self.structures = [[c] for c in range(1, num_classes)] if structures is None else [list(s) for s in structures]
+        self.structure_classes = [list(c) for c in structure_classes or ([c] for c in range(1, num_classes))]
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         case = dict(data)
@@ -41,16 +41,16 @@ class CompareToReference(Transform):
                 check_geometry(label, case[key], key)
         counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)
         spacing = label.pixdim.numpy()[: label.ndim - 1]
-        voxels = np.array([counts[members].sum() for members in self.structures])
+        voxels = np.array([counts[members].sum() for members in self.structure_classes])
         case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
         if REFERENCE in case:
             reference = case.pop(REFERENCE)
-            case["dice"] = foreground_dice(label.numpy(), reference.numpy(), self.num_classes, self.structures)
+            case["dice"] = foreground_dice(label.numpy(), reference.numpy(), self.num_classes, self.structure_classes)
         return case
 
 
 def check_geometry(label: MetaTensor, other: MetaTensor, key: str) -> None:
-    """That two maps ``(C, *spatial)`` show the same place.
+    """Checks that two maps ``(C, *spatial)`` show the same place.
 
     Args:
         label: label map, which the message names.

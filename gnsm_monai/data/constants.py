@@ -1,11 +1,11 @@
-"""Values that every room agrees on."""
+"""Names and values that all parts of the package share."""
 
 from __future__ import annotations
 
 __all__ = ["FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE", "SOFT"]
 
 IGNORE_INDEX = -1
-"""Class index of voxels that count nowhere: nnU-Net's ignore label, and padding around a case."""
+"""Class index of voxels that are not observed: nnU-Net's ignore label, and padding around a case."""
 
 IMAGE, LABEL, REFERENCE = "image", "label", "reference"
 """Keys of a case that hold maps."""

@@ -40,7 +40,7 @@ def case_id(path: Path) -> str | None:
 def find_label_maps(folder: str | Path) -> dict[str, Path]:
     """Label maps of a folder by case id, in order of id; all other files are passed over.
 
-    Of two files for one case that one counts which has the ``file_ending`` of the folder's dataset.json.
+    If a case has two files, the one with the ``file_ending`` of the folder's dataset.json counts.
 
     Raises:
         InputError: no such folder, no label map in it, two files for one case of which none is preferred, or a folder
@@ -50,7 +50,7 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
 
 
 def _label_files(folder: Path) -> dict[str, list[Path]]:
-    """Whatever has the name of a label map, by case: a link to nowhere is a case too, and must not be lost."""
+    """All paths that are named like a label map, by case. A dead link counts, too: its case must not be lost."""
     check_folder(folder)
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -63,7 +63,7 @@ def _label_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def _preferred(case: str, paths: Sequence[Path]) -> Path:
-    """The file of a case. Raises InputError where it is none that can be read, or cannot be told from others."""
+    """The file of a case. Raises InputError if it cannot be read, or if several files are equally good."""
     if len(paths) == 1:
         return _regular(paths[0])
     folder = paths[0].parent

@@ -111,7 +111,7 @@ def _islands(scene: Scene) -> Plan:
 def _swapped_labels(scene: Scene) -> Plan:
     """Neighbouring structures exchange labels in a region that grows from where they meet, pair after pair.
 
-    Of an odd number one structure keeps its label; a lone structure loses the region to background instead.
+    If their number is odd, one structure keeps its label. A lone structure loses the region to background.
     """
     remaining = [int(c) for c in scene.rng.permutation(scene.structures)]
     replacement = scene.label.copy()

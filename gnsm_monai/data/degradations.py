@@ -87,8 +87,8 @@ def degrade_like_a_segmenter(
 ) -> LabelMap:
     """Copy with one failure of random severity, on a mask whose boundaries err a little everywhere.
 
-    No segmenter fails in one place and equals the reference to the voxel elsewhere: copies that did would teach that a
-    mask without an obvious failure has a Dice of 1. Arguments and errors are those of :func:`degrade`.
+    A segmenter never equals the reference to the voxel away from its failure. Copies that did would teach that a mask
+    without an obvious failure has a Dice of 1. Arguments and errors are those of :func:`degrade`.
     """
     drifted = degrade(label, "boundary_drift", rng.uniform(*SEGMENTER_DRIFT), rng, num_classes, spacing)
     return degrade(drifted, kind, rng.uniform(), rng, num_classes, spacing)

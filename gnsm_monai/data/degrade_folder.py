@@ -72,7 +72,7 @@ def degrade_folder(
             severity = float(rng.uniform())
             failed = degrade(label, kind, severity, rng, scheme.num_classes, image.GetSpacing()[::-1])
             _write(scheme.to_values(failed), image, output_dir / kind / path.name)
-            dice = mean_foreground_dice(label, failed, scheme.num_classes, scheme.members)
+            dice = mean_foreground_dice(label, failed, scheme.num_classes, scheme.structure_classes)
             rows.append(dict(zip(COLUMNS, (kind, case, kind, round(severity, 6), round(dice, 6)), strict=True)))
     with open(output_dir / "degradations.csv", "w", newline="", encoding="utf-8") as table:
         writer = csv.DictWriter(table, COLUMNS)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.readers import check_claimed_size
+from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, save_json
 
@@ -35,8 +35,8 @@ def convert_segmentations(
     Args:
         folder: searched with all its subfolders; files that are no SEG are passed over. A case is called by its path.
         output: folder of the label maps.
-        series: folder in which the image series lie that were segmented. A SEG leaves out slices without structures;
-            with the series at hand a label map gets its whole field of view, which models of position need.
+        series: folder in which the image series lie that were segmented. A SEG leaves out slices without structures.
+            With the series, a label map gets its whole field of view, which the model needs because position counts.
         labels: names and values that the label maps are to have, found by the names of segments, in any case of
             letters. Without it the values are the numbers of the segments.
 

@@ -15,8 +15,8 @@ __all__ = ["find_spatial_dims"]
 def find_spatial_dims(labels_dir: str | Path) -> int:
     """3 as soon as one label file of a folder has three axes of more than one voxel, else 2.
 
-    Only headers are read. A file that cannot be read is passed over: whoever reads it as a whole says why. Where none
-    can, it is 3.
+    Only headers are read. An unreadable file is skipped, because reading it in full will report it. If no file can be
+    read, the answer is 3.
 
     Raises:
         InputError: no such folder, or no label map in it.

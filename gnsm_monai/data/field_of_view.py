@@ -20,8 +20,8 @@ class Place:
 
     Args:
         length: along the axes of the map.
-        corner: outer corner of the file's first voxel, in the world. A crop that keeps account of itself moves it
-            where it takes voxels before the first one that is kept, whichever way the file is stored.
+        corner: outer corner of the file's first voxel, in the world. A crop that is recorded in the header moves this
+            corner if it removes voxels at the beginning of an axis, whichever way the file is stored.
         centre: in the world.
         directions: ``(axes, axes)``, the map's axes as columns of unit length.
     """
@@ -33,7 +33,7 @@ class Place:
 
 
 def place_of(label: MetaTensor) -> Place:
-    """Where a map ``(1, *spatial)`` lies that was read and, if at all, turned and resampled."""
+    """Where a map ``(1, *spatial)`` lies in the world. It may have been turned and resampled after reading."""
     affine, size = np.asarray(label.affine, dtype=np.float64), np.array(label.shape[1:])
     file = np.asarray(label.meta.get(FILE_AFFINE, affine), dtype=np.float64)
     spacing = label.pixdim.numpy().astype(np.float64)
@@ -63,7 +63,7 @@ class FieldsOfView:
 
     @classmethod
     def of(cls, places: Sequence[Place]) -> FieldsOfView:
-        """Of the references', one at least."""
+        """Summarises the places of the references, at least one."""
         lengths, corners, centres = (
             np.stack([getattr(place, name) for place in places]) for name in ("length", "corner", "centre")
         )

@@ -14,8 +14,8 @@ from monai.transforms import EnsureChannelFirst, MapTransform
 from monai.utils import ImageMetaKey
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE
-from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.readers import SimpleITKReader, check_checksum, check_claimed_size, check_spacing
+from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 
 __all__ = ["LoadMapsd"]

@@ -16,7 +16,7 @@ __all__ = ["save_nifti", "small_integers"]
 def save_nifti(path: str | Path, values: np.ndarray, affine: np.ndarray) -> None:
     """Writes a map ``(*spatial)`` of 2 or 3 axes; a picture becomes a volume of one slice.
 
-    The same map is the same file: no time stamp inside.
+    Equal maps give equal files: there is no time stamp inside.
 
     Args:
         path: ends in ``.nii.gz``.

@@ -33,7 +33,7 @@ class Region:
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """The classes of a label map, in the order of their indices, and the structures that users read of.
+    """The classes of a label map, in the order of their indices, and the structures that results name.
 
     Classes exclude one another: they are what files hold and the network sees. Structures are the foreground classes,
     or, where regions are declared, the regions, which may overlap.
@@ -56,12 +56,12 @@ class LabelScheme:
         return len(self.values)
 
     @property
-    def structures(self) -> tuple[str, ...]:
+    def structure_names(self) -> tuple[str, ...]:
         """Names of the structures."""
         return tuple(region.name for region in self.regions) or self.names
 
     @property
-    def members(self) -> tuple[tuple[int, ...], ...]:
+    def structure_classes(self) -> tuple[tuple[int, ...], ...]:
         """Indices of the classes that each structure consists of."""
         return tuple(region.classes for region in self.regions) or tuple((c,) for c in range(1, self.num_classes))
 
@@ -117,9 +117,9 @@ def preferred_ending(folder: Path) -> str | None:
 
 
 def check_same_labels(folder: Path, scheme: LabelScheme) -> None:
-    """That the dataset.json of a folder of predictions, if there is one, declares the labels of a model.
+    """Checks that the dataset.json of a folder of predictions, if there is one, declares the labels of a model.
 
-    A model of label maps without declaration has no names to compare; values are then judged file by file.
+    A model that was trained without dataset.json has no names to compare. Then every file's values are checked instead.
 
     Args:
         folder: of predictions; for ``fold_0/validation`` the dataset.json lies two folders up.
@@ -146,13 +146,13 @@ def _declaring_folders(folder: Path) -> list[Path]:
 
 
 def _comparable(scheme: LabelScheme) -> tuple[Any, ...]:
-    names = tuple(name.strip().casefold() for name in scheme.structures)
-    return names, scheme.values, scheme.members, scheme.ignore_value, [r.written for r in scheme.regions]
+    names = tuple(name.strip().casefold() for name in scheme.structure_names)
+    return names, scheme.values, scheme.structure_classes, scheme.ignore_value, [r.written for r in scheme.regions]
 
 
 def _described(scheme: LabelScheme) -> str:
-    values = [[scheme.values[c] for c in classes] for classes in scheme.members]
-    named = [f"{name} {'+'.join(map(str, v))}" for name, v in zip(scheme.structures, values, strict=True)]
+    values = [[scheme.values[c] for c in classes] for classes in scheme.structure_classes]
+    named = [f"{name} {'+'.join(map(str, v))}" for name, v in zip(scheme.structure_names, values, strict=True)]
     return ", ".join(named + ([] if scheme.ignore_value is None else [f"ignore {scheme.ignore_value}"]))
 
 
@@ -229,7 +229,7 @@ def _region_scheme(
 
 
 def _class_names(values: Sequence[int], regions: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Names for what only regions are named of: the smallest region with the value, without those inside it."""
+    """Names of classes that are only named as parts of regions: the smallest such region, without those inside it."""
     names: list[str] = []
     for value in values:
         name, own = min(((n, set(m)) for n, m in regions.items() if value in m), key=lambda region: len(region[1]))

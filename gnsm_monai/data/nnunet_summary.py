@@ -22,7 +22,7 @@ FILE = "summary.json"
 
 
 def add_summary_dice(cases: Sequence[Case], scheme: LabelScheme) -> list[Case]:
-    """Cases with the ``dice`` that the summary.json beside their mask has of them, where there is one.
+    """The cases, each with the ``dice`` that the summary.json beside its mask gives, if there is one.
 
     Raises:
         InputError: see :func:`read_summary_dice`.
@@ -63,7 +63,7 @@ def read_summary_dice(folder: str | Path, scheme: LabelScheme) -> dict[str, np.n
         by_values = {_label_values(key, path): metric for key, metric in metrics.items()}
         found[case_id(Path(name)) or name] = np.array([
             _dice(by_values.get(frozenset(scheme.values[c] for c in classes)), structure, path)
-            for structure, classes in zip(scheme.structures, scheme.members, strict=True)
+            for structure, classes in zip(scheme.structure_names, scheme.structure_classes, strict=True)
         ])  # fmt: skip
     return found
 

@@ -17,7 +17,7 @@ LabelMap: TypeAlias = npt.NDArray[np.integer[Any]]
 
 
 def foreground_dice(
-    a: LabelMap, b: LabelMap, num_classes: int, structures: Sequence[Sequence[int]] | None = None
+    a: LabelMap, b: LabelMap, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None
 ) -> npt.NDArray[np.float64]:
     """Dice of each structure of two label maps of equal shape, (S,).
 
@@ -28,13 +28,13 @@ def foreground_dice(
         a: class indices.
         b: class indices.
         num_classes: classes K, background included.
-        structures: the classes that each structure consists of; by default each foreground class is one.
+        structure_classes: the classes that each structure consists of; by default each foreground class is one.
     """
     valid = (a != IGNORE_INDEX) & (b != IGNORE_INDEX)
     # A table of voxel counts, not one-hot maps: a CT scan with a hundred structures would not fit in memory.
     pairs = a[valid].astype(np.intp) * num_classes + b[valid]
     joint = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-    members = [[c] for c in range(1, num_classes)] if structures is None else [list(s) for s in structures]
+    members = [list(classes) for classes in structure_classes or ([c] for c in range(1, num_classes))]
     common = np.array([joint[np.ix_(m, m)].sum() for m in members])
     sizes = np.array([joint[m].sum() + joint[:, m].sum() for m in members])
     dice = np.full(len(members), np.nan)
@@ -43,9 +43,9 @@ def foreground_dice(
 
 
 def mean_foreground_dice(
-    a: LabelMap, b: LabelMap, num_classes: int, structures: Sequence[Sequence[int]] | None = None
+    a: LabelMap, b: LabelMap, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None
 ) -> float:
     """Mean of `foreground_dice` over the structures that are in either map, as nnU-Net does; NaN if none is."""
-    dice = foreground_dice(a, b, num_classes, structures)
+    dice = foreground_dice(a, b, num_classes, structure_classes)
     present = dice[~np.isnan(dice)]
     return float(present.mean()) if present.size else float("nan")

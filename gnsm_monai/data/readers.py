@@ -21,21 +21,21 @@ from nibabel.openers import ImageOpener
 
 __all__ = ["SimpleITKReader", "check_checksum", "check_claimed_size", "check_memory", "check_spacing"]
 
-MOST_VOXELS = 1 << 32
-"""Whatever a file's size: a label map of more would not fit in memory as whole numbers."""
+MAX_VOXELS = 1 << 32
+"""Most voxels of a file, whatever its size: more would not fit in memory as whole numbers."""
 
-SMALL, MOST_COMPRESSION = 10**8, 2000
-"""Voxels that any machine can hold, and voxels per byte of a file, above those of a constant map in gzip or LZW."""
+SMALL, MAX_COMPRESSION = 10**8, 2000
+"""Voxels that any machine can hold, and most voxels per byte: gzip and LZW reach fewer for a constant map."""
 
 BYTES_PER_VOXEL = 16
-"""Of memory that reading and checking a label map takes (13 were measured), in all its copies."""
+"""Memory per voxel that reading and checking a label map takes, all copies included (13 bytes were measured)."""
 
 BLOCK = 1 << 20
 """Bytes that are unpacked at once."""
 
 
 def check_claimed_size(name: str, shape: Sequence[int]) -> None:
-    """That a file may hold what its header claims, before memory is set aside for it.
+    """Checks that a file can hold what its header claims, before memory is allocated for it.
 
     Raises:
         ValueError: more voxels than fit in memory, or than the bytes of the file can be unpacked to.
@@ -43,15 +43,16 @@ def check_claimed_size(name: str, shape: Sequence[int]) -> None:
     voxels = math.prod(int(n) for n in shape)
     size = Path(name).stat().st_size
     claim = f"its header claims {' x '.join(str(n) for n in shape)} voxels"
-    if voxels > max(SMALL, MOST_COMPRESSION * size):
+    if voxels > max(SMALL, MAX_COMPRESSION * size):
         raise ValueError(f"{claim}, which a file of {size} bytes cannot hold")
-    if voxels > MOST_VOXELS:
-        raise ValueError(f"{claim}, and {MOST_VOXELS} are the most that can be read")
+    if voxels > MAX_VOXELS:
+        raise ValueError(f"{claim}, and {MAX_VOXELS} are the most that can be read")
     check_memory(voxels * BYTES_PER_VOXEL, claim)
 
 
 def check_memory(needed: float, what: str) -> None:
-    """That something fits in this machine's memory: a process that takes more is killed, with all its other cases.
+    """Checks that something fits in this machine's memory. A process that takes more is killed, and all its cases are
+    lost.
 
     Raises:
         ValueError: more than there is; the message begins with ``what``.
@@ -64,7 +65,7 @@ def check_memory(needed: float, what: str) -> None:
 
 
 def check_spacing(name: str) -> None:
-    """That a NIfTI file whose geometry goes by its spacing has one; nibabel takes 0 for 1 mm.
+    """Checks the spacing of a NIfTI file whose geometry depends on it; nibabel would read 0 as 1 mm.
 
     Raises:
         ValueError: a spacing of 0, or one that is no number.
@@ -80,7 +81,7 @@ def check_spacing(name: str) -> None:
 
 
 def check_checksum(name: str, image: Any) -> None:
-    """That a compressed NIfTI file unpacks to what was packed; nibabel stops before the checksum at its end.
+    """Checks the checksum of a compressed NIfTI file; nibabel stops reading before it.
 
     Args:
         name: of the file; one that is not compressed has no checksum.
@@ -151,7 +152,7 @@ class SimpleITKReader(ImageReader):
 
     @staticmethod
     def _check_compressed(name: str) -> None:
-        """That the data of a MetaImage unpack; ITK goes on without a word when they do not, with what memory holds.
+        """Checks that the data of a MetaImage can be unpacked. If they cannot, ITK silently returns what memory holds.
 
         Raises:
             ValueError: damaged.

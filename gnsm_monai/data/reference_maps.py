@@ -16,9 +16,9 @@ from gnsm_monai.data.class_index import class_index
 from gnsm_monai.data.compare import check_geometry
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case
-from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import resample
+from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 
 __all__ = ["MAX_IMAGE_BYTES", "CaseMaps", "PackedMap", "ReferenceMaps"]

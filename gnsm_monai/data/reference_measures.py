@@ -85,7 +85,7 @@ def grid_of(measured: Sequence[MapMeasures], max_voxels: int) -> tuple[list[floa
 
 
 def symmetric_axes(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
-    """Axes along which mirrored maps fit the voxelwise frequencies of the maps no worse than the maps themselves.
+    """Axes along which a mirrored map is as probable as the map itself, by the voxelwise frequencies of the maps.
 
     Frequencies come from one half of the maps, the comparison from the other: a mirrored map must be within half a
     standard deviation of the usual log-likelihood. Left and right structures with labels of their own fail at once.

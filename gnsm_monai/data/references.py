@@ -12,12 +12,12 @@ from monai.transforms import Compose
 
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, check_enough, find_images, find_label_maps, split_references
-from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.field_of_view import FieldsOfView
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
 from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_axes
 from gnsm_monai.data.transforms import load_case
+from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
@@ -33,9 +33,9 @@ class References:
 
     Args:
         cases: every case with ``case``, ``label``, ``use`` and, where asked for, ``image``.
-        labels: the classes.
-        voxel_size: mm per axis of the model's grid, to which cases of another spacing are resampled, references as well
-            as what is scored later.
+        scheme: the classes.
+        voxel_size: mm per axis of the model's grid. Cases of another spacing are resampled to it, in training and in
+            scoring.
         spatial_size: voxels per axis that hold the structures of every reference, centred on its field of view.
         fields_of_view: how much the maps show, and where that lies in the world.
         always_present: per structure, whether every reference has it.
@@ -48,7 +48,7 @@ class References:
     """
 
     cases: list[Case]
-    labels: LabelScheme
+    scheme: LabelScheme
     voxel_size: list[float]
     spatial_size: list[int]
     fields_of_view: FieldsOfView
@@ -117,8 +117,7 @@ def read_references(
         max_voxels: the grid is made coarser until it holds no more voxels, so that the network sees a map as a whole.
         seed: of the split.
         bare: the label maps lie in ``dataset_dir`` itself, without images.
-        exclude: ids of cases that are left out of everything, such as those that are to be scored without having been
-            seen.
+        exclude: ids of cases that are not used at all, for example because the model is to score them later.
         loading: transforms of a case of paths to a case of maps, called with ``label`` alone and with ``image`` alone;
             by default those of :func:`gnsm_monai.data.transforms.load_case`.
 
@@ -147,11 +146,11 @@ def read_references(
     structured = _store(stored, cases, packed)
     return References(
         cases=split_references(cases, seed, structured=structured),
-        labels=scheme,
+        scheme=scheme,
         voxel_size=voxel_size,
         spatial_size=spatial_size,
         fields_of_view=FieldsOfView.of([m.place for m in measured]),
-        always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.members],
+        always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.structure_classes],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=symmetric_axes([m.coarse for m in measured], scheme.num_classes),
         stored=stored,

@@ -22,13 +22,13 @@ __all__ = ["LoadSoftd", "class_probabilities", "read_probabilities"]
 KEY = "probabilities"
 
 TOLERANCE = 1e-2
-"""By how much probabilities may leave [0, 1], and their sum 1: saved in half precision, they are rounded."""
+"""How far probabilities may lie outside [0, 1], and their sum off 1: they are rounded to half precision."""
 
 
 class LoadSoftd(Transform):
     """Reads the soft map of a case that has one: class probabilities ``(K, *spatial)``, float32, placed as its label.
 
-    Comes after the label map is checked and before it is turned: probabilities lie as the voxels in its file do.
+    Use it after the label map is checked and before it is turned: probabilities have the axes of the file.
 
     Args:
         scheme: the classes, and the regions that channels may stand for.

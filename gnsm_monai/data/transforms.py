@@ -25,10 +25,10 @@ from torch import Tensor
 
 from gnsm_monai.data.class_index import ToClassIndexd
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT
-from gnsm_monai.data.failures import CaughtErrors, one_line
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.soft import LoadSoftd
+from gnsm_monai.data.unreadable import CaughtErrors, one_line
 from gnsm_monai.errors import InputError
 
 __all__ = [
@@ -50,11 +50,11 @@ __all__ = [
     "resample",
 ]
 
-MOST_RESAMPLED, MOST_GROWTH = 10**8, 64
-"""Voxels that a map may be resampled to, or times its own voxels: far more than that is a wrong unit in a header."""
+MAX_RESAMPLED, MAX_GROWTH = 10**8, 64
+"""Most voxels after resampling, as a number and per voxel of the file: more means a wrong unit in the header."""
 
 SAME_SPACING = 0.01
-"""Relative difference of spacings up to which a map is left as it is: rounding in file headers, not another scan."""
+"""Relative difference of spacings up to which a map is not resampled: it comes from rounding in file headers."""
 
 
 def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
@@ -126,7 +126,7 @@ class ToSpacingd(MapTransform):
 
     def _check_size(self, image: MetaTensor) -> None:
         lengths = np.array(image.shape[1:]) * image.pixdim.numpy()
-        if np.prod(lengths / self.spacing) > max(MOST_RESAMPLED, MOST_GROWTH * np.prod(image.shape[1:])):
+        if np.prod(lengths / self.spacing) > max(MAX_RESAMPLED, MAX_GROWTH * np.prod(image.shape[1:])):
             size = " x ".join(f"{mm:.0f}" for mm in lengths)
             path = image.meta.get("filename_or_obj", "map")
             raise InputError(f"{path}: its field of view has {size} mm: is its spacing in mm?")
@@ -141,12 +141,12 @@ def resample(spacing: Sequence[float], keys: Sequence[str] = (LABEL,)) -> Compos
 
 
 class FitToGridd(Transform):
-    """Centres a case in a grid; what lies outside the field of view counts nowhere (``IGNORE_INDEX``).
+    """Centres a case in a grid. Voxels outside the field of view are not observed (``IGNORE_INDEX``).
 
     Args:
         spatial_size: voxels per axis.
-        grow: make the grid larger where structures of the label map lie outside it (scoring: nothing of a mask may be
-            lost), or cut them (training: cases are batched).
+        grow: whether to enlarge the grid if structures lie outside it (scoring: the whole mask counts) or to cut them
+            (training: cases of a batch have one size).
         keys: label maps, images and probabilities, which are 0 outside the field of view.
     """
 
@@ -167,8 +167,8 @@ class FitToGridd(Transform):
 def _centre(image: MetaTensor, size: Sequence[int], value: int) -> MetaTensor:
     """``(C, *spatial)`` cropped and padded to ``(C, *size)``, voxel 0 of each axis coming to (new - old) // 2.
 
-    MONAI's ResizeWithPadOrCrop rounds half voxels down where it pads and up where it crops: of two cases whose fields
-    of view end on either side of the grid, one would lie a voxel off.
+    MONAI's ResizeWithPadOrCrop rounds half voxels down when it pads and up when it crops, so a padded and a cropped
+    case would lie one voxel apart.
     """
     old = image.shape[1:]
     shifts = [(n - m) // 2 for n, m in zip(size, old, strict=True)]
@@ -191,7 +191,7 @@ def centred_extent(label: np.ndarray) -> np.ndarray:
 
 
 def encode_labels(label: Tensor, num_classes: int, soft: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Class indices ``(B, 1, *spatial)`` to one-hot ``(B, K, *spatial)`` and the mask of voxels that count.
+    """Class indices ``(B, 1, *spatial)`` to one-hot ``(B, K, *spatial)``, and which voxels are observed.
 
     An ignored voxel is background to the network, and its mask is 0: ``(B, 1, *spatial)``, float32.
 

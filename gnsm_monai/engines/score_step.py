@@ -14,26 +14,26 @@ from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
 from gnsm_monai.errors import InputError
+from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.explain.reasons import explain
+from gnsm_monai.explain.sentences import joined
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
-from gnsm_monai.scoring.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
-from gnsm_monai.scoring.reasons import explain
 from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.wording import joined
 
 __all__ = ["ScoreStep", "single_case"]
 
 
 def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """``collate_fn`` for batches of one case: sizes differ, and scores must not depend on a neighbour."""
+    """``collate_fn`` for batches of one case: sizes differ, and a score must not depend on other cases."""
     (case,) = batch
     return case
 
 
 BYTES_PER_VOXEL, BYTES_PER_CLASS_AND_LEVEL = 1200, 85
-"""Of memory per voxel on a CPU (measured with 16 channels; 3, 25 and 104 classes; one and two levels at once)."""
+"""Memory per voxel on a CPU, measured with 16 channels, with 3, 25 and 104 classes, and with one and two levels."""
 
 
 class ScoreStep:
@@ -65,7 +65,7 @@ class ScoreStep:
         network = engine.network  # type: ignore[attr-defined]
         network.eval()
         label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
-        if label.device.type == "cpu":  # a GPU raises an error that is caught; here the kernel would end the process
+        if label.device.type == "cpu":  # a GPU raises an error that is caught; on a CPU the process is killed
             levels = self.scorer.levels_at_once(label.numel() * network.num_classes)
             _check_memory(case[LABEL], BYTES_PER_CLASS_AND_LEVEL * levels * network.num_classes)
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None

@@ -1,4 +1,4 @@
-"""What reviewing the worst masks by rank is worth: the share of failures found, and the risk that remains.
+"""What a review of the worst masks finds: the share of failures, and the risk that remains in the others.
 
 A failure is a mask of Dice below a limit. Where references exist the budget is measured; without them it is predicted
 from each mask's probability of failure. Masks of equal score are reviewed in random order, and the mean over all

@@ -92,7 +92,7 @@ def _folders(results: Sequence[CaseResult]) -> dict[str, list[CaseResult]]:
 
 
 def _metrics(results: Sequence[CaseResult], failure_dice: Sequence[float], seed: int) -> dict[str, Any]:
-    """Pooled over folders the same patient counts once in the bootstrap, however many masks of it there are."""
+    """Metrics against Dice. The bootstrap draws patients, who may have masks in several folders."""
     patients = [result.case.rsplit("/", 1)[-1] for result in results]
     scores = [result.decision.anomaly for result in results]
     dice = np.array([result.dice for result in results], dtype=np.float64)

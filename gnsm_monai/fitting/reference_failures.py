@@ -12,9 +12,9 @@ import torch
 
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
-from gnsm_monai.data.failures import one_line
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
+from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 
@@ -26,14 +26,14 @@ network that segments the references' images; ``auto``: the second where the dat
 """
 
 MAX_CASES, MIN_CASES = 32, 4
-"""References that the small network learns from: more would not make its failures better ones."""
+"""Most references that the small network learns from. More would not make its failures more useful."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One failure: its kind, the case with the failed mask as ``label`` (and the image, as it was seen), its Dice."""
+    """One failure: its kind, the case with the bad mask as ``label`` (and the image that the network saw), its Dice."""
 
     kind: str
     case: dict[str, Any]
@@ -130,7 +130,7 @@ class ReferenceFailures:
             kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
             rng = np.random.default_rng([self.seed, plan.stream, number, copy])
             worse = degrade_like_a_segmenter(
-                label, kind, rng, self.references.labels.num_classes, self.references.voxel_size
+                label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
             yield Failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, self._dice(worse, label))
         if plan.empty:
@@ -148,8 +148,8 @@ class ReferenceFailures:
             return None
 
     def _dice(self, label: np.ndarray, reference: np.ndarray) -> float:
-        scheme = self.references.labels
-        return mean_foreground_dice(label, reference, scheme.num_classes, scheme.members)
+        scheme = self.references.scheme
+        return mean_foreground_dice(label, reference, scheme.num_classes, scheme.structure_classes)
 
     def _trained(self) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []

@@ -154,7 +154,7 @@ class ReferenceFit:
     def _score(self, maps: Mapping[str, Any], shapes: ReferenceShapes | None) -> CaseStatistics:
         placed, device = self._placed(maps), next(self.network.parameters()).device
         label = placed[LABEL].as_tensor()[None].to(device)
-        probabilities, observed = encode_labels(label, self.references.labels.num_classes)
+        probabilities, observed = encode_labels(label, self.references.scheme.num_classes)
         sees = self.references.image_channels > 0
         image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
         return self.scorer(self.network, probabilities, observed, image, shapes=shapes)

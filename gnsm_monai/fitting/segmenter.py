@@ -28,19 +28,19 @@ SNAPSHOTS = (24, 40, 64, 100, 160, 280)
 """Training steps after which a copy is kept: from one that barely finds the structures to a fair segmenter."""
 
 FAIR = 64
-"""Training steps from which on a copy's masks are mostly right."""
+"""Training steps after which the masks of a copy are mostly right."""
 
 CHANNELS = (8, 16, 32, 32)
 LEARNING_RATE = 2e-3
 CERTAIN = 20.0
-"""Logit of background where the label map says nothing: no loss, whatever the network says there."""
+"""Logit of background at ignored voxels: whatever the network gives there, the loss is 0."""
 
 
 class EarlySegmenter:
     """Copies of one small U-Net, kept while it learns to segment the training references' images.
 
     Their masks of images that it has not seen fail as the masks of trained networks do: fuzzy borders, missed ends,
-    islands, confusions where images are poor. Of the masks that are to be ranked nothing is used.
+    islands, confusions where images are poor. The masks that are to be ranked take no part.
 
     Args:
         snapshots: the copies by training step.
@@ -70,7 +70,7 @@ class EarlySegmenter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = UNet(
-                dims, len(cases[0][IMAGE]), references.labels.num_classes, CHANNELS, (2, 2, 2), num_res_units=1
+                dims, len(cases[0][IMAGE]), references.scheme.num_classes, CHANNELS, (2, 2, 2), num_res_units=1
             ).to(device)
             loader = DataLoader(
                 Dataset([dict(case) for case in cases], augment),
@@ -100,14 +100,13 @@ class EarlySegmenter:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of masks that there are: of every copy from the image itself, and from one made poor."""
+        """Kinds of masks: those of every copy, from the image itself and from one made poor."""
         return [f"{kind}_{step}" for step in self.snapshots for kind in ("early", "poor_image")]
 
     @property
     def damaged_kinds(self) -> list[str]:
-        """Masks of fair copies from the image itself, beside one made poor: as where a file was damaged afterwards.
-
-        Some of these images can hardly be read: a score that then blames the mask is not chosen.
+        """Masks that a good copy made from the image itself, beside an image made poor: as if the file was damaged
+        afterwards. Some of these images can hardly be read. A score that blames the mask for this is not chosen.
         """
         return [f"damaged_{step}" for step in self.snapshots if step >= FAIR]
 

@@ -1,4 +1,4 @@
-"""Learning the shapes of the references, so that each held-out one is judged by models that have not seen it."""
+"""Learns the shapes of the references. Each held-out reference is judged by models that have not seen it."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.shape import MOST_CASES, ShapeModel, coarse_maps
+from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
 __all__ = ["ShapeLearner"]
 
 FOLDS = 5
-"""Of the held-out references, each judged by a linear model that has seen the others."""
+"""Folds of the held-out references: each fold is judged by a linear model that has seen the others."""
 
 HALVES = 2
-"""The same for the network, which takes longer to learn."""
+"""Folds for the network. They are fewer, because it takes longer to learn."""
 
 LEVELS = 2
 """The weakest levels of the noise, at which the network is trained: stronger ones teach it the average."""
 
 RATE, BATCH = 3e-3, 4
 LATER = 3 / 8
-"""Steps of what is learnt from held-out references too, as a share of those of the training references alone."""
+"""Steps of further training that includes held-out references, as a share of the steps on training references."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +49,9 @@ logger = logging.getLogger(__name__)
 class ShapeLearner:
     """Learns a linear model and a network with a bottleneck, by MONAI's trainer, from reference label maps.
 
-    Shapes are too few to leave two fifths of them out: each fold of the held-out references is judged by models of
-    all others (cross-conformal prediction, Vovk 2015), and what comes later by models of all. Where the training
-    references are plenty, theirs are enough.
+    Two fifths of the references are held out, too many to learn nothing from. So each fold of them is judged by models
+    of all others (cross-conformal prediction, Vovk 2015), and later masks by models of all references. If there are
+    enough training references, the models learn from these alone.
 
     Args:
         references: the reference cases.
@@ -78,9 +78,9 @@ class ShapeLearner:
 
     def __call__(self) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
         """The shapes of all references, and for each held-out one those by which it is judged."""
-        train = self.references.used_for("train")[:MOST_CASES]
+        train = self.references.used_for("train")[:MAX_CASES]
         held_out = [case for case in self.references.cases if case["use"] != "train"]
-        if len(train) + len(held_out) > MOST_CASES:
+        if len(train) + len(held_out) > MAX_CASES:
             whole = self._plenty(self._labels(train))
             return whole, {case["case"]: whole for case in held_out}
         whole, judges = self._cross_conformal(self._labels(train + held_out), len(train))
@@ -123,20 +123,20 @@ class ShapeLearner:
 
     def _coarse(self, labels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         return coarse_maps(
-            (encode_labels(label[None], self.references.labels.num_classes)[0][0] for label in labels), self.strides
+            (encode_labels(label[None], self.references.scheme.num_classes)[0][0] for label in labels), self.strides
         )
 
     def _voxels(self, labels: Sequence[Tensor]) -> np.ndarray:
         """Of each structure, ``(N, S)``, in class indices; what lies outside the field of view is of no class."""
-        members = self.references.labels.members
+        members = self.references.scheme.structure_classes
         return np.array([[sum(int((x == index).sum()) for index in classes) for classes in members] for x in labels])
 
     def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
 
-        Random numbers are drawn from the seed, and those of the caller are left as they were, but for a GPU's.
+        Random numbers are drawn from the seed. Those of the caller are left as they were, except on a GPU.
         """
-        num_classes = self.references.labels.num_classes
+        num_classes = self.references.scheme.num_classes
         steps = self.steps if start is None else max(1, round(self.steps * LATER))
         logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
         with torch.random.fork_rng(devices=[]):
@@ -178,7 +178,7 @@ class ShapeLearner:
             network=network,
             optimizer=optimizer,
             loss_function=ScoreMatchingLoss("posterior", self.schedule),
-            prepare_batch=NoisyLabelPrepareBatch(self.schedule, self.references.labels.num_classes),
+            prepare_batch=NoisyLabelPrepareBatch(self.schedule, self.references.scheme.num_classes),
             train_handlers=[GradientClip(1.0), LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
             decollate=False,
         )

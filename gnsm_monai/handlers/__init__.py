@@ -1,4 +1,4 @@
-"""ignite handlers: what happens beside the training and scoring steps."""
+"""ignite handlers: they attach to an engine and act at its events."""
 
 from gnsm_monai.handlers.checkpoint import TrainingCheckpoint
 from gnsm_monai.handlers.ema import WarmUpEMA

@@ -30,8 +30,8 @@ CHECKPOINT, METRIC, AVERAGED = "checkpoint.pt", "val_loss", "ema"
 class TrainingCheckpoint:
     """Saves the state of training after every epoch, keeps the best weights, resumes, and stops early.
 
-    ``checkpoint.pt`` holds all that the run needs to go on as if it had not been stopped; ``model.pt`` the averaged
-    weights of the epoch with the lowest validation metric. Both are written to a temporary file first, so that
+    ``checkpoint.pt`` holds all that the run needs to continue as if it had not been stopped. ``model.pt`` holds the
+    averaged weights of the epoch with the lowest validation metric. Both are written to a temporary file first, so that
     neither is ever half written. Attach it to the trainer after the ``ValidationHandler``.
 
     Args:
@@ -43,10 +43,10 @@ class TrainingCheckpoint:
         patience: validations without a better metric after which training ends.
         resume: continue from ``checkpoint.pt`` where there is one. Without it, what an earlier run left in the folder
             is removed when training starts, so that nothing of it is mistaken for this run's.
-        max_minutes: training ends with the epoch in which they are over, counted from the start of this run. The
-            weights of that epoch are validated too, wherever it lies, and the best ones are kept as always. The
-            learning rate keeps to the plan of all epochs, so that a run that goes on later ends where one without a
-            limit does; only that one more epoch was validated.
+        max_minutes: training ends with the epoch in which this time is over, counted from the start of this run. That
+            epoch is always validated, and the best weights are kept as usual. The learning rate follows the plan of all
+            epochs, so that a run that continues later ends like one without a limit, except that one more epoch was
+            validated.
         settings: plain values that a continued run must share with the one that was stopped.
 
     Raises:

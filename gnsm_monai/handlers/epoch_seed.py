@@ -17,7 +17,7 @@ class EpochSeed:
     """Seeds every generator at the start of each epoch from ``(seed, epoch, rank)`` and restarts the data loader.
 
     All random draws of an epoch (order of cases, augmentation, noise levels, noise) then follow from the seed and the
-    number of the epoch. That is the whole RNG state of a checkpoint: a run that is resumed after epoch ``n`` goes on
+    number of the epoch. That is the whole RNG state of a checkpoint: a run that is resumed after epoch ``n`` continues
     exactly as if it had not been stopped.
 
     Args:
@@ -45,5 +45,5 @@ class EpochSeed:
         return {"seed": self.seed}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on with the seed that the checkpoint was made with."""
+        """Continues with the seed of the checkpoint."""
         self.seed = int(state_dict["seed"])

@@ -32,10 +32,10 @@ SEVERITIES = (0.1, 0.3, 0.6)
 class FailureRoc:
     """Writes, at every validation, how well held-out references are told from graded failures of each kind.
 
-    A few references and one failure per kind and severity are scored by the averaged network, at two noise levels, a
-    weaker and a middle one of those there are: a thermometer, not the score that is fitted in the end. To TensorBoard
-    go the AUROC per kind and per severity, the ROC curves as a picture and a precision-recall curve. Attach it to the
-    trainer after the ``ValidationHandler``.
+    The averaged network scores a few references, and one failure per kind and severity, at two noise levels, a weak and
+    a middle one. This is a quick check, not the score that is fitted in the end. To TensorBoard go the AUROC per kind
+    and per severity, the ROC curves as a picture and a precision-recall curve. Attach it to the trainer after the
+    ``ValidationHandler``.
 
     Args:
         writer: of the run.
@@ -121,7 +121,7 @@ class FailureRoc:
             )
         picture = pixels(roc_curves(curves))
         self.writer.add_image("validation_pictures/roc_of_failures", picture, epoch, dataformats="HWC")
-        # The curve wants numbers in [0, 1]: what counts is their order.
+        # The curve needs numbers in [0, 1]; only their order matters.
         order = scores.argsort().argsort() / max(len(scores) - 1, 1)
         self.writer.add_pr_curve("validation/failures_among_references", failed, order, epoch)
         self.logger.info("epoch %d: AUROC of failures made from references %.3f", epoch, _area(*curves["all failures"]))

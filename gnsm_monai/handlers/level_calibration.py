@@ -21,7 +21,7 @@ class LevelCalibration(Metric):
     mean over voxels of ``|share that is right - mean certainty|`` of their bin (Naeini et al., AAAI 2015; Guo et al.,
     ICML 2017). In ``[0, 1]``, 0 is best. ``update`` takes ``(logits, target)`` as
     :class:`gnsm_monai.losses.ScoreMatchingLoss` does; ``compute`` gives a float64 tensor ``(L,)``, NaN at a level that
-    no sample had. Only of a network whose logits are those of the posterior does it say anything.
+    no sample had. It is meaningful only for a network whose logits are those of the posterior.
 
     Args:
         num_levels: noise levels ``L``.

@@ -1,4 +1,4 @@
-"""A progress bar where somebody watches, a line now and then where nobody does."""
+"""A progress bar on a terminal; a line now and then in a log."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class RankingCollector:
             release_free_memory()
 
     def _keep(self, result: CaseResult) -> None:
-        """Pictures of all cases would not fit in memory; those that end among the worst are among them all the time."""
+        """Keeps the pictures of the worst cases so far only: those of all cases would not fit in memory."""
         number = len(self._scored)
         if not result.picture:
             self._scored.append(result)
@@ -103,7 +103,7 @@ class RankingCollector:
 
     def hand_over(self, seconds_per_case: float) -> None:
         """Gathers the results of all processes and has them written; called when the engine completes."""
-        # Samplers repeat cases to give every rank as many: by case, the later one replaces its equal.
+        # Samplers repeat cases so that every rank has as many; equal rows of one case count once.
         results = ranked({result.case: result for part in self._gather() for result in part}.values())
         summary = self.writer(results, seconds_per_case) if idist.get_rank() == 0 else {}
         self.ranking = Ranking(results, summary)

@@ -1,4 +1,4 @@
-"""A handler that a config defines elsewhere, in a list of handlers."""
+"""Lets a list of handlers in a config name a handler that is defined elsewhere."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class TrainedModel:
     @property
     def structures(self) -> dict[str, tuple[int, ...]]:
         """Classes of each foreground structure, by its name."""
-        return dict(zip(self.scheme.structures, self.scheme.members, strict=True))
+        return dict(zip(self.scheme.structure_names, self.scheme.structure_classes, strict=True))
 
     @property
     def volumes(self) -> dict[str, UsualVolume]:
@@ -98,7 +98,7 @@ class TrainedModel:
         if self.shapes.sizes is None:
             return {}
         voxel = float(np.prod(self.settings["voxel_size"]))
-        return dict(zip(self.scheme.structures, self.shapes.sizes.volumes(voxel), strict=True))
+        return dict(zip(self.scheme.structure_names, self.shapes.sizes.volumes(voxel), strict=True))
 
     def scorer(self, inferer: Inferer | None = None, chunk_size: int | None = None) -> Scorer:
         """What gives the level statistics of a mask by this model; see :class:`gnsm_monai.scoring.Scorer`."""
@@ -106,7 +106,7 @@ class TrainedModel:
         return Scorer(
             self.network.schedule,
             self.settings["parametrisation"],
-            Structures(self.scheme.members, self.settings["always_present"], settings["band_voxels"]),
+            Structures(self.scheme.structure_classes, self.settings["always_present"], settings["band_voxels"]),
             num_draws=settings["num_draws"],
             seed=settings["seed"],
             inferer=inferer,

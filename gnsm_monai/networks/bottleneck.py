@@ -1,4 +1,4 @@
-"""A score network of label maps that passes everything through a few numbers: the shape, and nothing else."""
+"""A score network of label maps with a bottleneck: a few numbers must describe the whole shape."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gnsm_monai.noise import NoiseSchedule
 
 __all__ = ["BottleneckNetwork"]
 
-MOST_CELLS = 512
-"""Of the coarsest grid."""
+MAX_CELLS = 512
+"""Most cells of the coarsest grid."""
 
-MOST_VALUES = 16_384
+MAX_VALUES = 16_384
 """Classes times cells of the grid before the coarsest one, which bounds the number of weights."""
 
 
@@ -29,9 +29,9 @@ class BottleneckNetwork(nn.Module):
     """From a noisy relaxed label map to the posterior of its labels, as far as ``latents`` numbers can tell it.
 
     A U-Net hands on, by its skip connections, what its neighbourhoods say: however strong the noise, a smooth mask of
-    an impossible shape explains much of itself. What has to pass a bottleneck cannot: only shapes that were learnt come
-    out. The reader is linear up to its one hidden layer, over what the two coarsest grids say in units of the noise;
-    the writer is that of a convolutional auto-encoder.
+    an impossible shape explains much of itself. A network with a bottleneck cannot do that: only shapes that were
+    learned come out. The reader is linear up to its one hidden layer, over what the two coarsest grids say in units of
+    the noise; the writer is that of a convolutional auto-encoder.
 
     Args:
         schedule: the noise; few levels and weak ones, as a strong one teaches the average.
@@ -63,7 +63,7 @@ class BottleneckNetwork(nn.Module):
         self.steps = _steps(num_classes, self.spatial_size, self.strides)
         coarse = _grids(self.spatial_size, self.steps)[-1]
         self.cells = coarse
-        """Of the coarsest grid, per axis."""
+        """Cells of the coarsest grid, per axis."""
         self.grid = [n * math.prod(step[a] for step in self.steps) for a, n in enumerate(coarse)]
         fine = [n * s for n, s in zip(coarse, self.steps[-1], strict=True)]
         _, deviation = schedule.log_likelihood_scale(num_classes)
@@ -118,7 +118,7 @@ def _steps(num_classes: int, size: Sequence[int], strides: Sequence[Sequence[int
     steps = [list(step) for step in strides]
     while True:
         *_, fine, coarse = _grids(size, steps)
-        small = math.prod(coarse) <= MOST_CELLS and num_classes * math.prod(fine) <= MOST_VALUES
+        small = math.prod(coarse) <= MAX_CELLS and num_classes * math.prod(fine) <= MAX_VALUES
         if len(steps) > 1 and (small or max(coarse) == 1):
             return steps
         steps.append([2 if n > 1 else 1 for n in coarse])

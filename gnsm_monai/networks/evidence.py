@@ -1,4 +1,4 @@
-"""What the voxels of a noisy label map say, beside a voxelwise prior: shared by the score networks of label maps."""
+"""Evidence of a noisy label map's voxels against a voxelwise prior; the networks of label maps share it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def log_prior(frequencies: Tensor) -> Tensor:
 def surprise(evidence: Tensor, prior: Tensor, deviation: Tensor) -> Tensor:
     """How far a voxel's noisy value moves its label's probabilities away from the prior, in units of the noise.
 
-    The gradient of the log-likelihood with respect to the prior's logits: to first order, all that a voxel says of
-    any change of shape, and nothing where the prior leaves no doubt.
+    This is the gradient of the log-likelihood with respect to the prior's logits. To first order it is all that a voxel
+    says about a change of shape. It is 0 if the prior is certain.
 
     Args:
         evidence: log-likelihoods of the classes, ``(B, K, *spatial)``.

@@ -1,4 +1,4 @@
-"""What the score network of label maps is built of, and where it halves its grid."""
+"""Building blocks of the score network of label maps, and the choice of its strides."""
 
 from __future__ import annotations
 

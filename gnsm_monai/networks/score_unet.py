@@ -28,10 +28,10 @@ class ScoreUNet(nn.Module):
 
     What the logits mean is the parametrisation's business (:mod:`gnsm_monai.networks.parametrisation`).
 
-    One voxel of strong noise says next to nothing, a neighbourhood of them much. So the network is shown, at each of
-    its resolutions, the mean of what the voxels say over as many voxels as one of its own covers, in units of the
-    noise of that mean; and what a neighbourhood says is also added to the logits directly, by an amount that is learnt
-    for each level. Without these two the loss stays at that of independent voxels for hundreds of steps
+    Under strong noise one voxel says almost nothing, but a neighbourhood of voxels says much. So the network is shown,
+    at each of its resolutions, the mean of what the voxels say over as many voxels as one of its own covers, in units
+    of the noise of that mean; and what a neighbourhood says is also added to the logits directly, by an amount that is
+    learnt for each level. Without these two the loss stays at that of independent voxels for hundreds of steps
     (``scripts/benchmarks/network.py`` prints by how much).
 
     Args:
@@ -187,7 +187,7 @@ class ScoreUNet(nn.Module):
         return pooled
 
     def _neighbourhood(self, pooled: Sequence[Tensor], embedding: Tensor, size: Sequence[int]) -> Tensor:
-        """What is added to the logits for what the neighbourhood says, each resolution by a learnt share of its own."""
+        """The evidence of neighbourhoods, to be added to the logits; each resolution has its own learned share."""
         said = [p[:, self.num_classes : 2 * self.num_classes] for p in pooled]
         total: Tensor = sum(  # type: ignore[assignment]
             expand_like(share, part) * upsample(part, size)

@@ -80,7 +80,7 @@ class FeatureBlocks:
         return self._first.to(codes.device) + self._step.to(codes.device) * codes.long()
 
     def logsumexp(self, flat: Tensor) -> Tensor:
-        """Of every feature the logsumexp over its categories, ``(B, F)``, from flat values ``(B, D)``."""
+        """The logsumexp over each feature's categories, ``(B, F)``, from flat values ``(B, D)``."""
         # The highest value of a row is found far faster than that of each of its features, and serves as well unless
         # all that a feature has lies below it by more than float32 can tell from nothing.
         most = flat.amax(1, keepdim=True)
@@ -90,5 +90,5 @@ class FeatureBlocks:
         return self.features([block.logsumexp(1) for block in self.split(flat)])
 
     def own(self, flat: Tensor, codes: Tensor) -> Tensor:
-        """Of every feature the entry of its category, ``(B, F)``, from flat values ``(B, D)`` and codes ``(B, F)``."""
+        """The entry of each feature's category, ``(B, F)``, from flat values ``(B, D)`` and codes ``(B, F)``."""
         return flat.gather(1, self.places(codes))

@@ -47,7 +47,7 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tens
 def hide(x: Tensor, observed: Tensor) -> Tensor:
     """``x`` where a voxel was observed, and elsewhere the point that speaks for no class, ``x_k = -log K``.
 
-    Of all classes that point is as probable, at any level: it leaves a voxel's posterior to its context.
+    At any level this point is equally probable for all classes, so a voxel's posterior follows from its context alone.
 
     Args:
         x: relaxed one-hot maps ``(B, K, *spatial)``.

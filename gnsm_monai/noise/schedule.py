@@ -79,8 +79,9 @@ class NoiseSchedule:
     def log_likelihood(self, x: Tensor, level: Tensor) -> Tensor:
         """``log p(x_v | y_v = c)`` for every class ``c`` and voxel, up to a constant per voxel, ``(B, K, *spatial)``.
 
-        What ``x_v`` alone says of its label, and all that it says: a sufficient statistic. Of the log-density's terms
-        only ``-K logsumexp_k(z_k)`` depends on ``c``; ``alpha(c)`` has one entry ``own`` and the others ``other``.
+        What ``x_v`` alone says of its label, and all that it says: a sufficient statistic. Only one term of the
+        log-density, ``-K logsumexp_k(z_k)``, depends on ``c``; ``alpha(c)`` has one entry ``own`` and the others
+        ``other``.
         """
         x = upcast(x)
         num_classes = x.shape[1]
@@ -127,9 +128,9 @@ def mixing_schedule(
 ) -> NoiseSchedule:
     """Levels that hide labels: ``1 - beta`` geometric from ``1 - beta_min`` to ``1 - beta_max``, one temperature.
 
-    The strongest level ends near the voxelwise prior. On smooth label maps neighbours reveal a voxel's label until
-    the noise is far stronger than intuition says, hence the geometric steps towards 1. The weak levels see what is
-    locally odd, and teach a network without images what the strong ones build on.
+    The strongest level ends near the voxelwise prior. On smooth label maps neighbours reveal a voxel's label even under
+    very strong noise, hence the geometric steps towards 1. The weak levels see what is locally odd, and teach a network
+    without images what the strong ones build on.
     """
     if not 0 <= beta_min <= beta_max < 1:
         raise InputError(f"noise: 0 <= beta_min <= beta_max < 1 is needed, got {beta_min} and {beta_max}")

@@ -72,7 +72,7 @@ def _figures(
     if references.size:
         writer.add_histogram("anomaly_score/references", references, 0)
     budget = (summary.get("review_budget") or {}).get("budget") or []
-    # Where no mask has failed there is no share of the failures to find.
+    # Without a failed mask there is no share of failures to find.
     if len(budget) > 1 and number(budget[0].get("share_found")) is not None:
         drawn["4_review_budget"] = figures.budget_curve(budget, len(cases))
     measured = [result for result in cases if result.has_dice]

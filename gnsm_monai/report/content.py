@@ -119,7 +119,8 @@ def header(
 
 
 def flag_threshold(references: npt.NDArray[np.float64], alpha: float | None) -> float | None:
-    """Score above which p = (1 + #{references >= score}) / (n + 1) is at most alpha; None where no score is, or all.
+    """Score above which p = (1 + #{references >= score}) / (n + 1) is at most alpha; None if this holds for no score,
+    or for all.
 
     With k = alpha (n + 1) - 1 references allowed at or above a score, that is the (k + 1)-th largest reference.
     """

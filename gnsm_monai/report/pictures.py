@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from gnsm_monai.explain.planes import CasePicture, Plane
 from gnsm_monai.report.colours import HEAT_MAP, NUM_TONES, class_colours
-from gnsm_monai.scoring.planes import CasePicture, Plane
 
 __all__ = ["DARK", "PlaneLayers", "data_uri", "draw_plane", "heat_legend", "heat_range", "stripes_meaning"]
 
@@ -120,7 +120,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def _cut(plane: Plane, heat: tuple[float, float]) -> Plane:
-    """Without the far surroundings, in which a small organ would be lost."""
+    """Cut to the structures and their surroundings, so that a small organ is shown large."""
     hot = np.nan_to_num(plane.anomaly, nan=-np.inf) >= 0.5 * (heat[0] + heat[1])
     shown = (plane.label > 0) | hot
     if not shown.any():

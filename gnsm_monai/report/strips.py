@@ -1,4 +1,4 @@
-"""A case as one picture with its caption: slices side by side, for where there is no page."""
+"""A case as one picture, slices side by side under a caption, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from gnsm_monai.explain.planes import CasePicture
 from gnsm_monai.report.colours import class_colours
 from gnsm_monai.report.pictures import DARK, PlaneLayers, draw_plane
-from gnsm_monai.scoring.planes import CasePicture
 
 __all__ = ["THUMBNAIL", "case_strip", "small_font", "sprite", "thumbnail"]
 
@@ -28,7 +28,7 @@ WIDTH = 560
 THUMBNAIL = 24
 """Pixels of a side of the sprite that stands for a case."""
 GROUND = (232, 232, 232)
-"""Of sprites."""
+"""Background colour of the thumbnails that TensorBoard's projector shows."""
 
 
 @functools.cache

@@ -57,7 +57,7 @@ def share(value: float | None) -> str:
 
 
 class ScoreFormat:
-    """Anomaly scores with as many decimals as tell these scores apart: three digits of their spread."""
+    """Writes anomaly scores with as many decimals as are needed to tell them apart: three digits of their spread."""
 
     def __init__(self, scores: Sequence[float]) -> None:
         low, high = np.quantile(scores, [0.1, 0.9]) if len(scores) else (0.0, 1.0)

@@ -112,9 +112,10 @@ def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
     """Weight per level, ``(L,)``, summing to 1: the stretch of uncertainty that the level stands for.
 
     The weighted mean over levels is then the trapezoid rule for the mean of a statistic over the held-out
-    cross-entropy, from that of the weakest noise to that of the strongest. A stretch of noise counts by how much it
-    hides of a label from one who knows the shapes, whether the schedule has one level there or five; levels at the
-    prior limit, where nothing more can be hidden, add nothing. Equal weights where all levels are equally uncertain.
+    cross-entropy, from that of the weakest noise to that of the strongest. A stretch of noise counts by how much of a
+    label it hides from a network that knows the shapes. The number of levels in the stretch does not matter. Levels at
+    the prior limit, where nothing more can be hidden, add nothing. Equal weights where all levels are equally
+    uncertain.
 
     Args:
         loss: cross-entropy of the network on held-out references, in nats per voxel, weakest noise first, ``(L,)``.

@@ -15,16 +15,16 @@ CONFIDENCE = 0.9
 """Nominal coverage of the interval of a predicted Dice."""
 
 NEIGHBOURS, MIN_SPREAD = 20, 0.01
-"""Copies of the nearest scores whose mean error is the spread, and the least spread (a Dice)."""
+"""How many failures of the nearest scores give the spread by their mean error, and the least spread (a Dice)."""
 
 
 def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     """Conformal p-values ``(N,)`` of anomaly scores ``(N,)`` against those of ``n`` unseen references, ``(n,)``.
 
     ``p = (1 + #{i : a_i >= a}) / (n + 1)`` (Vovk et al. 2005). For a mask that is exchangeable with the references,
-    flagging at ``p <= alpha`` raises a false alarm with probability ``alpha`` at most, whatever the score. NaN where
-    the score is NaN or nothing is there to compare it with; NaN among the references (a structure that they lack) is
-    left out.
+    flagging at ``p <= alpha`` raises a false alarm with probability ``alpha`` at most, whatever the score. NaN if the
+    score is NaN, or if there is no reference to compare it with. NaN among the references (a structure that one lacks)
+    is left out.
     """
     scores, known = np.asarray(scores, dtype=np.float64), np.sort(calibration[np.isfinite(calibration)])
     if not len(known):
@@ -34,7 +34,7 @@ def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
 
 
 def smallest_p_value(calibration: np.ndarray) -> float:
-    """The p-value of a mask that is worse than all references, below which none can fall; NaN without references."""
+    """The p-value of a mask that is worse than all references, the lowest that there is; NaN without references."""
     return float(p_values(np.array([np.inf]), calibration)[0])
 
 
@@ -44,8 +44,9 @@ class DicePredictor:
 
     Isotonic regression (a higher score never predicts a higher Dice) on failures of references, degraded copies and
     masks of a small network, with a locally weighted split-conformal interval from failures of other references (Lei
-    et al. 2018, section 5.2): narrow where the score tells much of Dice, wide where it does not. The interval is as
-    good as these are like the failures that are met: its coverage is no guarantee on a segmenter that fails otherwise.
+    et al. 2018, section 5.2): narrow where the score tells much of Dice, wide where it does not. The interval is only
+    as good as these failures resemble those of the segmenter: on one that fails in other ways its coverage is not
+    guaranteed.
 
     Args:
         scores: knots of the regression, rising, ``(m,)``.
@@ -90,8 +91,8 @@ class DicePredictor:
     def failure_probability(self, scores: np.ndarray, limit: float) -> np.ndarray:
         """Probability ``(N,)`` of a Dice below ``limit``, for anomaly scores ``(N,)``.
 
-        The share of calibration errors that would bring it there, ``(1 + #) / (n + 2)``: smoothed, so that few copies
-        never make anything certain.
+        The share of calibration errors that would bring Dice below the limit, smoothed as ``(1 + #) / (n + 2)``: a few
+        failures must not make anything certain.
         """
         predicted, spread = self._at(np.asarray(scores, dtype=np.float64))
         below = np.searchsorted(self.residuals, (limit - predicted) / spread, side="left")

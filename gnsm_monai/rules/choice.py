@@ -17,16 +17,16 @@ def simplest_of_the_best(
 ) -> str:
     """The first rule whose correlation with Dice is within one standard error of the best one's (Breiman et al. 1984).
 
-    A few dozen copies of a few references cannot tell rules of nearly equal worth apart, and the most flexible of them,
-    densities, are the ones that gain most from chance and from the copies' artefacts.
+    A few dozen failures of a few references cannot tell nearly equal rules apart. The most flexible rules, densities,
+    gain most from chance and from artefacts of the failures.
 
     Args:
         scores: anomaly of the failures ``(M,)`` by each rule, the simplest rule first.
         dice: of the failures, ``(M,)``.
         seed: of the bootstrap that gives the standard error of the difference.
-        groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references, with
-            all failures of each: those of one are alike, and as independent ones they would make the error too small.
-            By default, and where all are of one reference, each failure is alone.
+        groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references with
+            all their failures: failures of one reference are alike, and counting them as independent would make the
+            error too small. By default, and where all are of one reference, each failure is alone.
     """
     spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
     best = min(spearman, key=lambda name: spearman[name])
@@ -51,10 +51,10 @@ def best_level(values: np.ndarray, dice: np.ndarray) -> int:
 
 
 def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
-    """Of each failure, ``(M,)``, its place at the level that is best on failures of other references.
+    """Place of each failure, ``(M,)``, at the level that is best on failures of other references.
 
-    The place, in [0, 1], is the share of those others that have a lower value there: levels differ in scale, and those
-    that other references choose may differ, too.
+    The place, in [0, 1], is the share of those other failures that have a lower value at that level. Places can be
+    compared where values cannot: levels differ in scale, and each reference may get another level.
 
     Args:
         values: of one statistic, ``(M, L)``.

@@ -113,7 +113,7 @@ class LargestDeviation(Density):
 
 
 ROUNDING = 1e-9
-"""Of a value, relative: what is less apart is the same."""
+"""Relative difference below which two values count as equal."""
 
 
 def robust_scale(values: np.ndarray) -> tuple[float, float]:

@@ -18,8 +18,8 @@ class DiceRegression:
     """Ridge regression of Dice on standardised features; the anomaly is 1 - the Dice that it predicts.
 
     One statistic at one noise level mixes how bad a mask is with how much can be known of it. Levels and statistics
-    together tell the two apart: the same misfit weighs more where the network is sure. Features are cut off at the
-    range that was met, so that a mask beyond all that was learnt from scores as the worst of it, not anything at all.
+    together tell the two apart: the same misfit weighs more where the network is sure. Features are clipped to the
+    range of the fit: a mask beyond this range scores like the worst of it, and not arbitrarily.
     """
 
     @staticmethod
@@ -27,7 +27,7 @@ class DiceRegression:
         """Plain arrays of a regression of ``(N,)`` Dice on ``(N, F)`` features; the penalty goes by leave-one-out.
 
         Args:
-            met: features ``(M, F)`` whose range counts as met; by default those of the regression.
+            met: features ``(M, F)`` that set the range for clipping; by default those of the regression.
         """
         scale = features.std(axis=0)
         met = features if met is None else met
@@ -51,7 +51,8 @@ class DiceRegression:
     def held_out(
         features: np.ndarray, dice: np.ndarray, groups: np.ndarray, met: np.ndarray | None = None
     ) -> np.ndarray:
-        """Anomaly ``(N,)`` of each mask by a regression that has seen none of its group: fair to compare with others.
+        """Anomaly ``(N,)`` of each mask, by a regression that was fitted without its group: fair to compare with
+        others.
 
         Args:
             groups: the reference that each degraded copy was made from, ``(N,)``.

@@ -28,7 +28,8 @@ class FitData:
         references: statistics of ``N`` held-out references.
         failures: statistics of ``M`` failures made from them.
         dice: of the failures to their references, ``(M,)``.
-        groups: number of the reference that each failure was made from, ``(M,)``; by default each is alone.
+        groups: number of the reference that each failure was made from, ``(M,)``; by default every failure has its
+                own.
         from_networks: which failures are masks of networks, ``(M,)`` bool; none by default.
         level_weights: what each level counts in means, ``(L,)``, not negative, such as
             :func:`gnsm_monai.rules.anomaly.uncertainty_weights`; equal by default.

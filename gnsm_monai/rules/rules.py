@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["RULES", "LargestDeviationRule"]
 
 USUAL = 0.9
-"""Quantile of the doubt about held-out references' images up to which nothing is excused: some may be damaged, too."""
+"""Quantile of the doubt about references' images up to which nothing is excused: below 1, as some may be damaged."""
 
 MAX_EXCUSED = 0.99
-"""So that what is left can be told apart."""
+"""Keeps the divisor above 0, so that scores can still be told apart."""
 
 
 class BestLevel(Rule):

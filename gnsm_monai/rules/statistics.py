@@ -161,7 +161,7 @@ class Uncertainty(Statistic):
 class Peak(Statistic):
     """Misfit at the place of the band where it is highest: what is wrong there alone, which a mean dilutes.
 
-    A place is a Gaussian of :data:`gnsm_monai.scoring.planes.PLACE_VOXELS`.
+    A place is a Gaussian of :data:`gnsm_monai.explain.planes.PLACE_VOXELS`.
     """
 
     name, words = "peak", "misfit in one place"

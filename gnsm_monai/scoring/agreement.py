@@ -32,8 +32,8 @@ def disagreement(own: Tensor, denoised: Tensor, expected: Tensor, needed: Tensor
 def doubt(disagreements: Tensor, expected: Tensor, needed: Tensor) -> Tensor:
     """1 - the highest soft Dice that any mask could have with the posterior, ``(n, S)``; never above ``disagreements``.
 
-    Of a structure that may be absent the less, the surer that is: where no mask reaches a soft Dice of 1/2, the doubt
-    is multiplied by twice the Dice that one reaches. A structure that is in the mask nevertheless is the mask's fault.
+    The doubt about a structure that may be absent shrinks as its absence becomes sure: if no mask reaches a soft Dice
+    of 1/2, it is multiplied by twice the highest Dice. A mask that has such a structure all the same is blamed for it.
     NaN where ``disagreements`` of :func:`disagreement` are. Other arguments: as there.
     """
     highest = highest_soft_dice(expected)
@@ -47,7 +47,7 @@ def highest_soft_dice(expected: Tensor) -> Tensor:
 
 
 def _highest(probabilities: Tensor) -> Tensor:
-    """Of one map ``(V,)``, a scalar. The best mask is made of the voxels above half of its Dice (Dinkelbach 1967)."""
+    """A scalar for one map ``(V,)``. The best mask has the voxels above half of its Dice (Dinkelbach 1967)."""
     total = probabilities.sum(dtype=torch.float64)
     taken, best = probabilities[probabilities > 0], torch.zeros_like(total)
     count = -1

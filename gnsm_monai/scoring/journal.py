@@ -25,7 +25,7 @@ PROGRESS = ".progress"
 
 
 class Journal:
-    """One small file per scored case, in a folder that goes when the ranking is complete.
+    """One small file per scored case, in a folder that is removed when the ranking is complete.
 
     A result counts for the case it was made of only: same files (path, size, time of change), same model, same options,
     same version of this package. Any other is scored again, as is every case that failed, because what made it fail

@@ -1,4 +1,4 @@
-"""How smooth the references' images are, so that an image in which nothing can be read is noticed."""
+"""How smooth the references' images are. An image in which nothing can be read is far rougher."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gnsm_monai.scoring.centre_spread import CentreAndSpread
 __all__ = ["FAR", "ReferenceImages", "case_smoothness", "smoothness"]
 
 FAR = 8.0
-"""Spreads below the centre beyond which an image is unlike the references'. Of the hippocampus's images those that are
-noisy, or whose integers overflowed, lie 32 below and more, all others 3.9 at most (damaged_images.py)."""
+"""Spreads below the centre beyond which an image is unlike the references'. Hippocampus images that are noisy, or whose
+integers overflowed, lie at least 32 spreads below, all others at most 3.9 (damaged_images.py)."""
 
-LEAST_SPREAD = 0.005
+MIN_SPREAD = 0.005
 FEWEST = 12
 """References below which their spread is a guess, and no image is named."""
 
@@ -74,7 +74,7 @@ class ReferenceImages(CentreAndSpread):
         known = values[np.isfinite(values).all(axis=1)]
         if len(known) < FEWEST:
             return cls(np.zeros(values.shape[1]), np.full(values.shape[1], np.inf))
-        return cls.of(known.T, LEAST_SPREAD)
+        return cls.of(known.T, MIN_SPREAD)
 
     def finding(self, values: np.ndarray) -> str:
         """What is wrong with an image of smoothness ``(C,)``, in words; empty where nothing is."""

@@ -37,7 +37,7 @@ class ReferenceShapes:
         levels: Tensor,
         chunk_size: int | None = None,
     ) -> list[Tensor]:
-        """What is to be said, ``(n, ...)``, of the shape that each model finds in a mask at ``n`` noise levels.
+        """A judgement, ``(n, ...)``, of the shape that each model finds in a mask at ``n`` noise levels.
 
         Args:
             judgement: gives ``(m, ...)`` of class probabilities ``(m, K, *spatial)``.

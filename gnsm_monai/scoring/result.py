@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from gnsm_monai.explain.planes import CasePicture
 from gnsm_monai.rules.calibration import Calibration, p_values
 from gnsm_monai.rules.levels import LevelStatistics
-from gnsm_monai.scoring.planes import CasePicture
 
 __all__ = [
     "AnomalyMap",

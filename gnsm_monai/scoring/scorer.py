@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
+from gnsm_monai.explain.planes import PLACE_VOXELS
 from gnsm_monai.networks import score_from_logits
 from gnsm_monai.networks.separable import smooth
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
@@ -17,7 +18,6 @@ from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.statistics import STATISTICS, MaskView, NetworkView, PosteriorView, statistic_named
 from gnsm_monai.scoring.agreement import disagreement, doubt
-from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.structures import Structures, likeliest
 

@@ -14,16 +14,16 @@ from gnsm_monai.networks.evidence import centred
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise.gumbel import CLASS_DIM
 
-__all__ = ["MOST_CASES", "ShapeModel", "coarse_maps"]
+__all__ = ["MAX_CASES", "ShapeModel", "coarse_maps"]
 
 MODES = 64
 """Most modes of variation that are kept."""
 
-MOST_CASES = 256
-MOST_VALUES = 200_000
-"""Most references that shapes are learnt from, and most values of a coarse map (classes times cells)."""
+MAX_CASES = 256
+MAX_VALUES = 200_000
+"""Most references that shapes are learned from, and most values of a coarse map (classes times cells)."""
 
-LEAST_VARIANCE = 1e-8
+MIN_VARIANCE = 1e-8
 PREFIX = "shape_"
 
 
@@ -33,9 +33,8 @@ class ShapeModel:
     Coarse maps ``y`` (shares of the classes per cell) are ``mean + sum_j z_j mode_j + rest`` with ``z_j ~ N(0,
     variance_j)`` and a rest of equal variance in all cells: probabilistic PCA (Tipping & Bishop 1999). A noise level
     whose voxels each say as much of their label as a measurement with error ``sigma`` makes ``E[z | y]`` a Wiener
-    filter: weak noise leaves all modes, strong noise the mean alone. What no mode describes, a mask cannot keep,
-    however sure its voxels are; that is what it adds to a network with skip connections. Cells that are not observed
-    say nothing.
+    filter: weak noise leaves all modes, strong noise the mean alone. A mask loses whatever no mode describes, however
+    sure its voxels are. A network with skip connections cannot do this. Cells that are not observed say nothing.
 
     Args:
         mean: ``(K, *cells)``.
@@ -46,9 +45,9 @@ class ShapeModel:
     """
 
     def __init__(self, mean: Tensor, modes: Tensor, variance: Tensor, rest: float, stride: Sequence[int]) -> None:
-        # At the precision of a model's file, so that a model that was read says what it said when it was made.
+        # At the precision of a model's file, so that a model gives the same answers before and after it is stored.
         self.mean, self.modes, self.variance = mean.float(), modes.half().float(), variance.float()
-        self.rest, self.stride = max(float(rest), LEAST_VARIANCE), tuple(int(s) for s in stride)
+        self.rest, self.stride = max(float(rest), MIN_VARIANCE), tuple(int(s) for s in stride)
 
     @classmethod
     def fit(cls, values: Tensor, stride: Sequence[int]) -> ShapeModel | None:
@@ -58,7 +57,7 @@ class ShapeModel:
         mean = values.mean(0)
         _, singular, modes = torch.linalg.svd((values - mean).flatten(1), full_matrices=False)
         variance = singular**2 / (len(values) - 1)
-        kept = max(1, min(MODES, int((variance > LEAST_VARIANCE).sum())))
+        kept = max(1, min(MODES, int((variance > MIN_VARIANCE).sum())))
         rest = variance[kept:].sum() / max(1, mean.numel() - kept)
         return cls(mean, modes[:kept].reshape(-1, *mean.shape), variance[:kept], float(rest), stride)
 
@@ -141,12 +140,12 @@ def _coarse_enough(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> li
     stride = [1] * len(strides[0])
     for step in strides:
         stride = [s * f for s, f in zip(stride, step, strict=True)]
-        if shape[0] * math.prod(-(-n // s) for n, s in zip(shape[1:], stride, strict=True)) <= MOST_VALUES:
+        if shape[0] * math.prod(-(-n // s) for n, s in zip(shape[1:], stride, strict=True)) <= MAX_VALUES:
             break
     return stride
 
 
 def _pool(maps: Tensor, stride: Sequence[int]) -> Tensor:
-    """Means over cells of ``(B, C, *spatial)``; background, 0 in all of a difference, beyond the end."""
+    """Means over cells of ``(B, C, *spatial)``. Cells that reach beyond the end count 0 there."""
     pool = F.avg_pool2d if maps.ndim == 4 else F.avg_pool3d
     return pool(maps, tuple(stride), ceil_mode=True)

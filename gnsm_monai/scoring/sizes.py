@@ -13,8 +13,8 @@ from gnsm_monai.scoring.centre_spread import CentreAndSpread
 
 __all__ = ["ReferenceSizes", "UsualVolume"]
 
-LEAST_SPREAD = 0.05
-"""Of the logarithm, 5 % of a size: where references are all alike, no voxel more or less is an error."""
+MIN_SPREAD = 0.05
+"""Least spread of the logarithm, 5 % of a size: where references are alike, one voxel more is no error."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class UsualVolume:
 class ReferenceSizes(CentreAndSpread):
     """Centre and spread of the logarithm of one more than a structure's voxels, ``(S,)`` each.
 
-    A structure that no reference has is of centre 0. ``smallest`` and ``largest`` are the voxels of a structure in the
+    If no reference has a structure, its centre is 0. ``smallest`` and ``largest`` are the voxels of a structure in the
     references that have it, ``(S,)`` each; models of version 0.2 do not know them, and they are empty there.
     """
 
@@ -45,7 +45,7 @@ class ReferenceSizes(CentreAndSpread):
     def fit(cls, voxels: np.ndarray) -> ReferenceSizes:
         """Fits voxels ``(N, S)`` of references; where one lacks a structure, the others tell its size."""
         columns = [column[column > 0] for column in np.asarray(voxels, dtype=np.float64).T]
-        middle = cls.of((np.log1p(column) for column in columns), LEAST_SPREAD)
+        middle = cls.of((np.log1p(column) for column in columns), MIN_SPREAD)
         smallest, largest = (np.array([f(c) if len(c) else 0.0 for c in columns]) for f in (np.min, np.max))
         return cls(middle.centre, middle.spread, smallest, largest)
 

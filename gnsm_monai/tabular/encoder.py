@@ -69,8 +69,8 @@ class TableEncoder:
       :func:`gnsm_monai.tabular.values.canonical`: 3, 3.0, "3" and "3.00" are the same one, as are True and "TRUE".
     - A column of floating-point numbers with more distinct values than bins is binned at its quantiles.
     - A missing value (None, NaN, NaT, pandas.NA) is a category of its own where training has any.
-    - Every feature has one category more than training showed, the last one: what training did not have. No training
-      row has it, so that it is surprising. It also makes a feature with one category legal.
+    - Every feature has one more category, the last one, for values that training did not have. No training row has it,
+      so it is surprising. It also allows a feature with a single category.
 
     Args:
         numerical_features: positions of the columns to be binned; ``None`` finds them as above.

@@ -122,7 +122,7 @@ def not_numbers(values: Collection[str]) -> list[str]:
 
 
 def write_demo_table(path: Path, rows: int = 2000, seed: int = 0) -> Path:
-    """A small table of parcels whose columns depend on each other; made once."""
+    """Writes a small table of parcels whose columns depend on each other, unless it is there."""
     if path.is_file():
         return path
     draw = np.random.default_rng(seed)

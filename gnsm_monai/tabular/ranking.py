@@ -26,8 +26,8 @@ RANKING_COLUMNS = [
     "flag",
     *(f"{what}_{place}" for place in range(1, TOP + 1) for what in ("feature", "value", "anomaly")),
 ]
-"""Of ranking.csv. ``row`` counts from 1, the first row below the column names; ``feature_1`` is the field that adds
-most to the row's score, ``value_1`` what stands there, ``anomaly_1`` what it adds."""
+"""Columns of ranking.csv. ``row`` counts from 1, the first row below the column names. ``feature_1`` is the field that
+adds most to the row's score, ``value_1`` its value, ``anomaly_1`` what it adds."""
 
 logger = logging.getLogger("gnsm_monai.workflow")
 

@@ -31,8 +31,8 @@ ROW_STATISTICS = {"context_misfit": "posterior", "misfit": "posterior", "score_n
 class RowScorer:
     """Statistics of rows at the noise-free centre of each level, or as means over draws of the noise.
 
-    Rows are independent of each other: neither their order nor the size of pieces changes what is said of one. Draws
-    are the same random numbers for every row.
+    Rows are independent of each other: a row's statistics depend neither on its neighbours nor on the size of pieces.
+    Draws are the same random numbers for every row.
 
     Args:
         schedule: the noise that the network was trained with.

@@ -13,8 +13,8 @@ MIN_STEPS, MAX_STEPS, PASSES = 600, 3000, 60
 NARROW, WIDE, MANY_ROWS = 128, 256, 5000
 VALIDATION_ROWS = 2000
 VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 4_000_000, 2_000_000, 30_000_000
-"""Bounds of memory and time where a table has thousands of categories: numbers in a batch of validation, in one of
-training, and in all of a validation."""
+"""Bounds of memory and time for tables with thousands of categories: numbers in a validation batch, in a training
+batch, and in a whole validation."""
 
 
 def default_steps(codes: np.ndarray, batch_size: int) -> int:
@@ -38,7 +38,7 @@ def validation_batch(cardinalities: Sequence[int], num_levels: int) -> int:
 
 
 def validation_rows(held_out: np.ndarray, seed: int, values_per_row: int) -> torch.Tensor:
-    """Rows ``(M, F)`` that every validation sees: some of many; few of them several times, each under other noise."""
+    """Rows ``(M, F)`` that every validation sees: many are sampled, few are repeated under other noise."""
     most = max(16, min(VALIDATION_ROWS, VALIDATION_VALUES // values_per_row))
     chosen = np.random.default_rng(seed).permutation(len(held_out))[:most]
     rows = torch.from_numpy(held_out[np.sort(chosen)])

@@ -118,7 +118,7 @@ def _say_how_read(table: Table, columns: Sequence[str], encoder: TableEncoder) -
 
 
 def steps_per_epoch(table: TrainingTable, batch_size: int, epochs: int) -> int:
-    """So that all epochs together show every distinct row often enough."""
+    """Steps per epoch: all epochs together show every distinct row often enough."""
     return max(1, default_steps(table.codes["train"], batch_size) // epochs)
 
 

@@ -44,10 +44,10 @@ def finish_training(
     idist.barrier()  # rank 0 writes the weights that all of them read now
     losses = _validate_kept_weights(fit, evaluator, schedule, loss)
     if idist.get_rank() == 0:
-        # Only of the cross-entropy is the loss an uncertainty; those of the published losses are not.
+        # Only the cross-entropy is an uncertainty; the published losses are not.
         weights = uncertainty_weights(losses["val_loss"]) if loss.kind == "posterior" else None
         fitted = fit.run(weights, losses)
-        columns = _level_columns(schedule, fit.references.labels.num_classes, losses, weights, fitted.figures)
+        columns = _level_columns(schedule, fit.references.scheme.num_classes, losses, weights, fitted.figures)
         logger.info(
             "validation per noise level (loss on held-out references, and of voxels that know nothing of each other; "
             "weight in means over levels, by uncertainty; Spearman of each statistic with the Dice of failures of "
@@ -90,7 +90,7 @@ def _level_columns(
 
 
 def _hyperparameters(run_settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth comparing between runs; of the network and the cases only their size."""
+    """Values that are worth comparing between runs; the network and the cases are given by their size."""
     network = run_settings.get("network", {})
     plain = {key: value for key, value in run_settings.items() if isinstance(value, (bool, int, float, str))}
     return {

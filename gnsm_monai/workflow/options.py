@@ -1,4 +1,4 @@
-"""Values that users set: what is wrong with them is said before anything is read or written."""
+"""Checks of the values that users set, before anything is read or written."""
 
 from __future__ import annotations
 

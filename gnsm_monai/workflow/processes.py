@@ -50,9 +50,9 @@ def join_processes(device: str) -> None:
 def part_processes(network: DistributedDataParallel | None = None) -> None:
     """Ends the process group, threads included; ``network`` cannot be trained any further.
 
-    A network that was trained holds the group as well. Were it to go on holding it, gloo's threads would live until
-    the interpreter ends, and abort the process (SIGABRT, after the model is complete) where they then still free a
-    tensor: https://github.com/pytorch/pytorch/pull/179291.
+    A trained network holds the group as well. It must let go of it here: otherwise gloo's threads live until the
+    interpreter ends and may abort the process (SIGABRT, after the model is complete) when they free a tensor:
+    https://github.com/pytorch/pytorch/pull/179291.
     """
     if network is not None:
         for name in ("logger", "reducer", "process_group"):  # what DistributedDataParallel itself drops when copied

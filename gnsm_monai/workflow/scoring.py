@@ -106,7 +106,7 @@ def ranking_settings(
     cases: Sequence[Mapping[str, Any]],
     alpha: float,
 ) -> dict[str, Any]:
-    """What a summary says of how its scores came about."""
+    """Settings for summary.json: which model scored what, and how."""
     folders = [predictions_dir] if isinstance(predictions_dir, (str, Path)) else list(predictions_dir)
     return {
         "model_dir": str(model.folder),

@@ -114,7 +114,7 @@ def references(
         dataset_dir,
         len(found.cases),
         *(len(found.used_for(use)) for use in ("train", "selection", "calibration")),
-        ", ".join(found.labels.structures),
+        ", ".join(found.scheme.structure_names),
         "x".join(map(str, found.spatial_size)),
         "x".join(f"{mm:.3g}" for mm in found.voxel_size),
     )
@@ -158,7 +158,7 @@ def training_settings(
         "format": FORMAT,
         "dataset": references.name,
         "spatial_dims": len(references.spatial_size),
-        "labels": references.labels.to_dict(),
+        "labels": references.scheme.to_dict(),
         "always_present": references.always_present,
         "never_empty": references.never_empty,
         "voxel_size": references.voxel_size,

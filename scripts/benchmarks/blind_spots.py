@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     yield {
         "command": options.command,
         "masks": len(by_dice),
-        "structures": list(dataset.scheme.structures),
+        "structures": list(dataset.scheme.structure_names),
         "shown": [
             {
                 "folder": mask.folder,
@@ -72,7 +72,7 @@ def unseen(
     readable: npt.NDArray[np.bool_],
     most: int = EXAMPLES,
 ) -> list[int]:
-    """Indices of masks of low Dice, those first that stand furthest behind their place by Dice; one per case."""
+    """Indices of masks of low Dice, one per case; first those whose rank is furthest behind their rank by Dice."""
     chosen: list[int] = []
     for i in np.argsort(by_dice - by_labels):
         if readable[i] and scores.dice[i] < LOW_DICE and scores.case[i] not in scores.case[chosen]:

@@ -13,8 +13,8 @@ from gnsm_monai.data.overlap import mean_foreground_dice
 __all__ = ["UNSURE", "entropy", "missing_confidence", "pairwise_disagreement"]
 
 UNSURE = 0.01
-"""Voxels count whose probability of being a structure exceeds it: certain background, most of a volume, would drown
-everything else, and the predicted foreground alone would not see what is missing from it."""
+"""Only voxels whose probability of a structure exceeds this count. All voxels would be mostly certain background, and
+the predicted foreground alone would miss what is missing from it."""
 
 _Probabilities = npt.NDArray[np.floating[Any]]
 _Labels = npt.NDArray[np.integer[Any]]

@@ -34,7 +34,7 @@ SHORTER = {**IMAGE, "steps_per_epoch": 240}
 """Images, and two thirds of the steps."""
 
 UNEXCUSED = {**SHORTER, "anomaly_score": "disagreement_equal"}
-"""What the network cannot read in an image is held against the mask."""
+"""The mask is blamed for what the network cannot read in the image."""
 
 FEWER = {**UNEXCUSED, "batch_size": "$4 if @spatial_dims == 3 else 16", "steps_per_epoch": 120}
 """Half as many steps as that, each with twice as many maps."""

@@ -1,4 +1,4 @@
-"""What a MONAI user would build today of the paper alone: a diffusion network asked for its score, level by level.
+"""What a MONAI user would build from the paper alone: a diffusion network that gives the score at each level.
 
 MONAI's DiffusionModelUNet of this package's width (its mandatory attention in the middle included) learns the published
 noise and loss (arXiv 2304.03220: 20 temperatures, direct parametrisation, KL divergence). A mask's norms of the score

@@ -95,7 +95,7 @@ class Dataset:
             if name not in references:
                 references[name] = self.read(case["reference"])
             label, reference = self.read(case["label"]), references[name]
-            dice = mean_foreground_dice(label, reference, self.scheme.num_classes, self.scheme.members)
+            dice = mean_foreground_dice(label, reference, self.scheme.num_classes, self.scheme.structure_classes)
             if not math.isnan(dice):
                 masks.append(Mask(case["folder"], name, label, reference, dice, case.get(SOFT)))
         return masks

@@ -2,8 +2,9 @@
 
     python scripts/benchmarks/reader.py --dataset nnUNet_raw/DatasetXXX_Name [--epochs 4] [--work DIR]
 
-An image model is a second reader by what it says of an image where the mask tells it nothing. One is trained by
-train.yaml in each way, without the fit of a score; then each reads the images of the references that it has not
+An image model is a second reader: at the strongest noise it must read the image, because the mask tells it nothing. One
+is trained by train.yaml in each way, without the fit of a score; then each reads the images of the references that it
+has not
 seen: as they are, and made poor. Beside it stands what it makes of the reference itself at a weaker level of about the
 same strength in both noises: there it may read the mask, too. Models are kept in --work, by number of epochs.
 """

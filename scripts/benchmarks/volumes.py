@@ -141,7 +141,7 @@ process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
 _, status, used = os.wait4(process.pid, 0)
 print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_maxrss]))
 """
-"""A process is said to have taken at least what the one that started it had: so a small one starts it."""
+"""The peak memory of a process is reported as at least that of its parent; so a small process starts it."""
 
 
 def _run(command: list[Any]) -> dict[str, float]:

@@ -91,8 +91,8 @@ def test_regions_are_structures_made_of_the_classes_that_files_hold(tmp_path: Pa
     scheme = read_label_scheme(declare(tmp_path, {**BRATS, "ignore": 4}, regions_class_order=[1, 2, 3]))
     assert scheme is not None
     assert scheme.values == (0, 1, 2, 3) and scheme.num_classes == 4 and scheme.ignore_value == 4
-    assert scheme.structures == ("whole_tumor", "tumor_core", "enhancing_tumor")
-    assert scheme.members == ((1, 2, 3), (2, 3), (3,))
+    assert scheme.structure_names == ("whole_tumor", "tumor_core", "enhancing_tumor")
+    assert scheme.structure_classes == ((1, 2, 3), (2, 3), (3,))
     assert [region.written for region in scheme.regions] == [1, 2, 3]
     assert scheme.names == ("whole_tumor without tumor_core", "tumor_core without enhancing_tumor", "enhancing_tumor")
     assert LabelScheme.from_dict(json.loads(json.dumps(scheme.to_dict()))) == scheme
@@ -110,7 +110,7 @@ def test_regions_keep_the_order_of_the_file_and_values_may_lie_apart(tmp_path: P
 def test_a_plain_class_is_its_own_structure(tmp_path: Path) -> None:
     scheme = read_label_scheme(declare(tmp_path, {"background": 0, "a": 3, "b": 7}))
     assert scheme is not None
-    assert scheme.structures == ("a", "b") and scheme.members == ((1,), (2,))
+    assert scheme.structure_names == ("a", "b") and scheme.structure_classes == ((1,), (2,))
 
 
 def test_lists_of_one_value_are_plain_labels_and_need_no_order(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read_anew(references: References, case: dict[str, Any]) -> dict[str, MetaTensor]:
     keys = references.keys
-    loaded = load_case(references.labels, 3, keys)({key: case[key] for key in keys})
+    loaded = load_case(references.scheme, 3, keys)({key: case[key] for key in keys})
     found: dict[str, MetaTensor] = resample(references.voxel_size, keys)(loaded)
     return found
 

@@ -69,7 +69,7 @@ class TestMeasures:
         maps = [two_boxes(seed) for seed in range(12)]
         maps[3][maps[3] == 2] = 0
         found = read_references(dataset(maps), 2)
-        assert found.labels.names == ("a", "b")
+        assert found.scheme.names == ("a", "b")
         assert found.always_present == [True, False]
         assert found.spatial_size == [24, 16]  # reach of 16 and 8 voxels, 2 of margin on each side, times of 8
         assert found.voxel_size == [1, 1] and found.image_channels == 0
@@ -84,7 +84,7 @@ class TestMeasures:
         labels = {"background": 0, "whole": [1, 2], "core": 2}
         (folder / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
         found = read_references(folder, 2)
-        assert found.labels.structures == ("whole", "core") and found.labels.num_classes == 3
+        assert found.scheme.structure_names == ("whole", "core") and found.scheme.num_classes == 3
         assert found.always_present == [True, False]
 
     def test_the_same_folder_gives_the_same_references(self, dataset: Callable[..., Path]) -> None:
@@ -96,7 +96,7 @@ class TestMeasures:
         maps = [values[two_boxes(seed)] for seed in range(8)]
         maps[0][maps[0] == 205] = 0
         found = read_references(dataset(maps, labels=None), 2)
-        assert found.labels.names == ("label_100", "label_205") and found.labels.values == (0, 100, 205)
+        assert found.scheme.names == ("label_100", "label_205") and found.scheme.values == (0, 100, 205)
         assert found.always_present == [True, False]
         assert found.flip_axes == [1]
 
@@ -127,7 +127,7 @@ class TestMeasures:
         for array in maps:
             array[0] = 3
         found = read_references(dataset(maps, labels={**LABELS, "ignore": 3}), 2)
-        assert found.labels.num_classes == 3 and found.spatial_size == [24, 16]
+        assert found.scheme.num_classes == 3 and found.spatial_size == [24, 16]
         assert found.flip_axes == [1]
 
     def test_volumes_are_measured_in_ras(self, tmp_path: Path) -> None:
@@ -268,6 +268,6 @@ def test_excluded_cases_take_no_part(dataset: Callable[..., Path]) -> None:
 def test_a_bare_folder_of_label_maps_is_enough(dataset: Callable[..., Path]) -> None:
     folder = dataset(labels=None) / "labelsTr"
     found = read_references(folder, 2, bare=True)
-    assert (len(found.cases), found.labels.names, found.name) == (8, ("label_1", "label_2"), "labelsTr")
+    assert (len(found.cases), found.scheme.names, found.name) == (8, ("label_1", "label_2"), "labelsTr")
     (folder / "dataset.json").write_text(json.dumps({"labels": LABELS}))
     assert read_references(folder, 2, bare=True).labels.names == ("a", "b")

@@ -62,7 +62,7 @@ def test_failures_are_masks_copies_and_an_empty_mask_with_their_dice(makes: Refe
     assert reference is not None
     for failure in failures[:4]:
         label = failure.case[LABEL][0].numpy()
-        expected = mean_foreground_dice(label, reference[LABEL][0].numpy(), makes.references.labels.num_classes)
+        expected = mean_foreground_dice(label, reference[LABEL][0].numpy(), makes.references.scheme.num_classes)
         assert failure.dice == pytest.approx(expected)
 
 

@@ -48,7 +48,7 @@ def index_of(references: References, case: dict[str, object]) -> Tensor:
 
 
 def one_hot(references: References, case: dict[str, object]) -> Tensor:
-    return encode_labels(index_of(references, case)[None], references.labels.num_classes)[0][0]
+    return encode_labels(index_of(references, case)[None], references.scheme.num_classes)[0][0]
 
 
 def halves(references: References) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
@@ -66,7 +66,7 @@ def test_no_held_out_reference_is_among_the_sizes_that_judge_it(
         found: np.ndarray = np.median(np.log1p(structures), axis=0)
         return found
 
-    assert references.labels.members == ((1,), (2,), (3,))
+    assert references.scheme.structure_classes == ((1,), (2,), (3,))
     assert whole.sizes is not None
     np.testing.assert_allclose(whole.sizes.centre, centre(train + held))
     for number, case in enumerate(held):
@@ -100,7 +100,7 @@ def test_no_held_out_reference_is_in_the_network_that_judges_it(
     """The prior in a network tells of which references it has learnt."""
     whole, own = learnt
     train, held = halves(references)
-    count = references.labels.num_classes
+    count = references.scheme.num_classes
     for number, case in enumerate(held):
         others = [c for n, c in enumerate(held) if n % HALVES != number % HALVES]
         frequency = torch.stack([one_hot(references, c) for c in train + others]).mean(0)
@@ -143,7 +143,7 @@ def test_a_network_learns_more_than_the_prior_says(
 def test_where_training_references_are_plenty_nothing_is_learnt_from_the_others(
     references: References, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shapes, "MOST_CASES", 10)
+    monkeypatch.setattr(shapes, "MAX_CASES", 10)
     whole, own = learn(references, 2)
     values, _ = coarse_maps((one_hot(references, c) for c in references.used_for("train")[:10]), STRIDES)
     assert set(map(id, own.values())) == {id(whole)}

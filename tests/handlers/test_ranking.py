@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from ignite.engine import Engine
 
+from gnsm_monai.explain.planes import Plane
 from gnsm_monai.files import load_json
 from gnsm_monai.handlers import RankingCollector
 from gnsm_monai.report import ResultsWriter
 from gnsm_monai.report.builder import MAX_CARDS
-from gnsm_monai.scoring.planes import Plane
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Result, scored
 from tests.results import case_result
 

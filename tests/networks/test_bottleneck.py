@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnsm_monai.networks.bottleneck import MOST_CELLS, MOST_VALUES, BottleneckNetwork
+from gnsm_monai.networks.bottleneck import MAX_CELLS, MAX_VALUES, BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
 
 SCHEDULE = NoiseSchedule((0.3, 0.6), (1.0, 1.0))
@@ -79,8 +79,8 @@ def test_only_the_latents_pass() -> None:
 @pytest.mark.parametrize(("classes", "size"), [(3, (40, 56, 48)), (6, (512, 512)), (105, (64, 64, 64)), (2, (3, 2, 2))])
 def test_weights_are_bounded_whatever_the_grid_and_the_classes(classes: int, size: tuple[int, ...]) -> None:
     network = BottleneckNetwork(SCHEDULE, classes, size, [[2] * len(size)] * 3)
-    assert math.prod(network.cells) <= MOST_CELLS
-    assert network.read[0].in_features <= 2 ** len(size) * MOST_VALUES
+    assert math.prod(network.cells) <= MAX_CELLS
+    assert network.read[0].in_features <= 2 ** len(size) * MAX_VALUES
     assert network(*noisy(*size, classes=classes, batch=1)).shape == (1, classes, *size)
 
 

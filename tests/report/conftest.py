@@ -13,7 +13,7 @@ from gnsm_monai.data.degradations import KINDS, degrade
 from gnsm_monai.data.overlap import foreground_dice
 from gnsm_monai.data.phantoms import LABELS, SPACINGS, make_phantom
 from gnsm_monai.evaluation.summary import correlation_summary
-from gnsm_monai.scoring.planes import CasePicture, Plane
+from gnsm_monai.explain.planes import CasePicture, Plane
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Place, Result, StructureResult, scored
 from tests.results import anomalies, case_result
 

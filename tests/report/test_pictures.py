@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gnsm_monai.explain.planes import Plane
 from gnsm_monai.report.colours import class_colours
 from gnsm_monai.report.pictures import DARK, OUTLINE, PlaneLayers, draw_plane, heat_range, stripes_meaning
-from gnsm_monai.scoring.planes import Plane
 
 
 def decoded(uri: str) -> np.ndarray:

@@ -11,11 +11,11 @@ from monai.inferers import SimpleInferer
 from scipy import ndimage
 from torch import Tensor, nn
 
+from gnsm_monai.explain.planes import PLACE_VOXELS
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.rules import STATISTICS, CaseStatistics, to_array
 from gnsm_monai.scoring import Scorer, Structures, scorer
-from gnsm_monai.scoring.planes import PLACE_VOXELS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)

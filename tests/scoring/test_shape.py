@@ -137,7 +137,7 @@ def test_arrays_bring_the_model_back(model: ShapeModel) -> None:
 
 
 def test_maps_with_many_classes_get_coarser_cells(monkeypatch: pytest.MonkeyPatch, maps: list[torch.Tensor]) -> None:
-    monkeypatch.setattr("gnsm_monai.scoring.shape.MOST_VALUES", 60)
+    monkeypatch.setattr("gnsm_monai.scoring.shape.MAX_VALUES", 60)
     model = ShapeModel.fit(*coarse_maps(maps, [[2, 2], [2, 2]]))
     assert model is not None and model.stride == (4, 4) and model.mean.shape == (2, 4, 6)
     assert ShapeModel.fit(*coarse_maps(maps[:2], [[2, 2]])) is None

@@ -13,7 +13,7 @@ from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.scoring import Scorer, Structures
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.sizes import LEAST_SPREAD, ReferenceSizes
+from gnsm_monai.scoring.sizes import MIN_SPREAD, ReferenceSizes
 
 BAND = Structures(band_voxels=(2, 2))
 SCHEDULE = mixing_schedule(2)
@@ -49,7 +49,7 @@ def test_references_that_lack_a_structure_say_nothing_of_its_size() -> None:
 @pytest.mark.filterwarnings("error")
 def test_references_of_one_size_and_structures_that_none_has() -> None:
     sizes = ReferenceSizes.fit(np.tile([50, 0], (4, 1)))
-    assert sizes.centre.tolist() == [np.log1p(50), 0] and sizes.spread.tolist() == [LEAST_SPREAD] * 2
+    assert sizes.centre.tolist() == [np.log1p(50), 0] and sizes.spread.tolist() == [MIN_SPREAD] * 2
 
 
 @pytest.fixture(scope="module")

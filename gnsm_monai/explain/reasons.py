@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gnsm_monai.scoring.displacement import align, directions, joint_counts, length, move, structure_dice
-from gnsm_monai.scoring.findings import Finding, Structure
-from gnsm_monai.scoring.parts import describe
+from gnsm_monai.explain.displacement import align, directions, joint_counts, length, move, structure_dice
+from gnsm_monai.explain.findings import Finding, Structure
+from gnsm_monai.explain.parts import describe
+from gnsm_monai.explain.sentences import NO_REASON, Words
 from gnsm_monai.scoring.sizes import UsualVolume
-from gnsm_monai.scoring.wording import NO_REASON, Words
 
 __all__ = ["NO_REASON", "explain"]
 
-MOST_REASONS = 3
+MAX_REASONS = 3
 MARGIN = 2  # voxels around both maps: room for surroundings and distances
 HARM = 0.05  # Dice that a displacement of the whole may cost a structure
 WHOLE = 0.1  # Dice that some structure must have lost before the whole mask is moved about
@@ -77,7 +77,7 @@ def explain(
     exchanged = {frozenset((*f.names, f.other)) for f in findings}
     rest = [_sized(finding, usual or {}) for structure in present for finding in describe(structure)]
     findings += [f for f in rest if not (f.other and frozenset((*f.names, f.other)) in exchanged)]
-    worst = sorted(_merged(findings, [s.name for s in present]), key=lambda f: -f.weight)[:MOST_REASONS]
+    worst = sorted(_merged(findings, [s.name for s in present]), key=lambda f: -f.weight)[:MAX_REASONS]
     return "; ".join(words.sentence(finding) for finding in worst) or NO_REASON
 
 

@@ -11,7 +11,7 @@ from monai.transforms import SpatialResample
 
 __all__ = ["to_file_geometry"]
 
-MOST_VOXELS = 1 << 22
+MAX_VOXELS = 1 << 22
 """Voxels of the file that are computed at a time: their coordinates take eight times the memory of the map."""
 
 
@@ -34,7 +34,7 @@ def to_file_geometry(
     )
     resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)
     found = np.empty(tuple(shape), dtype=np.float32)
-    thickness = min(len(found), max(2, MOST_VOXELS // found[:1].size))  # of an axis of one voxel MONAI knows no spacing
+    thickness = min(len(found), max(2, MAX_VOXELS // found[:1].size))  # of an axis of one voxel MONAI knows no spacing
     for first in range(0, len(found), thickness):
         start = min(first, len(found) - thickness)
         slab, there = found[start : start + thickness], np.array(file_affine, dtype=np.float64)

@@ -10,12 +10,12 @@ from scipy import ndimage
 
 __all__ = ["PLACE_VOXELS", "CasePicture", "Plane", "file_index", "picture_of", "worst_place", "worst_slices"]
 
-LEAST_BAND = 0.1
+MIN_BAND = 0.1
 """Slices whose band is smaller than this share of the largest one's are not compared: a few voxels are no slice."""
 
 
 PLACE_VOXELS = 1.5
-"""Standard deviation of a place, in voxels: a single odd voxel counts less than a cluster."""
+"""Standard deviation in voxels of the Gaussian that makes a place: a single odd voxel counts less than a cluster."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def worst_slices(anomaly: np.ndarray, band: np.ndarray) -> tuple[list[int], list
         others = tuple(a for a in range(anomaly.ndim) if a != axis)
         counts = band.sum(others)
         sums = np.where(band, anomaly, 0).sum(others, dtype=np.float64)
-        mean = np.where(counts >= max(1, LEAST_BAND * counts.max()), sums / np.maximum(counts, 1), -np.inf)
+        mean = np.where(counts >= max(1, MIN_BAND * counts.max()), sums / np.maximum(counts, 1), -np.inf)
         indices.append(int(mean.argmax()))
         means.append(float(mean.max()))
     return indices, means

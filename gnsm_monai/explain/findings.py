@@ -25,8 +25,8 @@ class Finding:
     """One way in which a mask differs from its denoised version.
 
     Args:
-        kind: what is wrong; `gnsm_monai.scoring.wording` has the words.
-        names: structures that it concerns; none for the mask as a whole.
+        kind: what is wrong; `gnsm_monai.explain.sentences` has the words.
+        names: structures concerned; empty for the mask as a whole.
         weight: Dice that it costs, summed over the structures; higher = worse.
         volume: size of what is wrong in mm^3 (mm^2 in 2D).
         expected: size of the structures in the denoised version, likewise.

@@ -1,4 +1,4 @@
-"""One bad file among many: a line that names it, and on with the others."""
+"""One unreadable file among many costs one line that names it; the others are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CaughtErrors", "one_line"]
 class CaughtErrors(Transform):
     """Runs a transform on a case; a case that fails comes back as ``{"case", "folder", "message"}``.
 
-    A case that has a ``message`` already, because something of it was not found, comes back so without being tried.
+    A case that already has a ``message``, because one of its files was not found, is returned unchanged.
     """
 
     def __init__(self, transform: Callable[[Any], Any]) -> None:

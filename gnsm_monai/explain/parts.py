@@ -1,4 +1,4 @@
-"""What distinguishes one structure of a mask from its denoised version: parts that are missing, astray or too much."""
+"""How one structure of a mask differs from its denoised version: parts that are missing, misplaced or too much."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from gnsm_monai.scoring.displacement import align, directions, length, move, overlap_dice
-from gnsm_monai.scoring.findings import Classes, Finding, Floats, Mask, Structure
+from gnsm_monai.explain.displacement import align, directions, length, move, overlap_dice
+from gnsm_monai.explain.findings import Classes, Finding, Floats, Mask, Structure
 
 __all__ = ["describe"]
 
@@ -19,7 +19,7 @@ GAPING, ONE_SIDED = 0.2, 0.45  # the same for a hole with an opening, and how mu
 BITE = 0.6  # share of a structure that a hole with an opening may take: more is most of it missing
 FLAT = 0.7  # share of the cross-section that a flat end fills
 UNCLEAR = 0.1  # Dice that thin differences must cost to be a reason
-MOST_PARTS = 6  # of one structure: more are no explanation
+MAX_PARTS = 6  # of one structure: more are no explanation
 
 
 def describe(structure: Structure) -> list[Finding]:
@@ -99,7 +99,7 @@ def _holes(s: Structure, missing: Mask) -> Iterator[Finding]:
         return
     sizes = np.bincount(pieces.ravel())[1:]
     holes = []
-    for i in np.argsort(-sizes)[:MOST_PARTS]:
+    for i in np.argsort(-sizes)[:MAX_PARTS]:
         if sizes[i] >= max(2, SMALL * s.sizes[1]) and _enclosed(s, pieces == i + 1)[0] >= ENCLOSED:
             holes.append(int(i))
     if holes:
@@ -162,7 +162,7 @@ def _thick_parts(region: Mask, other: Mask, distance: Floats, thick: float, s: S
         return
     pieces, _ = ndimage.label(region & (s.distance(core) <= thick), _full(other.ndim))
     sizes = np.bincount(pieces.ravel())[1:]
-    for i in np.argsort(-sizes)[:MOST_PARTS]:
+    for i in np.argsort(-sizes)[:MAX_PARTS]:
         yield pieces == i + 1
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gnsm_monai.data.overlap import foreground_dice
-from gnsm_monai.scoring.displacement import align, directions, joint_counts, length, move, overlap_dice, structure_dice
+from gnsm_monai.explain.displacement import align, directions, joint_counts, length, move, overlap_dice, structure_dice
 
 
 def blob(seed: int = 0, shape: tuple[int, ...] = (14, 12, 10)) -> np.ndarray:

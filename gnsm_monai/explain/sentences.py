@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gnsm_monai.scoring.findings import Finding
+from gnsm_monai.explain.findings import Finding
 
 __all__ = ["NO_REASON", "Words", "joined"]
 

@@ -1,0 +1,1 @@
+"""Why a mask looks odd: where, and in words."""
