@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["Classes", "Finding", "Floats", "Mask", "Structure"]
+__all__ = ["Classes", "Finding", "Floats", "Mask", "Structure", "UsualVolume"]
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Classes: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -49,6 +49,18 @@ class Finding:
     places: tuple[tuple[int, int], ...] = ()
     other: str = ""
     ends: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class UsualVolume:
+    """Median, smallest and largest size of a structure in the references that have it, in mm³ (mm² in 2D).
+
+    The ends are NaN where a model does not know them.
+    """
+
+    median: float
+    smallest: float
+    largest: float
 
 
 @dataclass(frozen=True)

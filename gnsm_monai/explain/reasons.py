@@ -13,10 +13,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gnsm_monai.explain.displacement import align, directions, joint_counts, length, move, structure_dice
-from gnsm_monai.explain.findings import Finding, Structure
+from gnsm_monai.explain.findings import Finding, Structure, UsualVolume
 from gnsm_monai.explain.parts import describe
 from gnsm_monai.explain.sentences import NO_REASON, Words
-from gnsm_monai.scoring.sizes import UsualVolume
 
 __all__ = ["NO_REASON", "explain"]
 

@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 
 from gnsm_monai.data.field_of_view import FieldsOfView
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.model.files import ModelFiles
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules.anomaly import AnomalyModel
@@ -20,7 +21,6 @@ from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
-from gnsm_monai.scoring.sizes import UsualVolume
 from gnsm_monai.scoring.structures import Structures
 
 __all__ = ["TrainedModel"]

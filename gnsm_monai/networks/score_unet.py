@@ -31,8 +31,7 @@ class ScoreUNet(nn.Module):
     Under strong noise one voxel says almost nothing, but a neighbourhood of voxels says much. So the network is shown,
     at each of its resolutions, the mean of what the voxels say over as many voxels as one of its own covers, in units
     of the noise of that mean; and what a neighbourhood says is also added to the logits directly, by an amount that is
-    learnt for each level. Without these two the loss stays at that of independent voxels for hundreds of steps
-    (``scripts/benchmarks/network.py`` prints by how much).
+    learnt for each level. Without these two the loss stays at that of independent voxels for hundreds of steps.
 
     Args:
         spatial_dims: 2 or 3.

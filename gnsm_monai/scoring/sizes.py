@@ -9,24 +9,13 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.scoring.centre_spread import CentreAndSpread
 
-__all__ = ["ReferenceSizes", "UsualVolume"]
+__all__ = ["ReferenceSizes"]
 
 MIN_SPREAD = 0.05
 """Least spread of the logarithm, 5 % of a size: where references are alike, one voxel more is no error."""
-
-
-@dataclass(frozen=True)
-class UsualVolume:
-    """Median, smallest and largest size of a structure in the references that have it, in mm³ (mm² in 2D).
-
-    The ends are NaN where a model does not know them.
-    """
-
-    median: float
-    smallest: float
-    largest: float
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
-from gnsm_monai.fitting.shapes import ShapeLearner
 from gnsm_monai.workflow.finishing import finish_training
 from gnsm_monai.workflow.options import (
     check_loss,
@@ -40,7 +39,6 @@ from gnsm_monai.workflow.training import (
 
 __all__ = [
     "SCORING_FAILED",
-    "ShapeLearner",
     "case_keys",
     "check_failures",
     "check_loss",

@@ -76,9 +76,3 @@ def test_what_a_training_cannot_be_finished_with_is_refused_before_it(
         run_config(TRAIN, **settings)
     assert "structures are needed in at least 3 label maps" in capsys.readouterr().err
     assert not model.exists()
-
-
-def test_components_keep_the_names_that_configs_of_version_0_2_give_them() -> None:
-    from gnsm_monai import fitting, scoring, workflow
-
-    assert scoring.ReferenceFit is fitting.ReferenceFit and workflow.ShapeLearner is fitting.ShapeLearner

@@ -8,9 +8,9 @@ from scipy import ndimage
 
 from gnsm_monai.data.degradations import KINDS, degrade
 from gnsm_monai.data.phantoms import LABELS, make_phantom
+from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.explain.reasons import NO_REASON, explain
 from gnsm_monai.explain.sentences import joined
-from gnsm_monai.scoring.sizes import UsualVolume
 
 NAMES = [("anterior", (1,)), ("posterior", (2,))]
 MM = (1.0, 1.0, 1.0)
