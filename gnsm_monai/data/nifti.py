@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Collection
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,9 @@ import numpy as np
 
 from gnsm_monai.files import write_atomically
 
-__all__ = ["save_nifti", "small_integers"]
+__all__ = ["keep_only", "save_nifti", "small_integers"]
+
+ENDING = ".nii.gz"
 
 
 def save_nifti(path: str | Path, values: np.ndarray, affine: np.ndarray) -> None:
@@ -37,3 +40,15 @@ def small_integers(values: np.ndarray) -> np.ndarray:
     least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
     fitting = (kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max)
     return values.astype(next(fitting, np.int32))
+
+
+def keep_only(folder: Path, names: Collection[str]) -> None:
+    """Removes the files ``NAME.nii.gz`` of a folder whose name is not among ``names``, and what is then empty.
+
+    A name may hold folders, as in ``fold_0/case_1``.
+    """
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:  # what lies deeper comes first
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        elif path.name.endswith(ENDING) and path.relative_to(folder).as_posix().removesuffix(ENDING) not in names:
+            path.unlink()

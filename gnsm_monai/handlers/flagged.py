@@ -12,11 +12,11 @@ from ignite.engine import Engine, Events
 
 from gnsm_monai.data.constants import FILE_AFFINE, LABEL
 from gnsm_monai.data.loading import LoadMapsd
-from gnsm_monai.data.nifti import save_nifti, small_integers
+from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.files import write_atomically
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.report.colour_tables import itk_snap_labels, slicer_colours
+from gnsm_monai.report.colour_tables import COLOUR_TABLES, itk_snap_labels, slicer_colours
 from gnsm_monai.scoring.result import scored
 
 __all__ = ["FlaggedWriter"]
@@ -55,13 +55,11 @@ class FlaggedWriter:
     def _write(self, engine: Engine) -> None:
         if idist.get_rank() != 0:
             return
-        write_atomically(self.folder / "labels.ctbl", slicer_colours(self.scheme).encode(errors="backslashreplace"))
+        write_atomically(self.folder / COLOUR_TABLES[0], slicer_colours(self.scheme).encode(errors="backslashreplace"))
         names = itk_snap_labels(self.scheme)
-        write_atomically(self.folder / "labels.label.txt", names.encode(errors="backslashreplace"))
+        write_atomically(self.folder / COLOUR_TABLES[1], names.encode(errors="backslashreplace"))
         flagged = [r.case for r in scored(self.ranking.ranking.results) if r.decision.flagged]
-        for path in self.folder.glob("*.nii.gz"):  # of an earlier ranking in this folder
-            if path.name.removesuffix(".nii.gz") not in flagged:
-                path.unlink()
+        keep_only(self.folder, flagged)
         for case in flagged:
             mask = self.load(self.paths[case])
             values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.report.colours import class_colours
 
-__all__ = ["itk_snap_labels", "slicer_colours"]
+__all__ = ["COLOUR_TABLES", "itk_snap_labels", "slicer_colours"]
+
+COLOUR_TABLES = ("labels.ctbl", "labels.label.txt")
+"""Files that hold them, for 3D Slicer and for ITK-SNAP."""
 
 IGNORE_COLOUR = (128, 128, 128)
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.data.nifti import keep_only
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import MAX_CARDS, build_report
+from gnsm_monai.report.colour_tables import COLOUR_TABLES
 from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.rules.levels import stack_levels, to_array
 from gnsm_monai.rules.statistics import STATISTICS
@@ -27,7 +29,7 @@ RANKING_COLUMNS = (
     "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message",
 )  # fmt: skip
 STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
-RANKING, REPORT, BOARD = "ranking.csv", "report.html", "tensorboard"
+RANKING, REPORT, BOARD, MAPS, FLAGGED = "ranking.csv", "report.html", "tensorboard", "maps", "flagged"
 MIN_MEASURED = 3
 """Masks with a Dice from which on levels.csv says anything."""
 
@@ -49,6 +51,7 @@ class ResultsWriter:
         failure_dice: limits of Dice below which a mask is a failure; the review budget is for the last one.
         reference_scores: anomaly scores of the calibration references, for the report.
         seed: of the bootstrap.
+        with_maps: whether this ranking has maps and flagged masks; without, those of an earlier one are removed.
     """
 
     output_dir: str | Path
@@ -56,6 +59,7 @@ class ResultsWriter:
     failure_dice: Sequence[float] = (0.5, 0.7)
     reference_scores: npt.ArrayLike = ()
     seed: int = 0
+    with_maps: bool = False
 
     def __call__(self, results: Sequence[Result], seconds_per_case: float) -> dict[str, Any]:
         """Writes the files and returns the content of summary.json.
@@ -65,6 +69,7 @@ class ResultsWriter:
             seconds_per_case: s.
         """
         folder = Path(self.output_dir)
+        self._remove_earlier_maps(folder, results)
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
         save_json(folder / "summary.json", summary)
@@ -72,6 +77,14 @@ class ResultsWriter:
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
         return summary
+
+    def _remove_earlier_maps(self, folder: Path, results: Sequence[Result]) -> None:
+        """Maps and flagged masks of an earlier ranking in this folder would pass for those of this one."""
+        for part in (MAPS, FLAGGED):
+            if not self.with_maps:
+                for table in COLOUR_TABLES:
+                    (folder / part / table).unlink(missing_ok=True)
+            keep_only(folder / part, [result.case for result in scored(results)] if self.with_maps else ())
 
     def _write_tables(self, folder: Path, results: Sequence[Result]) -> None:
         cases = scored(results)

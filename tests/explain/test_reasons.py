@@ -336,7 +336,7 @@ def test_every_kind_of_failure_has_its_words() -> None:
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_reason_names_the_kind_of_failure_and_no_other(kind: str, spatial_dims: int) -> None:
-    """Of failures of a Dice near 0.8, against the reference itself, for at least eight of ten seeds each."""
+    """Failures of a Dice near 0.8 against the reference itself, at least eight of ten seeds of each kind."""
     names = [(name, (value,)) for name, value in LABELS.items() if value]
     spacing = (1.0, 1.0) if spatial_dims == 2 else (1.5, 1.5, 2.0)
     reasons = []

@@ -162,7 +162,7 @@ class TestLevel:
 class TestNeighbourhood:
     @pytest.mark.parametrize("size", [(32, 48), (16, 16, 16)])
     def test_the_mean_of_a_neighbourhood_is_in_units_of_its_noise(self, size: tuple[int, ...]) -> None:
-        """Of noise alone, a mean of n voxels spreads by 1 / sqrt(n): what is shown spreads alike at all resolutions."""
+        """A mean of n voxels of noise spreads by 1 / sqrt(n): what is shown spreads alike at all resolutions."""
         net = small_unet(len(size), noise=mixing_schedule(1, 0.9, 0.9))
         noise = torch.randn(4, 2 * net.num_classes, *size, generator=torch.Generator().manual_seed(0))
         assert [part.shape[2:] for part in net._pooled(noise)] == [

@@ -80,3 +80,22 @@ def test_the_agreement_with_dice_is_said_once_per_set_of_masks(
 def test_too_few_references_to_flag_anything_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ResultsWriter(tmp_path, {"alpha": 0.05}, reference_scores=[0.1, np.nan, 0.3])([case_result()], 1.0)
     assert "nothing is flagged: 2 calibration references give no p-value below 0.333, and alpha is 0.05" in caplog.text
+
+
+def masks(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for part in ("maps", "flagged") for path in (folder / part).rglob("*")
+    )
+
+
+def test_maps_and_flagged_masks_of_an_earlier_ranking_go(tmp_path: Path) -> None:
+    earlier = ["maps/f/case_0.nii.gz", "maps/f/gone.nii.gz", "maps/g/gone.nii.gz", "flagged/f/gone.nii.gz"]
+    for name in [*earlier, "flagged/labels.ctbl", "flagged/labels.label.txt", "maps/notes.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    ResultsWriter(tmp_path, with_maps=True)([measured(0, "f")], 1.0)
+    kept = ["maps/f", "maps/f/case_0.nii.gz", "maps/notes.txt"]
+    assert masks(tmp_path) == ["flagged/labels.ctbl", "flagged/labels.label.txt", *kept]
+    ResultsWriter(tmp_path)([measured(0, "f")], 1.0)
+    assert masks(tmp_path) == ["maps/notes.txt"]  # what this package did not write stays
+    assert not (tmp_path / "flagged").exists()

@@ -12,7 +12,7 @@ from gnsm_monai.scoring.result import Decision, FailedCase, scored
 from tests.results import case_result
 
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-"""Of nine calibration references."""
+"""Scores of nine calibration references."""
 
 
 @pytest.fixture
