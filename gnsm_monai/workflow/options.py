@@ -72,7 +72,7 @@ class Option:
         if allowed:
             return ""
         if self.choices:
-            return f"'{value}' is not one of {', '.join(map(str, self.choices))}"
+            return f"'{value}' is not one of {', '.join(name for name in self.choices if isinstance(name, str))}"
         if self.kind is bool:
             return f"True or False is needed, got {value!r}"
         if self.kind is int:
@@ -229,8 +229,8 @@ def score_soft(soft: str | bool) -> bool:
     Raises:
         InputError: neither ``auto`` nor ``off``.
     """
-    if soft is not False and soft not in ("auto", "off"):
-        raise InputError(f"soft: 'auto' or 'off' is needed, got {soft!r}")
+    if not OPTIONS["soft"].allows(soft):
+        raise InputError(f"soft: {OPTIONS['soft'].refusal(soft)}")
     return soft == "auto"
 
 

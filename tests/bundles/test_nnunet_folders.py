@@ -81,7 +81,7 @@ def test_an_unknown_value_of_the_option_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         rank(model, masks, tmp_path / "out", soft="maybe")
-    assert "soft: 'auto' or 'off' is needed, got 'maybe'" in capsys.readouterr().err
+    assert "soft: 'maybe' is not one of auto, off" in capsys.readouterr().err
 
 
 def write_summary(folder: Path, dice: dict[str, list[float]]) -> None:
