@@ -229,8 +229,8 @@ def score_soft(soft: str | bool) -> bool:
     Raises:
         InputError: neither ``auto`` nor ``off``.
     """
-    if not OPTIONS["soft"].allows(soft):
-        raise InputError(f"soft: {OPTIONS['soft'].refusal(soft)}")
+    if refusal := OPTIONS["soft"].refusal(soft):
+        raise InputError(f"soft: {refusal}")
     return soft == "auto"
 
 
