@@ -1,11 +1,9 @@
 """How long a browser works on a report of many cases: opening it, sorting, marking, filtering.
 
-    python scripts/benchmarks/report_page.py [--cases 2000] [--repeats 5] [--former CHECKOUT]
-
 The page is built from the phantoms of tests/report and opened in a headless Chromium of this machine. With ``--former``
 the page of another checkout is built and opened in turns with it, and figures are given as ratios, too. All times are
 medians over the openings; a task is an uninterrupted piece of work of the page's main thread, during which the reader
-can do nothing. Writes docs/benchmarks/report_page.md and report_page.json.
+can do nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +16,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markdown import MISSING, page, table
+from bench import MISSING, ROOT, Benchmark, Content, table
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "benchmarks" / "report_page.md"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DIFFERENT = 24
 """Phantoms that are made; the cases of the page repeat them, each under a name of its own."""
@@ -47,9 +43,11 @@ checkout, path, cases, different = Path(sys.argv[1]), sys.argv[2], int(sys.argv[
 sys.path[:0] = [str(checkout), str(checkout / "tests" / "report")]
 import conftest
 from gnsm_monai.report import build_report
-made = [conftest.phantom_row(i, folder=f"fold_{i % 2}") for i in range(different)]
+earlier = hasattr(conftest, "phantom_row")  # before results were dataclasses
+make, order = (conftest.phantom_row, conftest.ranked) if earlier else (conftest.phantom_result, conftest.worst_first)
+made = [make(i, folder=f"fold_{i % 2}") for i in range(different)]
 vary = lambda row, **values: dataclasses.replace(row, **values) if dataclasses.is_dataclass(row) else {**row, **values}
-rows = conftest.ranked([vary(made[i % different], case=f"fold_{i % 2}/case_{i:04d}") for i in range(cases)])
+rows = order([vary(made[i % different], case=f"fold_{i % 2}/case_{i:04d}") for i in range(cases)])
 build_report(path, rows, conftest.summary_of(made), conftest.REFERENCES)
 """
 WATCH = """
@@ -84,20 +82,7 @@ ACTS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=5, help="openings of each page")
-    parser.add_argument("--former", type=Path, help="another checkout, to compare with")
-    arguments = parser.parse_args()
-    result = measure(arguments)
-    PAGE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    command = f"report_page.py --cases {arguments.cases} --repeats {arguments.repeats}"
-    PAGE.write_text(page("A report of many cases in the browser", command + " [--former CHECKOUT]", lines(result)))
-    print(PAGE.read_text())
-
-
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     """Medians over the openings per build, ``this`` and, where asked for, ``former``."""
     from playwright.sync_api import sync_playwright
 
@@ -123,10 +108,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     commit = ["git", "-C", checkouts.get("former", ROOT), "rev-parse", "--short", "HEAD"]
     about = {"cases": arguments.cases, "repeats": arguments.repeats, "browser": f"Chromium {version}"}
     about |= {"former_commit": subprocess.check_output(commit, text=True).strip()} if arguments.former else {}
-    return {**about, **medians}
+    yield {"command": arguments.command, **about, **medians}
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
+def lines(result: Content) -> list[str]:
     """The page: a line per figure, with the former build's and the ratio where there is one."""
     this, former = result["this"], result.get("former")
     rows = []
@@ -185,5 +170,18 @@ def _cpu_times(events: Sequence[Mapping[str, Any]]) -> list[float]:
     return max(found.values(), key=sum)
 
 
+BENCHMARK = Benchmark(
+    "report_page",
+    "A report of many cases in the browser",
+    measure,
+    lines,
+    {
+        "--cases": {"type": int, "default": 2000},
+        "--repeats": {"type": int, "default": 5, "help": "openings of each page"},
+        "--former": {"type": Path, "metavar": "CHECKOUT", "help": "another checkout, to compare with"},
+    },
+    __doc__,
+)
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -270,4 +270,4 @@ def test_a_bare_folder_of_label_maps_is_enough(dataset: Callable[..., Path]) -> 
     found = read_references(folder, 2, bare=True)
     assert (len(found.cases), found.scheme.names, found.name) == (8, ("label_1", "label_2"), "labelsTr")
     (folder / "dataset.json").write_text(json.dumps({"labels": LABELS}))
-    assert read_references(folder, 2, bare=True).labels.names == ("a", "b")
+    assert read_references(folder, 2, bare=True).scheme.names == ("a", "b")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gnsm_monai.explain import maps
 from gnsm_monai.explain.maps import to_file_geometry
 from gnsm_monai.explain.planes import file_axes, file_index, picture_of, worst_place, worst_slices
-from gnsm_monai.scoring import maps
 
 GRID = np.diag([2.0, 1.0, 1.0, 1.0])
 """A grid in RAS: 2 mm along x."""

@@ -19,7 +19,7 @@ from gnsm_monai.model.files import (
     ModelFiles,
     identity_of,
 )
-from gnsm_monai.scoring import AnomalyModel
+from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 

@@ -14,6 +14,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_arrays, load_json, save_arrays, save_json, sha256
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, identity_of
 from gnsm_monai.model.trained import TrainedModel
+from gnsm_monai.rules.levels import stored_levels, to_array
 from tests.bundles.conftest import dataset, model  # noqa: F401  # one small model
 
 
@@ -39,11 +40,12 @@ def test_a_model_holds_what_its_files_say(copied: Path) -> None:
 def test_the_scorer_is_the_one_that_the_references_were_scored_by(copied: Path) -> None:
     """Its anomaly scores of the calibration references' statistics are those that the file keeps."""
     trained, arrays = TrainedModel.load(copied), load_arrays(copied / STATISTICS_FILE)
-    np.testing.assert_allclose(trained.anomaly.score(arrays["calibration"]), arrays["calibration_scores"], rtol=1e-9)
+    scores = trained.anomaly.score(stored_levels(arrays, "calibration"))
+    np.testing.assert_allclose(scores, arrays["calibration_scores"], rtol=1e-9)
     one_hot = torch.zeros(1, 4, *trained.settings["spatial_size"])
     one_hot[:, 0] = 1
     both = [trained.scorer(chunk_size=size)(trained.network, one_hot).levels for size in (1, None)]
-    np.testing.assert_allclose(*both, rtol=1e-5)
+    np.testing.assert_allclose(*map(to_array, both), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
