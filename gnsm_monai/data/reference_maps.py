@@ -92,7 +92,7 @@ class ReferenceMaps:
     def __init__(self, load: Load, voxel_size: Sequence[float]) -> None:
         self.load, self.resample = load, resample(voxel_size, [LABEL, IMAGE])
         self.channels: dict[str, int] = {}
-        """Of each case's image."""
+        """Channels of each case's image, by its id."""
         self._labels: dict[str, PackedMap] = {}
         self._images: dict[str, MetaTensor] = {}
         self._room = MAX_IMAGE_BYTES

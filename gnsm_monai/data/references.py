@@ -67,7 +67,7 @@ class References:
 
     @property
     def keys(self) -> list[str]:
-        """Of the maps that the network sees."""
+        """Keys of the maps that the network sees."""
         return [LABEL, IMAGE] if self.image_channels else [LABEL]
 
     def used_for(self, use: str) -> list[Case]:

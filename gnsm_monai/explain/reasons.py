@@ -138,7 +138,7 @@ def _displaced(maps: _Maps) -> tuple[list[Finding], _Maps]:
         # What is nearly symmetric can be mirrored or shifted: the simpler explanation comes first, and wins if near.
         if gain <= best + 0.05 * lost:
             continue
-        # Of the whole, it must do no structure harm; exchanged labels concern two structures, however bad the others.
+        # What moves the whole must harm no structure; exchanged labels concern two of them, however bad the others.
         if found[0].kind == "swapped" or (gain >= GAIN * lost and gains.min() > -HARM):
             of = {name: float(g) for (name, _), g in zip(maps.structures, gains, strict=True)}
             weights = [of[f.names[0]] + of[f.other] if f.names else gain for f in found]

@@ -125,7 +125,7 @@ class ReferenceFit:
         load_weights(network, self.model_dir)
 
     def _statistics(self, use: str, shapes: Mapping[str, ReferenceShapes]) -> ReferenceStatistics:
-        """Of the references of one use, each judged by its own shapes."""
+        """Scores the references of one use, each judged by its own shapes."""
         scored, plan = [], self.failures.plans[use]
         cases = self.references.used_for(use)
         for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):

@@ -60,7 +60,7 @@ class ReferenceStatistics:
 
     @classmethod
     def of(cls, references: Sequence[ScoredReference]) -> ReferenceStatistics:
-        """Of references that have a failure among them."""
+        """Joins references, among which at least one has a failure."""
         failures = [failure for reference in references for failure, _ in reference.failures]
         return cls(
             [reference.case for reference in references],

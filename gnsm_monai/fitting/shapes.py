@@ -127,7 +127,7 @@ class ShapeLearner:
         )
 
     def _voxels(self, labels: Sequence[Tensor]) -> np.ndarray:
-        """Of each structure, ``(N, S)``, in class indices; what lies outside the field of view is of no class."""
+        """Voxels of each structure, ``(N, S)``; what lies outside the field of view belongs to none."""
         members = self.references.scheme.structure_classes
         return np.array([[sum(int((x == index).sum()) for index in classes) for classes in members] for x in labels])
 

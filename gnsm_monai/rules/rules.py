@@ -107,10 +107,10 @@ class DensityRule(Rule):
 
 
 class LargestDeviationRule(Rule):
-    """Of the statistics' weighted means over levels, the one furthest from the held-out references'.
+    """How far the most unusual statistic lies from the held-out references', each a weighted mean over levels.
 
-    In robust deviations of theirs (:class:`gnsm_monai.rules.density.LargestDeviation`), which are the same units by
-    every model. It asks how unusual a mask is, be it in agreeing too well, and not how low its Dice may be.
+    The unit is a robust deviation of theirs (:class:`gnsm_monai.rules.density.LargestDeviation`), the same by every
+    model. The rule asks how unusual a mask is, even by agreeing too well, and not how low its Dice may be.
     """
 
     def statistics_of(self, levels: LevelStatistics) -> tuple[str, ...]:

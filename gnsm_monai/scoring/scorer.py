@@ -45,8 +45,8 @@ class Scorer:
         seed: seed of the draws.
         inferer: how the network is run over the noisy maps of a case, which come as one batch.
         chunk_size: noise levels at a time, at most; all by default. Memory grows with it, and no score depends on it.
-            Of maps of many classes it is fewer, so that they hold :data:`MAX_VALUES` numbers or one level's; the
-            network of shapes is always asked for the two levels that it knows.
+            Maps of many classes are seen fewer levels at a time, so that they hold :data:`MAX_VALUES` numbers or one
+            level's. The network of shapes is always asked for the two levels that it knows.
 
     Raises:
         ValueError: ``chunk_size`` below 1.

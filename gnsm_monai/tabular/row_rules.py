@@ -60,7 +60,7 @@ class RowRule(FittedRule):
 class SumOverFeatures(RowRule):
     """Sum over features of the weighted mean over levels, to which contributions add up.
 
-    Of ``context_misfit`` that is an estimate of the row's ``-log p`` in nats: with ``b`` the share of the other
+    For ``context_misfit`` it is an estimate of the row's ``-log p`` in nats: with ``b`` the share of the other
     features that the noise hides, ``-log p(y) = sum_f int_0^1 E[-log p(y_f | what is left of the others)] db`` holds
     exactly for a uniform order of revelation (Uria et al., ICML 2014; arXiv 1310.1757), from the pseudo-likelihood at
     no noise to the marginals at full noise.
