@@ -12,7 +12,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
-from gnsm_monai.networks.evidence import centred, log_prior, surprise
+from gnsm_monai.networks.evidence import centred, evidence_scale, log_prior, surprise
 from gnsm_monai.networks.residual import groups_of
 from gnsm_monai.noise import NoiseSchedule
 
@@ -66,7 +66,7 @@ class BottleneckNetwork(nn.Module):
         """Cells of the coarsest grid, per axis."""
         self.grid = [n * math.prod(step[a] for step in self.steps) for a, n in enumerate(coarse)]
         fine = [n * s for n, s in zip(coarse, self.steps[-1], strict=True)]
-        _, deviation = schedule.log_likelihood_scale(num_classes)
+        _, deviation = evidence_scale(schedule, num_classes)
         self.register_buffer("evidence_deviation", deviation, persistent=False)
         self.log_prior: Tensor
         self.register_buffer("log_prior", torch.zeros(num_classes, *self.spatial_size))

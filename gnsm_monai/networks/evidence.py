@@ -8,14 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
 
-__all__ = ["centred", "log_prior", "surprise"]
+__all__ = ["centred", "evidence_scale", "log_prior", "surprise"]
 
 
 def log_prior(frequencies: Tensor) -> Tensor:
     """Log-probabilities of classes that occur so often, ``(K, *spatial)`` summing to 1 over ``K``; 0 is allowed."""
     return (0.999 * frequencies + 0.001 / len(frequencies)).log()
+
+
+def evidence_scale(schedule: NoiseSchedule, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation to standardise evidence by, ``(L,)`` each: :meth:`NoiseSchedule.log_likelihood_scale`.
+
+    A level of ``beta`` 1 says nothing, and its evidence does not vary: the deviation 1 leaves it at 0.
+    """
+    mean, deviation = schedule.log_likelihood_scale(num_classes)
+    own, other = schedule.class_weights(torch.arange(schedule.num_levels), num_classes)
+    return mean, torch.where(own == other, 1.0, deviation)
 
 
 def surprise(evidence: Tensor, prior: Tensor, deviation: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
+from gnsm_monai.networks.evidence import evidence_scale
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import expand_like
 
@@ -71,7 +72,7 @@ class ScoreMLP(nn.Module):
         }
         """Plain values that make an equal network, for a model's settings.json."""
 
-        scales = [self.schedule.log_likelihood_scale(k) for k, _ in self.blocks.blocks]
+        scales = [evidence_scale(self.schedule, k) for k, _ in self.blocks.blocks]
         self.register_buffer("evidence_mean", torch.stack([mean for mean, _ in scales], 1), persistent=False)
         self.register_buffer("evidence_deviation", torch.stack([sd for _, sd in scales], 1), persistent=False)
         # Flat until set_prior: every category is as probable as any other.

@@ -13,7 +13,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from gnsm_monai.networks.embedding import LevelEmbedding
-from gnsm_monai.networks.evidence import log_prior, surprise
+from gnsm_monai.networks.evidence import evidence_scale, log_prior, surprise
 from gnsm_monai.networks.residual import ResidualBlock, groups_of
 from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
@@ -89,7 +89,7 @@ class ScoreUNet(nn.Module):
         }
         """Plain values that make an equal network, for a model's settings.json."""
 
-        mean, deviation = self.schedule.log_likelihood_scale(num_classes)
+        mean, deviation = evidence_scale(self.schedule, num_classes)
         self.register_buffer("evidence_mean", mean, persistent=False)
         self.register_buffer("evidence_deviation", deviation, persistent=False)
         # Flat until set_prior: every class is as probable as any other, everywhere.

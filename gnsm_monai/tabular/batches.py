@@ -13,11 +13,16 @@ from torch import Tensor
 
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.tabular.encoder import TableEncoder
-from gnsm_monai.tabular.sizes import step_rows, validation_batch, validation_rows
 
 __all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches", "TrainingTable"]
 
 CODES = "codes"
+MIN_STEPS, MAX_STEPS, PASSES = 600, 3000, 60
+NARROW, WIDE, MANY_ROWS = 128, 256, 5000
+VALIDATION_ROWS = 2000
+VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 4_000_000, 2_000_000, 30_000_000
+"""Bounds of memory and time for tables with thousands of categories: numbers in a validation batch, in a training
+batch, and in a whole validation."""
 
 
 class RowBatches:
@@ -49,14 +54,8 @@ class NoisyRowPrepareBatch(PrepareBatch):
     """``prepare_batch`` of MONAI's ``SupervisedTrainer`` and ``SupervisedEvaluator`` for tables.
 
     A batch ``{"codes": (B, F)}`` becomes ``(inputs, target, args, kwargs)``: noisy relaxed rows ``(B, D)``, flat as
-    :class:`gnsm_monai.noise.FeatureBlocks` has it, the target of
-    :class:`gnsm_monai.losses.TableScoreMatchingLoss`, and the noise level.
-
-    Args:
-        schedule: the noise.
-        cardinalities: categories per feature.
-        fixed_seed: ``None`` draws one level per row and fresh noise (training). A number repeats every row at all
-            ``L`` levels, with noise from that seed, the same for every batch (validation).
+    :class:`gnsm_monai.noise.FeatureBlocks` has it, the target of :class:`gnsm_monai.losses.TableScoreMatchingLoss`,
+    and the noise level. ``fixed_seed`` is that of :class:`gnsm_monai.engines.NoisyLabelPrepareBatch`.
     """
 
     def __init__(self, schedule: NoiseSchedule, cardinalities: Sequence[int], fixed_seed: int | None = None) -> None:
@@ -105,11 +104,26 @@ class TrainingTable:
         """Categories per feature."""
         return self.encoder.cardinalities
 
+    def default_width(self) -> int:
+        """Units per layer: few distinct rows need fewer."""
+        return WIDE if self._distinct_rows() > MANY_ROWS else NARROW
+
+    def default_steps(self, batch_size: int) -> int:
+        """Steps that show every distinct row some sixty times; repeated rows teach nothing."""
+        return int(np.clip(PASSES * self._distinct_rows() / batch_size, MIN_STEPS, MAX_STEPS))
+
     def train_batches(self, batch_size: int, steps: int) -> RowBatches:
         """Random rows; fewer per step than ``batch_size`` where each has very many categories."""
-        return RowBatches(torch.from_numpy(self.codes["train"]), step_rows(batch_size, self.cardinalities), steps)
+        rows = max(16, min(batch_size, VALUES_PER_STEP // sum(self.cardinalities)))
+        return RowBatches(torch.from_numpy(self.codes["train"]), rows, steps)
 
     def validation_batches(self, num_levels: int, seed: int) -> RowBatches:
-        """The rows that every validation sees."""
-        rows = validation_rows(self.codes["validation"], seed, num_levels * sum(self.cardinalities))
-        return RowBatches(rows, validation_batch(self.cardinalities, num_levels))
+        """The rows that every validation sees, each at all levels: many are sampled, few repeated under other noise."""
+        held_out, values_per_row = self.codes["validation"], num_levels * sum(self.cardinalities)
+        most = max(16, min(VALIDATION_ROWS, VALIDATION_VALUES // values_per_row))
+        chosen = np.random.default_rng(seed).permutation(len(held_out))[:most]
+        rows = torch.from_numpy(held_out[np.sort(chosen)])
+        return RowBatches(rows.repeat(max(1, min(500, most) // len(rows)), 1), max(1, VALUES_AT_ONCE // values_per_row))
+
+    def _distinct_rows(self) -> int:
+        return len(np.unique(self.codes["train"], axis=0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from gnsm_monai.tabular.rows import RowScorer
 __all__ = ["ROWS_AT_ONCE", "TrainedTable"]
 
 SETTINGS_NEEDED = {
-    "": ("columns", "encoder", "parametrisation", "anomaly_score", "num_draws", "seed"),
+    "": ("columns", "encoder", "anomaly_score", "num_draws", "seed"),
     "network": ("cardinalities", "noise", "width", "depth", "dropout", "posterior"),
     "encoder": ("edges", "categories"),
 }
@@ -37,8 +37,7 @@ class TrainedTable:
 
     Args:
         encoder: values of the columns to category codes.
-        network: the score network, in eval mode.
-        scorer: codes to statistics of a row.
+        scorer: codes to statistics of a row, by a network in eval mode.
         anomaly: statistics to the anomaly score; higher = worse.
         calibration: scores of rows that were used for nothing else, for p-values; may be empty.
         columns: names of the columns, ``(F,)``; empty where they have none.
@@ -48,13 +47,16 @@ class TrainedTable:
     """
 
     encoder: TableEncoder
-    network: ScoreMLP
     scorer: RowScorer
     anomaly: RowRule
     calibration: np.ndarray
     columns: tuple[str, ...] = ()
     missing: tuple[str, ...] | None = None
     weights_sha256: str = ""
+
+    @property
+    def network(self) -> ScoreMLP:
+        return self.scorer.network
 
     @classmethod
     def fit(
@@ -67,14 +69,9 @@ class TrainedTable:
         seed: int = 0,
     ) -> TrainedTable:
         """Fits a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES` to normal rows, codes ``(N, F)``."""
-        parametrisation = "posterior" if network.posterior else "direct"
-        scorer = RowScorer(network.schedule, table.cardinalities, rule.statistic, parametrisation, num_draws, seed)
-        anomaly = rule.fit(scorer(network, codes), seed=seed)
-        return cls(table.encoder, network, scorer, anomaly, np.empty(0), table.columns, table.missing)
-
-    def calibrated(self, codes: np.ndarray) -> TrainedTable:
-        """The same with p-values against the scores of rows, codes ``(N, F)``, that nothing was fitted to."""
-        return replace(self, calibration=self.score(codes)[0])
+        scorer = RowScorer(network, rule.statistic, num_draws, seed)
+        anomaly = rule.fit(scorer(codes), seed=seed)
+        return cls(table.encoder, scorer, anomaly, np.empty(0), table.columns, table.missing)
 
     @classmethod
     def load(cls, model_dir: str | Path) -> TrainedTable:
@@ -87,12 +84,9 @@ class TrainedTable:
         settings = files.settings
         network = files.load_weights(files.configured(lambda values: ScoreMLP(**values["network"]))).eval()
         anomaly = files.fitted(lambda arrays: stored_rule(arrays, ROW_RULES))
-        options = (settings[name] for name in ("parametrisation", "num_draws", "seed"))
-        scorer = RowScorer(network.schedule, network.blocks.cardinalities, anomaly.statistic, *options)
         return cls(
             files.configured(lambda values: TableEncoder.from_dict(values["encoder"])),
-            network,
-            scorer,
+            RowScorer(network, anomaly.statistic, settings["num_draws"], settings["seed"]),
             anomaly,
             files.fitted(lambda arrays: arrays["calibration"]),
             tuple(settings["columns"]),
@@ -126,7 +120,7 @@ class TrainedTable:
         """Scores ``(N,)`` and contributions ``(N, F)`` of category codes ``(N, F)``; higher = worse."""
         scores, contributions = [], []
         for start in range(0, len(codes), ROWS_AT_ONCE):
-            statistics = self.scorer(self.network, codes[start : start + ROWS_AT_ONCE], inferer)
+            statistics = self.scorer(codes[start : start + ROWS_AT_ONCE], inferer)
             scores.append(self.anomaly.score(statistics))
             contributions.append(self.anomaly.contributions(statistics))
         return np.concatenate(scores), np.concatenate(contributions)

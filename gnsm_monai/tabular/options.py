@@ -8,34 +8,23 @@ from typing import Any
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.tabular.row_rules import row_rules
+from gnsm_monai.workflow import options as workflow
 from gnsm_monai.workflow.options import Option, check_device
 
 __all__ = ["OPTIONS", "check_options", "check_options_or_exit"]
 
-
 OPTIONS = {
-    "alpha": Option(float, 0, 1, below=True),
-    "batch_size": Option(minimum=1),
+    **workflow.OPTIONS,
     "bins": Option(minimum=1),
     "contamination": Option(float, 0, 0.5),
     "decimal": Option(choices=("auto", ".", ",")),
     "depth": Option(minimum=1),
-    "epochs": Option(minimum=1),
-    "learning_rate": Option(float, 0),
-    "max_minutes": Option(float, 0, optional=True),
     "max_steps": Option(minimum=1, optional=True),
     "num_draws": Option(),
-    "objective": Option(choices=tuple(LOSSES)),
-    "patience": Option(minimum=1),
-    "seed": Option(),
-    "steps_per_epoch": Option(minimum=1),
     "validation_fraction": Option(float, 0, 1, below=True),
     "width": Option(minimum=1, optional=True),
 }
-"""What the options may be, by their name.
-
-``device`` is tried out, and the ``anomaly_score`` goes by the objective: see :func:`check_options`.
-"""
+"""What the options may be, by their name; ``device`` is tried out, and ``anomaly_score`` goes by the objective."""
 
 
 def check_options(options: Mapping[str, Any]) -> None:

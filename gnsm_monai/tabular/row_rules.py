@@ -36,11 +36,10 @@ class RowRule(FittedRule):
     def statistic(self) -> str:
         return self.reads[0]
 
-    def fit(self, statistics: np.ndarray, level_weights: np.ndarray | None = None, seed: int = 0) -> Self:
-        """This rule, fitted to statistics ``(N, L, F)`` of normal rows; levels count equally by default."""
+    def fit(self, statistics: np.ndarray, seed: int = 0) -> Self:
+        """This rule, fitted to statistics ``(N, L, F)`` of normal rows; levels count equally."""
         levels, features = statistics.shape[1:]
-        weights = np.ones(levels) if level_weights is None else np.asarray(level_weights, dtype=np.float64)
-        return replace(self, weights=weights / weights.sum(), feature_weights=np.ones(features))
+        return replace(self, weights=np.ones(levels) / levels, feature_weights=np.ones(features))
 
     @abstractmethod
     def score(self, statistics: np.ndarray) -> np.ndarray:
@@ -79,8 +78,8 @@ class SumOverFeatures(RowRule):
 class ScaledSum(SumOverFeatures):
     """The same with each feature in units of its spread over normal rows."""
 
-    def fit(self, statistics: np.ndarray, level_weights: np.ndarray | None = None, seed: int = 0) -> Self:
-        fitted = super().fit(statistics, level_weights)
+    def fit(self, statistics: np.ndarray, seed: int = 0) -> Self:
+        fitted = super().fit(statistics)
         spread = np.einsum("nlf,l->nf", statistics, fitted.weights).std(0)
         # A feature that hardly varies would otherwise drown all others as soon as it does.
         return replace(fitted, feature_weights=1 / np.maximum(spread, 0.1 * max(float(spread.mean()), 1e-12)))
@@ -95,10 +94,10 @@ class DensityOfNorms(RowRule):
 
     density: type[Density] = GaussianMixtureDensity
 
-    def fit(self, statistics: np.ndarray, level_weights: np.ndarray | None = None, seed: int = 0) -> Self:
+    def fit(self, statistics: np.ndarray, seed: int = 0) -> Self:
         rows = np.random.default_rng(seed).permutation(len(statistics))[:MAX_REFERENCES]
         arrays = self.density.fit(_norms(statistics[np.sort(rows)]), seed)
-        return replace(super().fit(statistics, level_weights), arrays=arrays)
+        return replace(super().fit(statistics), arrays=arrays)
 
     def score(self, statistics: np.ndarray) -> np.ndarray:
         return self.density.anomaly(_norms(statistics), self.arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
 
 from gnsm_monai.networks import ScoreMLP, score_from_logits
-from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, gumbel_noise, relax
+from gnsm_monai.noise import gumbel_noise, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM
 
 __all__ = ["ROW_STATISTICS", "RowScorer"]
@@ -35,42 +35,35 @@ class RowScorer:
     Draws are the same random numbers for every row.
 
     Args:
-        schedule: the noise that the network was trained with.
-        cardinalities: categories per feature.
+        network: in eval mode.
         statistic: name in :data:`ROW_STATISTICS`.
-        parametrisation: what the network's logits mean, ``posterior`` or ``direct``.
         num_draws: noise draws per level to average over; 0 for the noise-free centre.
         seed: of the draws.
         max_values: numbers per piece that the network sees at once, which bounds the memory.
 
     Raises:
-        ValueError: a statistic that is not known or that the parametrisation does not give.
+        ValueError: a statistic that is not known or that the network's parametrisation does not give.
     """
 
     def __init__(
         self,
-        schedule: NoiseSchedule,
-        cardinalities: Sequence[int],
+        network: ScoreMLP,
         statistic: str = "context_misfit",
-        parametrisation: str = "posterior",
         num_draws: int = 0,
         seed: int = 0,
         max_values: int = 4_000_000,
     ) -> None:
-        if ROW_STATISTICS.get(statistic, "unknown") not in ("", parametrisation):
-            raise ValueError(f"no statistic '{statistic}' of {parametrisation} logits")
-        self.schedule, self.blocks, self.statistic = schedule, FeatureBlocks(cardinalities), statistic
-        self.parametrisation, self.num_draws, self.seed = parametrisation, num_draws, seed
-        self.chunk = max(1, max_values // (schedule.num_levels * self.blocks.size))
+        self.parametrisation = "posterior" if network.posterior else "direct"
+        if ROW_STATISTICS.get(statistic, "unknown") not in ("", self.parametrisation):
+            raise ValueError(f"no statistic '{statistic}' of {self.parametrisation} logits")
+        self.network, self.schedule, self.blocks = network, network.schedule, network.blocks
+        self.statistic, self.num_draws, self.seed = statistic, num_draws, seed
+        self.chunk = max(1, max_values // (self.schedule.num_levels * self.blocks.size))
 
     @torch.inference_mode()
-    def __call__(self, network: ScoreMLP, codes: np.ndarray, inferer: Inferer | None = None) -> np.ndarray:
-        """Statistic ``(N, L, F)`` float32 of rows of category codes ``(N, F)``.
-
-        The network is in eval mode; it is called by ``inferer``, MONAI's ``SimpleInferer`` by default.
-        """
-        inferer = inferer or SimpleInferer()
-        run = partial(inferer, network=network)
+    def __call__(self, codes: np.ndarray, inferer: Inferer | None = None) -> np.ndarray:
+        """Statistic ``(N, L, F)`` float32 of category codes ``(N, F)``; by default the inferer is ``SimpleInferer``."""
+        inferer, network = inferer or SimpleInferer(), self.network
         device = next(network.parameters()).device
         rows = torch.from_numpy(np.asarray(codes, dtype=np.int64))
         out = np.empty((len(rows), self.schedule.num_levels, self.blocks.num_features), dtype=np.float32)
@@ -82,6 +75,7 @@ class RowScorer:
             if centre:
                 found = self._noise_free_context(partial(inferer, network=network.context_logits), piece)
             else:
+                run = partial(inferer, network=network)
                 draws = [self._piece(run, piece, draw) for draw in range(max(1, self.num_draws))]
                 found = torch.stack(draws).mean(0)
             out[start : start + chunk] = found.cpu().numpy()

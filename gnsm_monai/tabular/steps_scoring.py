@@ -1,33 +1,67 @@
-"""Steps of scoring by the bundle ``tabular_anomaly``: the model, the rows, their scores."""
+"""Scoring by the bundle ``tabular_anomaly``: the model, the rows, their scores, and the rows worst first."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.files import save_json, save_table
+from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.tabular.batches import CODES, RowBatches
+from gnsm_monai.tabular.encoder import MISSING, UNKNOWN
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.model import ROWS_AT_ONCE, TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
-from gnsm_monai.tabular.ranking import Rows
 
-__all__ = ["check_options", "load_model", "read_rows", "row_batches", "score_rows"]
+__all__ = ["TableRanking", "check_options", "load_model", "read_rows", "score_rows"]
 
 MOSTLY = 0.5
 """Share of unknown values in a column above which a warning is due."""
 
+TOP = 3
+RANKING_COLUMNS = [
+    "rank",
+    "row",
+    "anomaly_score",
+    "p_value",
+    "flag",
+    *(f"{what}_{place}" for place in range(1, TOP + 1) for what in ("feature", "value", "anomaly")),
+]
+"""Columns of ranking.csv. ``row`` counts from 1, the first row below the column names. ``feature_1`` is the field that
+adds most to the row's score, ``value_1`` its value, ``anomaly_1`` what it adds."""
+
 logger = logging.getLogger("gnsm_monai.workflow")
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows to score: the columns that the model knows, in its order.
+
+    Args:
+        path: of the file that they are from.
+        values: ``(N, F)``, text or None.
+        codes: their category codes, ``(N, F)`` int64.
+    """
+
+    path: str
+    values: np.ndarray
+    codes: np.ndarray
+
+    def batches(self) -> RowBatches:
+        return RowBatches(torch.from_numpy(self.codes), ROWS_AT_ONCE)
+
+
 @exit_on_input_error()
-def load_model(model_dir: str, device: str = "cpu") -> TrainedTable:
+def load_model(model_dir: str, device: str) -> TrainedTable:
     """A finished model, its network on ``device``. See :meth:`gnsm_monai.tabular.model.TrainedTable.load`."""
     model = TrainedTable.load(model_dir)
     model.network.to(device)
@@ -42,10 +76,8 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
     """
     if not path:
         raise InputError("dataset_dir: name the CSV file of rows to score")
-    if model.missing is None:
-        table = read_table(path, (), "." if decimal == "auto" else decimal)
-    else:
-        table = read_table(path, model.missing, decimal)
+    missing, auto = ((), ".") if model.missing is None else (model.missing, "auto")
+    table = read_table(path, missing, auto if decimal == "auto" else decimal)
     if table.read_as:
         logger.info("%s: read %s", path, table.read_as)
     values = table.select(model.columns, path)
@@ -59,11 +91,64 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
     return Rows(str(path), values, codes)
 
 
-def row_batches(rows: Rows) -> RowBatches:
-    """All rows in their order, as batches of codes."""
-    return RowBatches(torch.from_numpy(rows.codes), ROWS_AT_ONCE)
-
-
 def score_rows(model: TrainedTable, inferer: Inferer) -> Callable[[Engine, dict[str, Any]], Any]:
     """Step of an engine: scores ``(B,)`` and contributions ``(B, F)`` of a batch of rows; higher = worse."""
     return lambda engine, batch: model.score(batch[CODES].numpy(), inferer)
+
+
+class TableRanking:
+    """Handler that gathers the rows' scores and writes ``ranking.csv``, worst first, and ``summary.json``.
+
+    Args:
+        model: what scores the rows.
+        rows: the rows, in the order of the engine's batches.
+        model_dir: where the model was read; for the summary.
+        output_dir: folder of the two files.
+        alpha: p-value up to which a row is flagged.
+
+    Attributes:
+        lines: of ranking.csv, a mapping of :data:`RANKING_COLUMNS` each, once the engine is through.
+    """
+
+    def __init__(self, model: TrainedTable, rows: Rows, model_dir: str, output_dir: str, alpha: float) -> None:
+        self.model, self.rows, self.alpha = model, rows, alpha
+        self.model_dir, self.output_dir = model_dir, Path(output_dir)
+        self.scored: list[tuple[np.ndarray, np.ndarray]] = []
+        self.lines: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self.scored.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.scored.append(e.state.output))
+        engine.add_event_handler(Events.COMPLETED, lambda _: self.write())
+
+    def write(self) -> None:
+        scores, contributions = (np.concatenate(pieces) for pieces in zip(*self.scored, strict=True))
+        self.lines = self._ranked(scores, contributions)
+        save_table(self.output_dir / "ranking.csv", RANKING_COLUMNS, self.lines)
+        flagged = sum(line["flag"] for line in self.lines)
+        settings = {
+            "model_dir": str(self.model_dir),
+            "weights_sha256": self.model.weights_sha256,
+            "anomaly_score": self.model.anomaly.name,
+            "alpha": self.alpha,
+            "dataset_dir": self.rows.path,
+        }
+        save_json(self.output_dir / "summary.json", {"rows": len(self.lines), "flagged": flagged, "settings": settings})
+        logger.info("%d rows, %d flagged at alpha %.3g: %s", len(self.lines), flagged, self.alpha, self.output_dir)
+
+    def _ranked(self, scores: np.ndarray, contributions: np.ndarray) -> list[dict[str, Any]]:
+        """Lines of ranking.csv from scores ``(N,)`` and contributions ``(N, F)``; equal scores in the file's order."""
+        p = p_values(scores, self.model.calibration)
+        unknown = self.rows.codes == np.array(self.model.encoder.cardinalities) - 1
+        worst = np.argsort(-contributions, axis=1, kind="stable")[:, :TOP]
+        ranking = []
+        for rank, place in enumerate(np.argsort(-scores, kind="stable").tolist(), start=1):
+            line = {"rank": rank, "row": place + 1, "anomaly_score": scores[place], "p_value": p[place]}
+            line["flag"] = int(p[place] <= self.alpha)
+            for number, feature in enumerate(worst[place].tolist(), start=1):
+                value = self.rows.values[place, feature]
+                text = MISSING if value is None else f"{value} {UNKNOWN}" if unknown[place, feature] else value
+                line |= {f"feature_{number}": self.model.columns[feature], f"value_{number}": text}
+                line[f"anomaly_{number}"] = contributions[place, feature]
+            ranking.append(line)
+        return ranking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,14 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
-from gnsm_monai.tabular.files import (
-    MANY_NUMBERS,
-    Table,
-    not_numbers,
-    numerical_columns,
-    read_table,
-    write_demo_table,
-)
+from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers, numerical_columns, read_table, write_demo_table
 from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
-from gnsm_monai.tabular.sizes import default_steps
 from gnsm_monai.tabular.training import best_network
 from gnsm_monai.tabular.values import MISSING_TEXTS
 
-__all__ = [
-    "check_options",
-    "finish_training",
-    "run_settings",
-    "steps_per_epoch",
-    "table_or_demo",
-    "training_table",
-]
+__all__ = ["check_options", "finish_training", "run_settings", "table_or_demo", "training_table"]
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
@@ -51,9 +37,9 @@ logger = logging.getLogger("gnsm_monai.workflow")
 
 
 @exit_on_input_error()
-def table_or_demo(path: str | None, data_dir: str, seed: int = 0) -> str:
+def table_or_demo(path: str | None, data_dir: str) -> str:
     """``path``, a CSV file, or a built-in table where none is given: made once, in ``data_dir``."""
-    return str(path) if path else str(write_demo_table(Path(data_dir) / "parcels.csv", seed=seed))
+    return str(path) if path else str(write_demo_table(Path(data_dir) / "parcels.csv"))
 
 
 @exit_on_input_error()
@@ -117,11 +103,6 @@ def _say_how_read(table: Table, columns: Sequence[str], encoder: TableEncoder) -
             logger.warning("column %s has no name: if it numbers the rows, leave it out by --ignore ''", place)
 
 
-def steps_per_epoch(table: TrainingTable, batch_size: int, epochs: int) -> int:
-    """Steps per epoch: all epochs together show every distinct row often enough."""
-    return max(1, default_steps(table.codes["train"], batch_size) // epochs)
-
-
 def run_settings(options: Mapping[str, Any], steps: int, table: TrainingTable, network: ScoreMLP) -> dict[str, Any]:
     """What a continued run must share with the one that was stopped, as plain values."""
     return {
@@ -141,9 +122,10 @@ def finish_training(
     network, losses = best_network(evaluator, model_dir)
     references, rule = table.codes["train"][:MAX_REFERENCES], choose_rule(anomaly_score, LOSSES[objective])
     model = TrainedTable.fit(table, network, references, rule, seed=seed)
+    # p-values stand against scores of rows that nothing was fitted to.
+    model = replace(model, calibration=model.score(table.codes["calibration"])[0])
     _copy_bundle(Path(model_dir), network, table.columns)
-    rows = {use: len(codes) for use, codes in table.codes.items()}
-    model.calibrated(table.codes["calibration"]).save(model_dir, {"dataset": table.source, "rows": rows})
+    model.save(model_dir, {"dataset": table.source, "rows": {use: len(codes) for use, codes in table.codes.items()}})
     schedule = network.schedule
     columns = {
         "level": [str(level) for level in range(schedule.num_levels)],

@@ -23,7 +23,6 @@ from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches, TrainingTable
-from gnsm_monai.tabular.sizes import default_steps, default_width
 
 __all__ = [
     "TrainingPlan",
@@ -77,9 +76,9 @@ def build_network(
 
     The objective is a name in :data:`gnsm_monai.losses.LOSSES`; without a width, the number of distinct rows gives it.
     """
-    codes, posterior = table.codes["train"], LOSSES[objective] == "posterior"
-    network = ScoreMLP(table.cardinalities, schedule, width or default_width(codes), depth, dropout, posterior)
-    network.set_prior(category_frequencies(codes, table.cardinalities))
+    posterior, width = LOSSES[objective] == "posterior", width or table.default_width()
+    network = ScoreMLP(table.cardinalities, schedule, width, depth, dropout, posterior)
+    network.set_prior(category_frequencies(table.codes["train"], table.cardinalities))
     return network
 
 
@@ -196,7 +195,7 @@ def train_network(
     ema = WarmUpEMA(network, momentum=0.005)
     rows = table.validation_batches(schedule.num_levels, seed)
     evaluator = build_evaluator(cast(ScoreMLP, ema.ema_model), loss, device, val_data_loader=rows)
-    steps = plan.max_steps or default_steps(table.codes["train"], plan.batch_size)
+    steps = plan.max_steps or table.default_steps(plan.batch_size)
     epoch_length = max(1, steps // VALIDATIONS)
     build_trainer(
         network,

@@ -24,9 +24,9 @@ from tabular import PUBLISHED, SMALL_FIRST, split
 
 from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.tabular import GNSMDetector
+from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.row_rules import ROW_RULES
 from gnsm_monai.tabular.rows import RowScorer
-from gnsm_monai.tabular.training import default_steps, default_width
 
 Way = tuple[str, np.ndarray, float | None]
 """Name, scores ``(N,)`` and held-out loss."""
@@ -40,26 +40,25 @@ PUBLISHED_LONGER = 10
 
 def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> Iterator[Way]:
     """Each way to score, with the held-out loss of a single level."""
-    schedule, cardinalities = detector.scorer_.schedule, detector.encoder_.cardinalities
     network, losses = detector.network_, detector.validation_loss_
-    statistics = detector.scorer_(network, codes)
+    statistics = detector.scorer_(codes)
     yield "all levels (the default)", statistics.sum(2).mean(1), float(losses.mean())
-    for level, beta in enumerate(schedule.betas):
+    for level, beta in enumerate(network.schedule.betas):
         yield f"contextual misfit at beta {beta}", statistics[:, level].sum(1), float(losses[level])
     yield "features by the square root of their misfit", np.sqrt(statistics.mean(1)).sum(1), None
-    scaled = rule_named("context_misfit_scaled", ROW_RULES).fit(detector.scorer_(network, train))
+    scaled = rule_named("context_misfit_scaled", ROW_RULES).fit(detector.scorer_(train))
     yield "features in units of their spread", scaled.score(statistics), None
-    own = RowScorer(schedule, cardinalities, "misfit")
-    yield "misfit that sees the feature's own value", own(network, codes).sum(2).mean(1), None
+    own = RowScorer(network, "misfit")
+    yield "misfit that sees the feature's own value", own(codes).sum(2).mean(1), None
     for draws in DRAWS if len(codes) <= MAX_DRAWN else ():
-        drawn = RowScorer(schedule, cardinalities, num_draws=draws, seed=1)
-        yield f"mean over {draws} draws of the noise", drawn(network, codes).sum(2).mean(1), None
+        drawn = RowScorer(network, num_draws=draws, seed=1)
+        yield f"mean over {draws} draws of the noise", drawn(codes).sum(2).mean(1), None
 
 
 def trainings(detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame) -> Iterator[Way]:
     """Other trainings, all with the default score."""
-    codes = detector.encoder_.transform(fit)
-    width, steps = default_width(codes), default_steps(codes, detector.batch_size)
+    table = TrainingTable(detector.encoder_, {"train": detector.encoder_.transform(fit)})
+    width, steps = table.default_width(), table.default_steps(detector.batch_size)
 
     def again(**settings: Any) -> tuple[np.ndarray, float]:
         other = clone(detector).set_params(**settings).fit(fit)

@@ -25,6 +25,7 @@ class Exact(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.schedule, self.posterior = SCHEDULE, True
         self.blocks, self.unused = FeatureBlocks(CARDINALITIES), nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
@@ -38,12 +39,16 @@ class Exact(nn.Module):
         return torch.cat(logits, 1)
 
 
+def scorer(network: nn.Module, *statistic: str, **options: int) -> RowScorer:
+    return RowScorer(network, *statistic, **options)  # type: ignore[arg-type]
+
+
 def table() -> np.ndarray:
     return JOINT.reshape(2, 3)
 
 
 def test_contextual_misfit_goes_from_conditionals_to_marginals() -> None:
-    found = RowScorer(SCHEDULE, CARDINALITIES)(Exact(), ROWS)
+    found = scorer(Exact())(ROWS)
     conditional = np.stack([table() / table().sum(0), table() / table().sum(1, keepdims=True)], -1).reshape(6, 2)
     marginal = np.stack([table().sum(1)[ROWS[:, 0]], table().sum(0)[ROWS[:, 1]]], 1)
     assert np.allclose(found[:, 0], -np.log(conditional), atol=2e-3)
@@ -51,24 +56,24 @@ def test_contextual_misfit_goes_from_conditionals_to_marginals() -> None:
 
 
 def test_misfit_knows_the_features_own_value() -> None:
-    own = RowScorer(SCHEDULE, CARDINALITIES, "misfit")(Exact(), ROWS)
+    own = scorer(Exact(), "misfit")(ROWS)
     assert own[:, 0].max() < 2e-3  # hardly any noise: what is seen is believed
-    assert np.allclose(own[:, 2], RowScorer(SCHEDULE, CARDINALITIES)(Exact(), ROWS)[:, 2], atol=1e-5)
+    assert np.allclose(own[:, 2], scorer(Exact())(ROWS)[:, 2], atol=1e-5)
 
 
 def test_the_mean_over_levels_of_erasing_noise_is_the_rows_log_probability() -> None:
     # Two features: at a share b of hidden ones E = b * marginal + (1 - b) * conditional; the integral over b is exact.
-    levels = RowScorer(SCHEDULE, CARDINALITIES)(Exact(), ROWS)[:, [0, 2]]
+    levels = scorer(Exact())(ROWS)[:, [0, 2]]
     model = ROW_RULES[0].fit(levels)
     assert np.allclose(model.score(levels), -np.log(JOINT), atol=4e-3)
     assert np.allclose(model.contributions(levels).sum(1), model.score(levels))
 
 
 def test_neither_pieces_nor_order_change_a_row() -> None:
-    whole = RowScorer(SCHEDULE, CARDINALITIES, num_draws=3, seed=5)(Exact(), ROWS)
-    small = RowScorer(SCHEDULE, CARDINALITIES, num_draws=3, seed=5, max_values=20)(Exact(), ROWS[::-1].copy())
+    whole = scorer(Exact(), num_draws=3, seed=5)(ROWS)
+    small = scorer(Exact(), num_draws=3, seed=5, max_values=20)(ROWS[::-1].copy())
     assert np.array_equal(whole, small[::-1])
-    assert not np.array_equal(whole, RowScorer(SCHEDULE, CARDINALITIES, num_draws=3, seed=6)(Exact(), ROWS))
+    assert not np.array_equal(whole, scorer(Exact(), num_draws=3, seed=6)(ROWS))
 
 
 class Relaxed(nn.Module):
@@ -76,7 +81,7 @@ class Relaxed(nn.Module):
 
     def __init__(self, network: ScoreMLP) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.schedule, self.blocks, self.posterior = network, network.schedule, network.blocks, True
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.network(x, level)
@@ -89,17 +94,17 @@ def test_rows_of_known_categories_are_scored_as_relaxed_rows_are(max_values: int
     network = ScoreMLP(CARDINALITIES, schedule, width=16, depth=2).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
-    scorer = RowScorer(schedule, CARDINALITIES, max_values=max_values)
-    assert np.allclose(scorer(network, ROWS), scorer(Relaxed(network), ROWS), atol=1e-4)  # type: ignore[arg-type]
+    found = [scorer(own, max_values=max_values)(ROWS) for own in (network, Relaxed(network))]
+    assert np.allclose(*found, atol=1e-4)
 
 
 def test_score_norm_of_a_fully_hidden_row_is_that_of_no_preference() -> None:
     # At beta 1 the noise-free centre is uniform: every class weight is 1/K, and the score vanishes.
-    norms = RowScorer(SCHEDULE, CARDINALITIES, "score_norm")(Exact(), ROWS)
+    norms = scorer(Exact(), "score_norm")(ROWS)
     assert np.allclose(norms[:, 2], 0, atol=1e-5) and (norms[:, 1] > 0).all()
 
 
 def test_statistics_that_logits_do_not_give_are_refused() -> None:
-    for statistic, parametrisation in (("misfit", "direct"), ("unheard", "posterior")):
+    for statistic, posterior in (("misfit", False), ("unheard", True)):
         with pytest.raises(ValueError, match=f"no statistic '{statistic}'"):
-            RowScorer(SCHEDULE, CARDINALITIES, statistic, parametrisation)
+            RowScorer(ScoreMLP(CARDINALITIES, SCHEDULE, posterior=posterior), statistic)

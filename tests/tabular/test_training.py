@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gnsm_monai.noise import FeatureBlocks, mixing_schedule
-from gnsm_monai.tabular import TableEncoder, sizes, training
+from gnsm_monai.tabular import TableEncoder, batches, training
 from gnsm_monai.tabular.batches import TrainingTable
 
 
@@ -43,24 +43,32 @@ def test_no_category_has_frequency_zero_and_each_feature_sums_to_one() -> None:
     assert torch.allclose(blocks[1][0, :, 0], torch.from_numpy(counts / counts.sum()).float())
 
 
+def table_of(**codes: np.ndarray) -> TrainingTable:
+    return TrainingTable(TableEncoder().fit(rows()), codes)
+
+
 def test_repeated_rows_ask_for_no_more_steps() -> None:
     many = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3)
-    steps = sizes.default_steps(many, 256)
-    assert steps == sizes.default_steps(np.concatenate([many, many]), 256) == 60 * 8000 // 256
-    assert sizes.default_steps(rows(), 256) == sizes.MIN_STEPS
-    assert sizes.default_width(many) > sizes.default_width(rows())
+    large, twice, small = (table_of(train=codes) for codes in (many, np.concatenate([many, many]), rows()))
+    assert large.default_steps(256) == twice.default_steps(256) == 60 * 8000 // 256
+    assert small.default_steps(256) == batches.MIN_STEPS
+    assert large.default_width() > small.default_width()
 
 
 @pytest.mark.parametrize("categories", [40, 4_000, 40_000])
 def test_very_many_categories_make_small_batches(categories: int) -> None:
-    cardinalities = [categories // 4] * 4
-    assert 16 <= sizes.step_rows(512, cardinalities) <= 512
-    assert sizes.step_rows(512, cardinalities) * categories <= max(sizes.VALUES_PER_STEP, 16 * categories)
-    assert sizes.validation_batch(cardinalities, 7) * 7 * categories <= max(sizes.VALUES_AT_ONCE, 7 * categories)
+    encoder = TableEncoder()
+    encoder.categories = [{str(code): code for code in range(categories // 4 - 1)}] * 4
     held_out = np.zeros((3000, 4), dtype=np.int64)
-    checked = sizes.validation_rows(held_out, 0, 7 * categories)
-    assert len(checked) == min(2000, max(16, sizes.VALIDATION_VALUES // (7 * categories)))
+    table = TrainingTable(encoder, {"train": held_out, "validation": held_out})
+    assert sum(table.cardinalities) == categories
+    step = table.train_batches(512, 1).batch_size
+    assert 16 <= step <= 512
+    assert step * categories <= max(batches.VALUES_PER_STEP, 16 * categories)
+    checked = table.validation_batches(7, 0)
+    assert checked.batch_size * 7 * categories <= max(batches.VALUES_AT_ONCE, 7 * categories)
+    assert len(checked.codes) == min(2000, max(16, batches.VALIDATION_VALUES // (7 * categories)))
 
 
 def test_few_held_out_rows_are_seen_several_times() -> None:
-    assert len(sizes.validation_rows(np.zeros((10, 3), dtype=np.int64), 0, 70)) == 500
+    assert len(table_of(validation=np.zeros((10, 3), dtype=np.int64)).validation_batches(7, 0).codes) == 500
