@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from gnsm_monai.networks.embedding import LevelEmbedding
 from gnsm_monai.networks.evidence import evidence_scale, log_prior, surprise
-from gnsm_monai.networks.residual import ResidualBlock, groups_of
+from gnsm_monai.networks.layers import LevelEmbedding, ResidualBlock, groups_of
 from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, build_schedule
