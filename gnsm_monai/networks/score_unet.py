@@ -238,10 +238,7 @@ class ScoreUNet(nn.Module):
         padding: list[int] = []
         crop = [slice(None), slice(None)]
         for axis, n in enumerate(inputs.shape[2:]):
-            factor = 1
-            for stride in self.strides:
-                factor *= stride[axis]
-            missing = -n % factor
+            missing = -n % math.prod(stride[axis] for stride in self.strides)
             padding = [missing // 2, missing - missing // 2, *padding]  # torch lists the last axis first
             crop.append(slice(missing // 2, missing // 2 + n))
         return F.pad(inputs, padding) if any(padding) else inputs, tuple(crop)
