@@ -1,6 +1,5 @@
 """What the score network is trained on."""
 
-from gnsm_monai.losses.score_matching import LOSSES, ScoreMatchingLoss
-from gnsm_monai.losses.table import TableScoreMatchingLoss
+from gnsm_monai.losses.score_matching import LOSSES, ScoreMatchingLoss, TableScoreMatchingLoss
 
 __all__ = ["LOSSES", "ScoreMatchingLoss", "TableScoreMatchingLoss"]

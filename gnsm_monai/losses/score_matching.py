@@ -1,4 +1,4 @@
-"""Denoising score matching for relaxed one-hot variables."""
+"""Denoising score matching for relaxed one-hot variables: label maps, and tables feature block by feature block."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.noise import gumbel as concrete
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 
-__all__ = ["LOSSES", "ScoreMatchingLoss"]
+__all__ = ["LOSSES", "ScoreMatchingLoss", "TableScoreMatchingLoss"]
 
 LOSSES = {"posterior": "posterior", "kl": "direct", "dsm": "direct"}
 """Each loss, and the parametrisation whose logits it trains."""
@@ -81,3 +81,38 @@ class ScoreMatchingLoss(nn.Module):
         level = target["level"]
         log_alpha = self.schedule.log_alpha(target["probabilities"], level)
         return concrete.residual(target["x"], log_alpha, self.schedule.temperature(level))
+
+
+class TableScoreMatchingLoss(nn.Module):
+    """:class:`ScoreMatchingLoss` of rows: the mean over a row's features, in nats per feature, ``(B,)``.
+
+    Arguments and errors are the same; ``cardinalities`` are the categories per feature.
+
+    Shapes: logits ``(B, D)``, flat as :class:`gnsm_monai.noise.FeatureBlocks` has it; target as
+    :class:`gnsm_monai.tabular.batches.NoisyRowPrepareBatch` makes it, a mapping of ``x`` and ``probabilities``, flat as
+    well, and ``level`` ``(B,)``.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        schedule: NoiseSchedule,
+        cardinalities: Sequence[int],
+        level_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.blocks = FeatureBlocks(cardinalities)
+        self.loss = ScoreMatchingLoss(kind, schedule, level_weights)
+
+    @property
+    def kind(self) -> str:
+        return self.loss.kind
+
+    def forward(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        pieces = zip(*(self.blocks.split(flat) for flat in (logits, target["x"], target["probabilities"])), strict=True)
+        total = torch.zeros(len(logits), device=logits.device)
+        for block, x, probabilities in pieces:
+            mask = torch.ones_like(x[:, :1])
+            own = {"x": x, "probabilities": probabilities, "level": target["level"], "mask": mask}
+            total = total + x.shape[-1] * self.loss(block, own)
+        return total / self.blocks.num_features

@@ -1,7 +1,7 @@
 """The score network, and the two ways to read a score from its logits."""
 
+from gnsm_monai.networks.layers import plan_strides
 from gnsm_monai.networks.parametrisation import PARAMETRISATIONS, direct_score, posterior_score, score_from_logits
-from gnsm_monai.networks.residual import plan_strides
 from gnsm_monai.networks.score_mlp import ScoreMLP
 from gnsm_monai.networks.score_unet import ScoreUNet
 

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
 from gnsm_monai.networks.evidence import centred, evidence_scale, log_prior, surprise
-from gnsm_monai.networks.residual import groups_of
+from gnsm_monai.networks.layers import FiLM, LevelEmbedding, groups_of
 from gnsm_monai.noise import NoiseSchedule
 
 __all__ = ["BottleneckNetwork"]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
 from gnsm_monai.networks.evidence import evidence_scale
+from gnsm_monai.networks.layers import FiLM, LevelEmbedding
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import expand_like
 

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from gnsm_monai.networks.embedding import LevelEmbedding
 from gnsm_monai.networks.evidence import evidence_scale, log_prior, surprise
-from gnsm_monai.networks.residual import ResidualBlock, groups_of
+from gnsm_monai.networks.layers import LevelEmbedding, ResidualBlock, groups_of
 from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, build_schedule
@@ -239,10 +238,7 @@ class ScoreUNet(nn.Module):
         padding: list[int] = []
         crop = [slice(None), slice(None)]
         for axis, n in enumerate(inputs.shape[2:]):
-            factor = 1
-            for stride in self.strides:
-                factor *= stride[axis]
-            missing = -n % factor
+            missing = -n % math.prod(stride[axis] for stride in self.strides)
             padding = [missing // 2, missing - missing // 2, *padding]  # torch lists the last axis first
             crop.append(slice(missing // 2, missing // 2 + n))
         return F.pad(inputs, padding) if any(padding) else inputs, tuple(crop)

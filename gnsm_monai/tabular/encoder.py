@@ -147,10 +147,7 @@ class TableEncoder:
 
 
 def _is_continuous(column: np.ndarray, bins: int) -> bool:
-    if column.dtype.kind != "f":
-        return False
-    values = np.unique(column[np.isfinite(column)])
-    return len(values) > bins
+    return column.dtype.kind == "f" and len(np.unique(column[np.isfinite(column)])) > bins
 
 
 def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
@@ -198,11 +195,7 @@ def _distinct(column: np.ndarray, edges: np.ndarray | None) -> tuple[list[str], 
         values, index = np.unique(column, return_inverse=True)
         return [_text(value) for value in values.tolist()], index
     places: dict[str, int] = {}
-    index = np.fromiter(
-        (places.setdefault(text, len(places)) for text in map(_text, column.tolist())),
-        dtype=np.int64,
-        count=len(column),
-    )
+    index = np.array([places.setdefault(_text(value), len(places)) for value in column.tolist()], dtype=np.int64)
     return list(places), index
 
 

@@ -7,7 +7,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.errors import InputError
+from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.tabular.values import COMMA, MISSING_TEXTS, POINT, comma_to_point
 
 __all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
@@ -77,17 +77,13 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
     counts = Counter(chain.from_iterable(rows))
     absent = {"", *missing}
     remarks = [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts[value]]
+    commas, points = (sum(n for value, n in counts.items() if pattern.fullmatch(value)) for pattern in (COMMA, POINT))
     convert: Callable[[str], str] = str
-    if decimal == "," or (decimal == "auto" and delimiter == ";" and _more_commas(counts)):
+    if decimal == "," or (decimal == "auto" and delimiter == ";" and commas > points):
         convert, remarks = comma_to_point, [*remarks, "a comma in numbers as the decimal point"]
     meant = {value: None if value in absent else convert(value) for value in counts}
     values = np.array([list(map(meant.__getitem__, row)) for row in rows], dtype=object)
     return Table(names, values, "; ".join(remarks))
-
-
-def _more_commas(counts: Mapping[str, int]) -> bool:
-    commas, points = (sum(n for value, n in counts.items() if pattern.fullmatch(value)) for pattern in (COMMA, POINT))
-    return commas > points
 
 
 def _rows(text: str, **options: Any) -> Iterator[list[str]]:
@@ -100,12 +96,8 @@ def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> 
         if unknown := [name for name in named if name not in table.names]:
             raise InputError(f"numerical_features: {where} has no column '{unknown[0]}'")
         return [table.names.index(name) for name in named]
-    return [place for place in range(len(table.names)) if _is_numerical(table.values[:, place])]
-
-
-def _is_numerical(column: np.ndarray) -> bool:
-    distinct = {value for value in column.tolist() if value is not None}
-    return len(distinct) > MANY_NUMBERS and not not_numbers(distinct)
+    distinct = [{value for value in column.tolist() if value is not None} for column in table.values.T]
+    return [place for place, own in enumerate(distinct) if len(own) > MANY_NUMBERS and not not_numbers(own)]
 
 
 def not_numbers(values: Collection[str]) -> list[str]:
@@ -121,8 +113,10 @@ def not_numbers(values: Collection[str]) -> list[str]:
     return odd
 
 
-def write_demo_table(path: Path, rows: int = 2000, seed: int = 0) -> Path:
+@exit_on_input_error()
+def write_demo_table(path: str | Path, rows: int = 2000, seed: int = 0) -> Path:
     """Writes a small table of parcels whose columns depend on each other, unless it is there."""
+    path = Path(path)
     if path.is_file():
         return path
     draw = np.random.default_rng(seed)

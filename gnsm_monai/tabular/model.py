@@ -36,9 +36,7 @@ class TrainedTable:
     """All that scoring rows needs.
 
     Args:
-        encoder: values of the columns to category codes.
-        scorer: codes to statistics of a row, by a network in eval mode.
-        anomaly: statistics to the anomaly score; higher = worse.
+        encoder, scorer, anomaly: from values to codes, to statistics of a row, to its anomaly score; higher = worse.
         calibration: scores of rows that were used for nothing else, for p-values; may be empty.
         columns: names of the columns, ``(F,)``; empty where they have none.
         missing: texts that stand for a missing value in files; None for models of version 0.2, which took all text as

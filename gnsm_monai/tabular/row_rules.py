@@ -66,8 +66,7 @@ class SumOverFeatures(RowRule):
     """
 
     def score(self, statistics: np.ndarray) -> np.ndarray:
-        total: np.ndarray = self.contributions(statistics).sum(1)
-        return total
+        return np.asarray(self.contributions(statistics).sum(1))
 
     def contributions(self, statistics: np.ndarray) -> np.ndarray:
         statistics = np.asarray(statistics, dtype=np.float64)
@@ -135,5 +134,4 @@ def choose_rule(anomaly_score: str, parametrisation: str) -> RowRule:
 
 def _norms(statistics: np.ndarray) -> np.ndarray:
     """Norm over all features per level, ``(N, L)``."""
-    norms: np.ndarray = np.linalg.norm(np.asarray(statistics, dtype=np.float64), axis=2)
-    return norms
+    return np.asarray(np.linalg.norm(np.asarray(statistics, dtype=np.float64), axis=2))

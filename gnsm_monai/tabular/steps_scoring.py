@@ -29,11 +29,7 @@ MOSTLY = 0.5
 
 TOP = 3
 RANKING_COLUMNS = [
-    "rank",
-    "row",
-    "anomaly_score",
-    "p_value",
-    "flag",
+    *("rank", "row", "anomaly_score", "p_value", "flag"),
     *(f"{what}_{place}" for place in range(1, TOP + 1) for what in ("feature", "value", "anomaly")),
 ]
 """Columns of ranking.csv. ``row`` counts from 1, the first row below the column names. ``feature_1`` is the field that
@@ -44,13 +40,7 @@ logger = logging.getLogger("gnsm_monai.workflow")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to score: the columns that the model knows, in its order.
-
-    Args:
-        path: of the file that they are from.
-        values: ``(N, F)``, text or None.
-        codes: their category codes, ``(N, F)`` int64.
-    """
+    """Rows of a file: columns that the model knows, in its order; values, text or None, and codes, ``(N, F)`` each."""
 
     path: str
     values: np.ndarray
@@ -99,15 +89,8 @@ def score_rows(model: TrainedTable, inferer: Inferer) -> Callable[[Engine, dict[
 class TableRanking:
     """Handler that gathers the rows' scores and writes ``ranking.csv``, worst first, and ``summary.json``.
 
-    Args:
-        model: what scores the rows.
-        rows: the rows, in the order of the engine's batches.
-        model_dir: where the model was read; for the summary.
-        output_dir: folder of the two files.
-        alpha: p-value up to which a row is flagged.
-
-    Attributes:
-        lines: of ranking.csv, a mapping of :data:`RANKING_COLUMNS` each, once the engine is through.
+    ``rows`` are those of the engine's batches, ``alpha`` is the p-value up to which a row is flagged, and ``model_dir``
+    is named in the summary. Once the engine is through, ``lines`` are those of ranking.csv by :data:`RANKING_COLUMNS`.
     """
 
     def __init__(self, model: TrainedTable, rows: Rows, model_dir: str, output_dir: str, alpha: float) -> None:

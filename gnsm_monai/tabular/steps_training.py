@@ -19,14 +19,14 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.encoder import TableEncoder
-from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers, numerical_columns, read_table, write_demo_table
+from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers, numerical_columns, read_table
 from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.training import best_network
 from gnsm_monai.tabular.values import MISSING_TEXTS
 
-__all__ = ["check_options", "finish_training", "run_settings", "table_or_demo", "training_table"]
+__all__ = ["check_options", "finish_training", "run_settings", "training_table"]
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
@@ -34,12 +34,6 @@ ODD = 0.2
 """Share of values that are no numbers up to which a column was perhaps meant to be numerical."""
 
 logger = logging.getLogger("gnsm_monai.workflow")
-
-
-@exit_on_input_error()
-def table_or_demo(path: str | None, data_dir: str) -> str:
-    """``path``, a CSV file, or a built-in table where none is given: made once, in ``data_dir``."""
-    return str(path) if path else str(write_demo_table(Path(data_dir) / "parcels.csv"))
 
 
 @exit_on_input_error()
@@ -56,8 +50,7 @@ def training_table(
 
     Args:
         path: of the file.
-        numerical_features: names of columns to bin; None finds them.
-        ignore: names of columns that are not used.
+        numerical_features, ignore: names of columns to bin, None finds them; and of columns that are not used.
         bins: of numerical columns.
         seed: of the split.
         missing, decimal: as :func:`gnsm_monai.tabular.files.read_table` has them; None for what pandas takes.

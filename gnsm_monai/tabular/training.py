@@ -24,16 +24,7 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches, TrainingTable
 
-__all__ = [
-    "TrainingPlan",
-    "best_network",
-    "build_evaluator",
-    "build_network",
-    "build_trainer",
-    "category_frequencies",
-    "own_random_numbers",
-    "train_network",
-]
+__all__ = ["TrainingPlan", "best_network", "build_evaluator", "build_network", "build_trainer", "train_network"]
 
 VALIDATIONS = 12
 
@@ -85,14 +76,8 @@ def build_network(
 def build_evaluator(network: ScoreMLP, loss_function: nn.Module, device: str, **arguments: Any) -> SupervisedEvaluator:
     """MONAI's evaluator, which shows every validation the same noise, at all levels.
 
-    Args:
-        network: the averaged network.
-        loss_function: loss of each row, in nats per feature.
-        device: of torch.
-        arguments: others of ``SupervisedEvaluator``, such as ``val_data_loader``.
-
-    Returns:
-        An evaluator with the metrics ``val_loss`` and, for each noise level, ``val_loss_per_level``, ``(L,)``.
+    Its metrics are ``val_loss`` and, for each noise level, ``val_loss_per_level``, ``(L,)``, in nats per feature.
+    ``arguments`` are others of ``SupervisedEvaluator``, such as ``val_data_loader``.
     """
     level_loss = LevelLoss(loss_function, network.schedule.num_levels, device=device)
     arguments = {"inferer": ChunkedInferer(4096), **arguments}
@@ -126,12 +111,9 @@ def build_trainer(
     weights are averaged, and after each epoch these are validated and the best of them kept.
 
     Args:
-        network: that is trained.
         optimizer: its learning rate is the highest one of the cycle.
         train_data_loader: as many batches as an epoch has steps.
-        max_epochs: epochs, with a validation each.
-        ema: average of the network's weights.
-        validator: evaluator of the averaged network.
+        ema, validator: average of the network's weights, and its evaluator.
         checkpoint: ``save_dir`` and other arguments of :class:`gnsm_monai.handlers.TrainingCheckpoint`.
         seed: of rows, noise levels and noise.
         train_handlers: more handlers; they come last.
@@ -177,23 +159,16 @@ def train_network(
 ) -> tuple[ScoreMLP, np.ndarray]:
     """The training of the bundle ``tabular_anomaly`` without its config, for callers from Python.
 
-    Args:
-        table: rows to train on, and rows that decide when to stop.
-        schedule: the noise.
-        plan: everything else.
-        save_dir: folder of the checkpoint and of the best weights, ``model.pt``.
-
-    Returns:
-        The averaged network of the best validation, in eval mode, and its loss per level ``(L,)`` on the validation
-        rows, in nats per feature.
+    Checkpoint and best weights, ``model.pt``, are written to ``save_dir``. Returns the averaged network of the best
+    validation, in eval mode, and its loss per level ``(L,)`` on the validation rows, in nats per feature.
     """
     torch.manual_seed(plan.seed)
-    device, seed = plan.device, plan.seed
+    device = plan.device
     network = build_network(table, schedule, plan.objective, plan.width, plan.depth, plan.dropout).to(device)
     loss = TableScoreMatchingLoss(plan.objective, schedule, table.cardinalities).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
     ema = WarmUpEMA(network, momentum=0.005)
-    rows = table.validation_batches(schedule.num_levels, seed)
+    rows = table.validation_batches(schedule.num_levels, plan.seed)
     evaluator = build_evaluator(cast(ScoreMLP, ema.ema_model), loss, device, val_data_loader=rows)
     steps = plan.max_steps or table.default_steps(plan.batch_size)
     epoch_length = max(1, steps // VALIDATIONS)
@@ -205,7 +180,7 @@ def train_network(
         ema=ema,
         validator=evaluator,
         checkpoint={"save_dir": save_dir, "patience": plan.patience},
-        seed=seed,
+        seed=plan.seed,
         device=torch.device(device),
         loss_function=loss,
     ).run()

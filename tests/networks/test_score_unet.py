@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnsm_monai.networks import ScoreUNet, plan_strides
-from gnsm_monai.networks.embedding import FiLM, LevelEmbedding
 from gnsm_monai.networks.evidence import surprise
+from gnsm_monai.networks.layers import FiLM, LevelEmbedding
 from gnsm_monai.noise import NoiseSchedule, build_schedule, mixing_schedule
 
 SMALL: dict[str, Any] = {"num_classes": 3, "channels": (8, 16, 16), "noise": mixing_schedule(4)}

@@ -1,16 +1,56 @@
-"""Building blocks of the score network of label maps, and the choice of its strides."""
+"""Building blocks of the score networks, which are told the noise level, and the choice of strides."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from gnsm_monai.networks.embedding import FiLM
+__all__ = ["FiLM", "LevelEmbedding", "ResidualBlock", "groups_of", "plan_strides"]
 
-__all__ = ["ResidualBlock", "groups_of", "plan_strides"]
+
+class LevelEmbedding(nn.Module):
+    """Sinusoidal features of the noise level, mixed by a small MLP.
+
+    Args:
+        num_levels: number of noise levels ``L``.
+        channels: size of the embedding, even.
+
+    Shapes: level ``(B,)`` integer in ``[0, L)`` -> ``(B, channels)``.
+    """
+
+    def __init__(self, num_levels: int, channels: int) -> None:
+        super().__init__()
+        # Half a turn at the lowest frequency over all levels, so that no two levels share their features.
+        frequencies = math.pi / max(num_levels, 2) * 2.0 ** torch.arange(channels // 2).clamp_max(6)
+        phases = torch.arange(num_levels)[:, None] * frequencies
+        self.register_buffer("features", torch.cat([phases.sin(), phases.cos()], dim=1), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU())
+
+    def forward(self, level: Tensor) -> Tensor:
+        out: Tensor = self.mlp(self.features[level])  # type: ignore[index]
+        return out
+
+
+class FiLM(nn.Module):
+    """Feature-wise scale and shift of ``(B, C, *spatial)`` by an embedding ``(B, E)`` (Perez et al., arXiv 1709.07871).
+
+    One embedding ``(1, E)`` serves all of a batch. It starts as the identity: a fresh network treats all levels alike.
+    """
+
+    def __init__(self, embedding_channels: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(embedding_channels, 2 * channels)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.project(embedding).reshape(embedding.shape[0], -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
+        return torch.addcmul(x + shift, x, scale)
 
 
 def plan_strides(spatial_size: Sequence[int], spacing: Sequence[float], num_steps: int) -> list[list[int]]:
