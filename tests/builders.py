@@ -12,7 +12,7 @@ TINY: dict[str, Any] = {
     "epochs": 2,
     "steps_per_epoch": 3,
     "batch_size": 2,
-    "fit::copies": 2,
+    "fit::failures::copies": 2,
     "failures": "copies",
     "anomaly_score": "misfit_knn",  # one that tells masks apart even after six steps
     "device": "cpu",
