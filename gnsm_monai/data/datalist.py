@@ -167,15 +167,15 @@ def split_references(
 ) -> list[Case]:
     """Gives every reference one ``use``: training of the network, selection of the score's rule, or its calibration.
 
-    What is used for one is used for nothing else, but for the models of shapes (:mod:`gnsm_monai.fitting.shapes`), of
-    which each held-out mask is judged by those that have not seen it. References without a structure are dealt out in
+    A reference has no second use. The models of shapes (:mod:`gnsm_monai.fitting.shapes`) are an exception: they may
+    learn from held-out references, but judge none that they have seen. References without a structure are dealt out in
     proportion, so that every part has some with structures: nothing can fail in an empty one.
 
     Args:
         cases: reference cases.
         seed: of the shuffle.
-        selection: share for the density of level statistics, the choice of the score, and validation in training.
-        calibration: share for p-values.
+        selection: share for validation in training, the choice and fit of the rule, and the predicted Dice.
+        calibration: share for p-values and the interval of the predicted Dice.
         structured: whether each case has a structure; all by default.
 
     Raises:

@@ -37,7 +37,7 @@ def explain(
     orientation: str = "RAS",
     usual: Mapping[str, UsualVolume] | None = None,
 ) -> str:
-    """Why a mask is flagged: what differs most between it and its denoised version.
+    """What differs most between a mask, flagged or not, and its denoised version.
 
     Args:
         label: classes of the mask, (*spatial) in 2D or 3D; 0 = background, -1 = ignored.

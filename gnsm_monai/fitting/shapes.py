@@ -49,9 +49,9 @@ logger = logging.getLogger(__name__)
 class ShapeLearner:
     """Learns a linear model and a network with a bottleneck, by MONAI's trainer, from reference label maps.
 
-    Two fifths of the references are held out, too many to learn nothing from. So each fold of them is judged by models
-    of all others (cross-conformal prediction, Vovk 2015), and later masks by models of all references. If there are
-    enough training references, the models learn from these alone.
+    Two fifths of the references are held out, and a model of shapes should learn from them too. So each fold of them is
+    judged by models of all others (cross-conformal prediction, Vovk 2015), and predictions by models of all references.
+    With more than :data:`MAX_CASES` references, the models learn from training references alone.
 
     Args:
         references: the reference cases.

@@ -55,13 +55,14 @@ def case_card(
 
 
 def _planes(result: CaseResult, heat: tuple[float, float]) -> list[dict[str, Any]]:
-    picture, worst_axis = result.picture, result.place.slice_axis
-    # The worst slice comes first: where there is no room for three in a row it is the large one.
-    ordered = sorted(picture, key=lambda plane: (plane.axis != worst_axis, plane.axis))
+    picture, place = result.picture, result.place
+    # The axis of the worst slice comes first: where there is no room for three in a row it is the large one.
+    ordered = sorted(picture, key=lambda plane: (plane.axis != place.slice_axis, plane.axis))
     return [
         {
             "place": "2D mask" if len(picture) == 1 else f"axis {plane.axis}, slice {plane.index}",
-            "worst": len(picture) > 1 and plane.axis == worst_axis,
+            # Pictures go through the worst place, which may lie in another slice than the one that is worst on average.
+            "worst": len(picture) > 1 and (plane.axis, plane.index) == (place.slice_axis, place.slice_index),
             "layers": draw_plane(plane, heat),
         }
         for plane in ordered

@@ -105,7 +105,8 @@ class ResultsWriter:
 
     def _log(self, summary: Mapping[str, Any]) -> None:
         path = Path(self.output_dir) / RANKING
-        logger.info("%d cases ranked, %d failed: %s", summary["scored"], summary["failed"], path)
+        counts = (summary[name] for name in ("scored", "flagged", "failed"))
+        logger.info("%d cases ranked, %d flagged, %d failed: %s", *counts, path)
         references = np.asarray(self.reference_scores, dtype=np.float64)
         alpha, smallest = self.settings.get("alpha"), smallest_p_value(references)
         if alpha is not None and smallest > alpha:

@@ -101,8 +101,8 @@ def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:
     # ranks worse than the mean that it beats on copies (docs/benchmarks).
     learn = data.judged_by_networks and len(np.unique(data.sources[data.judges])) > 1
     names = [name for name, rule in fitted.items() if learn or not rule.learns_dice]
-    # A network that sees images is there to read them: labels alone cannot tell whose mask this is. The shape, of
-    # the mask alone, is what is left where no rule that asks the network is as good.
+    # A network that sees images is there to read them: labels alone cannot tell whose mask this is. `shape` sees
+    # the mask alone and is taken only if no rule that asks the network is as good.
     if any(rule.needs_images for rule in fitted.values()):
         names.sort(key=lambda name: not fitted[name].asks_network)
     return names

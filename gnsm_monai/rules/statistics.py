@@ -174,8 +174,8 @@ class Shape(Statistic):
     """Mean over structures of ``1 - soft Dice`` between the mask and the shape that models of shapes find in it.
 
     Mean over a linear model (:class:`gnsm_monai.scoring.shape.ShapeModel`) and a network with a bottleneck
-    (:class:`gnsm_monai.networks.bottleneck.BottleneckNetwork`). The network knows the weakest levels alone, and looks
-    at stronger ones as at the strongest of these.
+    (:class:`gnsm_monai.networks.bottleneck.BottleneckNetwork`). That network is trained at the two weakest levels
+    only; its answer at the second stands for all stronger ones.
     """
 
     name, words = "shape", "shape"
@@ -188,7 +188,7 @@ class Shape(Statistic):
 
 
 class Size(Statistic):
-    """Mean over structures of the spreads of the references' sizes by which the mask's is larger or smaller.
+    """Mean over structures of the distance of the mask's log size from the references', in units of their spread.
 
     The same at every level (:class:`gnsm_monai.scoring.sizes.ReferenceSizes`).
     """

@@ -20,8 +20,10 @@ MODES = 64
 """Most modes of variation that are kept."""
 
 MAX_CASES = 256
+"""Most references that shapes are learned from."""
+
 MAX_VALUES = 200_000
-"""Most references that shapes are learned from, and most values of a coarse map (classes times cells)."""
+"""Most values of a coarse map (classes times cells)."""
 
 MIN_VARIANCE = 1e-8
 PREFIX = "shape_"

@@ -110,7 +110,7 @@ def references(
     check_case_ids("exclude_cases", exclude)
     found = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading)
     logger.info(
-        "%s: %d references (%d to train, %d to fit the score, %d to calibrate), %s, grid of %s voxels of %s mm",
+        "%s: %d references (%d for training, %d for selection, %d for calibration), %s, grid of %s voxels of %s mm",
         dataset_dir,
         len(found.cases),
         *(len(found.used_for(use)) for use in ("train", "selection", "calibration")),
@@ -167,7 +167,7 @@ def training_settings(
         "parametrisation": parametrisation,
         "network": network.settings,
         "scoring": dict(scoring),
-        "cases": {  # "fit" was the name of the selection in version 0.2
+        "cases": {  # files still call the selection "fit", as version 0.2 did
             name: len(references.used_for(use))
             for name, use in {"train": "train", "fit": "selection", "calibration": "calibration"}.items()
         },
