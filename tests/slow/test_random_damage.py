@@ -43,8 +43,13 @@ def read_examples(name: str, dataset: Path, work: Path, count: int) -> None:
     outcomes: list[str] = []
 
     @seed(0)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate])
-    @settings(suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.data())
     def draw(data: Any) -> None:
         outcomes.append(outcome_of(reader, data.draw(reader.examples), work))
