@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from gnsm_monai.data.overlap import LabelMap
+from gnsm_monai.data.compare import LabelMap
 
 __all__ = ["LabelMap", "Mask", "Plan", "Scene", "smooth_field"]
 

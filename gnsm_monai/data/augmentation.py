@@ -28,14 +28,7 @@ from monai.transforms import (
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.transforms import label_keys, outside_value
 
-__all__ = [
-    "RandFieldOfViewd",
-    "RandGhost",
-    "RandLowResolution",
-    "RandPoorImaged",
-    "RandWrapAround",
-    "augmentation",
-]
+__all__ = ["RandFieldOfViewd", "RandGhost", "RandLowResolution", "RandPoorImaged", "RandWrapAround", "augmentation"]
 
 
 def augmentation(

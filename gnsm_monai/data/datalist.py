@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
 
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.nnunet import preferred_ending
@@ -21,6 +24,7 @@ __all__ = [
     "find_images",
     "find_label_maps",
     "find_predictions",
+    "find_spatial_dims",
     "split_references",
 ]
 
@@ -95,7 +99,7 @@ def find_images(folder: str | Path, case: str) -> list[Path]:
     folder = Path(folder)
     check_folder(folder)
     for ending in LABEL_ENDINGS:
-        channels = sorted(folder.glob(f"{_escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))
+        channels = sorted(folder.glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))
         if channels:
             if channels[-1].name != f"{case}_{len(channels) - 1:04d}{ending}":
                 raise InputError(f"{folder}: case '{case}' lacks a channel: found {[c.name for c in channels]}")
@@ -210,6 +214,34 @@ def _folder_names(folders: Sequence[Path]) -> list[str]:
     return ["/".join(r.parts[-depth:]) for r in resolved]
 
 
-def _escape(name: str) -> str:
-    """Case ids may hold characters that glob would read as a pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def find_spatial_dims(labels_dir: str | Path) -> int:
+    """3 as soon as one label file of a folder has three axes of more than one voxel, else 2.
+
+    Only headers are read. An unreadable file is skipped, because reading it in full will report it. If no file can be
+    read, the answer is 3.
+
+    Raises:
+        InputError: no such folder, or no label map in it.
+    """
+    found = 0
+    for path in find_label_maps(labels_dir).values():
+        axes = _long_axes(path)
+        if axes >= 3:
+            return 3
+        found = max(found, axes)
+    return 2 if found else 3
+
+
+def _long_axes(path: Path) -> int:
+    """Axes of a file up to the last one that is longer than a voxel; 0 where it cannot be read."""
+    try:
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            shape = tuple(nib.load(path).shape)  # type: ignore[attr-defined]
+        else:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            shape = tuple(reader.GetSize())
+    except Exception:  # each reader raises its own kinds
+        return 0
+    return max((axis + 1 for axis, size in enumerate(shape) if size > 1), default=0)

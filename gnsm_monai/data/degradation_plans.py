@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from gnsm_monai.data._scene import LabelMap, Mask, Plan, Scene
-from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
 
 __all__ = ["DICE_RANGE", "KINDS", "PLANS"]
 

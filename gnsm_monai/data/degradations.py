@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gnsm_monai.data._scene import LabelMap, Scene, smooth_field
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.degradation_plans import DICE_RANGE, KINDS, PLANS
-from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.errors import InputError
 
 __all__ = ["KINDS", "degrade", "degrade_like_a_segmenter", "mean_foreground_dice", "smooth_field"]

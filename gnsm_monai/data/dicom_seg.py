@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.readers import check_claimed_size
-from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, save_json
 

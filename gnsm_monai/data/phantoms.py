@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from gnsm_monai.data.degradations import KINDS, smooth_field
 from gnsm_monai.data.degrade_folder import degrade_folder
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import save_json
 
 __all__ = ["LABELS", "make_phantom", "write_phantom_dataset"]
 
@@ -166,9 +167,7 @@ def write_phantom_dataset(
         "file_ending": ENDINGS[spatial_dims],
         "phantom": parameters,
     }
-    partial = folder / "dataset.json.tmp"
-    partial.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "dataset.json")
+    save_json(folder / "dataset.json", description)
     return folder
 
 

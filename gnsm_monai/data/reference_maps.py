@@ -16,9 +16,9 @@ from gnsm_monai.data.class_index import class_index
 from gnsm_monai.data.compare import check_geometry
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case
+from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.transforms import resample
-from gnsm_monai.data.unreadable import one_line
+from gnsm_monai.data.transforms import ToSpacingd
 from gnsm_monai.errors import InputError
 
 __all__ = ["MAX_IMAGE_BYTES", "CaseMaps", "PackedMap", "ReferenceMaps"]
@@ -90,7 +90,7 @@ class ReferenceMaps:
     """
 
     def __init__(self, load: Load, voxel_size: Sequence[float]) -> None:
-        self.load, self.resample = load, resample(voxel_size, [LABEL, IMAGE])
+        self.load, self.resample = load, ToSpacingd([LABEL, IMAGE], voxel_size)
         self.channels: dict[str, int] = {}
         """Channels of each case's image, by its id."""
         self._labels: dict[str, PackedMap] = {}

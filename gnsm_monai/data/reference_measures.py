@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from monai.data import MetaTensor
 
+from gnsm_monai.data.alignment import Place, place_of
 from gnsm_monai.data.class_index import distinct_values
-from gnsm_monai.data.field_of_view import Place, place_of
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import centred_extent
 from gnsm_monai.errors import InputError

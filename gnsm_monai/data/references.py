@@ -10,14 +10,14 @@ from typing import Any
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+from gnsm_monai.data.alignment import FieldsOfView
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, check_enough, find_images, find_label_maps, split_references
-from gnsm_monai.data.field_of_view import FieldsOfView
+from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
 from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_axes
 from gnsm_monai.data.transforms import load_case
-from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 

@@ -24,31 +24,13 @@ from monai.transforms import (
 from torch import Tensor
 
 from gnsm_monai.data.class_index import ToClassIndexd
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT
+from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, SOFT
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.soft import LoadSoftd
-from gnsm_monai.data.unreadable import CaughtErrors, one_line
 from gnsm_monai.errors import InputError
 
-__all__ = [
-    "IMAGE",
-    "LABEL",
-    "REFERENCE",
-    "SOFT",
-    "CaughtErrors",
-    "FitToGridd",
-    "ToClassIndexd",
-    "ToSpacingd",
-    "centred_extent",
-    "encode_labels",
-    "label_keys",
-    "load_case",
-    "load_maps",
-    "one_line",
-    "outside_value",
-    "resample",
-]
+__all__ = ["FitToGridd", "ToSpacingd", "centred_extent", "encode_labels", "label_keys", "load_case", "outside_value"]
 
 MAX_RESAMPLED, MAX_GROWTH = 10**8, 64
 """Most voxels after resampling, as a number and per voxel of the file: more means a wrong unit in the header."""
@@ -57,8 +39,8 @@ SAME_SPACING = 0.01
 """Relative difference of spacings up to which a map is not resampled: it comes from rounding in file headers."""
 
 
-def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
-    """Reads label maps (and images) of a case, volumes in RAS orientation, at the case's own spacing.
+def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
+    """Reads the maps of a case, volumes in RAS orientation, at the case's own spacing.
 
     Args:
         scheme: the classes; ``None`` keeps the values of the file.
@@ -67,8 +49,8 @@ def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
 
     Returns:
         Transform of a case of paths to a case of tensors: label maps ``(1, *spatial)`` int16 class indices with
-        ``IGNORE_INDEX`` where ignored (int32 values without a scheme), images ``(C, *spatial)`` float32,
-        probabilities ``(K, *spatial)`` float32.
+        ``IGNORE_INDEX`` where ignored (int32 values without a scheme), images ``(C, *spatial)`` float32 of zero mean
+        and unit deviation per channel, probabilities ``(K, *spatial)`` float32.
     """
     files = [key for key in keys if key != SOFT]
     steps: list[Callable[..., Any]] = [LoadMapsd(files, spatial_dims, allow_missing_keys=True)]
@@ -78,12 +60,6 @@ def load_maps(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str]
         steps.append(LoadSoftd(scheme))
     if spatial_dims == 3:
         steps.append(Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True))
-    return Compose(steps)
-
-
-def load_case(scheme: LabelScheme | None, spatial_dims: int, keys: Sequence[str] = (LABEL,)) -> Compose:
-    """:func:`load_maps`, and images brought to zero mean and unit deviation per channel."""
-    steps = [*load_maps(scheme, spatial_dims, keys).transforms]
     if IMAGE in keys:
         # A few voxels of metal or artefact must not set the scale of all others.
         steps += [
@@ -104,7 +80,9 @@ def outside_value(key: str) -> int:
 
 
 class ToSpacingd(MapTransform):
-    """Resamples the maps whose spacing differs from ``spacing`` (mm per axis); class indices stay int16.
+    """Resamples to ``spacing`` in mm per axis: label maps by nearest neighbour, images and probabilities linearly.
+
+    A map whose spacing differs by no more than 1 % is not touched. Types stay as they are.
 
     Raises:
         InputError: on call; the map would get so many voxels that its spacing cannot be meant in mm.
@@ -130,14 +108,6 @@ class ToSpacingd(MapTransform):
             size = " x ".join(f"{mm:.0f}" for mm in lengths)
             path = image.meta.get("filename_or_obj", "map")
             raise InputError(f"{path}: its field of view has {size} mm: is its spacing in mm?")
-
-
-def resample(spacing: Sequence[float], keys: Sequence[str] = (LABEL,)) -> Compose:
-    """To ``spacing`` in mm per axis, label maps by nearest neighbour, images and probabilities linearly.
-
-    A map whose spacing differs by no more than 1 % is not touched.
-    """
-    return Compose([ToSpacingd(keys, spacing)])
 
 
 class FitToGridd(Transform):

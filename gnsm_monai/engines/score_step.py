@@ -10,9 +10,10 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
+from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.readers import check_memory
-from gnsm_monai.data.transforms import IMAGE, LABEL, SOFT, encode_labels, one_line
+from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.explain.reasons import explain
@@ -39,7 +40,7 @@ BYTES_PER_VOXEL, BYTES_PER_CLASS_AND_LEVEL = 1200, 85
 class ScoreStep:
     """``iteration_update`` of MONAI's ``SupervisedEvaluator``: scores one case.
 
-    The batch is a case as :class:`gnsm_monai.data.transforms.CaughtErrors` gives it. The output is a
+    The batch is a case as :class:`gnsm_monai.data.loading.CaughtErrors` gives it. The output is a
     :class:`gnsm_monai.scoring.result.CaseResult`, or a ``FailedCase`` with a message where it cannot be scored.
 
     Args:

@@ -12,9 +12,9 @@ import torch
 
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
+from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
-from gnsm_monai.data.unreadable import one_line
 from gnsm_monai.errors import InputError
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 

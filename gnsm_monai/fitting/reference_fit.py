@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,37 +12,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnsm_monai.data.transforms import IMAGE, LABEL, FitToGridd, encode_labels
+from gnsm_monai.data.constants import IMAGE, LABEL
+from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
-from gnsm_monai.fitting.reference_failures import ReferenceFailures
-from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredReference
+from gnsm_monai.fitting.reference_failures import Failure, ReferenceFailures
+from gnsm_monai.fitting.reference_statistics import ReferenceStatistics
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration, DicePredictor
-from gnsm_monai.rules.levels import CaseStatistics
+from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 
-__all__ = ["FittedScore", "ReferenceFit"]
+__all__ = ["ReferenceFit"]
 
 LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
-
-
-@dataclass(frozen=True)
-class FittedScore:
-    """The anomaly score of a model, and how well each statistic follows Dice at each level.
-
-    Args:
-        model: the score.
-        figures: Spearman correlation with Dice, ``(L,)`` by statistic, -1 is best.
-        settings: what ``settings.json`` holds.
-    """
-
-    model: AnomalyModel
-    figures: dict[str, np.ndarray]
-    settings: dict[str, Any]
 
 
 class ReferenceFit:
@@ -82,12 +68,16 @@ class ReferenceFit:
 
     def run(
         self, level_weights: np.ndarray | None = None, losses: Mapping[str, np.ndarray] | None = None
-    ) -> FittedScore:
+    ) -> tuple[AnomalyModel, dict[str, np.ndarray], dict[str, Any]]:
         """Fits the score and writes the model's files.
 
         Args:
             level_weights: what each level counts in the score, ``(L,)``; equal by default.
             losses: losses per level on held-out references, ``(L,)`` each, kept beside the statistics.
+
+        Returns:
+            The score; Spearman correlation of each statistic with Dice, ``(L,)`` by name, -1 is best; what
+            ``settings.json`` holds.
         """
         self.load_weights(self.network)
         self.network.eval()
@@ -115,8 +105,11 @@ class ReferenceFit:
         }
         fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **self._images()}
         settings = self._write({**arrays, **fitted}, model.rule)
-        self.logger.info("anomaly score: %s (%s)", model.rule, _comparison(model))
-        return FittedScore(model, selection.level_figures(), settings)
+        ordered = sorted(model.comparison.items(), key=lambda item: item[1])
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in ordered)
+        text = "anomaly score: %s (Spearman with Dice on failures of held-out references: %s)"
+        self.logger.info(text, model.rule, figures)
+        return model, selection.level_figures(), settings
 
     def load_weights(self, network: nn.Module) -> None:
         """Loads the weights that training kept. Raises InputError where it kept none."""
@@ -126,18 +119,27 @@ class ReferenceFit:
 
     def _statistics(self, use: str, shapes: Mapping[str, ReferenceShapes]) -> ReferenceStatistics:
         """Scores the references of one use, each judged by its own shapes."""
-        scored, plan = [], self.failures.plans[use]
-        cases = self.references.used_for(use)
+        cases, plan = self.references.used_for(use), self.failures.plans[use]
+        references: list[tuple[LevelStatistics, np.ndarray]] = []
+        failures: list[tuple[Failure, LevelStatistics, int]] = []
         for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
             known = shapes.get(case["case"])
             statistics = self._score(maps, known)
-            scored.append(ScoredReference(case["case"], statistics.levels, statistics.structures))
+            references.append((statistics.levels, statistics.structures))
             for failure in self.failures.of(case, maps, number, plan):
-                levels = self._score(failure.case, known).levels
-                scored[-1].failures.append((replace(failure, case={}), levels))
+                failures.append((replace(failure, case={}), self._score(failure.case, known).levels, number))
                 if failure.kind == "empty":  # one is enough: all of them look alike
                     plan = replace(plan, empty=False)
-        return ReferenceStatistics.of(scored)
+        return ReferenceStatistics(
+            cases=[case["case"] for case in cases],
+            levels=stack_levels([levels for levels, _ in references]),
+            structures=np.stack([structures for _, structures in references]),
+            failures=stack_levels([levels for _, levels, _ in failures]),
+            dice=np.array([failure.dice for failure, _, _ in failures]),
+            kinds=[failure.kind for failure, _, _ in failures],
+            of_networks=np.array([failure.of_network for failure, _, _ in failures], dtype=bool),
+            groups=np.array([number for _, _, number in failures]),
+        )
 
     def _images(self) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
@@ -171,10 +173,3 @@ class ReferenceFit:
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         save_json(self.model_dir / SETTINGS, settings)
         return settings
-
-
-def _comparison(model: AnomalyModel) -> str:
-    ordered = sorted(model.comparison.items(), key=lambda item: item[1])
-    return "Spearman with Dice on failures of held-out references: " + ", ".join(
-        f"{name} {value:.3f}" for name, value in ordered
-    )

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gnsm_monai.fitting.reference_failures import Failure
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.choice import rank_correlation
-from gnsm_monai.rules.levels import LevelStatistics, stack_levels, to_array
+from gnsm_monai.rules.levels import LevelStatistics, to_array
 from gnsm_monai.rules.rule import FitData
 from gnsm_monai.rules.statistics import STATISTICS
 
-__all__ = ["ReferenceStatistics", "ScoredReference"]
-
-
-@dataclass(frozen=True)
-class ScoredReference:
-    """One reference.
-
-    Args:
-        case: its id.
-        levels: its level statistics, ``(L,)`` each.
-        structures: ``(structures, L)``.
-        failures: made from it, without their maps, each with its level statistics.
-    """
-
-    case: str
-    levels: LevelStatistics
-    structures: np.ndarray
-    failures: list[tuple[Failure, LevelStatistics]] = field(default_factory=list)
+__all__ = ["ReferenceStatistics"]
 
 
 @dataclass(frozen=True)
@@ -57,21 +38,6 @@ class ReferenceStatistics:
     kinds: list[str]
     of_networks: np.ndarray
     groups: np.ndarray
-
-    @classmethod
-    def of(cls, references: Sequence[ScoredReference]) -> ReferenceStatistics:
-        """Joins references, among which at least one has a failure."""
-        failures = [failure for reference in references for failure, _ in reference.failures]
-        return cls(
-            [reference.case for reference in references],
-            stack_levels([reference.levels for reference in references]),
-            np.stack([reference.structures for reference in references]),
-            stack_levels([levels for reference in references for _, levels in reference.failures]),
-            np.array([failure.dice for failure in failures]),
-            [failure.kind for failure in failures],
-            np.array([failure.of_network for failure in failures], dtype=bool),
-            np.repeat(np.arange(len(references)), [len(reference.failures) for reference in references]),
-        )
 
     def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
         """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`."""

@@ -81,16 +81,13 @@ class ShapeLearner:
         train = self.references.used_for("train")[:MAX_CASES]
         held_out = [case for case in self.references.cases if case["use"] != "train"]
         if len(train) + len(held_out) > MAX_CASES:
-            whole = self._plenty(self._labels(train))
+            labels = self._labels(train)
+            network = self._train(labels) if self.steps else None
+            values, stride = self._coarse(labels)
+            whole = ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(self._voxels(labels)))
             return whole, {case["case"]: whole for case in held_out}
         whole, judges = self._cross_conformal(self._labels(train + held_out), len(train))
         return whole, {case["case"]: judge for case, judge in zip(held_out, judges, strict=True)}
-
-    def _plenty(self, labels: Sequence[Tensor]) -> ReferenceShapes:
-        """From training references alone, by which all held-out ones are judged."""
-        network = self._train(labels) if self.steps else None
-        values, stride = self._coarse(labels)
-        return ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(self._voxels(labels)))
 
     def _cross_conformal(
         self, labels: Sequence[Tensor], num_train: int

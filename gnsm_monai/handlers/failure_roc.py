@@ -14,8 +14,9 @@ from monai.data import Dataset
 from monai.engines import Evaluator
 from torch.utils.tensorboard import SummaryWriter
 
+from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.degradations import KINDS, degrade
-from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels
+from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.evaluation.metrics import auroc
 from gnsm_monai.report.figures import pixels, roc_curves
 from gnsm_monai.scoring.scorer import Scorer

@@ -20,7 +20,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, load_arrays, load_json, one_line_of, sha256
 from gnsm_monai.networks import ScoreUNet
 
-__all__ = ["SETTINGS", "STATISTICS_FILE", "WEIGHTS", "ModelFiles", "identity_of", "load_settings", "load_weights"]
+__all__ = ["SETTINGS", "STATISTICS_FILE", "WEIGHTS", "ModelFiles", "identity_of", "load_weights"]
 
 SETTINGS, STATISTICS_FILE, WEIGHTS = "settings.json", "reference_statistics.npz", "model.pt"
 
@@ -121,11 +121,6 @@ class ModelFiles:
     def load_weights(self, network: _Module) -> _Module:
         """Loads the weights into ``network`` and returns it, as :func:`load_weights` does."""
         return _load_weights(network, io.BytesIO(self.weights), self.folder / WEIGHTS)
-
-
-def load_settings(model_dir: str | Path, kind: str = "label map", needed: Needed = LABEL_MAPS) -> dict[str, Any]:
-    """Plain settings of a finished model. Arguments and errors are those of :meth:`ModelFiles.read`."""
-    return ModelFiles.read(model_dir, kind, needed).settings
 
 
 def identity_of(model_dir: str | Path) -> dict[str, str]:

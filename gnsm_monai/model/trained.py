@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from monai.inferers import Inferer
 
-from gnsm_monai.data.field_of_view import FieldsOfView
+from gnsm_monai.data.alignment import FieldsOfView
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.model.files import ModelFiles

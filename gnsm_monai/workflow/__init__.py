@@ -23,11 +23,9 @@ from gnsm_monai.workflow.scoring import (
     stop_if_failed,
 )
 from gnsm_monai.workflow.training import (
-    case_keys,
     check_failures,
     dataset_scheme,
     phantoms_if_none,
-    reference_dataset,
     references,
     run_settings,
     spatial_dims,
@@ -39,7 +37,6 @@ from gnsm_monai.workflow.training import (
 
 __all__ = [
     "SCORING_FAILED",
-    "case_keys",
     "check_failures",
     "check_loss",
     "check_model_dir",
@@ -57,7 +54,6 @@ __all__ = [
     "predictions",
     "process_device",
     "ranking_settings",
-    "reference_dataset",
     "references",
     "references_dir",
     "refuse",

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gnsm_monai.errors import exit_on_input_error
 from gnsm_monai.fitting.reference_fit import ReferenceFit
-from gnsm_monai.handlers.level_loss import LevelLoss
+from gnsm_monai.handlers.level_metrics import LevelLoss
 from gnsm_monai.handlers.training_log import level_table, write_result
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model.bundle import write_model_bundle
@@ -46,23 +46,22 @@ def finish_training(
     if idist.get_rank() == 0:
         # Only the cross-entropy is an uncertainty; the published losses are not.
         weights = uncertainty_weights(losses["val_loss"]) if loss.kind == "posterior" else None
-        fitted = fit.run(weights, losses)
-        columns = _level_columns(schedule, fit.references.scheme.num_classes, losses, weights, fitted.figures)
+        model, figures, settings = fit.run(weights, losses)
+        columns = _level_columns(schedule, fit.references.scheme.num_classes, losses, weights, figures)
         logger.info(
             "validation per noise level (loss on held-out references, and of voxels that know nothing of each other; "
             "weight in means over levels, by uncertainty; Spearman of each statistic with the Dice of failures of "
             "references, -1 is best):\n%s",
             level_table(columns),
         )
-        write_model_bundle(fit.model_dir, fitted.settings, fitted.model.comparison, columns)
+        write_model_bundle(fit.model_dir, settings, model.comparison, columns)
         if writer is not None:
-            model = fitted.model
             metrics = {
                 "validation_loss": float(np.nanmean(losses["val_loss"])),
                 "spearman_on_failures": model.comparison[model.rule],
             }
-            settings = {**_hyperparameters(run_settings or {}), "anomaly_score": model.rule}
-            write_result(writer, settings, metrics, columns)
+            compared = {**_hyperparameters(run_settings or {}), "anomaly_score": model.rule}
+            write_result(writer, compared, metrics, columns)
             writer.close()
         logger.info("model: %s", fit.model_dir)
     idist.barrier()

@@ -26,7 +26,7 @@ __all__ = [
     "Option",
     "check_case_ids",
     "check_device",
-    "check_folder_name",
+    "check_folder_names",
     "check_loss",
     "check_model_dir",
     "check_options",
@@ -165,10 +165,11 @@ def check_scoring_options(*_: Any) -> None:
     refuse("this config is of an earlier version of gnsm_monai: run gnsm rank, or the package's own inference.yaml")
 
 
-def check_folder_name(name: str, value: Any) -> None:
+def check_folder_names(**folders: Any) -> None:
     """Raises InputError for what cannot name a folder; on MONAI's command line 7 is a number."""
-    if value and not isinstance(value, (str, Path)):
-        raise InputError(f"{name}: the name of a folder is needed, got {value!r}: write it as ./{value}")
+    for name, value in folders.items():
+        if value and not isinstance(value, (str, Path)):
+            raise InputError(f"{name}: the name of a folder is needed, got {value!r}: write it as ./{value}")
 
 
 def check_case_ids(name: str, value: Any) -> None:
@@ -204,8 +205,7 @@ def check_output_dir(output_dir: str | Path, *inputs: Any) -> None:
 @exit_on_input_error()
 def check_model_dir(model_dir: str | Path, dataset_dir: Any = None, labels_dir: Any = None) -> None:
     """:func:`check_output_dir` for a model, whose licence, docs and configs must not replace those of anything else."""
-    check_folder_name("dataset_dir", dataset_dir)
-    check_folder_name("labels_dir", labels_dir)
+    check_folder_names(dataset_dir=dataset_dir, labels_dir=labels_dir)
     dataset = [Path(dataset_dir) / part for part in ("", "labelsTr", "imagesTr")] if dataset_dir else []
     check_output_dir(model_dir, *dataset, labels_dir)
     folder = Path(model_dir)

@@ -9,13 +9,7 @@ import ignite.distributed as idist
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = [
-    "is_first_process",
-    "join_processes",
-    "num_processes",
-    "part_processes",
-    "process_device",
-]
+__all__ = ["is_first_process", "join_processes", "num_processes", "part_processes", "process_device"]
 
 
 def num_processes() -> int:

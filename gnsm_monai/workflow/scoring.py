@@ -20,15 +20,7 @@ from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.workflow.options import score_soft
 
-__all__ = [
-    "dice_source",
-    "load_model",
-    "predictions",
-    "ranking_settings",
-    "references_dir",
-    "score",
-    "stop_if_failed",
-]
+__all__ = ["dice_source", "load_model", "predictions", "ranking_settings", "references_dir", "score", "stop_if_failed"]
 
 logger = logging.getLogger("gnsm_monai.workflow")
 

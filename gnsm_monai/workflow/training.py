@@ -9,12 +9,10 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from monai.data import CacheDataset
 from monai.engines import Trainer
-from monai.transforms import Compose
 
 from gnsm_monai.data.constants import LABEL
-from gnsm_monai.data.dimensions import find_spatial_dims
+from gnsm_monai.data.datalist import find_spatial_dims
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
@@ -24,14 +22,12 @@ from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.model.files import FORMAT
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.separable import smooth
-from gnsm_monai.workflow.options import check_case_ids, check_folder_name
+from gnsm_monai.workflow.options import check_case_ids, check_folder_names
 
 __all__ = [
-    "case_keys",
     "check_failures",
     "dataset_scheme",
     "phantoms_if_none",
-    "reference_dataset",
     "references",
     "run_settings",
     "spatial_dims",
@@ -53,8 +49,7 @@ def train(trainer: Trainer) -> None:
 @exit_on_input_error()
 def spatial_dims(dataset_dir: str | None, labels_dir: str | None) -> int:
     """2 or 3, from the label files; 3 for phantoms."""
-    check_folder_name("dataset_dir", dataset_dir)
-    check_folder_name("labels_dir", labels_dir)
+    check_folder_names(dataset_dir=dataset_dir, labels_dir=labels_dir)
     folder = labels_dir or dataset_dir
     if not folder or not Path(folder).is_dir():  # what is missing is named where references are read
         return 3
@@ -67,8 +62,7 @@ def phantoms_if_none(
     dataset_dir: str | None, data_dir: str, spatial_dims: int, labels_dir: str | None = None, seed: int = 0
 ) -> str:
     """``dataset_dir`` or ``labels_dir``, or the built-in phantoms where none is given: made once, in ``data_dir``."""
-    check_folder_name("dataset_dir", dataset_dir)
-    check_folder_name("labels_dir", labels_dir)
+    check_folder_names(dataset_dir=dataset_dir, labels_dir=labels_dir)
     if spatial_dims not in (2, 3) or isinstance(spatial_dims, bool):
         raise InputError(f"spatial_dims: 2 or 3 is needed, got {spatial_dims!r}")
     if dataset_dir and labels_dir:
@@ -124,17 +118,6 @@ def references(
 def validation_interval(epochs: int) -> int:
     """Epochs between validations: a divisor, so that one follows the last epoch, and at most a quarter of all."""
     return max(n for n in range(1, max(1, epochs // 4) + 1) if epochs % n == 0)
-
-
-def case_keys(with_images: bool) -> list[str]:
-    """Keys of a case that hold maps."""
-    return ["label", "image"] if with_images else ["label"]
-
-
-def reference_dataset(references: References, use: str, transform: Sequence[Any] = ()) -> CacheDataset:
-    """Reference maps of one use on the model's grid, kept in memory, then ``transform``."""
-    place = FitToGridd(references.spatial_size, keys=references.keys)
-    return CacheDataset(references.maps(use), Compose([place, *transform]), progress=False)
 
 
 def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
 
 __all__ = ["UNSURE", "entropy", "missing_confidence", "pairwise_disagreement"]
 

@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 

@@ -13,14 +13,16 @@ import field_of_view
 import numpy as np
 import numpy.typing as npt
 from methods import VARIED_FIELD_OF_VIEW
+from monai.transforms import Orientation
 
-from gnsm_monai.data.constants import SOFT
+from gnsm_monai.data.compare import mean_foreground_dice
+from gnsm_monai.data.constants import IMAGE, SOFT
 from gnsm_monai.data.datalist import find_label_maps, find_predictions
 from gnsm_monai.data.degrade_folder import degrade_folder
+from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
-from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.data.phantoms import write_phantom_dataset
-from gnsm_monai.data.transforms import IMAGE, load_maps
+from gnsm_monai.data.transforms import load_case
 
 __all__ = ["Dataset", "Mask", "load_dataset"]
 
@@ -102,11 +104,12 @@ class Dataset:
 
     def read(self, path: Path) -> npt.NDArray[np.int16]:
         """Class indices of a label file, (*spatial)."""
-        return np.asarray(load_maps(self.scheme, self.spatial_dims)({"label": path})["label"][0]).astype(np.int16)
+        return np.asarray(load_case(self.scheme, self.spatial_dims)({"label": path})["label"][0]).astype(np.int16)
 
     def read_map(self, path: Path) -> npt.NDArray[np.float32]:
         """Anomaly per voxel of a file that ``gnsm rank --maps`` wrote, placed as `read` places its mask."""
-        return np.asarray(load_maps(None, self.spatial_dims, [IMAGE])({IMAGE: path})[IMAGE][0])
+        found = LoadMapsd(IMAGE, self.spatial_dims).load(path, is_image=True)
+        return np.asarray((Orientation(axcodes="RAS", labels=None)(found) if self.spatial_dims == 3 else found)[0])
 
 
 def load_dataset(name: str, data: Path, work: Path) -> Dataset:

@@ -27,11 +27,10 @@ from torch import Tensor
 from gnsm_monai.data.augmentation import RandPoorImaged
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.references import References
-from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.model.files import WEIGHTS, load_weights
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.workflow.training import reference_dataset
 
 WAYS: dict[str, Mapping[str, object]] = {
     "8 levels, beta 0.3 to 0.997, 120 steps of 4": gnsm_methods.EIGHT,
@@ -73,9 +72,9 @@ def read(network: ScoreUNet, references: References) -> tuple[int, float, float,
     """Held-out references; Dice of the image alone, of a poor one alone, of the reference under noise; that beta."""
     betas = network.schedule.betas
     strongest, middle = len(betas) - 1, int(np.abs(np.array(betas) - MIDDLE).argmin())
-    dices = []
+    dices, place = [], FitToGridd(references.spatial_size, keys=references.keys)
     for use in ("selection", "calibration"):
-        for number, case in enumerate(reference_dataset(references, use)):
+        for number, case in enumerate(map(place, references.maps(use))):
             poor = RandPoorImaged(IMAGE, prob=1.0)
             poor.set_random_state(number)
             images = [torch.as_tensor(np.asarray(seen[IMAGE]))[None].float() for seen in (case, poor(case))]

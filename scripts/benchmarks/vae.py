@@ -25,7 +25,7 @@ from monai.networks.nets import VarAutoEncoder
 from rivals import common_grid, pad_or_crop
 from torch import Tensor
 
-from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.transforms import centred_extent
 
 __all__ = ["SegVAE"]

@@ -12,7 +12,7 @@ import rules_compared
 from package_commands import scored_rows
 from scipy.stats import spearmanr
 
-from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.files import save_table
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.levels import stored_levels

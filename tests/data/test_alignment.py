@@ -8,9 +8,8 @@ import torch
 from monai.data import MetaTensor
 
 from gnsm_monai.data import alignment
-from gnsm_monai.data.alignment import AlignToReferencesd, best_shift
+from gnsm_monai.data.alignment import AlignToReferencesd, FieldsOfView, best_shift, place_of
 from gnsm_monai.data.constants import FILE_AFFINE, IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.field_of_view import FieldsOfView, place_of
 from gnsm_monai.data.transforms import FitToGridd
 
 GRID = (20, 16)

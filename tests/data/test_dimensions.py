@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.data.dimensions import find_spatial_dims
+from gnsm_monai.data.datalist import find_spatial_dims
 from gnsm_monai.errors import InputError
 
 Save = Callable[..., Path]

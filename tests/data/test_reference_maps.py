@@ -20,7 +20,7 @@ from gnsm_monai.data import reference_maps
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.reference_maps import PackedMap
 from gnsm_monai.data.references import References, read_references
-from gnsm_monai.data.transforms import load_case, resample
+from gnsm_monai.data.transforms import ToSpacingd, load_case
 
 SPACINGS = ((1.0, 1.0, 2.0), (1.005, 1.0, 2.0), (1.3, 0.8, 2.2))
 """The model's, one within 1 % of it, and another."""
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def read_anew(references: References, case: dict[str, Any]) -> dict[str, MetaTensor]:
     keys = references.keys
     loaded = load_case(references.scheme, 3, keys)({key: case[key] for key in keys})
-    found: dict[str, MetaTensor] = resample(references.voxel_size, keys)(loaded)
+    found: dict[str, MetaTensor] = ToSpacingd(keys, references.voxel_size)(loaded)
     return found
 
 

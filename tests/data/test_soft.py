@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, SOFT
+from gnsm_monai.data.loading import CaughtErrors
 from gnsm_monai.data.nnunet import LabelScheme, Region
 from gnsm_monai.data.soft import class_probabilities, read_probabilities
-from gnsm_monai.data.transforms import CaughtErrors, FitToGridd, encode_labels, load_case, resample
+from gnsm_monai.data.transforms import FitToGridd, ToSpacingd, encode_labels, load_case
 from gnsm_monai.errors import InputError
 
 SCHEME = LabelScheme(("a", "b"), (0, 1, 2))
@@ -190,7 +191,7 @@ class TestClassProbabilities:
 
 def placed(case: dict[str, Any], scheme: LabelScheme, spacing: list[float], size: tuple[int, ...]) -> dict[str, Any]:
     keys = [LABEL, SOFT]
-    loaded = resample(spacing, keys)(load_case(scheme, len(size), keys)(case))
+    loaded = ToSpacingd(keys, spacing)(load_case(scheme, len(size), keys)(case))
     return dict(FitToGridd(size, grow=True, keys=keys)(loaded))
 
 

@@ -13,20 +13,16 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from gnsm_monai.data.class_index import distinct_values
-from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.class_index import ToClassIndexd, distinct_values
+from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
+from gnsm_monai.data.loading import CaughtErrors, one_line
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import (
-    IMAGE,
-    LABEL,
-    CaughtErrors,
     FitToGridd,
-    ToClassIndexd,
+    ToSpacingd,
     centred_extent,
     encode_labels,
     load_case,
-    one_line,
-    resample,
 )
 from gnsm_monai.errors import InputError
 
@@ -186,11 +182,11 @@ def _raise_cause(call: Callable[[], Any]) -> None:
 class TestResample:
     def test_nothing_is_done_within_one_percent(self) -> None:
         label = meta(np.random.default_rng(0).integers(0, 3, (6, 7)).astype(np.int16), (1.004, 0.996))
-        assert resample([1.0, 1.0])({LABEL: label})[LABEL] is label
+        assert ToSpacingd([LABEL], [1.0, 1.0])({LABEL: label})[LABEL] is label
 
     def test_labels_stay_whole_numbers_that_occurred(self) -> None:
         array = np.random.default_rng(0).choice([IGNORE_INDEX, 0, 2], (10, 11, 12)).astype(np.int16)
-        found = resample([2.0, 0.7, 1.3])({LABEL: meta(array, (1.0, 1.0, 2.0))})[LABEL]
+        found = ToSpacingd([LABEL], [2.0, 0.7, 1.3])({LABEL: meta(array, (1.0, 1.0, 2.0))})[LABEL]
         assert found.dtype == torch.int16
         assert set(np.unique(found.numpy())) == {IGNORE_INDEX, 0, 2}
         np.testing.assert_allclose(found.pixdim.numpy(), [2.0, 0.7, 1.3])
@@ -198,12 +194,12 @@ class TestResample:
     def test_a_structure_keeps_its_size_in_mm(self) -> None:
         array = np.zeros((40, 40), np.int16)
         array[10:30, 12:28] = 1
-        found = resample([2.0, 1.0])({LABEL: meta(array)})[LABEL].numpy()[0]
+        found = ToSpacingd([LABEL], [2.0, 1.0])({LABEL: meta(array)})[LABEL].numpy()[0]
         assert abs(found.sum() * 2 - 320) <= 32  # one row of voxels either way
 
     def test_images_follow_their_labels(self) -> None:
         case = {LABEL: meta(np.zeros((8, 8), np.int16)), IMAGE: meta(np.random.default_rng(0).random((8, 8)))}
-        found = resample([2.0, 2.0], [LABEL, IMAGE])(case)
+        found = ToSpacingd([LABEL, IMAGE], [2.0, 2.0])(case)
         assert found[LABEL].shape == found[IMAGE].shape
         np.testing.assert_allclose(found[LABEL].affine.numpy(), found[IMAGE].affine.numpy())
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gnsm_monai.data.overlap import foreground_dice
+from gnsm_monai.data.compare import foreground_dice
 from gnsm_monai.explain.displacement import align, directions, joint_counts, length, move, overlap_dice, structure_dice
 
 

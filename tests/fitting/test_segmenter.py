@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from gnsm_monai import workflow
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.datalist import find_images
-from gnsm_monai.data.overlap import mean_foreground_dice
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.errors import InputError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from gnsm_monai.data.compare import foreground_dice
 from gnsm_monai.data.degradations import KINDS, degrade
-from gnsm_monai.data.overlap import foreground_dice
 from gnsm_monai.data.phantoms import LABELS, SPACINGS, make_phantom
 from gnsm_monai.evaluation.summary import correlation_summary
 from gnsm_monai.explain.planes import CasePicture, Plane

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
-from gnsm_monai.data.overlap import mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 
 SIZE = (16, 24)

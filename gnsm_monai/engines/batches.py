@@ -1,18 +1,21 @@
-"""Label maps to noisy network inputs and targets: what makes MONAI's trainer do score matching."""
+"""Batches of the score network: noisy label maps to train on, and large batches in small pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.engines.utils import PrepareBatch
+from monai.inferers import Inferer
 from torch import Tensor
 
-from gnsm_monai.data.transforms import IMAGE, LABEL, encode_labels
+from gnsm_monai.data.constants import IMAGE, LABEL
+from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 
-__all__ = ["NoisyLabelPrepareBatch"]
+__all__ = ["ChunkedInferer", "NoisyLabelPrepareBatch"]
 
 
 class NoisyLabelPrepareBatch(PrepareBatch):
@@ -64,3 +67,33 @@ class NoisyLabelPrepareBatch(PrepareBatch):
         x = hide(relax(log_alpha, self.schedule.temperature(level), noise), mask)
         target = {"x": x, "probabilities": probabilities, "level": level, "mask": mask}
         return x, target, (level,), {} if image is None else {"image": image}
+
+
+class ChunkedInferer(Inferer):
+    """Runs the network on a few samples at a time and joins what it gives.
+
+    All noise levels of a case make a batch; its activations should fit the memory. Small pieces are faster on a CPU.
+
+    Args:
+        chunk_size: samples at a time.
+    """
+
+    def __init__(self, chunk_size: int) -> None:
+        super().__init__()
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        self.chunk_size = chunk_size
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Tensors among the arguments that have the batch's length are split with it."""
+
+        def piece(value: Any, start: int) -> Any:
+            is_batch = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(inputs)
+            return value[start : start + self.chunk_size] if is_batch else value
+
+        return torch.cat(
+            [
+                network(piece(inputs, s), *(piece(a, s) for a in args), **{k: piece(v, s) for k, v in kwargs.items()})
+                for s in range(0, len(inputs), self.chunk_size)
+            ]
+        )

@@ -1,4 +1,4 @@
-"""Flagged masks for a viewer: NIfTI files with names and colours beside them."""
+"""Anomaly maps and flagged masks as NIfTI files, for a viewer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,37 @@ from gnsm_monai.data.constants import FILE_AFFINE, LABEL
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.explain.maps import to_file_geometry
 from gnsm_monai.files import write_atomically
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.report.colour_tables import COLOUR_TABLES, itk_snap_labels, slicer_colours
-from gnsm_monai.scoring.result import scored
+from gnsm_monai.scoring.result import CaseResult, scored
 
-__all__ = ["FlaggedWriter"]
+__all__ = ["FlaggedWriter", "MapWriter"]
+
+
+class MapWriter:
+    """Writes ``maps/CASE.nii.gz`` for every case that :class:`gnsm_monai.engines.ScoreStep` scores.
+
+    Float32 anomaly per voxel (nats of misfit, or squared score for the direct parametrisation; higher = worse) in the
+    geometry of the predicted mask: same shape, spacing, orientation and origin, whatever the format of the mask.
+
+    Args:
+        output_dir: folder of the results.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.folder = Path(output_dir) / "maps"
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        result: Any = engine.state.output
+        if isinstance(result, CaseResult) and result.anomaly_map is not None:
+            maps = result.anomaly_map
+            values = to_file_geometry(maps.values, maps.affine, maps.file_affine, maps.file_shape)
+            save_nifti(self.folder / f"{result.case}.nii.gz", values, maps.file_affine)
 
 
 class FlaggedWriter:
