@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _execute(command: str, given: dict[str, Any]) -> int:
     from gnsm_monai import cli_commands
-    from gnsm_monai.workflow.processes import num_processes
+    from gnsm_monai.workflow.training import num_processes
 
     try:
         with exit_on_input_error():
@@ -89,7 +89,7 @@ def speak_plainly() -> None:
     own.handlers, own.propagate = [handler], False
     import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
 
-    from gnsm_monai.workflow.processes import is_first_process
+    from gnsm_monai.workflow.training import is_first_process
 
     own.setLevel(logging.INFO if is_first_process() else logging.WARNING)
     for name in [

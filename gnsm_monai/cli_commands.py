@@ -22,7 +22,7 @@ from gnsm_monai.report.write_results import case_row
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
-from gnsm_monai.workflow.processes import is_first_process, num_processes
+from gnsm_monai.workflow.training import is_first_process, num_processes
 
 __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
 

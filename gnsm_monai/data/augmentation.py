@@ -106,16 +106,12 @@ class RandFieldOfViewd(Randomizable, MapTransform):
 class RandGhost(Randomizable):
     """Ghosts: weaker copies of an image ``(C, *spatial)``, an even part of one axis apart, as breathing leaves in MRI.
 
-    Args:
-        most: strength of the strongest possible copy, as a share of the image itself.
+    All copies together have up to 0.8 of the image's own strength.
     """
-
-    def __init__(self, most: float = 0.8) -> None:
-        self.most = most
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         axis = self.R.randint(1, image.ndim)
-        copies, strength = self.R.randint(2, 5), self.R.uniform(0, self.most)
+        copies, strength = self.R.randint(2, 5), self.R.uniform(0, 0.8)
         size = image.shape[axis]
         ghosts = [torch.roll(image, round(n * size / copies), dims=axis) for n in range(1, copies)]
         return image + strength * torch.stack(ghosts).mean(0)
@@ -124,16 +120,12 @@ class RandGhost(Randomizable):
 class RandLowResolution(Randomizable):
     """An image ``(C, *spatial)`` as a coarser scan would have it, on its own grid (MONAI's own one takes volumes only).
 
-    Args:
-        least: least voxels per axis, as a share of the image's.
+    An axis keeps between a quarter and four fifths of its voxels.
     """
-
-    def __init__(self, least: float = 0.25) -> None:
-        self.least = least
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         size = list(image.shape[1:])
-        coarse = [max(1, round(n * self.R.uniform(self.least, 0.8))) for n in size]
+        coarse = [max(1, round(n * self.R.uniform(0.25, 0.8))) for n in size]
         small = F.interpolate(image[None], size=coarse, mode="area")
         return F.interpolate(small, size=size, mode="bilinear" if len(size) == 2 else "trilinear")[0]
 

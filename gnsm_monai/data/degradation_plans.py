@@ -10,7 +10,7 @@ from scipy import ndimage
 from gnsm_monai.data._scene import LabelMap, Mask, Plan, Scene
 from gnsm_monai.data.compare import mean_foreground_dice
 
-__all__ = ["DICE_RANGE", "KINDS", "PLANS"]
+__all__ = ["DICE_RANGE", "PLANS"]
 
 DICE_RANGE = 0.7
 """Severity 1 aims at a mean Dice of 1 - 0.7."""
@@ -149,5 +149,3 @@ PLANS: dict[str, Callable[[Scene], Plan]] = {
     "swapped_labels": _swapped_labels,
     "truncated_fov": _truncated_fov,
 }
-KINDS: tuple[str, ...] = tuple(PLANS)
-"""The kinds of failure, in the order of the tables."""

@@ -19,8 +19,8 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gnsm_monai.data.degradations import KINDS, smooth_field
-from gnsm_monai.data.degrade_folder import degrade_folder
+from gnsm_monai.data._scene import smooth_field
+from gnsm_monai.data.degradations import KINDS, degrade_folder
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_json
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, mean_foreground_dice
+from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter
 from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,16 +17,80 @@ from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
 from gnsm_monai.fitting.reference_failures import Failure, ReferenceFailures
-from gnsm_monai.fitting.reference_statistics import ReferenceStatistics
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration, DicePredictor
-from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels
+from gnsm_monai.rules.choice import rank_correlation
+from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels, to_array
+from gnsm_monai.rules.rule import FitData
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ReferenceFit"]
+
+
+@dataclass(frozen=True)
+class ReferenceStatistics:
+    """The references of one use, and failures made from them.
+
+    Args:
+        cases: ids of the references.
+        levels: of the references, ``(N, L)`` each.
+        structures: ``(N, structures, L)``.
+        failures: their level statistics, ``(M, L)`` each.
+        dice: of the failures, ``(M,)``.
+        kinds: of the failures.
+        of_networks: which failures are masks of networks, ``(M,)`` bool.
+        groups: number of the reference that each failure was made from, ``(M,)``.
+    """
+
+    cases: list[str]
+    levels: LevelStatistics
+    structures: np.ndarray
+    failures: LevelStatistics
+    dice: np.ndarray
+    kinds: list[str]
+    of_networks: np.ndarray
+    groups: np.ndarray
+
+    def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
+        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`."""
+        data = FitData(self.levels, self.failures, self.dice, self.groups, self.of_networks, level_weights, seed)
+        return AnomalyModel.fit(data, rule)
+
+    def level_figures(self) -> dict[str, np.ndarray]:
+        """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
+        everything = {name: np.concatenate([values, self.failures[name]]) for name, values in self.levels.items()}
+        quality = np.concatenate([np.ones(len(self.cases)), self.dice])
+        return {
+            name: np.array([rank_correlation(level, quality) for level in values.T])
+            for name, values in everything.items()
+            if np.isfinite(values).all()
+        }
+
+    def selection_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file, of the references that the rule is selected on."""
+        return {
+            "statistic": np.array(STATISTICS),
+            "fit": to_array(self.levels),
+            "failures": to_array(self.failures),
+            "failure_dice": self.dice,
+            "failure_kinds": np.array(self.kinds),
+            "failure_of_networks": self.of_networks,
+            "failure_groups": self.groups,
+        }
+
+    def calibration_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file, of the references kept for calibration."""
+        return {
+            "calibration": to_array(self.levels),
+            "calibration_failures": to_array(self.failures),
+            "calibration_failure_dice": self.dice,
+            "calibration_failure_kinds": np.array(self.kinds),
+        }
+
 
 LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
 

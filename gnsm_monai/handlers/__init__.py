@@ -4,9 +4,8 @@ from gnsm_monai.handlers.checkpoint import TrainingCheckpoint
 from gnsm_monai.handlers.failure_roc import FailureRoc
 from gnsm_monai.handlers.level_metrics import LevelCalibration, LevelLoss
 from gnsm_monai.handlers.nifti_files import FlaggedWriter, MapWriter
-from gnsm_monai.handlers.progress import TerminalProgress
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.handlers.trainer import EpochSeed, GradientClip, StopOnNan, WarmUpEMA, existing
+from gnsm_monai.handlers.trainer import EpochSeed, GradientClip, StopOnNan, TerminalProgress, WarmUpEMA, existing
 from gnsm_monai.handlers.training_log import TrainingLog
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,8 +65,6 @@ class FailureRoc:
         levels = scorer.schedule.num_levels
         self.levels = sorted({levels // 4, levels // 2})
         self.statistic = "disagreement" if scorer.parametrisation == "posterior" else "score_norm"
-        self.seconds = 0.0
-        """s that all validations took so far."""
         self._cases: list[tuple[str, float, dict[str, Any]]] | None = None
         self.logger = logging.getLogger(__name__)
 
@@ -75,7 +72,6 @@ class FailureRoc:
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
     def __call__(self, engine: Engine) -> None:
-        start = time.monotonic()
         if self._cases is None:
             self._cases = self._make_cases()
         network = self.evaluator.network  # type: ignore[attr-defined]
@@ -86,7 +82,6 @@ class FailureRoc:
         kinds, severities = (np.array([case[i] for case in self._cases]) for i in (0, 1))
         if np.isfinite(scores).all() and (kinds == "").any() and (kinds != "").any():
             self._write(scores, kinds, severities, engine.state.epoch)
-        self.seconds += time.monotonic() - start
 
     def _make_cases(self) -> list[tuple[str, float, dict[str, Any]]]:
         """Kind (empty: a reference), severity and maps of all that is scored."""

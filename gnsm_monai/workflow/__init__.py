@@ -13,7 +13,6 @@ from gnsm_monai.workflow.options import (
     noise_schedule,
     refuse,
 )
-from gnsm_monai.workflow.processes import join_processes, part_processes, process_device
 from gnsm_monai.workflow.scoring import (
     load_model,
     predictions,
@@ -25,7 +24,10 @@ from gnsm_monai.workflow.scoring import (
 from gnsm_monai.workflow.training import (
     check_failures,
     dataset_scheme,
+    join_processes,
+    part_processes,
     phantoms_if_none,
+    process_device,
     references,
     run_settings,
     spatial_dims,

@@ -20,7 +20,7 @@ from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.workflow.options import score_soft
 
-__all__ = ["dice_source", "load_model", "predictions", "ranking_settings", "references_dir", "score", "stop_if_failed"]
+__all__ = ["load_model", "predictions", "ranking_settings", "references_dir", "score", "stop_if_failed"]
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -84,13 +84,6 @@ def predictions(
     return found
 
 
-def dice_source(cases: Sequence[Mapping[str, Any]]) -> str | None:
-    """Where the Dice of cases comes from: ``references``, ``nnU-Net summary.json``, or nowhere."""
-    if any("reference" in case for case in cases):
-        return "references"
-    return "nnU-Net summary.json" if any("dice" in case for case in cases) else None
-
-
 def ranking_settings(
     model: TrainedModel,
     predictions_dir: Any,
@@ -100,6 +93,7 @@ def ranking_settings(
 ) -> dict[str, Any]:
     """Settings for summary.json: which model scored what, and how."""
     folders = [predictions_dir] if isinstance(predictions_dir, (str, Path)) else list(predictions_dir)
+    sources = {"reference": "references", "dice": "nnU-Net summary.json"}
     return {
         "model_dir": str(model.folder),
         "weights_sha256": model.settings["weights_sha256"],
@@ -107,7 +101,7 @@ def ranking_settings(
         "alpha": alpha,
         "predictions_dir": [str(folder) for folder in folders],
         "references_dir": None if references_dir is None else str(references_dir),
-        "dice_source": dice_source(cases),
+        "dice_source": next((name for key, name in sources.items() if any(key in case for case in cases)), None),
         "structures": list(model.structures),
         "noise": model.settings["network"]["noise"],
     }

@@ -18,7 +18,7 @@ from monai.transforms import Orientation
 from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IMAGE, SOFT
 from gnsm_monai.data.datalist import find_label_maps, find_predictions
-from gnsm_monai.data.degrade_folder import degrade_folder
+from gnsm_monai.data.degradations import degrade_folder
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset

@@ -108,7 +108,7 @@ class TestPoorImages:
     def test_ghosts_are_weaker_copies_an_even_part_of_an_axis_apart(self) -> None:
         image = torch.zeros(1, 12, 12)
         image[0, 3, 5] = 1
-        ghost = RandGhost(most=0.8)
+        ghost = RandGhost()
         ghost.set_random_state(0)
         found = ghost(image)
         assert found[0, 3, 5] == 1

@@ -11,9 +11,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
+from gnsm_monai.data._scene import smooth_field
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IGNORE_INDEX
-from gnsm_monai.data.degradations import KINDS, degrade, mean_foreground_dice, smooth_field
-from gnsm_monai.data.degrade_folder import degrade_folder
+from gnsm_monai.data.degradations import KINDS, degrade, degrade_folder
 from gnsm_monai.data.phantoms import make_phantom
 from gnsm_monai.errors import InputError
 

@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
-from gnsm_monai.data.degradations import KINDS, mean_foreground_dice
+from gnsm_monai.data.compare import mean_foreground_dice
+from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import LABELS, make_phantom, write_phantom_dataset
 from gnsm_monai.errors import InputError
 
