@@ -16,7 +16,7 @@ from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.files import write_atomically
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.report.colour_tables import COLOUR_TABLES, itk_snap_labels, slicer_colours
+from gnsm_monai.report.colours import COLOUR_TABLES, itk_snap_labels, slicer_colours
 from gnsm_monai.scoring.result import scored
 
 __all__ = ["FlaggedWriter"]

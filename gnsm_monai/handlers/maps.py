@@ -8,7 +8,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from gnsm_monai.data.nifti import save_nifti
-from gnsm_monai.explain.maps import to_file_geometry
+from gnsm_monai.explain.planes import to_file_geometry
 from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["MapWriter"]
