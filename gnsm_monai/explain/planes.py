@@ -147,9 +147,7 @@ def to_file_geometry(
 
     Args:
         values: ``(*spatial)`` float.
-        grid_affine: grid index to mm, ``(D + 1, D + 1)``.
-        file_affine: file index to mm, of the same shape.
-        shape: voxels per axis of the file.
+        grid_affine, file_affine, shape: see :func:`file_index`.
 
     Returns:
         ``shape`` float32.
