@@ -28,9 +28,9 @@ import numpy as np
 
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
-from gnsm_monai.evaluation.order import Ranking, ranked
+from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.explain.sentences import joined
-from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json, save_json
+from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json
 from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.report import ResultsWriter
 from gnsm_monai.rules.anomaly import AnomalyModel
@@ -40,13 +40,14 @@ from gnsm_monai.rules.rules import LargestDeviationRule
 from gnsm_monai.rules.statistics import statistic_named
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
 
-__all__ = ["common_spread", "keep_plan", "merge_folds", "plan_folds", "standardise"]
+__all__ = ["PLAN", "common_spread", "merge_folds", "plan_folds", "standardise"]
 
 PLAN = "audit.json"
+"""File of the folds, in the folder of the results, so that an interrupted audit continues only with the same ones."""
 
 
 def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
-    """Deals the reference cases of an nnU-Net data set into folds. Nothing is written: see :func:`keep_plan`.
+    """Deals the reference cases of an nnU-Net data set into folds. Nothing is written: :data:`PLAN` is for the caller.
 
     Args:
         dataset: folder with ``labelsTr``.
@@ -76,11 +77,6 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
     return plan
 
 
-def keep_plan(plan: Mapping[str, Any], output: str | Path) -> None:
-    """Writes ``audit.json``, so that an interrupted audit continues only with the same folds."""
-    save_json(Path(output) / PLAN, plan)
-
-
 def standardise(scores: np.ndarray | float, calibration: np.ndarray) -> np.ndarray:
     """Scores in robust deviations from usual references: ``(score - median) / (1.4826 * MAD)``, same shape.
 
@@ -95,8 +91,7 @@ def standardise(scores: np.ndarray | float, calibration: np.ndarray) -> np.ndarr
     if not len(known):
         return np.full(np.shape(scores), np.nan)
     median, spread = robust_scale(known)
-    standardised: np.ndarray = (np.asarray(scores, dtype=np.float64) - median) / spread
-    return standardised
+    return np.asarray((np.asarray(scores, dtype=np.float64) - median) / spread)
 
 
 def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Path) -> Ranking:
@@ -109,7 +104,10 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
         **each[0],
         "model_dir": [fold["model_dir"] for fold in each],
         "weights_sha256": [fold["weights_sha256"] for fold in each],
-        "anomaly_score": [_name(fold["anomaly_score"], model) for fold, model in zip(each, models, strict=True)],
+        "anomaly_score": [
+            fold["anomaly_score"] + (", standardised" if model is None else "")
+            for fold, model in zip(each, models, strict=True)
+        ],
         "predictions_dir": [str(Path(dataset) / "labelsTr")],
         "folds": len(folds),
     }
@@ -141,11 +139,7 @@ def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -
 
 
 def _comparable(
-    result: Result,
-    arrays: Mapping[str, np.ndarray],
-    model: AnomalyModel | None,
-    calibration: np.ndarray,
-    alpha: float,
+    result: Result, arrays: Mapping[str, np.ndarray], model: AnomalyModel | None, calibration: np.ndarray, alpha: float
 ) -> Result:
     """A result with scores comparable between folds, of a fold with these calibration scores."""
     if isinstance(result, FailedCase):
@@ -166,7 +160,3 @@ def _reason(result: CaseResult, model: AnomalyModel) -> str:
     statistic, deviations = model.fitted.most_unusual(stack_levels([result.levels]))
     unusual = f"stands out by its {statistic_named(statistic).words} ({deviations:.1f} deviations from the usual)"
     return joined(result.reason, unusual)
-
-
-def _name(rule: str, model: AnomalyModel | None) -> str:
-    return f"{rule}, standardised" if model is None else rule

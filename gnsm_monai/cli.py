@@ -92,9 +92,6 @@ def speak_plainly() -> None:
     from gnsm_monai.workflow.training import is_first_process
 
     own.setLevel(logging.INFO if is_first_process() else logging.WARNING)
-    for name in [
-        "ignite",
-        "monai",
-        *(n for n in logging.root.manager.loggerDict if n.startswith(("ignite.", "monai."))),
-    ]:
+    below = [name for name in logging.root.manager.loggerDict if name.startswith(("ignite.", "monai."))]
+    for name in ("ignite", "monai", *below):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -10,12 +10,13 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from gnsm_monai.audit import keep_plan, merge_folds, plan_folds
+from gnsm_monai.audit import PLAN, merge_folds, plan_folds
 from gnsm_monai.data.dicom_seg import convert_segmentations
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED, InputError
-from gnsm_monai.evaluation.order import Ranking
+from gnsm_monai.evaluation.ranking import Ranking
+from gnsm_monai.files import save_json
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.report.write_results import case_row
@@ -40,8 +41,7 @@ def train(output: Path, **overrides: Any) -> int:
     workflow.run()
     workflow.finalize()
     if is_first_process():
-        _say("model", output)
-        _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
+        _say_model(output)
     return 0
 
 
@@ -76,8 +76,7 @@ def demo(output: Path, **overrides: Any) -> int:
     logger.info("ranking masks with failures of eight kinds, beside their known Dice")
     folders = sorted(path for path in (dataset / "predictions").iterdir() if path.is_dir())
     code = rank(output / "model", folders, output / "results", references_dir=dataset / "labelsTs")
-    _say("model", output / "model")
-    _say("TensorBoard", f"tensorboard --logdir {output / 'model' / 'tensorboard'}")
+    _say_model(output / "model")
     return code
 
 
@@ -103,7 +102,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
         if not (model / SETTINGS).is_file():  # written last: a model that has it is complete
             train_on = {"dataset_dir": dataset, "exclude_cases": cases, "resume": True}
             training = _prepare("train.yaml", model_dir=model, **train_on, **overrides)
-            keep_plan(plan, output)  # only now that the data are found to be good
+            save_json(output / PLAN, plan)  # only now that the data are found to be good
             training.run()
         options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
         options |= {name: overrides[name] for name in ("device",) if name in overrides}
@@ -130,8 +129,7 @@ def table_fit(data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of the bundle's train.yaml."""
     _keep_finished(output, overrides)
     _prepare("train.yaml", "tabular_anomaly", dataset_dir=data, model_dir=output, **overrides).run()
-    _say("model", output)
-    _say("TensorBoard", f"tensorboard --logdir {output / 'tensorboard'}")
+    _say_model(output)
     return 0
 
 
@@ -139,9 +137,7 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table score``: the rows of a CSV file ranked in ``output``."""
     overrides = {"model_dir": model, "dataset_dir": data, **overrides}
     lines = _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()[-1]
-    columns = ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"]
-    print(f"\nthe worst of {len(lines)} rows (a higher score is worse):")
-    _print_table([columns, *([_short(line[name]) for name in columns] for line in lines[:WORST_SHOWN])])
+    _show_worst(lines, "rows", ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"])
     print()
     _say("ranking", output / "ranking.csv")
     return 0
@@ -188,21 +184,18 @@ def _show(output: Path, ranking: Ranking) -> None:
     """The worst cases, and where everything was written."""
     rows = [case_row(rank, result) for rank, result in enumerate(scored(ranking.results), start=1)]
     if rows:
-        _show_worst(rows)
+        names = ("anomaly_score", "p_value", "worst_structure", "dice")
+        known = [name for name in names if any(_short(row[name]) for row in rows)]
+        _show_worst(rows, "masks", ["rank", "case", *known])
     print()
     for name in RESULTS:
         if (output / name).exists():
             _say(name.split(".")[0], output / name)
 
 
-def _show_worst(rows: Sequence[Mapping[str, Any]]) -> None:
-    names = ("anomaly_score", "p_value", "worst_structure", "dice")
-    columns = ["rank", "case", *(name for name in names if any(_short(row[name]) for row in rows))]
-    print(f"\nthe worst of {len(rows)} masks (a higher score is worse):")
-    _print_table([columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])])
-
-
-def _print_table(table: Sequence[Sequence[str]]) -> None:
+def _show_worst(rows: Sequence[Mapping[str, Any]], what: str, columns: Sequence[str]) -> None:
+    print(f"\nthe worst of {len(rows)} {what} (a higher score is worse):")
+    table = [columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
@@ -215,6 +208,11 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return str(value).encode(errors="backslashreplace").decode()  # names of files need not be valid text
+
+
+def _say_model(model: Path) -> None:
+    _say("model", model)
+    _say("TensorBoard", f"tensorboard --logdir {model / 'tensorboard'}")
 
 
 def _say(name: str, where: Path | str) -> None:

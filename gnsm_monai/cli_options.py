@@ -59,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gnsm_monai {gnsm_monai.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _demo(_command(commands, "demo", "see it work on built-in phantoms, in a few minutes"))
+    demo = _command(commands, "demo", "see it work on built-in phantoms, in a few minutes")
+    _path_option(demo, "--output", "folder for data, model and results", required=True, metavar="OUT")
     _train(_command(commands, "train", "learn what reference label maps look like"))
     _rank(_command(commands, "rank", "rank predicted masks, worst first"))
     _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
@@ -87,10 +88,6 @@ def _flag(parser: argparse.ArgumentParser, name: str, help_text: str, dest: str 
     parser.add_argument(name, dest=dest, action="store_const", const=True, help=help_text)
 
 
-def _demo(parser: argparse.ArgumentParser) -> None:
-    _path_option(parser, "--output", "folder for data, model and results", required=True, metavar="OUT")
-
-
 def _train(parser: argparse.ArgumentParser) -> None:
     data = parser.add_mutually_exclusive_group(required=True)
     what = "nnU-Net raw data set: label maps in labelsTr, their names in dataset.json"
@@ -109,12 +106,8 @@ def _length(parser: argparse.ArgumentParser) -> None:
     """How long each model is trained, and where."""
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=_positive(int), metavar="N", help="length of a training (default: 10)")
-    length.add_argument(
-        "--max-minutes",
-        type=_positive(float),
-        metavar="M",
-        help="train a model for no longer than the epoch in which these are over",
-    )
+    what = "train a model for no longer than the epoch in which these are over"
+    length.add_argument("--max-minutes", type=_positive(float), metavar="M", help=what)
     _device(parser)
 
 
@@ -125,57 +118,39 @@ def _device(parser: argparse.ArgumentParser) -> None:
 def _rank(parser: argparse.ArgumentParser) -> None:
     _inputs_of_rank(parser)
     _results_of_rank(parser)
-    parser.add_argument(
-        "--workers", dest="num_workers", type=_whole, metavar="N", help="processes that read files (default: 0)"
-    )
+    what = "processes that read files (default: 0)"
+    parser.add_argument("--workers", dest="num_workers", type=_whole, metavar="N", help=what)
     _device(parser)
     _flag(parser, "--strict", "stop at the first mask that cannot be scored")
 
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--model", "folder that gnsm train has written", required=True)
-    parser.add_argument(
-        "--predictions",
-        type=_path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="folder of predicted masks, or several of them: cases are then called DIR/CASE",
-    )
+    what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
+    parser.add_argument("--predictions", type=_path, nargs="+", required=True, metavar="DIR", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
     _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
-    _path_option(
-        parser, "--references", "folder of references, to measure the ranking against Dice", dest="references_dir"
-    )
-    parser.add_argument(
-        "--soft",
-        choices=("auto", "off"),
-        help="auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks",
-    )
+    what = "folder of references, to measure the ranking against Dice"
+    _path_option(parser, "--references", what, dest="references_dir")
+    what = "auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks"
+    parser.add_argument("--soft", choices=("auto", "off"), help=what)
 
 
 def _results_of_rank(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--alpha", type=_share, metavar="P", help="share of good masks that may be flagged by mistake (default: 0.05)"
-    )
-    parser.add_argument(
-        "--failure-dice",
-        type=_limits,
-        metavar="DICE",
-        help="a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)",
-    )
+    what = "share of good masks that may be flagged by mistake (default: 0.05)"
+    parser.add_argument("--alpha", type=_share, metavar="P", help=what)
+    what = "a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)"
+    parser.add_argument("--failure-dice", type=_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
     _flag(parser, "--maps", what, dest="write_maps")
 
 
 def _audit(parser: argparse.ArgumentParser) -> None:
-    _path_option(
-        parser, "--dataset", "nnU-Net raw data set whose labelsTr is examined", required=True, metavar="DATASET"
-    )
+    what = "nnU-Net raw data set whose labelsTr is examined"
+    _path_option(parser, "--dataset", what, required=True, metavar="DATASET")
     _path_option(parser, "--output", "folder of models and results", required=True, metavar="OUT")
-    parser.add_argument(
-        "--folds", type=_folds, metavar="N", help="models: each scores what the others were trained on (default: 5)"
-    )
+    what = "models: each scores what the others were trained on (default: 5)"
+    parser.add_argument("--folds", type=_folds, metavar="N", help=what)
     _length(parser)
 
 

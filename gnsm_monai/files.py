@@ -19,18 +19,9 @@ import numpy as np
 from gnsm_monai.errors import InputError
 
 __all__ = [
-    "check_folder",
-    "file_identity",
-    "load_arrays",
-    "load_json",
-    "one_line_of",
-    "read_npy_header",
-    "save_arrays",
-    "save_json",
-    "save_table",
-    "sha256",
-    "write_atomically",
-]
+    "check_folder", "file_identity", "load_arrays", "load_json", "one_line_of", "read_npy_header", "save_arrays",
+    "save_json", "save_table", "sha256", "write_atomically",
+]  # fmt: skip
 
 MAX_UNPACKED = 1 << 30
 """Bytes of all arrays of a file together."""
@@ -184,13 +175,8 @@ def file_identity(path: str | Path) -> list[Any]:
 
 
 def sha256(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: io.BufferedReader) -> str:
-    """``hashlib.file_digest`` for Python 3.10."""
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()

@@ -136,12 +136,8 @@ def _check_override(option: str, value: Any, config: Any, arguments: set[str]) -
             node = node[key] if isinstance(node, Mapping) else node[int(key)]
             continue
         is_argument = depth == len(keys) - 1 and isinstance(node, Mapping) and "_target_" in node
-        near = get_close_matches(
-            key,
-            choices if depth else [*choices, *sorted(arguments)],
-            n=1,
-            cutoff=_NEAR_ARGUMENT if is_argument else _NEAR,
-        )
+        names = choices if depth else [*choices, *sorted(arguments)]
+        near = get_close_matches(key, names, n=1, cutoff=_NEAR_ARGUMENT if is_argument else _NEAR)
         if is_argument and not near:
             return
         if value is False and f"no{option}" in choices:  # fire reads a bare --noise as "ise is off"

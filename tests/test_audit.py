@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import _comparable, _reason, common_spread, keep_plan, plan_folds, standardise
+from gnsm_monai.audit import PLAN, _comparable, _reason, common_spread, plan_folds, standardise
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.sentences import NO_REASON
+from gnsm_monai.files import save_json
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.rules.rules import RULES, UNUSUAL_IN
@@ -36,7 +37,7 @@ def test_every_case_is_in_one_fold_of_nearly_equal_size(dataset: Path, tmp_path:
 def test_the_same_audit_goes_on_and_another_is_refused(dataset: Path, tmp_path: Path) -> None:
     plan = plan_folds(dataset, tmp_path / "out", 3)
     assert not (tmp_path / "out").exists()
-    keep_plan(plan, tmp_path / "out")
+    save_json(tmp_path / "out" / PLAN, plan)
     assert plan_folds(dataset, tmp_path / "out", 3) == plan
     with pytest.raises(InputError, match="in other folds"):
         plan_folds(dataset, tmp_path / "out", 4)

@@ -17,18 +17,9 @@ import numpy.typing as npt
 from scipy import integrate, stats
 
 __all__ = [
-    "augrc",
-    "aurc",
-    "aurc_optimum",
-    "auroc",
-    "average_precision",
-    "e_aurc",
-    "kendall",
-    "norm_aurc",
-    "pearson",
-    "risk_coverage_curve",
-    "spearman",
-]
+    "augrc", "aurc", "aurc_optimum", "auroc", "average_precision", "e_aurc", "kendall", "norm_aurc", "pearson",
+    "risk_coverage_curve", "spearman",
+]  # fmt: skip
 
 _Floats = npt.NDArray[np.float64]
 

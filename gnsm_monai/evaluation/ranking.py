@@ -1,9 +1,10 @@
-"""What a ranking amounts to: the content of summary.json, and the table of every noise level's worth."""
+"""What a ranking is: its order, worst first, the content of summary.json, and the worth of every noise level."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import monai
@@ -14,9 +15,37 @@ import gnsm_monai
 from gnsm_monai.evaluation.budget import review_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
 from gnsm_monai.rules.levels import stack_levels
-from gnsm_monai.scoring.result import CaseResult, Result, scored
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
-__all__ = ["LEVEL_COLUMNS", "levels_table", "ranking_summary"]
+__all__ = ["LEVEL_COLUMNS", "Ranking", "levels_table", "ranked", "ranking_summary"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a run of scoring found.
+
+    Args:
+        results: one per case, in the order of :func:`ranked`.
+        summary: content of summary.json; empty on a process that wrote no files.
+    """
+
+    results: Sequence[Result]
+    summary: Mapping[str, Any]
+
+    @property
+    def num_failed(self) -> int:
+        """Cases that could not be scored."""
+        return sum(isinstance(result, FailedCase) for result in self.results)
+
+
+def ranked(results: Iterable[Result]) -> list[Result]:
+    """Worst first, failed cases last; equal ones in the order of their ids. Empty masks have the highest score."""
+    results = list(results)
+    worst_first = sorted(scored(results), key=lambda result: (-result.decision.severity, result.case))
+    highest = max((result.decision.anomaly for result in worst_first), default=0.0)
+    failed = sorted((r for r in results if isinstance(r, FailedCase)), key=lambda result: result.case)
+    return [*(replace(r, decision=r.decision.among(highest)) for r in worst_first), *failed]
+
 
 LEVEL_COLUMNS = ("masks", "statistic", "level", "spearman", "pearson")
 

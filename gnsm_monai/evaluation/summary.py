@@ -94,22 +94,13 @@ def correlation_summary(
 
 def _metrics(failure_dice: Sequence[float]) -> dict[str, tuple[_Metric, float | None]]:
     """Each metric of (score, Dice) by name, with the Dice below which it sees a failure, if it does."""
-    table: dict[str, tuple[_Metric, float | None]] = {
-        "pearson": (pearson, None),
-        "spearman": (spearman, None),
-        "kendall": (kendall, None),
-    }
+    table: dict[str, tuple[_Metric, float | None]] = {m.__name__: (m, None) for m in (pearson, spearman, kendall)}
     for limit in failure_dice:
         if not 0 < limit <= 1:
             raise ValueError(f"failure_dice must lie in (0, 1], got {limit}.")
         table[f"auroc_{limit:g}"] = (partial(_at_limit, auroc, limit), limit)
         table[f"average_precision_{limit:g}"] = (partial(_at_limit, average_precision, limit), limit)
-    return table | {
-        "aurc": (aurc, None),
-        "e_aurc": (e_aurc, None),
-        "norm_aurc": (norm_aurc, None),
-        "augrc": (augrc, None),
-    }
+    return table | {m.__name__: (m, None) for m in (aurc, e_aurc, norm_aurc, augrc)}
 
 
 def _at_limit(metric: Callable[..., float], limit: float, score: _Floats, dice: _Floats) -> float:

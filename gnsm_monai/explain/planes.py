@@ -1,4 +1,4 @@
-"""Where a mask is worst: slices of its file to look at, and pictures of them."""
+"""Where a mask is worst: slices of its file to look at, pictures of them, and maps in the geometry of the file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
 from scipy import ndimage
 
-__all__ = ["PLACE_VOXELS", "CasePicture", "Plane", "file_index", "picture_of", "worst_place", "worst_slices"]
+__all__ = [
+    "PLACE_VOXELS", "CasePicture", "Plane", "file_index", "picture_of", "to_file_geometry", "worst_place",
+    "worst_slices",
+]  # fmt: skip
 
 MIN_BAND = 0.1
 """Slices whose band is smaller than this share of the largest one's are not compared: a few voxels are no slice."""
@@ -128,3 +134,33 @@ def _plane(axis: int, index: int, maps: Sequence[np.ndarray | None], spacing: tu
     assert label is not None and anomaly is not None
     small = None if image is None else image.astype(np.float32)
     return Plane(axis, index, label.astype(np.int16), anomaly.astype(np.float32), small, spacing)
+
+
+MAX_VOXELS = 1 << 22
+"""Voxels of the file that are computed at a time: their coordinates take eight times the memory of the map."""
+
+
+def to_file_geometry(
+    values: np.ndarray, grid_affine: np.ndarray, file_affine: np.ndarray, shape: Sequence[int]
+) -> np.ndarray:
+    """Values on the model's grid, linearly interpolated at the voxels of a file; 0 outside the grid.
+
+    Args:
+        values: ``(*spatial)`` float.
+        grid_affine, file_affine, shape: see :func:`file_index`.
+
+    Returns:
+        ``shape`` float32.
+    """
+    source = MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None], affine=torch.as_tensor(grid_affine)
+    )
+    resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)
+    found = np.empty(tuple(shape), dtype=np.float32)
+    thickness = min(len(found), max(2, MAX_VOXELS // found[:1].size))  # of an axis of one voxel MONAI knows no spacing
+    for first in range(0, len(found), thickness):
+        start = min(first, len(found) - thickness)
+        slab, there = found[start : start + thickness], np.array(file_affine, dtype=np.float64)
+        there[:, -1] += start * there[:, 0]  # of the slab's first voxel
+        slab[:] = resample(source, dst_affine=torch.as_tensor(there), spatial_size=slab.shape).numpy()[0]
+    return found

@@ -39,16 +39,15 @@ class Words:
         if spatial_dims == 3 and sorted(axes) != [0, 1, 2]:
             raise ValueError(f"orientation must name three directions, such as RAS, got {orientation!r}.")
         self.ends = _PICTURE if spatial_dims == 2 else tuple(_ANATOMY[letter] for letter in orientation)
-        self.unit = ("mm²", 1.0, "mm²", 1.0) if spatial_dims == 2 else ("ml", 1000.0, "mm³", 1.0)
+        self.spatial_dims = spatial_dims
 
     def sentence(self, finding: Finding) -> str:
         return _SENTENCES[finding.kind](self, finding)
 
     def volume(self, finding: Finding) -> str:
-        unit, factor, small_unit, small = self.unit
-        if finding.volume < 0.01 * factor:
-            return f"{_number(finding.volume / small)} {small_unit}"
-        return f"{_number(finding.volume / factor)} {unit}"
+        if self.spatial_dims == 2 or finding.volume < 10:
+            return f"{_number(finding.volume)} {'mm²' if self.spatial_dims == 2 else 'mm³'}"
+        return f"{_number(finding.volume / 1000)} ml"
 
     def usual(self, finding: Finding) -> str:
         """What the references hold of something that is missing, in brackets; empty where that is not known."""

@@ -14,10 +14,10 @@ from gnsm_monai.data.constants import FILE_AFFINE, LABEL
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.explain.maps import to_file_geometry
+from gnsm_monai.explain.planes import to_file_geometry
 from gnsm_monai.files import write_atomically
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.report.colour_tables import COLOUR_TABLES, itk_snap_labels, slicer_colours
+from gnsm_monai.report.colours import COLOUR_TABLES, itk_snap_labels, slicer_colours
 from gnsm_monai.scoring.result import CaseResult, scored
 
 __all__ = ["FlaggedWriter", "MapWriter"]

@@ -14,7 +14,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from gnsm_monai.errors import SCORING_FAILED, InputError
-from gnsm_monai.evaluation.order import Ranking, ranked
+from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.memory import release_free_memory
 from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.strips import thumbnail

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.report.level_pictures import COLUMNS, captioned, level_pictures
+from gnsm_monai.report.strips import COLUMNS, captioned, level_pictures
 
 __all__ = ["TrainingLog", "level_table", "relative_distance", "write_result"]
 

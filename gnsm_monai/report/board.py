@@ -14,7 +14,6 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from gnsm_monai.report import figures
-from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import case_strip, sprite
 from gnsm_monai.report.wording import number, p_text, share
@@ -24,9 +23,14 @@ __all__ = ["write_board"]
 
 MAX_TABLE, MAX_POINTS = 200, 2000
 """Worst cases in the text, and in the projector: more make the browser slow."""
+MIN_POINTS = 3
 WIDE = "&nbsp;" * 2
-MIN_MEASURED = 3
-"""Masks with a Dice from which on figures of the agreement with Dice say anything."""
+FIGURES = {
+    "histogram": "1_histogram_of_scores",
+    "scatter": "2_score_against_dice",
+    "risk_coverage": "3_risk_coverage",
+    "budget_curve": "4_review_budget",
+}
 
 _Floats = npt.NDArray[np.float64]
 
@@ -65,30 +69,19 @@ def write_board(
 def _figures(
     writer: SummaryWriter, cases: Sequence[CaseResult], summary: Mapping[str, Any], references: _Floats
 ) -> None:
-    scores = _scores(cases)
-    threshold = flag_threshold(references, summary["settings"].get("alpha"))
-    drawn = {"1_histogram_of_scores": figures.score_histogram(scores, references, threshold)}
-    writer.add_histogram("anomaly_score/masks", scores, 0)
+    writer.add_histogram("anomaly_score/masks", figures.anomaly_scores(cases), 0)
     if references.size:
         writer.add_histogram("anomaly_score/references", references, 0)
-    budget = (summary.get("review_budget") or {}).get("budget") or []
-    # Without a failed mask there is no share of failures to find.
-    if len(budget) > 1 and number(budget[0].get("share_found")) is not None:
-        drawn["4_review_budget"] = figures.budget_curve(budget, len(cases))
+    for name, figure in figures.ranking_figures(cases, summary, references).items():
+        writer.add_image(f"figures/{FIGURES[name]}", figures.pixels(figure), 0, dataformats="HWC")
     measured = [result for result in cases if result.has_dice]
-    if len(measured) >= MIN_MEASURED:
-        scores, dice = _scores(measured), np.array([result.dice for result in measured], dtype=np.float64)
-        limits = _limits(summary)
-        flagged = np.array([result.decision.flagged for result in measured])
-        drawn["2_score_against_dice"] = figures.dice_scatter(scores, dice, flagged, limits)
-        drawn["3_risk_coverage"] = figures.risk_coverage(scores, dice)
+    if len(measured) >= figures.MIN_MEASURED:
+        dice = np.array([result.dice for result in measured], dtype=np.float64)
         # The curve wants numbers in [0, 1]: what counts is their order.
-        order = scores.argsort().argsort() / (len(scores) - 1)
-        for limit in limits:
+        order = figures.anomaly_scores(measured).argsort().argsort() / (len(measured) - 1)
+        for limit in figures.failure_limits(summary):
             if 0 < (dice < limit).sum() < len(dice):
                 writer.add_pr_curve(f"failures/dice_below_{limit:g}", dice < limit, order, 0)
-    for name, figure in drawn.items():
-        writer.add_image(f"figures/{name}", figures.pixels(figure), 0, dataformats="HWC")
 
 
 def _strips(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
@@ -164,7 +157,7 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
 
 
 def _projector(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
-    if len(cases) < MIN_MEASURED:
+    if len(cases) < MIN_POINTS:
         return
     levels = np.stack([np.stack([*result.levels.values()], axis=-1).ravel() for result in cases])
     levels = levels[:, np.isfinite(levels).all(0)]
@@ -183,12 +176,3 @@ def _projector(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
         sprites = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     values = torch.from_numpy(points).float()
     writer.add_embedding(values, labels, sprites, tag="level_statistics", metadata_header=header)
-
-
-def _limits(summary: Mapping[str, Any]) -> list[float]:
-    value = summary["settings"].get("failure_dice", [])
-    return [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)]
-
-
-def _scores(cases: Sequence[CaseResult]) -> _Floats:
-    return np.array([result.decision.anomaly for result in cases], dtype=np.float64)

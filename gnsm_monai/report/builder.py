@@ -19,7 +19,6 @@ from gnsm_monai.report.colours import NUM_TONES, class_hex
 from gnsm_monai.report.content import (
     Cell,
     Column,
-    flag_threshold,
     former_store_key,
     header,
     metric_tables,
@@ -27,7 +26,7 @@ from gnsm_monai.report.content import (
     table,
 )
 from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
-from gnsm_monai.report.wording import ScoreFormat, budget_lines, number
+from gnsm_monai.report.wording import ScoreFormat, budget_entries, budget_lines, number
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
 __all__ = ["MAX_CARDS", "build_report"]
@@ -35,13 +34,13 @@ __all__ = ["MAX_CARDS", "build_report"]
 MAX_CARDS = 24
 """Worst cases that are shown with pictures."""
 
-MIN_MEASURED = 3
-"""Masks with a Dice from which on figures of the agreement with Dice say anything."""
 BUDGET_LINES = 8
 COLUMN_WIDTHS = {"case": (14, 25, 1), "message": (24, 48, 3)}
 """Least and greatest width, in digits, and share of what room is left; longer texts wrap."""
 BESIDE = {"flag": 1.5, "worst_structure": 2}
 """What a frame or a swatch adds to the text, in digits."""
+
+FIGURES = ("histogram", "budget_curve", "scatter", "risk_coverage")
 
 _Floats = npt.NDArray[np.float64]
 
@@ -61,7 +60,7 @@ def build_report(
 
     Args:
         path: of the page.
-        results: one per case, in the order of :func:`gnsm_monai.evaluation.order.ranked`. Values that are None or NaN
+        results: one per case, in the order of :func:`gnsm_monai.evaluation.ranking.ranked`. Values that are None or NaN
             are left out of the page.
         summary: content of summary.json. ``review_budget``, where it is there, holds ``failure_dice``, ``source``
             ("measured" or "predicted") and ``budget``: entries ``reviewed`` (masks), ``share_found`` and
@@ -73,6 +72,7 @@ def build_report(
     references = references[np.isfinite(references)]
     cases = scored(results)
     overview = _overview(results, cases, summary, references)
+    drawn = figures.ranking_figures(cases, summary, references)
     rules = _column_rules(overview["columns"], [line["cells"] for line in overview["cases"]])
     style, script = _asset("report.css") + _tone_rules() + rules, _asset("report.js")
     page = _environment().get_template("report.html.j2")
@@ -85,7 +85,8 @@ def build_report(
         former_store=former_store_key(summary),
         **overview,
         **_worst(cases, max_cards, summary),
-        **_agreement(cases, summary),
+        **dict(zip(("metric_sets", "metrics"), metric_tables(summary), strict=True)),
+        **{name: figures.svg(drawn[name]) if name in drawn else None for name in FIGURES},
     )
     # File names need not be valid text, and one of them must not cost the whole page.
     write_atomically(path, text.encode(errors="backslashreplace"))
@@ -94,22 +95,17 @@ def build_report(
 def _overview(
     results: Sequence[Result], cases: Sequence[CaseResult], summary: Mapping[str, Any], references: _Floats
 ) -> dict[str, Any]:
-    """Header, review budget, histogram and the table of all cases."""
-    scores = _scores(cases)
-    columns, cells = table(results, ScoreFormat(scores.tolist()))
-    head = header(results, summary, references)
+    """Header, review budget and the table of all cases."""
+    columns, cells = table(results, ScoreFormat(figures.anomaly_scores(cases).tolist()))
     budget = summary.get("review_budget") or {}
-    entries = [e for e in budget.get("budget") or [] if number(e.get("share_found")) is not None]
-    threshold = flag_threshold(references, head["alpha"])
+    entries = budget_entries(summary)
     folders = list(dict.fromkeys(result.folder for result in results))
     return {
-        "head": head,
+        "head": header(results, summary, references),
         "columns": columns,
         "cases": [_line(*each, folders) for each in zip(range(1, len(results) + 1), results, cells, strict=True)],
         "folders": folders,
-        "histogram": figures.svg(figures.score_histogram(scores, references, threshold)) if scores.size else None,
         "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
-        "budget_curve": figures.svg(figures.budget_curve(entries, len(cases))) if len(entries) > 1 else None,
         "correct_empty": summary.get("correct_empty", 0),
     }
 
@@ -134,7 +130,7 @@ def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, An
     tones = {name: index % NUM_TONES for index, name in enumerate(names)}
     pictures = [result.picture for result in shown if result.picture]
     heat = heat_range(pictures)
-    format_score = ScoreFormat(_scores(cases).tolist())
+    format_score = ScoreFormat(figures.anomaly_scores(cases).tolist())
     parts = [number(entry.anomaly) for result in cases for entry in result.structures]
     format_part = ScoreFormat([value for value in parts if value is not None])
     cards = [case_card(*each, format_score, format_part, tones, heat) for each in enumerate(shown, start=1)]
@@ -146,26 +142,6 @@ def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, An
         "volumes": any(len(picture) > 1 for picture in pictures),
         "unseen": stripes_meaning(pictures),
     }
-
-
-def _agreement(cases: Sequence[CaseResult], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures and metrics of the agreement with measured Dice."""
-    measured = [result for result in cases if result.has_dice]
-    sets, metrics = metric_tables(summary)
-    shown: dict[str, Any] = {"metric_sets": sets, "metrics": metrics, "scatter": None, "risk_coverage": None}
-    if len(measured) >= MIN_MEASURED:
-        scores = _scores(measured)
-        dice = np.clip(np.array([result.dice for result in measured], dtype=np.float64), 0, 1)
-        limits = summary.get("settings", {}).get("failure_dice")
-        limits = [] if limits is None else sorted({float(limit) for limit in np.ravel(limits)})
-        flagged = np.array([result.decision.flagged for result in measured])
-        shown["scatter"] = figures.svg(figures.dice_scatter(scores, dice, flagged, limits))
-        shown["risk_coverage"] = figures.svg(figures.risk_coverage(scores, dice))
-    return shown
-
-
-def _scores(cases: Sequence[CaseResult]) -> _Floats:
-    return np.array([result.decision.anomaly for result in cases], dtype=np.float64)
 
 
 def _environment() -> jinja2.Environment:

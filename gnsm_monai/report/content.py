@@ -29,16 +29,9 @@ from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, scored
 
 __all__ = [
-    "Cell",
-    "Column",
-    "flag_threshold",
-    "former_store_key",
-    "header",
-    "interval",
-    "metric_tables",
-    "store_key",
+    "Cell", "Column", "flag_threshold", "former_store_key", "header", "interval", "metric_tables", "store_key",
     "table",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,15 @@ from matplotlib.ticker import PercentFormatter
 
 from gnsm_monai.evaluation.metrics import auroc, risk_coverage_curve
 from gnsm_monai.report.colours import class_hex
+from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import data_uri
+from gnsm_monai.report.wording import budget_entries, number
+from gnsm_monai.scoring.result import CaseResult
 
-__all__ = ["budget_curve", "dice_scatter", "pixels", "risk_coverage", "roc_curves", "score_histogram", "svg"]
+__all__ = ["MIN_MEASURED", "anomaly_scores", "failure_limits", "pixels", "ranking_figures", "roc_curves", "svg"]
+
+MIN_MEASURED = 3
+"""Masks with a Dice from which on figures and tables of the agreement with Dice say anything."""
 
 SIZE = (4.3, 3.0)
 """Inches: at this width the letters can still be read on a telephone."""
@@ -53,7 +59,41 @@ def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(_STYLE):
         canvas.draw()  # type: ignore[no-untyped-call]
-    drawn: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def anomaly_scores(cases: Sequence[CaseResult]) -> _Floats:
+    """Scores of the masks, ``(n,)``."""
+    return np.array([result.decision.anomaly for result in cases], dtype=np.float64)
+
+
+def failure_limits(summary: Mapping[str, Any]) -> list[float]:
+    """The limits of Dice of summary.json below which a mask is a failure, rising."""
+    limits = summary.get("settings", {}).get("failure_dice")
+    return [] if limits is None else sorted({float(limit) for limit in np.ravel(limits)})
+
+
+def ranking_figures(cases: Sequence[CaseResult], summary: Mapping[str, Any], references: _Floats) -> dict[str, Figure]:
+    """The figures that a ranking has data for: ``histogram``, ``budget_curve``, ``scatter`` and ``risk_coverage``.
+
+    Args:
+        cases: that were scored.
+        summary: content of summary.json.
+        references: anomaly scores of the calibration references, finite, ``(n,)``; may be empty.
+    """
+    drawn = {}
+    if cases:
+        threshold = flag_threshold(references, number(summary.get("settings", {}).get("alpha")))
+        drawn["histogram"] = score_histogram(anomaly_scores(cases), references, threshold)
+    if len(budget := budget_entries(summary)) > 1:
+        drawn["budget_curve"] = budget_curve(budget, len(cases))
+    measured = [result for result in cases if result.has_dice]
+    if len(measured) >= MIN_MEASURED:
+        scores = anomaly_scores(measured)
+        dice = np.clip(np.array([result.dice for result in measured], dtype=np.float64), 0, 1)
+        flagged = np.array([result.decision.flagged for result in measured])
+        drawn["scatter"] = dice_scatter(scores, dice, flagged, failure_limits(summary))
+        drawn["risk_coverage"] = risk_coverage(scores, dice)
     return drawn
 
 
@@ -146,14 +186,14 @@ def roc_curves(curves: Mapping[str, tuple[_Floats, _Floats]]) -> Figure:
         figure, axes = _axes("share of held-out references flagged", "share of failures found")
         figure.set_size_inches(4.6, 5.2)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
-        for number, (name, (sound, failed)) in enumerate(curves.items()):
+        for place, (name, (sound, failed)) in enumerate(curves.items()):
             limits = np.unique(np.concatenate([sound, failed]))[::-1]
             flagged, found = (
                 np.concatenate([[0.0], (values[None] >= limits[:, None]).mean(1)]) for values in (sound, failed)
             )
             area = auroc(np.concatenate([sound, failed]), np.arange(sound.size + failed.size) >= sound.size)
-            style = ("-", "--", "-.")[number // 7 % 3]
-            colour = class_hex(8)[1 + number % 7]
+            style = ("-", "--", "-.")[place // 7 % 3]
+            colour = class_hex(8)[1 + place % 7]
             axes.plot(flagged, found, color=colour, linestyle=style, linewidth=1.6, label=f"{name} ({area:.2f})")
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.01, 1.02)

@@ -10,18 +10,9 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "METRICS",
-    "MISSING",
-    "ScoreFormat",
-    "budget_lines",
-    "folder_names",
-    "metric_parts",
-    "metric_title",
-    "noise_text",
-    "number",
-    "p_text",
-    "share",
-]
+    "METRICS", "MISSING", "ScoreFormat", "budget_entries", "budget_lines", "folder_names", "metric_parts",
+    "metric_title", "noise_text", "number", "p_text", "share",
+]  # fmt: skip
 
 MISSING = "–"
 METRICS = {
@@ -85,6 +76,12 @@ def folder_names(setting: Any) -> list[str]:
     """``predictions_dir`` of the settings, one folder or a list, as the last two parts of each path."""
     folders = [] if not setting else [setting] if isinstance(setting, (str, PurePath)) else list(setting)
     return ["/".join(PurePath(folder).parts[-2:]) for folder in map(str, folders)]
+
+
+def budget_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The review budget of summary.json; without a failed mask there is no share of failures to find, and no entry."""
+    entries = (summary.get("review_budget") or {}).get("budget") or []
+    return [entry for entry in entries if number(entry.get("share_found")) is not None]
 
 
 def budget_lines(entries: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:

@@ -15,12 +15,13 @@ from gnsm_monai.data.nifti import keep_only
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
-from gnsm_monai.report.builder import MAX_CARDS, build_report
-from gnsm_monai.report.colour_tables import COLOUR_TABLES
+from gnsm_monai.report.builder import build_report
+from gnsm_monai.report.colours import COLOUR_TABLES
+from gnsm_monai.report.figures import MIN_MEASURED
 from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.rules.levels import stack_levels, to_array
 from gnsm_monai.rules.statistics import STATISTICS
-from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
+from gnsm_monai.scoring.result import FailedCase, Result, scored
 
 __all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "ResultsWriter", "case_row"]
 
@@ -30,8 +31,6 @@ RANKING_COLUMNS = (
 )  # fmt: skip
 STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 RANKING, REPORT, BOARD, MAPS, FLAGGED = "ranking.csv", "report.html", "tensorboard", "maps", "flagged"
-MIN_MEASURED = 3
-"""Masks with a Dice from which on levels.csv says anything."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class ResultsWriter:
         """Writes the files and returns the content of summary.json.
 
         Args:
-            results: in the order of :func:`gnsm_monai.evaluation.order.ranked`.
+            results: in the order of :func:`gnsm_monai.evaluation.ranking.ranked`.
             seconds_per_case: s.
         """
         folder = Path(self.output_dir)
@@ -73,7 +72,7 @@ class ResultsWriter:
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
         save_json(folder / "summary.json", summary)
-        build_report(folder / REPORT, results, summary, self.reference_scores, max_cards=MAX_CARDS)
+        build_report(folder / REPORT, results, summary, self.reference_scores)
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
         return summary
@@ -88,7 +87,11 @@ class ResultsWriter:
 
     def _write_tables(self, folder: Path, results: Sequence[Result]) -> None:
         cases = scored(results)
-        structures = [row for result in cases for row in structure_rows(result)]
+        structures = [
+            dict(zip(STRUCTURE_COLUMNS, (result.case, e.name, e.anomaly, e.p_value, e.volume_ml, e.dice), strict=True))
+            for result in cases
+            for e in result.structures
+        ]
         save_table(folder / RANKING, RANKING_COLUMNS, [case_row(*each) for each in enumerate(results, start=1)])
         save_table(folder / "structures.csv", STRUCTURE_COLUMNS, structures)
         if cases:
@@ -138,18 +141,3 @@ def case_row(rank: int, result: Result) -> dict[str, Any]:
         "worst_slice": place.slice_index,
         "dice": result.dice,
     }
-
-
-def structure_rows(result: CaseResult) -> list[dict[str, Any]]:
-    """The lines of a case in structures.csv, by column."""
-    return [
-        {
-            "case": result.case,
-            "structure": entry.name,
-            "anomaly_score": entry.anomaly,
-            "p_value": entry.p_value,
-            "volume_ml": entry.volume_ml,
-            "dice": entry.dice,
-        }
-        for entry in result.structures
-    ]

@@ -79,8 +79,7 @@ class AnomalyModel:
         """
         weights = np.isfinite(structures) * self.level_weights
         total = weights.sum(1)
-        mean: np.ndarray = np.nansum(structures * weights, axis=1) / np.where(total > 0, total, np.nan)
-        return mean
+        return np.asarray(np.nansum(structures * weights, axis=1) / np.where(total > 0, total, np.nan))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
@@ -125,5 +124,4 @@ def uncertainty_weights(loss: np.ndarray) -> np.ndarray:
     width = np.diff(edges)
     if not width.sum() > 0:
         return np.full(len(width), 1 / len(width))
-    weights: np.ndarray = width / width.sum()
-    return weights
+    return np.asarray(width / width.sum())

@@ -130,10 +130,6 @@ class Calibration:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        predictor = DicePredictor(
-            arrays["predicted_dice_scores"],
-            arrays["predicted_dice"],
-            arrays["predicted_dice_spread"],
-            arrays["predicted_dice_residuals"],
-        )
+        keys = ("predicted_dice_scores", "predicted_dice", "predicted_dice_spread", "predicted_dice_residuals")
+        predictor = DicePredictor(*(arrays[key] for key in keys))
         return cls(arrays["calibration_scores"], arrays["calibration_structures"], predictor)

@@ -1,4 +1,4 @@
-"""Density models of level statistics: how unusual is a feature vector among those of held-out references?
+"""Models of level statistics: how unusual they are among those of held-out references, and what Dice they predict.
 
 All arithmetic is float64. A fitted model is a dict of plain arrays, so that it can be kept in an npz without pickle.
 """
@@ -9,16 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
+from sklearn.linear_model import RidgeCV
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GroupKFold
 
-__all__ = ["Density", "GaussianMixtureDensity", "LargestDeviation", "NearestNeighbourDensity", "robust_scale"]
+__all__ = [
+    "Density", "DiceRegression", "GaussianMixtureDensity", "LargestDeviation", "NearestNeighbourDensity",
+    "robust_scale",
+]  # fmt: skip
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def _standardise(features: np.ndarray, fitted: Arrays) -> np.ndarray:
-    z: np.ndarray = (np.asarray(features, dtype=np.float64) - fitted["mean"]) / fitted["scale"]
-    return z
+    return np.asarray((np.asarray(features, dtype=np.float64) - fitted["mean"]) / fitted["scale"])
 
 
 def _scaler(features: np.ndarray) -> dict[str, np.ndarray]:
@@ -64,8 +68,7 @@ class GaussianMixtureDensity(Density):
         mixture = GaussianMixture(len(fitted["weights"]))
         mixture.weights_, mixture.means_ = fitted["weights"], fitted["means"]
         mixture.precisions_cholesky_ = fitted["precisions"]
-        values: np.ndarray = -mixture.score_samples(_standardise(features, fitted))
-        return values
+        return np.asarray(-mixture.score_samples(_standardise(features, fitted)))
 
 
 class NearestNeighbourDensity(Density):
@@ -83,8 +86,7 @@ class NearestNeighbourDensity(Density):
         z = _standardise(features, fitted)
         distances = np.linalg.norm(z[:, None] - fitted["points"][None], axis=2)
         k = min(NearestNeighbourDensity.NEIGHBOURS, distances.shape[1])
-        values: np.ndarray = np.sort(distances, axis=1)[:, :k].mean(axis=1)
-        return values
+        return np.asarray(np.sort(distances, axis=1)[:, :k].mean(axis=1))
 
 
 class LargestDeviation(Density):
@@ -102,14 +104,12 @@ class LargestDeviation(Density):
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
-        largest: np.ndarray = LargestDeviation.each(features, fitted).max(axis=1)
-        return largest
+        return np.asarray(LargestDeviation.each(features, fitted).max(axis=1))
 
     @staticmethod
     def each(features: np.ndarray, fitted: Arrays) -> np.ndarray:
         """Deviation of every one of ``(N, F)`` features, not negative, ``(N, F)``."""
-        deviations: np.ndarray = np.abs(_standardise(features, fitted))
-        return deviations
+        return np.asarray(np.abs(_standardise(features, fitted)))
 
 
 ROUNDING = 1e-9
@@ -124,3 +124,52 @@ def robust_scale(values: np.ndarray) -> tuple[float, float]:
     median = float(np.median(values))
     spreads = (1.4826 * float(np.median(np.abs(values - median))), float(np.std(values)))
     return median, next((spread for spread in spreads if spread > ROUNDING * abs(median)), 1.0)
+
+
+ALPHAS = np.logspace(-2, 4, 13)
+FOLDS = 5
+
+
+class DiceRegression:
+    """Ridge regression of Dice on standardised features; the anomaly is 1 - the Dice that it predicts.
+
+    One statistic at one noise level mixes how bad a mask is with how much can be known of it. Levels and statistics
+    together tell the two apart: the same misfit weighs more where the network is sure. Features are clipped to the
+    range of the fit: a mask beyond this range scores like the worst of it, and not arbitrarily.
+    """
+
+    @staticmethod
+    def fit(features: np.ndarray, dice: np.ndarray, met: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Plain arrays of a regression of ``(N,)`` Dice on ``(N, F)`` features; the penalty goes by leave-one-out.
+
+        Args:
+            met: features ``(M, F)`` that set the range for clipping; by default those of the regression.
+        """
+        met = features if met is None else met
+        fitted = {**_scaler(features), "low": met.min(axis=0), "high": met.max(axis=0)}
+        ridge = RidgeCV(ALPHAS).fit(_standardise(features, fitted), dice)
+        return {**fitted, "coefficients": ridge.coef_, "intercept": np.asarray(ridge.intercept_)}
+
+    @staticmethod
+    def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
+        """1 - predicted Dice ``(N,)`` of ``(N, F)`` features; higher = worse, not confined to [0, 1]."""
+        z = _standardise(np.clip(features, fitted["low"], fitted["high"]), fitted)
+        return np.asarray(1 - (z @ fitted["coefficients"] + fitted["intercept"]))
+
+    @staticmethod
+    def held_out(
+        features: np.ndarray, dice: np.ndarray, groups: np.ndarray, met: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Anomaly ``(N,)`` of each mask, by a regression that was fitted without its group: fair to compare.
+
+        Args:
+            groups: the reference that each degraded copy was made from, ``(N,)``.
+        """
+        anomaly = np.empty(len(dice))
+        folds = min(FOLDS, len(np.unique(groups)))
+        if folds < 2:
+            return DiceRegression.anomaly(features, DiceRegression.fit(features, dice, met))
+        for seen, unseen in GroupKFold(folds).split(features, dice, groups):
+            fitted = DiceRegression.fit(features[seen], dice[seen], met)
+            anomaly[unseen] = DiceRegression.anomaly(features[unseen], fitted)
+        return anomaly

@@ -54,8 +54,7 @@ class FitData:
         """The level weights, ``(L,)``, summing to 1."""
         num_levels = next(iter(self.references.values())).shape[1]
         weights = np.ones(num_levels) if self.level_weights is None else self.level_weights.astype(np.float64)
-        normalised: np.ndarray = weights / weights.sum()
-        return normalised
+        return np.asarray(weights / weights.sum())
 
     @cached_property
     def sources(self) -> np.ndarray:
@@ -181,11 +180,9 @@ class Rule(FittedRule):
     def select(self, levels: LevelStatistics) -> np.ndarray:
         """What it reads, ``(N, statistics, L)``."""
         columns = [np.asarray(levels[name], dtype=np.float64) for name in self.statistics_of(levels)]
-        features: np.ndarray = np.stack(columns).transpose(1, 0, 2)
-        return features
+        return np.asarray(np.stack(columns).transpose(1, 0, 2))
 
     def flat(self, levels: LevelStatistics) -> np.ndarray:
         """What it reads, ``(N, statistics * L)``."""
         features = self.select(levels)
-        flat: np.ndarray = features.reshape(len(features), -1)
-        return flat
+        return features.reshape(len(features), -1)

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnsm_monai.rules.choice import best_level, level_held_out
-from gnsm_monai.rules.density import Density, GaussianMixtureDensity, LargestDeviation, NearestNeighbourDensity
+from gnsm_monai.rules.density import (
+    Density,
+    DiceRegression,
+    GaussianMixtureDensity,
+    LargestDeviation,
+    NearestNeighbourDensity,
+)
 from gnsm_monai.rules.levels import LevelStatistics
-from gnsm_monai.rules.regression import DiceRegression
 from gnsm_monai.rules.rule import FitData, Rule
 from gnsm_monai.rules.statistics import statistic_named
 
@@ -36,8 +41,7 @@ class BestLevel(Rule):
     def level_weights(self) -> np.ndarray:
         if not self.asks_network:
             return self.weights
-        only: np.ndarray = np.eye(len(self.weights))[int(self.arrays["level"])]
-        return only
+        return np.asarray(np.eye(len(self.weights))[int(self.arrays["level"])])
 
     def fit(self, data: FitData) -> Self:
         level = best_level(self.flat(data.failures)[data.judges], data.dice[data.judges])
@@ -57,8 +61,7 @@ class EqualLevels(Rule):
         return replace(self, weights=np.full(len(data.weights), 1 / len(data.weights)))
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        mean: np.ndarray = self.flat(levels).mean(1)
-        return mean
+        return np.asarray(self.flat(levels).mean(1))
 
 
 class BeyondDoubt(EqualLevels):
@@ -76,8 +79,7 @@ class BeyondDoubt(EqualLevels):
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         disagrees, doubts = self.select(levels).mean(2).T
         beyond = np.clip(doubts - self.arrays["usual"], 0, MAX_EXCUSED)
-        counted: np.ndarray = (disagrees - beyond) / (1 - beyond)
-        return counted
+        return np.asarray((disagrees - beyond) / (1 - beyond))
 
 
 class MeanOverLevels(Rule):
@@ -88,8 +90,7 @@ class MeanOverLevels(Rule):
         return replace(self, weights=data.weights, arrays={"spread": np.where(spread > 0, spread, 1.0)})
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        mean: np.ndarray = (self.select(levels) / self.arrays["spread"]).mean(1) @ self.weights
-        return mean
+        return np.asarray((self.select(levels) / self.arrays["spread"]).mean(1) @ self.weights)
 
 
 @dataclass(frozen=True)

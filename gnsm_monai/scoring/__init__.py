@@ -4,8 +4,4 @@ from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.structures import Structures
 
-__all__ = [
-    "Journal",
-    "Scorer",
-    "Structures",
-]
+__all__ = ["Journal", "Scorer", "Structures"]

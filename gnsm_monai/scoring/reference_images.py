@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.scoring.centre_spread import CentreAndSpread
+from gnsm_monai.scoring.sizes import CentreAndSpread
 
 __all__ = ["FAR", "ReferenceImages", "case_smoothness", "smoothness"]
 
@@ -50,8 +50,7 @@ def smoothness(image: Tensor, inside: Tensor) -> np.ndarray:
         found.append((product / spread).nan_to_num(1.0))  # nothing varies: as smooth as can be
     if not found:
         return np.full(len(image), np.nan)
-    mean: np.ndarray = np.mean([correlations.cpu().numpy() for correlations in found], axis=0)
-    return mean
+    return np.asarray(np.mean([correlations.cpu().numpy() for correlations in found], axis=0))
 
 
 def case_smoothness(case: Mapping[str, Any]) -> np.ndarray:

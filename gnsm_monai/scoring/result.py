@@ -13,16 +13,7 @@ from gnsm_monai.explain.planes import CasePicture
 from gnsm_monai.rules.calibration import Calibration, p_values
 from gnsm_monai.rules.levels import LevelStatistics
 
-__all__ = [
-    "AnomalyMap",
-    "CaseResult",
-    "Decision",
-    "FailedCase",
-    "Place",
-    "Result",
-    "StructureResult",
-    "scored",
-]
+__all__ = ["AnomalyMap", "CaseResult", "Decision", "FailedCase", "Place", "Result", "StructureResult", "scored"]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.statistics import STATISTICS, MaskView, NetworkView, PosteriorView, statistic_named
-from gnsm_monai.scoring.agreement import disagreement, doubt
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.structures import Structures, likeliest
+from gnsm_monai.scoring.structures import Structures, disagreement, doubt, likeliest
 
 __all__ = ["MAX_VALUES", "Scorer"]
 

@@ -1,18 +1,51 @@
-"""How large the references' structures are."""
+"""How large the references' structures are, and where values of references lie."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 from torch import Tensor
 
 from gnsm_monai.explain.findings import UsualVolume
-from gnsm_monai.scoring.centre_spread import CentreAndSpread
 
-__all__ = ["ReferenceSizes"]
+__all__ = ["CentreAndSpread", "ReferenceSizes"]
+
+_Values = TypeVar("_Values", bound="CentreAndSpread")
+
+
+@dataclass(frozen=True)
+class CentreAndSpread:
+    """Centre and spread of some values of the references, ``(F,)`` each: median, 1.4826 x median absolute deviation.
+
+    A subclass says what the values are, and gives the ``prefix`` of its arrays in an npz file.
+    """
+
+    prefix: ClassVar[str]
+    centre: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls: type[_Values], columns: Iterable[np.ndarray], least_spread: float) -> _Values:
+        """Fits ``F`` columns of values, which may differ in length; the centre of an empty column is 0."""
+        known = [(np.median(c), median_abs_deviation(c, scale="normal")) if len(c) else (0.0, 0.0) for c in columns]
+        centre, spread = np.array(known, dtype=np.float64).reshape(-1, 2).T
+        return cls(centre, np.maximum(spread, least_spread))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
+        return {f"{self.prefix}centre": self.centre, f"{self.prefix}spread": self.spread}
+
+    @classmethod
+    def from_arrays(cls: type[_Values], arrays: Mapping[str, np.ndarray]) -> _Values | None:
+        """None where the arrays hold none."""
+        if f"{cls.prefix}centre" not in arrays:
+            return None
+        return cls(arrays[f"{cls.prefix}centre"], arrays[f"{cls.prefix}spread"])
+
 
 MIN_SPREAD = 0.05
 """Least spread of the logarithm, 5 % of a size: where references are alike, one voxel more is no error."""
@@ -40,22 +73,15 @@ class ReferenceSizes(CentreAndSpread):
 
     def volumes(self, voxel: float) -> list[UsualVolume]:
         """What a structure measures in the references, one for each structure, with voxels of ``voxel`` mm³ (mm²)."""
-        ends = (
-            zip(self.smallest, self.largest, strict=True)
-            if len(self.smallest)
-            else [(np.nan, np.nan)] * len(self.centre)
-        )
+        unknown = np.full(len(self.centre), np.nan)
+        ends = zip(*((self.smallest, self.largest) if len(self.smallest) else (unknown, unknown)), strict=True)
         return [
             UsualVolume(float(np.expm1(centre)) * voxel, float(low) * voxel, float(high) * voxel)
             for centre, (low, high) in zip(self.centre, ends, strict=True)
         ]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        return {
-            **super().to_arrays(),
-            f"{self.prefix}smallest": self.smallest,
-            f"{self.prefix}largest": self.largest,
-        }
+        return {**super().to_arrays(), f"{self.prefix}smallest": self.smallest, f"{self.prefix}largest": self.largest}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ReferenceSizes | None:

@@ -14,7 +14,7 @@ from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
-from gnsm_monai.evaluation.order import Ranking
+from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.model.trained import TrainedModel

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gnsm_monai.evaluation.order import Ranking, ranked
+from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.scoring.result import FailedCase, Result
 from tests.results import anomalies, case_result
 

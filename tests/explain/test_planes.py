@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gnsm_monai.explain import maps
-from gnsm_monai.explain.maps import to_file_geometry
-from gnsm_monai.explain.planes import file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.explain import planes
+from gnsm_monai.explain.planes import file_axes, file_index, picture_of, to_file_geometry, worst_place, worst_slices
 
 GRID = np.diag([2.0, 1.0, 1.0, 1.0])
 """A grid in RAS: 2 mm along x."""
@@ -85,7 +84,7 @@ def test_a_map_computed_slab_by_slab_is_the_map(monkeypatch: pytest.MonkeyPatch,
     )
     anomaly = np.random.default_rng(0).random((12, 10, 8))
     whole = to_file_geometry(anomaly, GRID, affine, (21, 13, 9))
-    monkeypatch.setattr(maps, "MAX_VOXELS", most)
+    monkeypatch.setattr(planes, "MAX_VOXELS", most)
     np.testing.assert_allclose(to_file_geometry(anomaly, GRID, affine, (21, 13, 9)), whole, atol=1e-6)
     assert (whole == 0).any() and whole.max() > 0.5
 

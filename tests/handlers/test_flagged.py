@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 from ignite.engine import Engine
 
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.evaluation.order import Ranking
+from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.handlers import FlaggedWriter
 from gnsm_monai.scoring.result import FailedCase, Result
 from tests.results import case_result

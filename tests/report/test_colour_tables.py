@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.report.colour_tables import itk_snap_labels, slicer_colours
-from gnsm_monai.report.colours import class_hex
+from gnsm_monai.report.colours import class_hex, itk_snap_labels, slicer_colours
 
 LABELS = LabelScheme(("left  kidney", 'a "big"\ntumour'), (0, 2, 7), ignore_value=9)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.report.colours import class_colours
-from gnsm_monai.report.level_pictures import ENLARGE, GAP, level_pictures
+from gnsm_monai.report.strips import ENLARGE, GAP, level_pictures
 
 
 @pytest.mark.parametrize("spatial", [(12, 10), (12, 10, 4)])

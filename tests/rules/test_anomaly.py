@@ -8,7 +8,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.rules import RULES, STATISTICS, AnomalyModel, FitData
 from gnsm_monai.rules.anomaly import uncertainty_weights
 from gnsm_monai.rules.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
-from gnsm_monai.rules.regression import DiceRegression
+from gnsm_monai.rules.density import DiceRegression
 
 LEVELS = 4
 NAMES = [rule.name for rule in RULES]

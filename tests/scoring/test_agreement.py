@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnsm_monai.scoring.agreement import disagreement, doubt, highest_soft_dice
+from gnsm_monai.scoring.structures import disagreement, doubt, highest_soft_dice
 
 NEEDED, OPTIONAL = torch.tensor([True]), torch.tensor([False])
 
