@@ -19,8 +19,8 @@ import numpy as np
 from gnsm_monai.errors import InputError
 
 __all__ = [
-    "check_folder", "file_identity", "load_arrays", "load_json", "one_line_of", "read_npy_header", "save_arrays",
-    "save_json", "save_table", "sha256", "write_atomically",
+    "check_folder", "file_identity", "load_arrays", "load_json", "one_line", "one_line_of", "read_npy_header",
+    "save_arrays", "save_json", "save_table", "sha256", "write_atomically",
 ]  # fmt: skip
 
 MAX_UNPACKED = 1 << 30
@@ -136,6 +136,13 @@ def one_line_of(error: BaseException) -> str:
     """What an exception says, in one line of at most 300 characters; its kind where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."  # zipfile quotes the bytes of a damaged file
+
+
+def one_line(error: BaseException, path: Any) -> str:
+    """The reason at the root of a chain of exceptions, in one line that names the file."""
+    while error.__cause__ is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return str(error) if isinstance(error, InputError) else f"{path}: cannot be read: {one_line_of(error)}"
 
 
 def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 from scipy.signal import fftconvolve
 
 from gnsm_monai.data.constants import FILE_AFFINE, LABEL
-from gnsm_monai.data.readers import check_memory
+from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.transforms import outside_value
 
 __all__ = ["AlignToReferencesd", "FieldsOfView", "Place", "best_shift", "place_of"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,24 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.constants import IGNORE_INDEX, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.errors import InputError
 
-__all__ = ["ToClassIndexd", "class_index", "distinct_values"]
+__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
+
+logger = logging.getLogger(__name__)
 
 TABLE_SIZE = 1 << 16
 """Range of values up to which counting is used: many times faster on a scan than the sorting of np.unique."""
 
 ROUNDING = 1e-3
-"""Distance from a whole number that the slope of a header leaves behind; what is further away is a real fraction."""
+"""Distance from a whole number up to which a float is that number; what is further away is a real fraction. Where a
+file holds integers times a slope below 1, labels were rounded to half a slope, and so much more is allowed."""
+
+MAX_CHANGES = 4
+"""Most changes of numbers that a line of the log lists."""
 
 MAX_LISTED = 256
 """Most declared values that a message lists."""
@@ -39,7 +48,8 @@ class ToClassIndexd(MapTransform):
         spatial_dims: axes that the model works on.
 
     Raises:
-        InputError: on call; no voxels, wrong number of axes, NaN, fractions, or a value that is no known label.
+        InputError: on call; no voxels, wrong number of axes, NaN, fractions, a value that is no known label, or one
+            that its header calls otherwise than the scheme.
     """
 
     def __init__(
@@ -61,15 +71,82 @@ class ToClassIndexd(MapTransform):
             raise InputError(f"{path}: an axis without voxels, shape {shape}")
         if label.ndim != self.spatial_dims + 1 or label.shape[0] != 1:
             raise InputError(f"{path}: a label map of {self.spatial_dims} axes is needed, found shape {shape}")
-        index = self._to_index(_whole_numbers(np.asarray(label), path), path)
-        return convert_to_dst_type(index, label, dtype=index.dtype)[0]
+        values = label_values(label, path)
+        index = torch.from_numpy(values if self.scheme is None else self._index(values, label, path))
+        if self.scheme is None and values.min() < 0:
+            raise InputError(f"{path}: label values must not be negative, found {values.min()}")
+        found: MetaTensor = convert_to_dst_type(index, label, dtype=index.dtype)[0]
+        for key in (VALUE_STEP, *([] if self.scheme is None else [LABEL_NAMES])):
+            found.meta.pop(key, None)
+        return found
 
-    def _to_index(self, label: np.ndarray, path: str) -> torch.Tensor:
-        if self.scheme is None:
-            if label.min() < 0:
-                raise InputError(f"{path}: label values must not be negative, found {label.min()}")
-            return torch.from_numpy(label)
-        return torch.from_numpy(class_index(label, self.scheme, path))
+    def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
+        assert self.scheme is not None
+        return class_index(scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path), self.scheme, path)
+
+
+def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
+    """The whole numbers of a label map as it was read, int32.
+
+    Raises:
+        InputError: NaN, fractions, or numbers that no label has; the message names ``path``.
+    """
+    step = label.meta.get(VALUE_STEP, 0.0)
+    return _whole_numbers(np.asarray(label), path, ROUNDING + (step / 2 if step < 1 else 0))
+
+
+def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelScheme, path: str | Path) -> np.ndarray:
+    """The numbers of a label map as a scheme has them: where its header names them otherwise, matched by names.
+
+    Structures that the scheme does not have become background. Both are said in the log. A scheme of regions, and one
+    whose structures have no names, cannot be compared. If the header has no name of the scheme, the numbers stay: the
+    structures may be called in another language.
+
+    Args:
+        values: of the file, integers of any shape.
+        names: of numbers, from the header.
+        scheme: the classes.
+        path: of the file.
+
+    Raises:
+        InputError: a number may mean another structure than in the scheme.
+    """
+    declared = {name_key(name): value for name, value in zip(scheme.names, scheme.values[1:], strict=True)}
+    unnamed = scheme == LabelScheme.from_values(scheme.values)
+    targets = {n: declared[name_key(name)] for n, name in names.items() if name_key(name) in declared}
+    if not targets or scheme.regions or unnamed or len(declared) < len(scheme.names):
+        return values
+    numbers, places = distinct_values(values)
+    new = np.array([_target(int(n), names, targets, scheme, path) for n in numbers], dtype=np.int32)
+    if (new == numbers).all():
+        return values
+    changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
+    shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
+    _say_once(Path(path).parent, ", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""))
+    matched: np.ndarray = new[places]
+    return matched
+
+
+@functools.lru_cache(maxsize=1024)
+def _say_once(folder: Path, changes: str) -> None:
+    """Logs a change of numbers once for all files of a folder that share it."""
+    logger.warning("%s: labels are matched to those of the model by the names in the headers: %s", folder, changes)
+
+
+def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:
+    """What a number becomes; 0 for a structure that the scheme does not have."""
+    if n in (0, scheme.ignore_value) or n in targets:
+        return targets.get(n, n)
+    if n in names and set(scheme.values[1:]) <= set(targets.values()):
+        return 0
+    if n not in names and all(other == target for other, target in targets.items()):
+        return n  # class_index says whether it is declared
+    called = dict(zip(scheme.values[1:], scheme.names, strict=True)).get(n)
+    here = f"'{names[n]}'" if n in names else "without a name"
+    raise InputError(
+        f"{path}: label {n} is {here} in its header and {f'{called!r}' if called else 'unknown'} in the model: "
+        "a dataset.json beside the masks, with the model's labels, settles what the numbers mean"
+    )
 
 
 def class_index(label: np.ndarray, scheme: LabelScheme, path: str | Path) -> np.ndarray:
@@ -102,13 +179,12 @@ def distinct_values(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(found) + low, (np.cumsum(found, dtype=np.int32) - 1)[offsets]
 
 
-def _whole_numbers(label: np.ndarray, path: str) -> np.ndarray:
-    """The label map as int32."""
+def _whole_numbers(label: np.ndarray, path: str | Path, tolerance: float) -> np.ndarray:
     if label.dtype.kind == "f":
         if not np.isfinite(label).all():
             raise InputError(f"{path}: NaN or infinite values in a label map")
         whole = np.rint(label)
-        broken = np.abs(label - whole) > ROUNDING
+        broken = np.abs(label - whole) > tolerance
         if broken.any():
             raise InputError(f"{path}: label values must be whole numbers, found {float(label[broken][0])!r}")
         label = whole

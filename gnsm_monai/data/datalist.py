@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.nnunet import preferred_ending
+from gnsm_monai.data.readers import file_shape
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
@@ -28,7 +27,9 @@ __all__ = [
     "split_references",
 ]
 
-LABEL_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+LABEL_ENDINGS = (
+    ".nii.gz", ".nii", ".mgz", ".mgh", ".mha", ".mhd", ".seg.nrrd", ".nrrd", ".png", ".tif", ".tiff", ".bmp",
+)  # fmt: skip
 
 Case = dict[str, Any]
 """``case`` (id) and the paths that are known of it: ``label``, ``reference``, ``image`` (a list, one per channel) and
@@ -235,13 +236,7 @@ def find_spatial_dims(labels_dir: str | Path) -> int:
 def _long_axes(path: Path) -> int:
     """Axes of a file up to the last one that is longer than a voxel; 0 where it cannot be read."""
     try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            shape = tuple(nib.load(path).shape)  # type: ignore[attr-defined]
-        else:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(path))
-            reader.ReadImageInformation()
-            shape = tuple(reader.GetSize())
+        shape = file_shape(str(path))
     except Exception:  # each reader raises its own kinds
         return 0
     return max((axis + 1 for axis, size in enumerate(shape) if size > 1), default=0)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from gnsm_monai.data.class_index import class_index
+from gnsm_monai.data.class_index import class_index, scheme_values
 from gnsm_monai.data.compare import check_geometry
-from gnsm_monai.data.constants import IMAGE, LABEL
+from gnsm_monai.data.constants import IMAGE, LABEL, LABEL_NAMES
 from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.nnunet import LabelScheme
@@ -64,9 +64,11 @@ class PackedMap:
     def indexed(self, scheme: LabelScheme) -> PackedMap:
         """File values replaced by class indices, int16."""
         values, lengths = self._values_and_lengths()
-        index = class_index(values, scheme, self.meta.get("filename_or_obj", "label map"))
+        meta = dict(self.meta)
+        path = meta.get("filename_or_obj", "label map")
+        index = class_index(scheme_values(values, meta.pop(LABEL_NAMES, {}), scheme, path), scheme, path)
         runs = np.stack([index.astype(np.int64), lengths])
-        return replace(self, runs=zlib.compress(runs.data, 1), dtype=index.dtype)
+        return replace(self, runs=zlib.compress(runs.data, 1), dtype=index.dtype, meta=meta)
 
     def _values_and_lengths(self) -> np.ndarray:
         return np.frombuffer(zlib.decompress(self.runs), np.int64).reshape(2, -1)

@@ -14,6 +14,7 @@ from gnsm_monai.data.alignment import FieldsOfView
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, check_enough, find_images, find_label_maps, split_references
 from gnsm_monai.data.loading import one_line
+from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
 from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_axes
@@ -22,9 +23,6 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
 __all__ = ["References", "read_references"]
-
-MAX_STRUCTURES = 255
-"""Without dataset.json, files with more values than this are taken for images that were put in the wrong folder."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +135,9 @@ def read_references(
     load = Compose(loading) if loading is not None else load_case(scheme, spatial_dims, [LABEL, IMAGE])
     packed, measured = _read_labels(cases, load)
     if scheme is None:
-        scheme = _scheme_of(measured, labels_dir)
-        packed, measured = [p.indexed(scheme) for p in packed], [m.indexed(scheme) for m in measured]
+        scheme = named_scheme(measured, cases, labels_dir)
+        packed = [p.indexed(scheme) for p in packed]
+        measured = [m.indexed(scheme, case[LABEL]) for m, case in zip(measured, cases, strict=True)]
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
     voxel_size, spatial_size = grid_of(measured, max_voxels)
@@ -190,17 +189,6 @@ def _read_labels(cases: Sequence[Case], load: Callable[[Any], Any]) -> tuple[lis
             raise InputError(one_line(error, case[LABEL])) from error
         packed.append(PackedMap.pack(label))
     return packed, measured
-
-
-def _scheme_of(measured: Sequence[MapMeasures], labels_dir: Path) -> LabelScheme:
-    """The classes, from the values of the files, where no dataset.json declares them."""
-    scheme = LabelScheme.from_values({value for m in measured for value in m.values})
-    if scheme.num_classes > MAX_STRUCTURES + 1:
-        raise InputError(
-            f"{labels_dir}: the label maps hold {scheme.num_classes} different values and no dataset.json "
-            "declares them: are these images?"
-        )
-    return scheme
 
 
 def _store(stored: ReferenceMaps, cases: Sequence[Case], packed: list[PackedMap]) -> list[bool]:

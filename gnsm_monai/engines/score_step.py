@@ -11,8 +11,8 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
+from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.loading import one_line
-from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices

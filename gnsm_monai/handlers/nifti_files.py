@@ -10,7 +10,8 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 
-from gnsm_monai.data.constants import FILE_AFFINE, LABEL
+from gnsm_monai.data.class_index import label_values, scheme_values
+from gnsm_monai.data.constants import FILE_AFFINE, LABEL, LABEL_NAMES
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
@@ -50,8 +51,8 @@ class MapWriter:
 class FlaggedWriter:
     """Writes ``flagged/CASE.nii.gz`` for every flagged mask, once the ranking stands, for 3D Slicer and ITK-SNAP.
 
-    A copy of the mask, with the values and the geometry of its file, whatever its format was: it lies on the map of
-    the same name in ``maps/``. Beside the masks are ``labels.ctbl`` (colour table of 3D Slicer) and
+    A copy of the mask in the geometry of its file, whatever its format was, with the model's label values: it lies on
+    the map of the same name in ``maps/``. Beside the masks are ``labels.ctbl`` (colour table of 3D Slicer) and
     ``labels.label.txt`` (label descriptions of ITK-SNAP), with the colours of the report.
 
     Args:
@@ -87,5 +88,6 @@ class FlaggedWriter:
         keep_only(self.folder, flagged)
         for case in flagged:
             mask = self.load(self.paths[case])
-            values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))
-            save_nifti(self.folder / f"{case}.nii.gz", values, np.asarray(mask.meta[FILE_AFFINE]))
+            names = mask.meta.get(LABEL_NAMES, {})
+            values = scheme_values(label_values(mask, self.paths[case])[0], names, self.scheme, self.paths[case])
+            save_nifti(self.folder / f"{case}.nii.gz", small_integers(values), np.asarray(mask.meta[FILE_AFFINE]))
