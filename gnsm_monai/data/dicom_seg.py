@@ -126,7 +126,7 @@ def read_segmentation(
         segments = [
             Segment(str(label).strip(), int(n)) for n, label in zip(segmentation.segment_numbers, labels, strict=True)
         ]
-        volume = _volume(segmentation)
+        volume = _volume(segmentation, path)
         if images:
             volume = volume.match_geometry(_geometry(segmentation, images))
     except InputError:
@@ -148,7 +148,7 @@ def read_segmentation(
     return values.astype(np.int64), TO_RAS @ np.asarray(volume.affine), names
 
 
-def _volume(segmentation: Any) -> Any:
+def _volume(segmentation: Any, path: str | Path) -> Any:
     """Values of one map ``(z, y, x)`` or, where segments overlap or are fractional, one per segment in a last axis."""
     if segmentation.segmentation_type.value == "FRACTIONAL":
         return segmentation.get_volume(combine_segments=False)
@@ -157,7 +157,8 @@ def _volume(segmentation: Any) -> Any:
     except RuntimeError as error:
         if "overlap" not in str(error):
             raise
-        return segmentation.get_volume(combine_segments=False)
+    _, highdicom = _dicom()  # the same object cannot be asked again: highdicom leaves its tables locked
+    return highdicom.seg.segread(path).get_volume(combine_segments=False)
 
 
 def _series(folder: str | Path) -> dict[str, list[Any]]:

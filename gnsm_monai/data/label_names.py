@@ -55,7 +55,7 @@ def name_label_map(label: MetaTensor, path: Path) -> None:
     places = [folder, folder.parent] if folder.name.startswith("labels") else [folder]
     if any((place / "dataset.json").is_file() for place in places):
         return
-    names = usable_names(names) or usable_names(names_beside(path) or {})
+    names = usable_names(names) or names_beside(path) or {}
     if not names and path.name.lower().endswith((".mgz", ".mgh")):
         names = freesurfer_names({int(value) for value in label.unique()})
     if names:
@@ -124,7 +124,7 @@ def _read_table(path: Path) -> Names:
         return {}
     text = path.read_bytes().decode("utf-8-sig", errors="replace")
     try:
-        return dict(_tsv_rows(text) if path.suffix.lower() == ".tsv" else _rows(text))
+        return usable_names(dict(_tsv_rows(text) if path.suffix.lower() == ".tsv" else _rows(text)))
     except (ValueError, KeyError, csv.Error):
         return {}
 

@@ -31,6 +31,9 @@ NIBABEL = (".nii", ".nii.gz", ".mgz", ".mgh")
 TIFF = (".tif", ".tiff")
 PICTURES = {".png": PngImagePlugin.PngImageFile, ".bmp": BmpImagePlugin.BmpImageFile}
 
+TABLE_CODES = (0, 30)
+"""Header extensions that may hold a table of labels: of no kind (TotalSegmentator), and Caret's."""
+
 COLOURS = ("S",)
 """tifffile's name of the axis of samples: the colours of a pixel, or the slices of a stack of three or four."""
 
@@ -93,8 +96,9 @@ def _read_nibabel(name: str) -> Content:
     if stored.dtype.kind in "iu":
         meta[VALUE_STEP] = abs(float(stored.slope))
     for extension in getattr(image.header, "extensions", ()):
-        if names := names_in_xml(extension.get_content()):
-            meta[LABEL_NAMES] = names
+        if extension.get_code() in TABLE_CODES:
+            content = getattr(extension, "content", None)  # nibabel 5.3 and later
+            meta[LABEL_NAMES] = names_in_xml(extension.get_content() if content is None else content)
     return array, meta
 
 
