@@ -24,7 +24,7 @@ from tests.reading import scoring_dataset
 
 NAMES = {1: "spleen", 2: "kidney_right", 3: "liver"}
 SCHEME = LabelScheme(("liver", "Right Kidney", "spleen"), (0, 1, 2, 5))
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "totalsegmentator" / "example_seg_fast.nii.gz"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "totalsegmentator" / "example_seg_fast.nii.gz"
 
 
 def anatomy() -> np.ndarray:
@@ -66,7 +66,7 @@ def test_the_label_table_in_a_nifti_header_is_read(tmp_path: Path, code: int) ->
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not SHARED.is_file(), reason="the shared data sets are not here")
+@pytest.mark.skipif(not SHARED.is_file(), reason=f"{SHARED}: the shared data are not here")
 def test_an_output_of_totalsegmentator_names_117_structures() -> None:
     names = names_of(SHARED)
     assert len(names) == 117 and (names[1], names[5], names[117]) == ("spleen", "liver", "costal_cartilages")
