@@ -75,10 +75,10 @@ class ToClassIndexd(MapTransform):
         index = torch.from_numpy(values if self.scheme is None else self._index(values, label, path))
         if self.scheme is None and values.min() < 0:
             raise InputError(f"{path}: label values must not be negative, found {values.min()}")
-        found: MetaTensor = convert_to_dst_type(index, label, dtype=index.dtype)[0]
+        converted: MetaTensor = convert_to_dst_type(index, label, dtype=index.dtype)[0]
         for key in (VALUE_STEP, *([] if self.scheme is None else [LABEL_NAMES])):
-            found.meta.pop(key, None)
-        return found
+            converted.meta.pop(key, None)
+        return converted
 
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None

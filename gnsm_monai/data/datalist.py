@@ -12,7 +12,7 @@ import numpy as np
 
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.nnunet import preferred_ending
-from gnsm_monai.data.readers import file_shape
+from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
@@ -236,7 +236,7 @@ def find_spatial_dims(labels_dir: str | Path) -> int:
 def _long_axes(path: Path) -> int:
     """Axes of a file up to the last one that is longer than a voxel; 0 where it cannot be read."""
     try:
-        shape = file_shape(str(path))
+        shape, _ = read_header(str(path))
     except Exception:  # each reader raises its own kinds
         return 0
     return max((axis + 1 for axis, size in enumerate(shape) if size > 1), default=0)

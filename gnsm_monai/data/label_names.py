@@ -114,8 +114,8 @@ def _tables(folder: Path, changed_ns: int) -> tuple[tuple[Path, Names], ...]:
     files = [path for path in files if not path.name.startswith(".") and path.is_file()]
     if len(files) > MAX_TABLES:
         files = [path for path in files if path.name.endswith("dseg.tsv")]
-    found = [(path, _read_table(path)) for path in files]
-    return tuple((path, names) for path, names in found if names)
+    tables = [(path, _read_table(path)) for path in files]
+    return tuple((path, names) for path, names in tables if names)
 
 
 def _read_table(path: Path) -> Names:

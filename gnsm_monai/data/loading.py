@@ -25,7 +25,7 @@ __all__ = ["CaughtErrors", "LoadMapsd", "one_line"]
 class CaughtErrors(Transform):
     """Runs a transform on a case; a case that fails comes back as ``{"case", "folder", "message"}``.
 
-    A case that already has a ``message``, because one of its files was not found, is returned unchanged.
+    A case that already has a ``message``, because one of its files was not loaded, is returned unchanged.
     """
 
     def __init__(self, transform: Callable[[Any], Any]) -> None:
@@ -72,22 +72,22 @@ class LoadMapsd(MapTransform):
         path = names[0]
         try:
             channels = [self._read(name, is_image) for name in names]
-            found: Any = channels[0] if len(channels) == 1 else _together(channels)
+            loaded: Any = channels[0] if len(channels) == 1 else _together(channels)
             if not is_image:
-                name_label_map(found, Path(path))
+                name_label_map(loaded, Path(path))
         except InputError:
             raise
         except Exception as error:  # each reader raises its own kinds
             raise InputError(one_line(error, path)) from error
-        if found.ndim == self.spatial_dims + 2 and found.shape[-1] == 1:
-            found = found[..., 0]
+        if loaded.ndim == self.spatial_dims + 2 and loaded.shape[-1] == 1:
+            loaded = loaded[..., 0]
         if is_image:
-            self._check_image(found, path)
-        if found.ndim == self.spatial_dims + 1:
-            found.meta[FILE_SHAPE] = tuple(found.shape[1:])
-            affine = _checked_affine(np.asarray(found.affine, dtype=np.float64), self.spatial_dims, path)
-            found.affine = found.meta[FILE_AFFINE] = affine
-        return found  # type: ignore[no-any-return]
+            self._check_image(loaded, path)
+        if loaded.ndim == self.spatial_dims + 1:
+            loaded.meta[FILE_SHAPE] = tuple(loaded.shape[1:])
+            affine = _checked_affine(np.asarray(loaded.affine, dtype=np.float64), self.spatial_dims, path)
+            loaded.affine = loaded.meta[FILE_AFFINE] = affine
+        return loaded  # type: ignore[no-any-return]
 
     def _read(self, name: str, is_image: bool) -> Any:
         """``(C, *spatial)`` of one file."""

@@ -23,7 +23,7 @@ from gnsm_monai.data.segments import join_layers, say_overlap, slicer_segments
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
 
-__all__ = ["file_shape", "read_file"]
+__all__ = ["read_file", "read_header"]
 
 Content = tuple[np.ndarray, dict[str, Any]]
 
@@ -70,18 +70,27 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
     return _read_itk(name)
 
 
-def file_shape(name: str) -> tuple[int, ...]:
-    """Voxels per axis of a label map, by its header alone; raises what its reader raises."""
+def read_header(name: str) -> tuple[tuple[int, ...], np.ndarray]:
+    """Voxels per axis of a label map or image, and index to mm in RAS, by its header alone where the format allows it.
+
+    Raises:
+        Exception: of many kinds, for a file that cannot be read.
+    """
     lower = name.lower()
     if lower.endswith(NIBABEL):
-        return tuple(nib.load(name).shape)  # type: ignore[attr-defined]
+        image: Any = nib.load(name)
+        return tuple(image.shape), image.affine
     if lower.endswith(TIFF):
         with tifffile.TiffFile(name) as file:
             series = file.series[0]
-            return tuple(reversed(series.shape[: 2 if series.axes == "YXS" else None]))
+            shape = tuple(reversed(series.shape[: 2 if series.axes == "YXS" else None]))
+        return shape, _lps(_stack_spacing(name) if len(shape) == 3 else np.ones(2))
     if is_dicom(name):
-        return read_segmentation(name)[0].shape
-    return tuple(_itk_header(name)[0].GetSize())
+        values, affine, _ = read_segmentation(name)
+        return values.shape, affine
+    header, _ = _itk_header(name)
+    affine = _itk_affine(header)
+    return tuple(header.GetSize()), _lps(np.ones(2)) if lower.endswith(tuple(PICTURES)) else affine
 
 
 def _read_nibabel(name: str) -> Content:
@@ -112,28 +121,25 @@ def _read_tiff(name: str, spatial_dims: int, is_image: bool) -> Content:
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            if array_of_itk := _compressed_otherwise(name, axes):
-                return array_of_itk
-            raise ValueError(f"{error}: pip install imagecodecs") from None
+            if axes.startswith(COLOURS):  # which ITK would take for colours
+                raise ValueError(f"{error}: pip install imagecodecs") from None
+            return _read_itk(name)
     colours = array.ndim == 3 and spatial_dims == 2
     if colours and axes.startswith(COLOURS) and is_image:  # one plane per colour
         array, axes = np.moveaxis(array, 0, -1), axes[1:] + axes[0]
     if colours and axes.endswith(COLOURS):
         return array.transpose(1, 0, 2), _meta(_lps(np.ones(2)), array.shape[1::-1], channels=True)
     values = array.transpose()
-    return values, _meta(_lps(_stack_spacing(name, is_image) if array.ndim == 3 else np.ones(2)), values.shape)
+    return values, _meta(_lps(_stack_spacing(name) if array.ndim == 3 else np.ones(2)), values.shape)
 
 
-def _compressed_otherwise(name: str, axes: str) -> Content | None:
-    """ITK reads compressions for which tifffile needs another package, where no stack can be taken for colours."""
-    return None if axes.startswith(COLOURS) else _read_itk(name)
-
-
-def _stack_spacing(name: str, is_image: bool) -> np.ndarray:
+def _stack_spacing(name: str) -> np.ndarray:
     """Spacing (x, y, z) in mm of a TIFF stack, from ``CASE.json`` as nnU-Net's Tiff3DIO writes it; else 1 mm."""
     stem = name[: name.rfind(".")]
-    path = Path(f"{re.sub(r'_[0-9]{4}$', '', stem) if is_image else stem}.json")
-    if not path.is_file():
+    path = next(
+        (p for p in (Path(f"{stem}.json"), Path(f"{re.sub('_[0-9]{4}$', '', stem)}.json")) if p.is_file()), None
+    )
+    if path is None:
         return np.ones(3)
     spacing = load_json(path).get("spacing")
     numbers = isinstance(spacing, list) and all(type(mm) in (int, float) and 0 < mm < np.inf for mm in spacing)
@@ -188,7 +194,7 @@ def _read_itk(name: str) -> Content:
     return array, _meta(_itk_affine(image), image.GetSize(), channels)
 
 
-def _itk_affine(image: sitk.Image) -> np.ndarray:
+def _itk_affine(image: Any) -> np.ndarray:
     """Voxel index to mm in RAS."""
     dims = image.GetDimension()
     affine = np.eye(dims + 1)

@@ -15,7 +15,7 @@ from gnsm_monai.data.constants import LABEL_NAMES
 from gnsm_monai.data.dicom_seg import convert_segmentations, read_segmentation
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.readers import file_shape
+from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 
 highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed: no highdicom")
@@ -164,7 +164,7 @@ def test_a_file_is_read_where_a_label_map_is_due(series: Path, tmp_path: Path) -
         label = LoadMapsd("label", 3)({"label": write(tmp_path / name, series, anatomy())})["label"]
         assert label.meta[LABEL_NAMES] == {1: "liver", 2: "left kidney"}
         assert label.shape == (1, 5, *SHAPE[1:]) and sorted(label.pixdim.tolist()) == [1.5, 2.0, 3.0]
-        assert file_shape(str(tmp_path / name)) == (5, *SHAPE[1:])
+        assert read_header(str(tmp_path / name))[0] == (5, *SHAPE[1:])
 
 
 def test_what_cannot_be_one_label_map_is_refused(series: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 RANK = "import sys; from gnsm_monai import cli; sys.exit(cli.run())"
 SETTINGS = {
     "usual": {},
-    "elsewhere": {"HOME": "/proc/nowhere", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "elsewhere": {"HOME": "/proc/nowhere", "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"},
 }
 CACHES = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCH_HOME", "MONAI_DATA_DIRECTORY", "PYTHONIOENCODING")
 
