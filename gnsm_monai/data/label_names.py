@@ -85,7 +85,7 @@ def names_beside(path: Path) -> Names | None:
     folder above), then the one table in the folder: label descriptions of ITK-SNAP, a colour table of 3D Slicer or
     FreeSurfer, or columns ``index`` and ``name``. Tables of a folder that disagree say nothing.
     """
-    folder, stem = path.parent, path.name.split(".")[0]
+    folder, stem = path.absolute().parent, path.name.split(".")[0]
     tables = _tables(folder, folder.stat().st_mtime_ns)
     for table, names in tables:
         if table.name.split(".")[0] == stem:
@@ -109,8 +109,11 @@ def _inherited(folder: Path, entities: set[str]) -> Names | None:
 
 @functools.lru_cache(maxsize=256)
 def _tables(folder: Path, changed_ns: int) -> tuple[tuple[Path, Names], ...]:
-    """The tables in a folder, read anew where the folder has changed."""
-    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(TABLE_ENDINGS))
+    """The tables in a folder, read anew where the folder has changed; none where it may not be listed."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(TABLE_ENDINGS))
+    except OSError:
+        return ()
     files = [path for path in files if not path.name.startswith(".") and path.is_file()]
     if len(files) > MAX_TABLES:
         files = [path for path in files if path.name.endswith("dseg.tsv")]
