@@ -85,15 +85,15 @@ def speak_plainly() -> None:
         warnings.simplefilter("ignore")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    own = logging.getLogger("gnsm_monai")
-    own.handlers, own.propagate = [handler], False
+    package_log = logging.getLogger("gnsm_monai")
+    package_log.handlers, package_log.propagate = [handler], False
     # It says at length, and before any result, that a HOME which cannot be written has no place for its cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
 
     from gnsm_monai.workflow.training import is_first_process
 
-    own.setLevel(logging.INFO if is_first_process() else logging.WARNING)
+    package_log.setLevel(logging.INFO if is_first_process() else logging.WARNING)
     below = [name for name in logging.root.manager.loggerDict if name.startswith(("ignite.", "monai."))]
     for name in ("ignite", "monai", *below):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -141,8 +141,8 @@ def _checked_affine(affine: np.ndarray, dims: int, path: str) -> torch.Tensor:
     """Affine ``(dims + 1, dims + 1)``; a slice that does not lie across the third axis keeps its voxel size only."""
     lengths = np.linalg.norm(affine[:-1, :dims], axis=0)
     if affine.shape[0] > dims + 1:
-        kept = [*range(dims), affine.shape[0] - 1]
-        affine = affine[np.ix_(kept, kept)]
+        axes = [*range(dims), affine.shape[0] - 1]
+        affine = affine[np.ix_(axes, axes)]
         if not np.allclose(np.linalg.norm(affine[:dims, :dims], axis=0), lengths, rtol=1e-3):
             affine = np.diag([*lengths, 1.0])
     # The volume of a voxel against that of a box with its edges: 0 where two axes of the file point the same way.
