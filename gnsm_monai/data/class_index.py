@@ -15,6 +15,7 @@ from monai.utils import convert_to_dst_type
 
 from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.notes import spared
 from gnsm_monai.errors import InputError
 
 __all__ = ["ToClassIndexd", "class_index", "distinct_values"]
@@ -39,7 +40,8 @@ class ToClassIndexd(MapTransform):
         spatial_dims: axes that the model works on.
 
     Raises:
-        InputError: on call; no voxels, wrong number of axes, NaN, fractions, or a value that is no known label.
+        InputError: on call; no voxels, wrong number of axes, NaN, fractions, or a value that is no known label. A
+            reference costs a note in its case instead.
     """
 
     def __init__(
@@ -51,7 +53,8 @@ class ToClassIndexd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.convert(case[key])
+            with spared(case, key):
+                case[key] = self.convert(case[key])
         return case
 
     def convert(self, label: MetaTensor) -> MetaTensor:

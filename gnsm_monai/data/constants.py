@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE", "SOFT"]
+__all__ = [
+    "CROPPED", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE", "SOFT", "UNSEEN_IMAGE",
+]  # fmt: skip
 
 IGNORE_INDEX = -1
 """Class index of voxels that are not observed: nnU-Net's ignore label, and padding around a case."""
@@ -15,3 +17,9 @@ FILE_AFFINE, FILE_SHAPE = "file_affine", "file_shape"
 
 SOFT = "probabilities"
 """Key of a case that holds the class probabilities of its label map, where a network saved them."""
+
+UNSEEN_IMAGE = "unseen_image"
+"""Key of a case that holds the path of an image that the network does not see: its size alone is looked at."""
+
+CROPPED = "cropped"
+"""Key of a case whose mask lacks a part of the field of view of its image or reference: what it lacks."""

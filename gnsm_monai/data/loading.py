@@ -6,19 +6,23 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import ImageReader, MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, MapTransform, Transform
-from monai.utils import ImageMetaKey
+from monai.utils import ImageMetaKey, MetaKeys
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL
+from gnsm_monai.data.geometry import Grid
+from gnsm_monai.data.nifti import nifti_affine
+from gnsm_monai.data.notes import spared
 from gnsm_monai.data.readers import SimpleITKReader, check_checksum, check_claimed_size, check_spacing
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line_of
 
-__all__ = ["CaughtErrors", "LoadMapsd", "one_line"]
+__all__ = ["CaughtErrors", "LoadMapsd", "one_line", "read_grid"]
 
 
 class CaughtErrors(Transform):
@@ -60,7 +64,7 @@ class LoadMapsd(MapTransform):
 
     Raises:
         InputError: on call; a file is missing, damaged, or without a usable spacing and orientation, or an image has
-            another number of axes or holds NaN.
+            another number of axes or holds NaN. A reference costs a note in its case instead.
     """
 
     def __init__(self, keys: KeysCollection, spatial_dims: int, allow_missing_keys: bool = False) -> None:
@@ -70,7 +74,8 @@ class LoadMapsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.load(case[key], is_image=key == IMAGE)
+            with spared(case, key):
+                case[key] = self.load(case[key], is_image=key == IMAGE)
         return case
 
     def load(self, paths: Any, is_image: bool = False) -> MetaTensor:
@@ -86,6 +91,9 @@ class LoadMapsd(MapTransform):
                     check_spacing(name)
                     check_checksum(name, image)
             array, meta = reader.get_data(images)
+            if nifti:
+                first: Any = images[0] if isinstance(images, list) else images
+                meta[MetaKeys.AFFINE] = nifti_affine(first)
             array = _plain_type(np.asarray(array), is_image)
             meta[ImageMetaKey.FILENAME_OR_OBJ] = path
             loaded: Any = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
@@ -110,6 +118,26 @@ class LoadMapsd(MapTransform):
             )
         if not torch.isfinite(image).all():
             raise InputError(f"{path}: NaN or infinite values in an image")
+
+
+def read_grid(path: str | Path, spatial_dims: int) -> Grid:
+    """Shape and place of a file, as :class:`LoadMapsd` takes them, of its header alone.
+
+    Raises:
+        InputError: it cannot be read, or has fewer axes.
+    """
+    name = str(path)
+    try:
+        if name.lower().endswith((".nii", ".nii.gz")):
+            image: Any = nib.load(name)
+            shape, affine = image.shape, nifti_affine(image)
+        else:
+            shape, affine = SimpleITKReader.header(name)
+    except Exception as error:  # each reader raises its own kinds
+        raise InputError(one_line(error, path)) from error
+    if len(shape) < spatial_dims:
+        raise InputError(f"{name}: {spatial_dims} axes are needed, found shape {tuple(shape)}")
+    return Grid(tuple(shape[:spatial_dims]), _checked_affine(np.asarray(affine), spatial_dims, name).numpy())
 
 
 def _plain_type(array: np.ndarray, is_image: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.metrics import compute_dice
 
-from gnsm_monai.data.compare import CompareToReference, check_geometry, foreground_dice, mean_foreground_dice
+from gnsm_monai.data.compare import CompareToReference, foreground_dice, mean_foreground_dice
 from gnsm_monai.data.constants import IGNORE_INDEX
 from gnsm_monai.errors import InputError
 
