@@ -86,7 +86,7 @@ class LoadSoftd(Transform):
             decided = np.zeros(mask.shape, mask.dtype)
             for region, probability in zip(self.scheme.regions, saved, strict=True):
                 decided[probability > 0.5] = region.written
-            tied: np.ndarray = (np.abs(saved - 0.5) < TOLERANCE).any(0)
+            tied = np.abs(saved - 0.5).min(0) < TOLERANCE
         else:
             decided = saved.argmax(0)
             of_mask = np.take_along_axis(saved, np.maximum(mask, 0).astype(np.intp)[None], 0)[0]
