@@ -99,14 +99,10 @@ class TestScore:
         file.set_qform(image.affine, codes[0])
         file.set_sform(image.affine, codes[1])
         file.header.set_slope_inter(slope, 0)
-        path = tmp_path / "stored.nii"
+        path = tmp_path / ("stored.nii.gz" if ending == ".nii.gz" else "stored.nii")
         nib.save(file, path)
         if ending in (".mha", ".nrrd"):
-            volume = sitk.ReadImage(str(path))
-            path = tmp_path / f"stored{ending}"
-            sitk.WriteImage(volume, str(path))
-        elif ending == ".nii.gz":
-            nib.save(nib.load(path), path := tmp_path / "stored.nii.gz")
+            sitk.WriteImage(sitk.ReadImage(str(path)), str(path := tmp_path / f"stored{ending}"))
         expected = self.score(network, self.usual(tmp_path))
         np.testing.assert_allclose(self.score(network, path), expected, rtol=1e-5)
 

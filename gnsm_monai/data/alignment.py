@@ -98,6 +98,12 @@ class FieldsOfView:
             (spacings.min(0).tolist(), spacings.max(0).tolist()),
         )
 
+    @property
+    def made_up(self) -> bool:
+        """Whether the places are those that nibabel makes up for files without any, as version 0.2 read them."""
+        centred = np.allclose([self.centre, self.spread], 0, atol=1e-3)
+        return len(self.centre) == 3 and bool(centred and (np.sign(self.corners) == [1, -1, -1]).all())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; ``FieldsOfView(**values)`` reads them back."""
         return asdict(self)

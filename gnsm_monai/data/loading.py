@@ -121,23 +121,20 @@ class LoadMapsd(MapTransform):
 
 
 def read_grid(path: str | Path, spatial_dims: int) -> Grid:
-    """Shape and place of a file, as :class:`LoadMapsd` takes them, of its header alone.
+    """Shape and place of an image, as :class:`LoadMapsd` takes them; of a NIfTI file the header alone is read.
 
     Raises:
-        InputError: it cannot be read, or has fewer axes.
+        InputError: it cannot be read.
     """
     name = str(path)
+    if not name.lower().endswith((".nii", ".nii.gz")):
+        return Grid.of(LoadMapsd([IMAGE], spatial_dims).load(path))
     try:
-        if name.lower().endswith((".nii", ".nii.gz")):
-            image: Any = nib.load(name)
-            shape, affine = image.shape, nifti_affine(image)
-        else:
-            shape, affine = SimpleITKReader.header(name)
-    except Exception as error:  # each reader raises its own kinds
+        image: Any = nib.load(name)
+        affine = _checked_affine(nifti_affine(image), spatial_dims, name).numpy()
+    except Exception as error:  # of many kinds
         raise InputError(one_line(error, path)) from error
-    if len(shape) < spatial_dims:
-        raise InputError(f"{name}: {spatial_dims} axes are needed, found shape {tuple(shape)}")
-    return Grid(tuple(shape[:spatial_dims]), _checked_affine(np.asarray(affine), spatial_dims, name).numpy())
+    return Grid(tuple(image.shape[:spatial_dims]), affine)
 
 
 def _plain_type(array: np.ndarray, is_image: bool) -> np.ndarray:

@@ -174,17 +174,6 @@ class SimpleITKReader(ImageReader):
         if damaged:
             raise ValueError("damaged: its compressed data cannot be unpacked")
 
-    @classmethod
-    def header(cls, name: str) -> tuple[tuple[int, ...], np.ndarray]:
-        """Shape and affine of a file, of which nothing else is read."""
-        file = sitk.ImageFileReader()
-        file.SetFileName(name)
-        file.ReadImageInformation()
-        affine = cls._affine(file)
-        if name.lower().endswith(cls.PICTURES):
-            affine = np.diag([*np.sign(np.diag(affine)[:-1]), 1.0])
-        return tuple(file.GetSize()), affine
-
     def get_data(self, img: sitk.Image | list[sitk.Image]) -> tuple[np.ndarray, dict[str, Any]]:
         images = img if isinstance(img, list) else [img]
         arrays = [self._array(image) for image in images]
@@ -209,7 +198,7 @@ class SimpleITKReader(ImageReader):
         return np.ascontiguousarray(array.transpose(*axes, *range(len(axes), array.ndim)))
 
     @staticmethod
-    def _affine(image: Any) -> np.ndarray:
+    def _affine(image: sitk.Image) -> np.ndarray:
         """Voxel index to mm in RAS; ITK's own frame is LPS."""
         dims = image.GetDimension()
         affine = np.eye(dims + 1)

@@ -35,7 +35,11 @@ def references_dir(references_dir: str | None, dataset_dir: str | None) -> str |
 @exit_on_input_error()
 def load_model(model_dir: str) -> TrainedModel:
     """See :meth:`gnsm_monai.model.trained.TrainedModel.load`."""
-    return TrainedModel.load(model_dir)
+    model = TrainedModel.load(model_dir)
+    if model.fields_of_view.made_up:
+        text = "%s: its references have no sform and qform, and were read from back to front: train the model again"
+        logger.warning(text, model_dir)
+    return model
 
 
 @exit_on_input_error()

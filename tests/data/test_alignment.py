@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -149,6 +150,20 @@ def test_the_place_of_a_map_is_measured_along_its_axes() -> None:
     np.testing.assert_allclose(place.corner, [8.5, 19])
     np.testing.assert_allclose(place.centre, [16, 23])
     np.testing.assert_allclose(place.directions, [[0, 1], [1, 0]])
+
+
+def test_places_that_nibabel_makes_up_are_known_as_such() -> None:
+    """What version 0.2 kept of references whose sform and qform have code 0."""
+    places = []
+    for shape in ((32, 30, 20), (31, 28, 22)):
+        header = nib.Nifti1Image(np.zeros(shape, np.uint8), None).header
+        header.set_zooms((1.5, 1.5, 2.0))
+        affine = header.get_base_affine()
+        places.append(place_of(MetaTensor(torch.zeros(1, *shape), affine=torch.from_numpy(affine))))
+        assert FieldsOfView.of(places).made_up
+    affine[0, 3] += 1
+    places.append(place_of(MetaTensor(torch.zeros(1, *shape), affine=torch.from_numpy(affine))))
+    assert not FieldsOfView.of(places).made_up and not USUAL.made_up
 
 
 def test_images_move_along_and_places_in_the_world_stay() -> None:
