@@ -18,6 +18,7 @@ from monai.utils import convert_to_dst_type
 from gnsm_monai.data.constants import IGNORE_INDEX, LABEL_NAMES, VALUE_STEP
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.notes import spared
 from gnsm_monai.errors import InputError
 
 __all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
@@ -49,7 +50,7 @@ class ToClassIndexd(MapTransform):
 
     Raises:
         InputError: on call; no voxels, wrong number of axes, NaN, fractions, a value that is no known label, or one
-            that its header calls otherwise than the scheme.
+            that its header calls otherwise than the scheme. A reference costs a note in its case instead.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class ToClassIndexd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.convert(case[key])
+            with spared(case, key):
+                case[key] = self.convert(case[key])
         return case
 
     def convert(self, label: MetaTensor) -> MetaTensor:

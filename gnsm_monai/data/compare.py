@@ -7,13 +7,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from monai.data import MetaTensor
-from monai.transforms import Transform
+from monai.transforms import Pad, Transform
 
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.constants import CROPPED, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
+from gnsm_monai.data.geometry import Cropped, Grid, lay_on
+from gnsm_monai.data.loading import read_grid
+from gnsm_monai.data.notes import add_note, spared
 from gnsm_monai.errors import InputError
 
-__all__ = ["CompareToReference", "LabelMap", "check_geometry", "foreground_dice", "mean_foreground_dice"]
+__all__ = ["CompareToReference", "LabelMap", "foreground_dice", "mean_foreground_dice"]
 
 LabelMap: TypeAlias = npt.NDArray[np.integer[Any]]
 """Class indices 0..num_classes-1, `IGNORE_INDEX` where ignored, of any shape."""
@@ -59,12 +61,18 @@ class CompareToReference(Transform):
 
     Volumes are in ml. For 2D maps, which have no thickness, they are areas in square centimetres.
 
+    All maps of a case follow the mask (:func:`gnsm_monai.data.geometry.lay_on`). A reference that does not fit costs
+    the Dice alone, and the case's ``note`` says why. If the mask or the reference lies within the other, the slices
+    that one of them lacks are background. What the mask lacks of the field of view of its image, or else of its
+    reference, is put down as ``cropped``. A mask that lacks slices of the image that the network sees is filled up with
+    background, so that what is missing counts.
+
     Args:
         num_classes: classes ``K``, background included.
         structure_classes: the classes that each structure consists of; by default each foreground class is one.
 
     Raises:
-        InputError: on call; the reference or image has another shape or place than the mask.
+        InputError: on call; the image that the network sees does not fit the mask.
     """
 
     def __init__(self, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None) -> None:
@@ -74,32 +82,70 @@ class CompareToReference(Transform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         case = dict(data)
         label = case[LABEL]
-        for key in (REFERENCE, IMAGE):
-            if key in case:
-                check_geometry(label, case[key], key)
         counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)
         spacing = label.pixdim.numpy()[: label.ndim - 1]
         voxels = np.array([counts[members].sum() for members in self.structure_classes])
         case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
         if REFERENCE in case:
-            reference = case.pop(REFERENCE)
-            case["dice"] = foreground_dice(label.numpy(), reference.numpy(), self.num_classes, self.structure_classes)
+            self._compare(case)
+        if UNSEEN_IMAGE in case:
+            _compare_size(case)
+        if IMAGE in case:
+            _lay_image(case)
         return case
 
+    def _compare(self, case: dict[str, Any]) -> None:
+        label, reference = case[LABEL], case.pop(REFERENCE)
+        _note_cropping(case, Grid.of(reference), REFERENCE)
+        with spared(case, REFERENCE):
+            laid = lay_on(label, reference, REFERENCE)
+            if laid.apart:
+                add_note(case, _apart(REFERENCE, laid.apart))
+            if np.any(laid.lacking):
+                add_note(case, "its reference shows less than the mask: the rest is taken for background there")
+            mask, values = (
+                np.pad(m.numpy(), [(0, 0), *ends]) for m, ends in ((label, laid.missing), (laid.values, laid.lacking))
+            )
+            case["dice"] = foreground_dice(mask, values, self.num_classes, self.structure_classes)
 
-def check_geometry(label: MetaTensor, other: MetaTensor, key: str) -> None:
-    """Checks that two maps ``(C, *spatial)`` show the same place.
 
-    Args:
-        label: label map, which the message names.
-        other: its reference or image.
-        key: what ``other`` is.
+def _compare_size(case: dict[str, Any]) -> None:
+    """Notes what the mask lacks of an image that the network does not see; an unreadable one costs a line."""
+    path = case.pop(UNSEEN_IMAGE)
+    with spared(case, UNSEEN_IMAGE):
+        _note_cropping(case, read_grid(path, case[LABEL].ndim - 1), IMAGE)
+
+
+def _note_cropping(case: dict[str, Any], file: Grid, beside: str) -> None:
+    mask = Grid.of(case[LABEL])
+    if len(file.shape) == len(mask.shape) and (cropped := Cropped.of(mask, file, beside)) is not None:
+        case[CROPPED] = cropped
+
+
+def _lay_image(case: dict[str, Any]) -> None:
+    """Brings the image that the network sees to the mask's axes, and both to the image's field of view.
 
     Raises:
-        InputError: shape, spacing, orientation or origin (by more than 0.01 mm) differ.
+        InputError: the two do not fit, or the image shows less than the mask.
     """
-    path = label.meta.get("filename_or_obj", "label map")
-    if label.shape[1:] != other.shape[1:]:
-        raise InputError(f"{path}: shape {tuple(label.shape[1:])} differs from its {key}'s {tuple(other.shape[1:])}")
-    if not np.allclose(label.affine, other.affine, atol=1e-2):
-        raise InputError(f"{path}: spacing, orientation or origin differ from its {key}'s")
+    label = case[LABEL]
+    laid = lay_on(label, case[IMAGE], IMAGE)
+    if np.any(laid.lacking):
+        path = label.meta.get("filename_or_obj", "label map")
+        raise InputError(f"{path}: its image shows a part of it only, and this model is conditioned on images")
+    if laid.apart:
+        add_note(case, _apart(IMAGE, laid.apart))
+    case[IMAGE] = laid.values
+    if not np.any(laid.missing):
+        return
+    _note_cropping(case, Grid.of(case[IMAGE]), IMAGE)
+    add_note(case, "what it lacks of its image is taken for background")
+    pad: Any = Pad([(0, 0), *laid.missing], value=0)  # type: ignore[arg-type]
+    case[LABEL] = pad(label)
+    if SOFT in case:
+        case[SOFT] = pad(case[SOFT])
+        case[SOFT][0] += 1 - case[SOFT].sum(0)
+
+
+def _apart(key: str, mm: float) -> str:
+    return f"the headers of mask and {key} place them {mm:.2g} mm apart: taken voxel by voxel"

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "FILE_AFFINE",
-    "FILE_SHAPE",
-    "IGNORE_INDEX",
-    "IMAGE",
-    "LABEL",
-    "LABEL_NAMES",
-    "REFERENCE",
-    "SOFT",
-    "VALUE_STEP",
-]
+    "CROPPED", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "LABEL_NAMES", "REFERENCE", "SOFT",
+    "UNSEEN_IMAGE", "VALUE_STEP",
+]  # fmt: skip
 
 IGNORE_INDEX = -1
 """Class index of voxels that are not observed: nnU-Net's ignore label, and padding around a case."""
@@ -30,3 +23,9 @@ most."""
 
 SOFT = "probabilities"
 """Key of a case that holds the class probabilities of its label map, where a network saved them."""
+
+UNSEEN_IMAGE = "unseen_image"
+"""Key of a case that holds the path of an image that the network does not see: its size alone is looked at."""
+
+CROPPED = "cropped"
+"""Key of a case whose mask lacks a part of the field of view of its image or reference: what it lacks."""

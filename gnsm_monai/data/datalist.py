@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.constants import SOFT
+from gnsm_monai.data.constants import REFERENCE, SOFT
 from gnsm_monai.data.nnunet import preferred_ending
+from gnsm_monai.data.notes import spared
 from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
@@ -126,7 +127,7 @@ def find_predictions(
 
     Returns:
         Cases with ``case``, ``folder``, ``label`` and, where known, ``reference``, ``probabilities`` and ``image``; a
-        case whose image is missing, or whose mask or reference is ambiguous or no file, has a ``message`` that says so.
+        case whose image is missing, or whose mask is ambiguous or no file, has a ``message``; others cost a ``note``.
 
     Raises:
         InputError: a folder is missing or empty.
@@ -144,10 +145,12 @@ def find_predictions(
             entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": paths[0]}
             try:  # the other cases can be scored
                 entry["label"] = _preferred(case, paths)
-                if case in references:
-                    entry["reference"] = _preferred(case, references[case])
-                if soft and os.path.lexists(probabilities := folder / f"{case}.npz"):
-                    entry[SOFT] = _regular(probabilities)
+                with spared(entry, REFERENCE):
+                    if case in references:
+                        entry[REFERENCE] = _preferred(case, references[case])
+                with spared(entry, SOFT):
+                    if soft and os.path.lexists(probabilities := folder / f"{case}.npz"):
+                        entry[SOFT] = _regular(probabilities)
                 if images_dir is not None:
                     entry["image"] = find_images(images_dir, case)
             except InputError as error:

@@ -14,12 +14,14 @@ from monai.transforms import EnsureChannelFirst, MapTransform, Transform
 from monai.utils import ImageMetaKey
 
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.geometry import Grid
 from gnsm_monai.data.label_names import name_label_map
-from gnsm_monai.data.readers import read_file
+from gnsm_monai.data.notes import spared
+from gnsm_monai.data.readers import read_file, read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 
-__all__ = ["CaughtErrors", "LoadMapsd", "one_line"]
+__all__ = ["CaughtErrors", "LoadMapsd", "one_line", "read_grid"]
 
 
 class CaughtErrors(Transform):
@@ -54,7 +56,7 @@ class LoadMapsd(MapTransform):
 
     Raises:
         InputError: on call; a file is missing, damaged, or without a usable spacing and orientation, or an image has
-            another number of axes or holds NaN.
+            another number of axes or holds NaN. A reference costs a note in its case instead.
     """
 
     def __init__(self, keys: KeysCollection, spatial_dims: int, allow_missing_keys: bool = False) -> None:
@@ -64,7 +66,8 @@ class LoadMapsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.load(case[key], is_image=key == IMAGE)
+            with spared(case, key):
+                case[key] = self.load(case[key], is_image=key == IMAGE)
         return case
 
     def load(self, paths: Any, is_image: bool = False) -> MetaTensor:
@@ -119,6 +122,19 @@ def _together(channels: list[MetaTensor]) -> MetaTensor:
     if not all(torch.allclose(channel.affine, first.affine, rtol=0, atol=1e-2) for channel in channels):
         raise ValueError("its channels differ in spacing, orientation or origin")
     return MetaTensor(torch.cat([channel.as_tensor() for channel in channels]), meta=first.meta)
+
+
+def read_grid(path: str | Path, spatial_dims: int) -> Grid:
+    """Shape and place of an image, as :class:`LoadMapsd` takes them, by its header.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        shape, affine = read_header(str(path))
+        return Grid(shape[:spatial_dims], _checked_affine(affine, spatial_dims, str(path)).numpy())
+    except Exception as error:  # of many kinds
+        raise InputError(one_line(error, path)) from error
 
 
 def _plain_type(array: np.ndarray, is_image: bool) -> np.ndarray:

@@ -19,6 +19,7 @@ from gnsm_monai.data.constants import LABEL_NAMES, VALUE_STEP
 from gnsm_monai.data.dicom_seg import is_dicom, read_segmentation
 from gnsm_monai.data.file_checks import check_checksum, check_claimed_size, check_meta_image, check_spacing
 from gnsm_monai.data.label_names import names_in_xml
+from gnsm_monai.data.nifti import nifti_affine
 from gnsm_monai.data.segments import join_layers, say_overlap, slicer_segments
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
@@ -27,7 +28,8 @@ __all__ = ["read_file", "read_header"]
 
 Content = tuple[np.ndarray, dict[str, Any]]
 
-NIBABEL = (".nii", ".nii.gz", ".mgz", ".mgh")
+NIFTI = (".nii", ".nii.gz")
+NIBABEL = (*NIFTI, ".mgz", ".mgh")
 TIFF = (".tif", ".tiff")
 PICTURES = {".png": PngImagePlugin.PngImageFile, ".bmp": BmpImagePlugin.BmpImageFile}
 
@@ -79,7 +81,7 @@ def read_header(name: str) -> tuple[tuple[int, ...], np.ndarray]:
     lower = name.lower()
     if lower.endswith(NIBABEL):
         image: Any = nib.load(name)
-        return tuple(image.shape), image.affine
+        return tuple(image.shape), nifti_affine(image) if lower.endswith(NIFTI) else image.affine
     if lower.endswith(TIFF):
         with tifffile.TiffFile(name) as file:
             series = file.series[0]
@@ -97,10 +99,11 @@ def _read_nibabel(name: str) -> Content:
     reader = NibabelReader()
     image: Any = reader.read(name)  # so far no more than the header
     check_claimed_size(name, image.shape)
-    if name.lower().endswith((".nii", ".nii.gz")):
-        check_spacing(name)
     check_checksum(name, image)
     array, meta = reader.get_data(image)
+    if name.lower().endswith(NIFTI):
+        check_spacing(name)
+        meta[MetaKeys.AFFINE] = nifti_affine(image)
     stored = image.dataobj
     if stored.dtype.kind in "iu":
         meta[VALUE_STEP] = abs(float(stored.slope))

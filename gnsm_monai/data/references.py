@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
 __all__ = ["References", "read_references"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,9 @@ def read_references(
     voxel_size, spatial_size = grid_of(measured, max_voxels)
     stored = ReferenceMaps(load, voxel_size)
     structured = _store(stored, cases, packed)
+    if stored.apart:
+        text = "%s: headers of images and label maps differ by up to %.2g mm: taken voxel by voxel"
+        logger.warning(text, labels_dir, stored.apart)
     return References(
         cases=split_references(cases, seed, structured=structured),
         scheme=scheme,

@@ -10,14 +10,16 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
+from gnsm_monai.data.alignment import place_of
+from gnsm_monai.data.constants import CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
 from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.loading import one_line
+from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.explain.reasons import explain
-from gnsm_monai.explain.sentences import joined
+from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
 from gnsm_monai.scoring.reference_images import case_smoothness
@@ -86,10 +88,11 @@ class ScoreStep:
             decision=self._decision(case, statistics),
             structures=structures,
             place=_place(structures, maps, statistics.band),
-            reason=self._reason(case, statistics, maps),
+            reason=joined(_geometry(case, self.model), self._reason(case, statistics, maps)),
             levels=statistics.levels,
             dice=None if case.get("dice") is None else _nanmean(case["dice"]),
             soft=SOFT in case,
+            note="; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
             picture=_picture(case, maps, statistics.band),
             anomaly_map=maps,
         )
@@ -119,6 +122,13 @@ class ScoreStep:
         if self.model.images is not None and IMAGE in case:
             reason = joined(self.model.images.finding(case_smoothness(case)), reason)
         return reason
+
+
+def _geometry(case: Mapping[str, Any], model: TrainedModel) -> str:
+    """What the files of a case tell of its mask: slices that are missing, a spacing that no reference has."""
+    usual = model.fields_of_view.spacings
+    spacing = place_of(case[LABEL]).spacing.tolist()
+    return joined(cropped_sentence(case.get(CROPPED)), spacing_sentence(spacing, usual) if usual else "")
 
 
 def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:

@@ -45,6 +45,7 @@ def case_card(
         "dice": share(result.dice) if result.has_dice else None,
         "worst_structure": result.place.structure,
         "reason": result.reason,
+        "note": result.note,
         "planes": _planes(result, heat),
         "structures": [_structure(entry, structure_scores, tones) for entry in result.structures],
         "structures_have": {

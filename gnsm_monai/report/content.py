@@ -211,6 +211,7 @@ def _cells(rank: int, result: Result, scores: ScoreFormat) -> dict[str, Cell]:
         "worst_structure": Cell(result.place.structure),
         "worst_slice": Cell(_slice_text(result.place)),
         "soft": Cell("probabilities" if result.soft else "labels"),
+        "message": Cell(result.note),
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gnsm_monai.data.nifti import keep_only
+from gnsm_monai.data.notes import NO_DICE
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
@@ -75,6 +76,7 @@ class ResultsWriter:
         build_report(folder / REPORT, results, summary, self.reference_scores)
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
+        self._log_notes([result.note for result in scored(results) if result.note])
         return summary
 
     def _remove_earlier_maps(self, folder: Path, results: Sequence[Result]) -> None:
@@ -121,6 +123,20 @@ class ResultsWriter:
                 values = ", ".join(f"{m} {metrics[m]['value']:.3f}" for m in ("spearman", "pearson", "norm_aurc"))
                 logger.info("anomaly against Dice, %s (%d masks): %s", name, metrics["spearman"]["n"], values)
 
+    def _log_notes(self, notes: Sequence[str]) -> None:
+        """One line for all masks that were ranked without some of their files."""
+        uncompared = sum(NO_DICE in note for note in notes)
+        parts = [
+            f"{count} {one if count == 1 else many}"
+            for count, one, many in (
+                (uncompared, "reference could not be compared", "references could not be compared"),
+                (len(notes) - uncompared, "ranked mask has a remark", "ranked masks have a remark"),
+            )
+            if count
+        ]
+        if parts:
+            logger.warning("%s: see `message` in %s", ", ".join(parts), Path(self.output_dir) / RANKING)
+
 
 def case_row(rank: int, result: Result) -> dict[str, Any]:
     """The line of a case in ranking.csv, by column; columns that do not apply are left out."""
@@ -140,4 +156,5 @@ def case_row(rank: int, result: Result) -> dict[str, Any]:
         "worst_slice_axis": place.slice_axis,
         "worst_slice": place.slice_index,
         "dice": result.dice,
+        "message": result.note,
     }

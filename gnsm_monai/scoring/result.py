@@ -143,6 +143,7 @@ class CaseResult:
         structures: one per foreground structure.
         place: where it is worst.
         reason: what is wrong with it, in words; empty where there are none.
+        note: which of its other files were not used, or not as they are, and why; one line, empty where all were.
         levels: level statistics by name, ``(L,)`` float64 each.
         dice: mean over structures; NaN where neither mask nor reference has any, None without a reference.
         soft: whether probabilities were scored.
@@ -162,6 +163,7 @@ class CaseResult:
     levels: LevelStatistics
     dice: float | None = None
     soft: bool = False
+    note: str = ""
     picture: CasePicture = ()
     thumbnail: np.ndarray | None = None
     anomaly_map: AnomalyMap | None = None

@@ -9,8 +9,8 @@ from typing import Any
 
 from monai.engines import Evaluator
 
-from gnsm_monai.data.constants import SOFT
-from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.constants import SOFT, UNSEEN_IMAGE
+from gnsm_monai.data.datalist import find_images, find_predictions
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
@@ -35,7 +35,11 @@ def references_dir(references_dir: str | None, dataset_dir: str | None) -> str |
 @exit_on_input_error()
 def load_model(model_dir: str) -> TrainedModel:
     """See :meth:`gnsm_monai.model.trained.TrainedModel.load`."""
-    return TrainedModel.load(model_dir)
+    model = TrainedModel.load(model_dir)
+    if model.fields_of_view.made_up:
+        text = "%s: its references have no sform and qform, and were read from back to front: train the model again"
+        logger.warning(text, model_dir)
+    return model
 
 
 @exit_on_input_error()
@@ -64,7 +68,7 @@ def predictions(
         raise InputError("images_dir: this model is conditioned on images: name the folder of the cases' images")
     if images_dir and not needs_images:
         check_folder(images_dir)
-        logger.info("%s: not looked at, as this model was trained without images", images_dir)
+        logger.info("%s: only the sizes of images are compared, as this model was trained without images", images_dir)
     images = images_dir if needs_images else None
     only_cases = [only_cases] if isinstance(only_cases, str) else only_cases
     cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
@@ -78,10 +82,20 @@ def predictions(
     for folder in dict.fromkeys(case["label"].parent for case in cases):
         check_same_labels(folder, scheme)
     cases = cases if references_dir else add_summary_dice(cases, scheme)
+    if images_dir and not needs_images:
+        cases = [_with_unseen_image(case, images_dir) for case in cases]
     counts = [sum(key in case for case in cases) for key in ("reference", "dice", SOFT)]
     text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"
     logger.info(text, len(cases), *counts)
     return cases
+
+
+def _with_unseen_image(case: dict[str, Any], images_dir: str) -> dict[str, Any]:
+    """The case with its image, if there is one, of which the size alone will be looked at."""
+    try:
+        return {**case, UNSEEN_IMAGE: find_images(images_dir, case["case"].rsplit("/", 1)[-1])[0]}
+    except InputError:
+        return case
 
 
 def ranking_settings(

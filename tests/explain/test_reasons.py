@@ -7,10 +7,11 @@ import pytest
 from scipy import ndimage
 
 from gnsm_monai.data.degradations import KINDS, degrade
+from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.data.phantoms import LABELS, make_phantom
 from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.explain.reasons import NO_REASON, explain
-from gnsm_monai.explain.sentences import joined
+from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
 
 NAMES = [("anterior", (1,)), ("posterior", (2,))]
 MM = (1.0, 1.0, 1.0)
@@ -355,3 +356,39 @@ def test_reasons_that_say_nothing_are_left_out_beside_others() -> None:
     assert joined("a", NO_REASON) == joined("", "a") == joined(NO_REASON, "a") == joined("a", "") == "a"
     assert joined("", NO_REASON) == NO_REASON
     assert joined("", "") == ""
+
+
+@pytest.mark.parametrize(
+    ("missing", "orientation", "located", "words"),
+    [
+        (((0, 0), (0, 0), (0, 3)), "RAS", True, "3 slices missing at its upper end beside its image"),
+        (((0, 0), (0, 0), (1, 0)), "LPI", True, "1 slice missing at its upper end beside its image"),
+        (
+            ((2, 0), (0, 4), (0, 0)),
+            "LPS",
+            True,
+            "2 slices missing at its right end and 4 slices missing at its back end beside its image",
+        ),
+        (((0, 0), (0, 0), (3, 0)), "RAS", False, "3 slices fewer than its image"),
+        (((0, 0), (7, 0)), "LP", True, "7 rows of pixels missing at its upper end beside its image"),
+    ],
+)
+def test_slices_that_are_missing_are_named_by_the_end_of_the_patient(
+    missing: tuple[tuple[int, int], ...], orientation: str, located: bool, words: str
+) -> None:
+    assert cropped_sentence(Cropped("image", missing, orientation, located)) == words
+    assert cropped_sentence(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("spacing", "words"),
+    [
+        ([1.0, 1.2, 1.5], ""),
+        ([0.95, 1.0, 1.6], ""),  # within a tenth
+        ([8.0, 8.0, 8.0], "voxels of 8 mm, references have 1 to 1.5 mm"),
+        ([1.0, 1.0, 5.0], "voxels of 1 x 1 x 5 mm, references have 1 to 1.5 x 1 to 1.5 x 1 to 1.5 mm"),
+        ([0.5, 1.0, 1.0], "voxels of 0.5 x 1 x 1 mm, references have 1 to 1.5 x 1 to 1.5 x 1 to 1.5 mm"),
+    ],
+)
+def test_a_spacing_that_no_reference_has_is_named(spacing: list[float], words: str) -> None:
+    assert spacing_sentence(spacing, ([1.0] * 3, [1.5] * 3)) == words

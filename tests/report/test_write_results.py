@@ -82,6 +82,21 @@ def test_too_few_references_to_flag_anything_are_named(tmp_path: Path, caplog: p
     assert "nothing is flagged: 2 calibration references give no p-value below 0.333, and alpha is 0.05" in caplog.text
 
 
+def test_notes_stand_beside_the_status_ok_and_are_counted_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = ["no Dice: r.png: torn", "no Dice: s.png: torn", "probabilities turned", ""]
+    results = [case_result(f"c{number}", note=note) for number, note in enumerate(notes)]
+    ResultsWriter(tmp_path)(results, 1.0)
+    rows = read(tmp_path / "ranking.csv")
+    assert [(row["status"], row["message"]) for row in rows] == [("ok", note) for note in notes]
+    said = [record.getMessage() for record in caplog.records if "see `message`" in record.getMessage()]
+    line = "2 references could not be compared, 1 ranked mask has a remark: see `message` in "
+    assert said == [f"{line}{tmp_path / 'ranking.csv'}"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("no Dice: r.png: torn") == 2  # on its card, and in the table
+
+
 def masks(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix() for part in ("maps", "flagged") for path in (folder / part).rglob("*")
