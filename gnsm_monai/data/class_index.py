@@ -15,10 +15,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.constants import IGNORE_INDEX, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, VALUE_STEP
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.notes import spared
+from gnsm_monai.data.notes import NOTE, add_note, spared
 from gnsm_monai.errors import InputError
 
 __all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
@@ -64,6 +64,8 @@ class ToClassIndexd(MapTransform):
         for key in self.key_iterator(case):
             with spared(case, key):
                 case[key] = self.convert(case[key])
+                if (note := case[key].meta.pop(NOTE, "")) and key == LABEL:
+                    add_note(case, note)
         return case
 
     def convert(self, label: MetaTensor) -> MetaTensor:
@@ -84,7 +86,10 @@ class ToClassIndexd(MapTransform):
 
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None
-        return class_index(scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path), self.scheme, path)
+        matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path)
+        if matched is not values:
+            add_note(label.meta, "its labels are matched to those of the model by the names in its header")
+        return class_index(matched, self.scheme, path)
 
 
 def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:

@@ -20,6 +20,7 @@ from gnsm_monai.data.dicom_seg import is_dicom, read_segmentation
 from gnsm_monai.data.file_checks import check_checksum, check_claimed_size, check_meta_image, check_spacing
 from gnsm_monai.data.label_names import names_in_xml
 from gnsm_monai.data.nifti import nifti_affine
+from gnsm_monai.data.notes import add_note
 from gnsm_monai.data.segments import join_layers, say_overlap, slicer_segments
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
@@ -99,10 +100,12 @@ def _read_nibabel(name: str) -> Content:
     reader = NibabelReader()
     image: Any = reader.read(name)  # so far no more than the header
     check_claimed_size(name, image.shape)
+    nifti = name.lower().endswith(NIFTI)
+    if nifti:
+        check_spacing(name)
     check_checksum(name, image)
     array, meta = reader.get_data(image)
-    if name.lower().endswith(NIFTI):
-        check_spacing(name)
+    if nifti:
         meta[MetaKeys.AFFINE] = nifti_affine(image)
     stored = image.dataobj
     if stored.dtype.kind in "iu":
@@ -192,8 +195,9 @@ def _read_itk(name: str) -> Content:
         if max(image.GetSize()) == 1:
             raise ValueError("a segmentation without voxels: 3D Slicer saves an empty one so, without its place")
         array, names, overlap = join_layers(array if channels else array[..., None], segments)
-        say_overlap(name, overlap)
-        return array, {**_meta(_itk_affine(image), array.shape), LABEL_NAMES: names}
+        meta = {**_meta(_itk_affine(image), array.shape), LABEL_NAMES: names}
+        add_note(meta, say_overlap(name, overlap))
+        return array, meta
     return array, _meta(_itk_affine(image), image.GetSize(), channels)
 
 

@@ -99,8 +99,10 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
     return values, int(several.sum())
 
 
-def say_overlap(path: str | Path, voxels: int) -> None:
-    """Logs how much of a file was claimed by several structures."""
-    if voxels:
-        text = "%s: segments overlap in %d voxels: the strongest claim counts, and the smallest structure among equals"
-        logger.warning(text, path, voxels)
+def say_overlap(path: str | Path, voxels: int) -> str:
+    """Logs how much of a file several structures claim; the same as a note on the case, empty where nothing is."""
+    if not voxels:
+        return ""
+    text = f"segments overlap in {voxels} voxels: the strongest claim counts, and the smallest structure among equals"
+    logger.warning("%s: %s", path, text)
+    return text

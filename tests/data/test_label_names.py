@@ -238,9 +238,22 @@ def test_a_mask_in_another_numbering_is_scored_as_the_same_mask(
     paths = [write_case(tmp_path / name, name) for name in ("model", kind)]
     cases = scoring_dataset([{"case": "a", "label": path} for path in paths], settings)
     np.testing.assert_array_equal(cases[1]["label"].numpy(), cases[0]["label"].numpy())
-    assert LABEL_NAMES not in cases[1]["label"].meta
+    assert LABEL_NAMES not in cases[1]["label"].meta and "note" not in cases[0]
+    assert cases[1]["note"] == "its labels are matched to those of the model by the names in its header"
     assert f"{tmp_path / kind}: labels are matched to those of the model by the names in the headers: " in caplog.text
     assert "spleen 1 -> 5" in caplog.text
+
+
+def test_a_case_whose_segments_overlap_says_so(tmp_path: Path) -> None:
+    layers = np.stack([anatomy() > 0, anatomy() == 2], -1)
+    path = write_slicer(tmp_path / "a.seg.nrrd", layers, [("liver", 1, 0), ("spleen", 1, 1)])
+    settings = {
+        "labels": LabelScheme(("liver", "spleen"), (0, 1, 2)).to_dict(), "spatial_dims": 3,
+        "network": {"image_channels": 0}, "voxel_size": [1.5, 2.0, 3.0], "spatial_size": [8, 16, 16],
+    }  # fmt: skip
+    (case,) = scoring_dataset([{"case": "a", "label": path}], settings)
+    assert case["note"].startswith(f"segments overlap in {(anatomy() == 2).sum()} voxels: ")
+    assert (case["label"] == 2).sum() == (anatomy() == 2).sum()
 
 
 def test_a_bare_folder_is_trained_on_with_the_names_of_its_headers(tmp_path: Path) -> None:
