@@ -10,7 +10,7 @@ import numpy.typing as npt
 from monai.transforms import Pad, Transform
 
 from gnsm_monai.data.constants import CROPPED, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
-from gnsm_monai.data.geometry import Cropped, Grid, lay_on
+from gnsm_monai.data.geometry import Cropped, Grid, as_turned, lay_on
 from gnsm_monai.data.loading import read_grid
 from gnsm_monai.data.notes import add_note, spared
 from gnsm_monai.errors import InputError
@@ -64,8 +64,8 @@ class CompareToReference(Transform):
     All maps of a case follow the mask (:func:`gnsm_monai.data.geometry.lay_on`). A reference that does not fit costs
     the Dice alone, and the case's ``note`` says why. If the mask or the reference lies within the other, the slices
     that one of them lacks are background. What the mask lacks of the field of view of its image, or else of its
-    reference, is put down as ``cropped``. A mask that lacks slices of the image that the network sees is filled up with
-    background, so that what is missing counts.
+    reference, is put down as ``cropped``. A mask that lacks slices of its image is filled up with background, so that
+    what is missing counts; a reference never changes what is scored.
 
     Args:
         num_classes: classes ``K``, background included.
@@ -110,16 +110,30 @@ class CompareToReference(Transform):
 
 
 def _compare_size(case: dict[str, Any]) -> None:
-    """Notes what the mask lacks of an image that the network does not see; an unreadable one costs a line."""
+    """Fills the mask up to an image that the network does not see; an unreadable one costs a line."""
     path = case.pop(UNSEEN_IMAGE)
     with spared(case, UNSEEN_IMAGE):
-        _note_cropping(case, read_grid(path, case[LABEL].ndim - 1), IMAGE)
+        cropped = _note_cropping(case, read_grid(path, case[LABEL].ndim - 1), IMAGE)
+        if cropped is not None and cropped.located:
+            _fill_up(case, as_turned(case[LABEL], cropped.missing))
 
 
-def _note_cropping(case: dict[str, Any], file: Grid, beside: str) -> None:
+def _note_cropping(case: dict[str, Any], file: Grid, beside: str) -> Cropped | None:
     mask = Grid.of(case[LABEL])
-    if len(file.shape) == len(mask.shape) and (cropped := Cropped.of(mask, file, beside)) is not None:
+    cropped = Cropped.of(mask, file, beside) if len(file.shape) == len(mask.shape) else None
+    if cropped is not None:
         case[CROPPED] = cropped
+    return cropped
+
+
+def _fill_up(case: dict[str, Any], missing: Sequence[tuple[int, int]]) -> None:
+    """Background for what the mask lacks at the ends of its axes: else a part that was cut off would not count."""
+    add_note(case, "what it lacks of its image is taken for background")
+    pad: Any = Pad([(0, 0), *missing], value=0)  # type: ignore[arg-type]
+    case[LABEL] = pad(case[LABEL])
+    if SOFT in case:
+        case[SOFT] = pad(case[SOFT])
+        case[SOFT][0] += 1 - case[SOFT].sum(0)
 
 
 def _lay_image(case: dict[str, Any]) -> None:
@@ -136,16 +150,12 @@ def _lay_image(case: dict[str, Any]) -> None:
     if laid.apart:
         add_note(case, _apart(IMAGE, laid.apart))
     case[IMAGE] = laid.values
-    if not np.any(laid.missing):
-        return
-    _note_cropping(case, Grid.of(case[IMAGE]), IMAGE)
-    add_note(case, "what it lacks of its image is taken for background")
-    pad: Any = Pad([(0, 0), *laid.missing], value=0)  # type: ignore[arg-type]
-    case[LABEL] = pad(label)
-    if SOFT in case:
-        case[SOFT] = pad(case[SOFT])
-        case[SOFT][0] += 1 - case[SOFT].sum(0)
+    if np.any(laid.missing):
+        _note_cropping(case, Grid.of(case[IMAGE]), IMAGE)
+        _fill_up(case, laid.missing)
 
 
 def _apart(key: str, mm: float) -> str:
-    return f"the headers of mask and {key} place them {mm:.2g} mm apart: taken voxel by voxel"
+    return (
+        f"the headers of mask and {key} place them {mm:{'.0f' if mm >= 10 else '.2g'}} mm apart: taken voxel by voxel"
+    )

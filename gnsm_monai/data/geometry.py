@@ -17,7 +17,7 @@ from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, i
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE
 from gnsm_monai.errors import InputError
 
-__all__ = ["Cropped", "Grid", "Laid", "Overlay", "lay_on", "overlay", "size_in_words", "turned"]
+__all__ = ["Cropped", "Grid", "Laid", "Overlay", "as_turned", "lay_on", "overlay", "size_in_words", "turned"]
 
 NEAR = 0.1
 """Share of the finest voxel by which headers may place two maps apart and still agree: it comes from rounding."""
@@ -191,17 +191,28 @@ def lay_on(label: MetaTensor, other: MetaTensor, key: str) -> Laid:
     if over is None:
         path = other.meta.get("filename_or_obj", key)
         raise InputError(f"{path}: does not fit the mask: {size_in_words(file)}, the mask {size_in_words(mask)}")
-    forth = io_orientation(np.linalg.solve(np.asarray(label.affine, dtype=np.float64), mask.affine))
-    there = mask.begun_at(over.start, file.turned(over.turn).shape).turned(forth)
-    here = mask.turned(forth)
-    start = np.rint(np.linalg.solve(here.affine, there.affine)[:-1, -1]).astype(int)
+    shape, forth = file.turned(over.turn).shape, _turn_since(label, mask)
+    there = mask.begun_at(over.start, shape).turned(forth)
     values = other.as_tensor()
     if not np.allclose(other.affine, there.affine, atol=NEAR * mask.spacing.min()):
         back = io_orientation(np.linalg.solve(file.affine, np.asarray(other.affine, dtype=np.float64)))
         values = torch.from_numpy(reduce(turned, (back, over.turn, forth), values.numpy()))
     meta = {key: value for key, value in other.meta.items() if key != MetaKeys.AFFINE}
     placed = MetaTensor(values, affine=torch.from_numpy(there.affine), meta=meta)
-    return Laid(placed, _ends(-start, here.shape, there.shape), _ends(start, there.shape, here.shape), over.apart)
+    missing, lacking = _ends(-over.start, mask.shape, shape), _ends(over.start, shape, mask.shape)
+    return Laid(placed, as_turned(label, missing), as_turned(label, lacking), over.apart)
+
+
+def as_turned(label: MetaTensor, ends: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Voxels at the low and high end of each axis of a mask's file, along the axes of the mask as it is now."""
+    now = {int(axis): ends[i][:: int(flip)] for i, (axis, flip) in enumerate(_turn_since(label, Grid.of(label)))}
+    return [(low, high) for _, (low, high) in sorted(now.items())]
+
+
+def _turn_since(label: MetaTensor, file: Grid) -> np.ndarray:
+    """nibabel's orientation, ``(D, 2)``, by which a map was turned since it was read."""
+    turn: np.ndarray = io_orientation(np.linalg.solve(np.asarray(label.affine, dtype=np.float64), file.affine))
+    return turn
 
 
 def size_in_words(grid: Grid) -> str:

@@ -68,7 +68,7 @@ def predictions(
         raise InputError("images_dir: this model is conditioned on images: name the folder of the cases' images")
     if images_dir and not needs_images:
         check_folder(images_dir)
-        logger.info("%s: only the sizes of images are compared, as this model was trained without images", images_dir)
+        logger.info("%s: of images the size alone counts, as this model was trained without them", images_dir)
     images = images_dir if needs_images else None
     only_cases = [only_cases] if isinstance(only_cases, str) else only_cases
     cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))

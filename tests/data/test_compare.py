@@ -192,5 +192,6 @@ class TestSlicesThatAreMissing:
         for path, missing in ((paths[0], None), (paths[1], ((0, 0), (0, 0), (0, 2)))):
             case = CompareToReference(2)({LABEL: label, UNSEEN_IMAGE: path})
             assert case.get(CROPPED) == (missing and Cropped("image", missing, "LPS")) and UNSEEN_IMAGE not in case
+            assert case[LABEL].shape[1:] == LoadMapsd([LABEL], 3)({LABEL: path})[LABEL].shape[1:]
         lost = CompareToReference(2)({LABEL: label, UNSEEN_IMAGE: paths[0].with_name("lost.mha")})
         assert "lost.mha: cannot be read" in lost[NOTE] and CROPPED not in lost
