@@ -19,7 +19,7 @@ from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.report.write_results import case_row
+from gnsm_monai.report.rows import case_row
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir

@@ -66,9 +66,9 @@ def surface_distances(
 ) -> npt.NDArray[np.float64]:
     """Mean distance between the surfaces of each structure of two label maps of equal shape, (S,) in mm.
 
-    From every voxel of either surface to the other surface; 0 = identical. The surface is the voxels of a structure that
-    have a face in common with what is outside of it. NaN for a structure that is not in both maps. Voxels that are
-    `IGNORE_INDEX` in either map belong to no structure.
+    From every voxel of either surface to the other surface; 0 = identical. A surface is made of the voxels of a
+    structure that share a face with what is outside of it. NaN for a structure that is not in both maps. Voxels that
+    are `IGNORE_INDEX` in either map belong to no structure.
 
     Args:
         a: class indices.
