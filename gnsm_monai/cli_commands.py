@@ -29,7 +29,10 @@ __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "t
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
-RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
+RESULTS = (
+    "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
+    "tensorboard",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +191,10 @@ def _show(output: Path, ranking: Ranking) -> None:
         columns = [name for name in names if any(_short(row[name]) for row in rows)]
         _show_worst(rows, "masks", ["rank", "case", *columns])
     print()
+    if "verdict" in ranking.summary:
+        _say("folders" if len(ranking.summary["folders"]) > 1 else "folder", ranking.summary["verdict"])
+        _say("score", ranking.summary["score_on_failures"]["text"])
+        print()
     for name in RESULTS:
         if (output / name).exists():
             _say(name.split(".")[0], output / name)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gnsm_monai.evaluation.verdict import Estimate, FolderVerdict, folder_verdicts
-from gnsm_monai.report.wording import p_text, share
+from gnsm_monai.evaluation.verdict import FolderVerdict, folder_verdicts
+from gnsm_monai.report.wording import MISSING, p_text, share
 from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.rules.held_out import MIN_KINDS, Basis, HeldOut
 from gnsm_monai.rules.predictors import MIN_FAILURES
 from gnsm_monai.scoring.result import Result
 
 __all__ = [
-    "UNLIKE", "estimate_text", "folder_text", "limits_text", "overall_text", "percent", "score_text", "verdict_summary",
+    "UNLIKE", "folder_lines", "folder_text", "limits_text", "overall_text", "score_text", "verdict_summary",
 ]  # fmt: skip
 
 UNLIKE = 0.05
@@ -65,9 +65,14 @@ def folder_text(verdict: FolderVerdict) -> str:
     """What is estimated of a folder, in one line."""
     if verdict.mean_dice is None or verdict.failure_share is None:
         return "No mask could be scored."
-    dice, failures = estimate_text(verdict.mean_dice, share), estimate_text(verdict.failure_share, percent)
-    text = f"Estimated mean Dice {dice}; share of masks below {verdict.failure_dice:g}: {failures}."
-    if verdict.mean_dice.low is None:
+    dice, failed = verdict.mean_dice, verdict.failure_share
+    text = f"Estimated mean Dice {share(dice.value)}"
+    text += "" if dice.low is None else f" (90 % interval {share(dice.low)} to {share(dice.high)})"
+    text += f"; {100 * failed.value:.0f} % of the masks below {verdict.failure_dice:g}"
+    if failed.low is not None and failed.high is not None:
+        text += f" ({100 * failed.low:.0f} to {100 * failed.high:.0f} %)"
+    text += "."
+    if dice.low is None:
         text += " There are too few held-out failures for an interval."
     if verdict.unlike_references is not None:
         unlike = "unlike" if verdict.unlike_references <= UNLIKE else "not unlike"
@@ -118,12 +123,25 @@ def limits_text(basis: Basis) -> list[str]:
     return sentences
 
 
-def estimate_text(estimate: Estimate, form: Callable[[float], str]) -> str:
-    """Value and interval."""
-    if estimate.low is None or estimate.high is None:
-        return form(estimate.value)
-    return f"{form(estimate.value)} (90 % interval {form(estimate.low)} to {form(estimate.high)})"
+def folder_lines(folders: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The folders of :func:`verdict_summary` as lines of a table."""
+    return [
+        {
+            "folder": entry["folder"],
+            "mean_dice": _cell(entry["mean_dice"], 1, 2),
+            "failure_share": _cell(entry["failure_share"], 100, 0, " %"),
+            "measured": share(entry["measured_dice"]),
+            "p_value": p_text(entry["unlike_references"]),
+        }
+        for entry in folders
+    ]
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+def _cell(estimate: Mapping[str, Any] | None, scale: float, decimals: int, unit: str = "") -> str:
+    """Value and interval of an estimate, such as ``0.71 (0.65 to 0.79)``."""
+    if estimate is None:
+        return MISSING
+    value, low, high = (
+        "" if estimate[name] is None else f"{scale * estimate[name]:.{decimals}f}" for name in ("value", "low", "high")
+    )
+    return f"{value} ({low} to {high}){unit}" if low else value + unit

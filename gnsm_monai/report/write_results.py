@@ -46,9 +46,9 @@ class ResultsWriter:
     """Writes what a ranking found to ``output_dir``, in place of what an earlier one left there.
 
     ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``slices.csv``, ``summary.json``,
-    ``results.json`` (all of them for programs), ``report.html``, ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with references,
-    ``levels.csv``: correlation with Dice of every statistic at every level. What the report shows also goes to
-    ``tensorboard/``.
+    ``results.json`` (all of these for programs), ``report.html``, ``level_statistics.npz`` (``levels``: statistics per
+    case and level, ``(N, L, S)``) and, with references, ``levels.csv``: correlation with Dice of every statistic at
+    every level. What the report shows also goes to ``tensorboard/``.
 
     Args:
         output_dir: folder of the results.
@@ -119,10 +119,11 @@ class ResultsWriter:
         counts = (summary[name] for name in ("scored", "flagged", "failed"))
         logger.info("%d cases ranked, %d flagged, %d failed: %s", *counts, path)
         references = np.asarray(self.reference_scores, dtype=np.float64)
-        alpha, smallest = self.settings.get("alpha"), smallest_p_value(references)
-        if alpha is not None and smallest > alpha:
-            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and alpha is %g"
-            logger.warning(text, int(np.isfinite(references).sum()), smallest, alpha)
+        name = "alpha" if self.settings.get("fdr") is None else "fdr"
+        limit, smallest = self.settings.get(name), smallest_p_value(references)
+        if limit is not None and smallest > limit:
+            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and %s is %g"
+            logger.warning(text, int(np.isfinite(references).sum()), smallest, name, limit)
         folders = summary.get("metrics_per_folder", {})
         for name, metrics in {"pooled": summary.get("metrics"), **(folders if len(folders) > 1 else {})}.items():
             if metrics and metrics["spearman"]["value"] is not None:
