@@ -29,6 +29,7 @@ import numpy as np
 from gnsm_monai.data.datalist import find_label_maps
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
+from gnsm_monai.evaluation.verdict import flagged_by_rate
 from gnsm_monai.explain.sentences import joined
 from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json
 from gnsm_monai.model.files import STATISTICS_FILE
@@ -118,7 +119,7 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
         for result in fold.results
     ]
     seconds = float(np.mean([fold.summary["seconds_per_case"] for fold in folds]))
-    merged = ranked(results)
+    merged = flagged_by_rate(ranked(results), None)
     return Ranking(merged, ResultsWriter(output, settings, failure_dice, np.concatenate(calibration))(merged, seconds))
 
 

@@ -19,7 +19,7 @@ from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.report.write_results import case_row
+from gnsm_monai.report.rows import case_row
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
@@ -29,7 +29,10 @@ __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "t
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
-RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
+RESULTS = (
+    "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
+    "tensorboard",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +191,10 @@ def _show(output: Path, ranking: Ranking) -> None:
         columns = [name for name in names if any(_short(row[name]) for row in rows)]
         _show_worst(rows, "masks", ["rank", "case", *columns])
     print()
+    if "verdict" in ranking.summary:
+        _say("folders" if len(ranking.summary["folders"]) > 1 else "folder", ranking.summary["verdict"])
+        _say("score", ranking.summary["score_on_failures"]["text"])
+        print()
     for name in RESULTS:
         if (output / name).exists():
             _say(name.split(".")[0], output / name)

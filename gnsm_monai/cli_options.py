@@ -137,8 +137,11 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
 
 
 def _results_of_rank(parser: argparse.ArgumentParser) -> None:
+    flags = parser.add_mutually_exclusive_group()
     what = "share of good masks that may be flagged by mistake (default: 0.05)"
-    parser.add_argument("--alpha", type=_share, metavar="P", help=what)
+    flags.add_argument("--alpha", type=_share, metavar="P", help=what)
+    what = "flag by the share of good masks among those that are flagged in a folder, in place of --alpha"
+    flags.add_argument("--fdr", type=_share, metavar="Q", help=what)
     what = "a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)"
     parser.add_argument("--failure-dice", type=_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"

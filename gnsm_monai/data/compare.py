@@ -1,4 +1,4 @@
-"""Dice of two label maps; Dice and volume of a mask, in the geometry of its file."""
+"""Dice and surface distance of two label maps; Dice and volume of a mask, in the geometry of its file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from monai.transforms import Pad, Transform
+from scipy import ndimage
 
 from gnsm_monai.data.constants import CROPPED, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
 from gnsm_monai.data.geometry import Cropped, Grid, as_turned, lay_on
@@ -15,7 +16,7 @@ from gnsm_monai.data.loading import read_grid
 from gnsm_monai.data.notes import add_note, spared
 from gnsm_monai.errors import InputError
 
-__all__ = ["CompareToReference", "LabelMap", "foreground_dice", "mean_foreground_dice"]
+__all__ = ["CompareToReference", "LabelMap", "foreground_dice", "mean_foreground_dice", "surface_distances"]
 
 LabelMap: TypeAlias = npt.NDArray[np.integer[Any]]
 """Class indices 0..num_classes-1, `IGNORE_INDEX` where ignored, of any shape."""
@@ -54,6 +55,42 @@ def mean_foreground_dice(
     dice = foreground_dice(a, b, num_classes, structure_classes)
     present = dice[~np.isnan(dice)]
     return float(present.mean()) if present.size else float("nan")
+
+
+def surface_distances(
+    a: LabelMap,
+    b: LabelMap,
+    num_classes: int,
+    spacing: Sequence[float],
+    structure_classes: Sequence[Sequence[int]] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Mean distance between the surfaces of each structure of two label maps of equal shape, (S,) in mm.
+
+    From every voxel of either surface to the other surface; 0 = identical. A surface is made of the voxels of a
+    structure that share a face with what is outside of it. NaN for a structure that is not in both maps. Voxels that
+    are `IGNORE_INDEX` in either map belong to no structure.
+
+    Args:
+        a: class indices.
+        b: class indices.
+        num_classes: classes K, background included.
+        spacing: mm per axis.
+        structure_classes: the classes that each structure consists of; by default each foreground class is one.
+    """
+    ignored = (a == IGNORE_INDEX) | (b == IGNORE_INDEX)
+    distances = []
+    for members in structure_classes or ([c] for c in range(1, num_classes)):
+        pair = [np.isin(labels, list(members)) & ~ignored for labels in (a, b)]
+        if not all(inside.any() for inside in pair):
+            distances.append(np.nan)
+            continue
+        (box,) = ndimage.find_objects((pair[0] | pair[1]).astype(np.int8))
+        # A rim, so that a structure at the edge of its box has a surface there.
+        one, other = (np.pad(inside[box], 1) for inside in pair)
+        surfaces = [inside & ~ndimage.binary_erosion(inside) for inside in (one, other)]
+        to = [ndimage.distance_transform_edt(~surface, sampling=list(spacing)) for surface in surfaces]
+        distances.append(float(np.concatenate([to[1][surfaces[0]], to[0][surfaces[1]]]).mean()))
+    return np.array(distances)
 
 
 class CompareToReference(Transform):

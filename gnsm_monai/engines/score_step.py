@@ -17,13 +17,31 @@ from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
-from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.explain.planes import (
+    CasePicture,
+    SliceScores,
+    file_axes,
+    file_index,
+    picture_of,
+    slice_scores,
+    worst_place,
+    worst_slices,
+)
 from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
 from gnsm_monai.scoring.reference_images import case_smoothness
-from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCase, Place, Result, StructureResult
+from gnsm_monai.scoring.result import (
+    AnomalyMap,
+    CaseResult,
+    Decision,
+    FailedCase,
+    Place,
+    PredictedValue,
+    Result,
+    StructureResult,
+)
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ScoreStep", "single_case"]
@@ -95,6 +113,7 @@ class ScoreStep:
             note="; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
             picture=_picture(case, maps, statistics.band),
             anomaly_map=maps,
+            slices=_slices(maps, statistics.band),
         )
 
     def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
@@ -108,9 +127,25 @@ class ScoreStep:
     def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
         anomaly = self.model.anomaly.structure_scores(statistics.structures)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
+        volumes = case["volume_ml"].tolist()
+        predicted, distances = self._predicted(anomaly.tolist(), volumes)
         p_values = self.model.calibration.structure_p_values(anomaly).tolist()
-        columns = (self.model.structures, anomaly.tolist(), p_values, case["volume_ml"].tolist(), dice)
+        columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, predicted, distances)
         return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
+
+    def _predicted(
+        self, anomaly: Sequence[float], volumes: Sequence[float]
+    ) -> tuple[list[PredictedValue], list[PredictedValue]]:
+        """Dice and distance of each structure; what is not there is at no distance from anything."""
+        parts = self.model.calibration.parts
+        if parts is None:
+            return [PredictedValue()] * len(anomaly), [PredictedValue()] * len(anomaly)
+        dice = [PredictedValue.of(one, score) for one, score in zip(parts.structure_dice, anomaly, strict=True)]
+        distances = [
+            PredictedValue.of(one, score) if volume > 0 else PredictedValue()
+            for one, score, volume in zip(parts.structure_distances, anomaly, volumes, strict=True)
+        ]
+        return dice, distances
 
     def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:
         reason = ""
@@ -140,6 +175,12 @@ def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.nda
     in_file = file_index(slices, maps.affine, maps.file_affine, maps.file_shape)
     axis = file_axes(maps.affine, maps.file_affine)[int(np.argmax(means))]
     return Place(structure, axis, in_file[axis])
+
+
+def _slices(maps: AnomalyMap, band: np.ndarray) -> SliceScores | None:
+    if maps.values.ndim == 2:
+        return None
+    return slice_scores(maps.values, band, maps.affine, maps.file_affine, maps.file_shape)
 
 
 def _picture(case: Mapping[str, Any], maps: AnomalyMap, band: np.ndarray) -> CasePicture:

@@ -24,6 +24,7 @@ from gnsm_monai.report.content import (
     metric_tables,
     store_key,
     table,
+    verdict_block,
 )
 from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
 from gnsm_monai.report.wording import ScoreFormat, budget_entries, budget_lines, number
@@ -102,6 +103,7 @@ def _overview(
     folders = list(dict.fromkeys(result.folder for result in results))
     return {
         "head": header(results, summary, references),
+        "verdict": verdict_block(summary),
         "columns": columns,
         "cases": [_line(*each, folders) for each in zip(range(1, len(results) + 1), results, cells, strict=True)],
         "folders": folders,

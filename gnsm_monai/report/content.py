@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.report.verdict_words import folder_lines
 from gnsm_monai.report.wording import (
     METRICS,
     MISSING,
@@ -30,7 +31,7 @@ from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, score
 
 __all__ = [
     "Cell", "Column", "flag_threshold", "former_store_key", "header", "interval", "metric_tables", "store_key",
-    "table",
+    "table", "verdict_block",
 ]  # fmt: skip
 
 
@@ -85,7 +86,8 @@ def header(
 ) -> dict[str, Any]:
     """What was scored, by which model, and what a flag means."""
     settings = summary.get("settings", {})
-    alpha, smallest = number(settings.get("alpha")), smallest_p_value(references)
+    alpha, fdr, smallest = number(settings.get("alpha")), number(settings.get("fdr")), smallest_p_value(references)
+    limit = alpha if fdr is None else fdr
     cases = scored(results)
     judged = any(number(result.decision.p_value) is not None for result in cases)
     return {
@@ -107,7 +109,23 @@ def header(
         "flagged": sum(result.decision.flagged for result in cases) if judged else None,
         "by_chance": None if alpha is None else alpha * len(cases),
         "smallest_p": smallest,
-        "flags_possible": alpha is None or smallest <= alpha,
+        "fdr": fdr,
+        "flags_possible": limit is None or smallest <= limit,
+    }
+
+
+def verdict_block(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The verdicts at the top of the page; None where the ranking has none."""
+    if not summary.get("folders"):
+        return None
+    score = summary["score_on_failures"]
+    return {
+        "text": summary["verdict"],
+        "score": score["text"],
+        "strength": score["strength"],
+        "folders": folder_lines(summary["folders"]),
+        "failure_dice": summary["folders"][0]["failure_dice"],
+        "limits": summary["limits"],
     }
 
 

@@ -83,7 +83,10 @@ def ranking_figures(cases: Sequence[CaseResult], summary: Mapping[str, Any], ref
     """
     drawn = {}
     if cases:
-        threshold = flag_threshold(references, number(summary.get("settings", {}).get("alpha")))
+        settings = summary.get("settings", {})
+        # Flags by a false-discovery rate have no threshold that other masks would share.
+        alpha = None if settings.get("fdr") else number(settings.get("alpha"))
+        threshold = flag_threshold(references, alpha)
         drawn["histogram"] = score_histogram(anomaly_scores(cases), references, threshold)
     if len(budget := budget_entries(summary)) > 1:
         drawn["budget_curve"] = budget_curve(budget, len(cases))

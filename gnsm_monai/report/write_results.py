@@ -19,18 +19,24 @@ from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import build_report
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.figures import MIN_MEASURED
+from gnsm_monai.report.results_json import results_content
+from gnsm_monai.report.rows import (
+    RANKING_COLUMNS,
+    SLICE_COLUMNS,
+    STRUCTURE_COLUMNS,
+    case_row,
+    slice_rows,
+    structure_fields,
+)
+from gnsm_monai.report.verdict_words import verdict_summary
 from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.held_out import Basis
 from gnsm_monai.rules.levels import stack_levels, to_array
 from gnsm_monai.rules.statistics import STATISTICS
-from gnsm_monai.scoring.result import FailedCase, Result, scored
+from gnsm_monai.scoring.result import Result, scored
 
-__all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "ResultsWriter", "case_row"]
+__all__ = ["ResultsWriter"]
 
-RANKING_COLUMNS = (
-    "rank", "case", "status", "anomaly_score", "p_value", "flag", "predicted_dice", "predicted_dice_low",
-    "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message",
-)  # fmt: skip
-STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 RANKING, REPORT, BOARD, MAPS, FLAGGED = "ranking.csv", "report.html", "tensorboard", "maps", "flagged"
 
 logger = logging.getLogger(__name__)
@@ -40,10 +46,10 @@ logger = logging.getLogger(__name__)
 class ResultsWriter:
     """Writes what a ranking found to ``output_dir``, in place of what an earlier one left there.
 
-    ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json``, ``report.html``,
-    ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with references,
-    ``levels.csv``: correlation with Dice of every statistic at every level. What the report shows also goes to
-    ``tensorboard/``.
+    ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``slices.csv``, ``summary.json``,
+    ``results.json`` (all of these for programs), ``report.html``, ``level_statistics.npz`` (``levels``: statistics per
+    case and level, ``(N, L, S)``) and, with references, ``levels.csv``: correlation with Dice of every statistic at
+    every level. What the report shows also goes to ``tensorboard/``.
 
     Args:
         output_dir: folder of the results.
@@ -52,6 +58,7 @@ class ResultsWriter:
         reference_scores: anomaly scores of the calibration references, for the report.
         seed: of the bootstrap.
         with_maps: whether this ranking has maps and flagged masks; without, those of an earlier one are removed.
+        basis: what verdicts on whole folders rest on; without it there are none.
     """
 
     output_dir: str | Path
@@ -60,6 +67,7 @@ class ResultsWriter:
     reference_scores: npt.ArrayLike = ()
     seed: int = 0
     with_maps: bool = False
+    basis: Basis | None = None
 
     def __call__(self, results: Sequence[Result], seconds_per_case: float) -> dict[str, Any]:
         """Writes the files and returns the content of summary.json.
@@ -72,7 +80,10 @@ class ResultsWriter:
         self._remove_earlier_maps(folder, results)
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
+        if self.basis is not None:
+            summary |= verdict_summary(results, self.basis, self.failure_dice[-1], self.seed)
         save_json(folder / "summary.json", summary)
+        save_json(folder / "results.json", results_content(results, summary))
         build_report(folder / REPORT, results, summary, self.reference_scores)
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
@@ -89,13 +100,10 @@ class ResultsWriter:
 
     def _write_tables(self, folder: Path, results: Sequence[Result]) -> None:
         cases = scored(results)
-        structures = [
-            dict(zip(STRUCTURE_COLUMNS, (result.case, e.name, e.anomaly, e.p_value, e.volume_ml, e.dice), strict=True))
-            for result in cases
-            for e in result.structures
-        ]
+        structures = [{"case": result.case, **structure_fields(e)} for result in cases for e in result.structures]
         save_table(folder / RANKING, RANKING_COLUMNS, [case_row(*each) for each in enumerate(results, start=1)])
         save_table(folder / "structures.csv", STRUCTURE_COLUMNS, structures)
+        save_table(folder / "slices.csv", SLICE_COLUMNS, [row for result in cases for row in slice_rows(result)])
         if cases:
             statistics = {
                 "case": np.array([result.case for result in cases]),
@@ -113,10 +121,11 @@ class ResultsWriter:
         counts = (summary[name] for name in ("scored", "flagged", "failed"))
         logger.info("%d cases ranked, %d flagged, %d failed: %s", *counts, path)
         references = np.asarray(self.reference_scores, dtype=np.float64)
-        alpha, smallest = self.settings.get("alpha"), smallest_p_value(references)
-        if alpha is not None and smallest > alpha:
-            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and alpha is %g"
-            logger.warning(text, int(np.isfinite(references).sum()), smallest, alpha)
+        name = "alpha" if self.settings.get("fdr") is None else "fdr"
+        limit, smallest = self.settings.get(name), smallest_p_value(references)
+        if limit is not None and smallest > limit:
+            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and %s is %g"
+            logger.warning(text, int(np.isfinite(references).sum()), smallest, name, limit)
         folders = summary.get("metrics_per_folder", {})
         for name, metrics in {"pooled": summary.get("metrics"), **(folders if len(folders) > 1 else {})}.items():
             if metrics and metrics["spearman"]["value"] is not None:
@@ -136,25 +145,3 @@ class ResultsWriter:
         ]
         if parts:
             logger.warning("%s: see `message` in %s", ", ".join(parts), Path(self.output_dir) / RANKING)
-
-
-def case_row(rank: int, result: Result) -> dict[str, Any]:
-    """The line of a case in ranking.csv, by column; columns that do not apply are left out."""
-    row = {"rank": rank, "case": result.case, "status": result.status}
-    if isinstance(result, FailedCase):
-        return {**row, "message": result.message}
-    decision, place = result.decision, result.place
-    return {
-        **row,
-        "anomaly_score": decision.anomaly,
-        "p_value": decision.p_value,
-        "flag": int(decision.flagged),
-        "predicted_dice": decision.predicted_dice,
-        "predicted_dice_low": decision.predicted_dice_low,
-        "predicted_dice_high": decision.predicted_dice_high,
-        "worst_structure": place.structure,
-        "worst_slice_axis": place.slice_axis,
-        "worst_slice": place.slice_index,
-        "dice": result.dice,
-        "message": result.note,
-    }

@@ -5,15 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from gnsm_monai.explain.planes import CasePicture
+from gnsm_monai.explain.planes import CasePicture, SliceScores
 from gnsm_monai.rules.calibration import Calibration, p_values
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.predictors import Predictor
 
-__all__ = ["AnomalyMap", "CaseResult", "Decision", "FailedCase", "Place", "Result", "StructureResult", "scored"]
+__all__ = [
+    "AnomalyMap", "CaseResult", "Decision", "FailedCase", "Place", "PredictedValue", "Result", "StructureResult",
+    "by_folder", "scored",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PredictedValue:
+    """A value that a score lets expect, and its 90 % interval; NaN for what cannot be told."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def of(cls, predictor: Predictor | None, score: float) -> PredictedValue:
+        """What ``predictor``, if there is one, says of this score."""
+        return cls() if predictor is None else cls(*predictor.predict(np.array(score)).tolist())
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,9 @@ class Decision:
         predicted_dice_high: upper end of its interval.
         failure_probability: probability of a Dice below the limit of a failure.
         empty: nothing is segmented, and every reference has something.
+        distance: mean surface distance in mm that the score lets expect, with its interval.
+        q_value: least false-discovery rate at which it is flagged among the masks of its folder, in (0, 1]; NaN before
+            the folder is ranked, and where the p-value is.
     """
 
     anomaly: float
@@ -43,6 +64,8 @@ class Decision:
     predicted_dice_high: float
     failure_probability: float
     empty: bool
+    distance: PredictedValue = PredictedValue()
+    q_value: float = math.nan
 
     @classmethod
     def of(
@@ -62,7 +85,9 @@ class Decision:
         p_value = float(p_values(score, calibration.scores))
         predicted, low, high = calibration.dice.predict(score).tolist()
         probability = float(calibration.dice.failure_probability(score, failure_dice))
-        return cls(float(score), p_value, p_value <= alpha, predicted, low, high, probability, empty)
+        parts = calibration.parts
+        distance = PredictedValue.of(None if parts is None or empty else parts.distance, float(score))
+        return cls(float(score), p_value, p_value <= alpha, predicted, low, high, probability, empty, distance)
 
     def rescored(self, anomaly: float, references: np.ndarray, alpha: float) -> Decision:
         """The same mask by another score, with the p-value among the scores of other references, ``(n,)``."""
@@ -91,6 +116,8 @@ class StructureResult:
         p_value: share of references whose structure scores as high or higher; NaN where ``anomaly`` is.
         volume_ml: in ml; the area in square centimetres of a 2D mask.
         dice: against the reference; NaN where the structure is in neither, None without a reference.
+        predicted_dice: that the scores let expect.
+        distance: mean surface distance in mm that they let expect; of a structure that is missing none.
     """
 
     name: str
@@ -98,6 +125,8 @@ class StructureResult:
     p_value: float
     volume_ml: float
     dice: float | None = None
+    predicted_dice: PredictedValue = PredictedValue()
+    distance: PredictedValue = PredictedValue()
 
 
 @dataclass(frozen=True)
@@ -150,6 +179,7 @@ class CaseResult:
         picture: slices through the worst place; empty where they are not kept.
         thumbnail: packed, see :func:`gnsm_monai.report.strips.thumbnail`.
         anomaly_map: for those who write maps; need not be kept of every case.
+        slices: scores of its slices; None of a 2D mask.
     """
 
     status: ClassVar[str] = "ok"
@@ -167,6 +197,7 @@ class CaseResult:
     picture: CasePicture = ()
     thumbnail: np.ndarray | None = None
     anomaly_map: AnomalyMap | None = None
+    slices: SliceScores | None = None
 
     @property
     def has_dice(self) -> bool:
@@ -197,6 +228,17 @@ class FailedCase:
 
 
 Result = CaseResult | FailedCase
+
+
+AnyResult = TypeVar("AnyResult", CaseResult, Result)
+
+
+def by_folder(results: Iterable[AnyResult]) -> dict[str, list[AnyResult]]:
+    """The results of each folder, in their order."""
+    folders: dict[str, list[AnyResult]] = {}
+    for result in results:
+        folders.setdefault(result.folder, []).append(result)
+    return folders
 
 
 def scored(results: Iterable[Result]) -> list[CaseResult]:

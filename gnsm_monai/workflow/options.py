@@ -103,6 +103,7 @@ OPTIONS = {
     "condition_on_image": Option(bool),
     "epochs": Option(minimum=1),
     "failure_dice": Option(float, maximum=1, several=True),
+    "fdr": Option(float, maximum=1, below=True, optional=True),
     "failures": Option(choices=tuple(SOURCES)),
     "learning_rate": Option(float),
     "max_minutes": Option(float, optional=True),

@@ -104,6 +104,7 @@ def ranking_settings(
     references_dir: str | None,
     cases: Sequence[Mapping[str, Any]],
     alpha: float,
+    fdr: float | None = None,
 ) -> dict[str, Any]:
     """Settings for summary.json: which model scored what, and how."""
     folders = [predictions_dir] if isinstance(predictions_dir, (str, Path)) else list(predictions_dir)
@@ -113,6 +114,7 @@ def ranking_settings(
         "weights_sha256": model.settings["weights_sha256"],
         "anomaly_score": model.settings["anomaly_score"],
         "alpha": alpha,
+        "fdr": fdr,
         "predictions_dir": [str(folder) for folder in folders],
         "references_dir": None if references_dir is None else str(references_dir),
         "dice_source": next((name for key, name in sources.items() if any(key in case for case in cases)), None),

@@ -16,7 +16,7 @@ from monai.data import DataLoader
 from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_arrays
 from gnsm_monai.model.trained import TrainedModel
-from gnsm_monai.report.write_results import RANKING_COLUMNS, STRUCTURE_COLUMNS
+from gnsm_monai.report.rows import RANKING_COLUMNS, STRUCTURE_COLUMNS
 from gnsm_monai.rules import STATISTICS
 from gnsm_monai.rules.levels import stored_levels
 from gnsm_monai.workflow import scoring as scoring_steps

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.metrics import compute_dice
+from monai.metrics import compute_average_surface_distance, compute_dice
 
-from gnsm_monai.data.compare import CompareToReference, foreground_dice, mean_foreground_dice
+from gnsm_monai.data.compare import CompareToReference, foreground_dice, mean_foreground_dice, surface_distances
 from gnsm_monai.data.constants import CROPPED, IGNORE_INDEX, LABEL, UNSEEN_IMAGE
 from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.data.loading import LoadMapsd
@@ -195,3 +195,28 @@ class TestSlicesThatAreMissing:
             assert case[LABEL].shape[1:] == LoadMapsd([LABEL], 3)({LABEL: path})[LABEL].shape[1:]
         lost = CompareToReference(2)({LABEL: label, UNSEEN_IMAGE: paths[0].with_name("lost.mha")})
         assert "lost.mha: cannot be read" in lost[NOTE] and CROPPED not in lost
+
+
+class TestSurfaceDistances:
+    def test_two_sheets_are_as_far_apart_as_they_are(self) -> None:
+        a, b = np.zeros((8, 6, 5), np.int16), np.zeros((8, 6, 5), np.int16)
+        a[2, 1:5, 1:4] = b[4, 1:5, 1:4] = 1
+        assert surface_distances(a, b, 3, [1.5, 1, 1]) == pytest.approx([3.0, np.nan], nan_ok=True)
+        assert surface_distances(a, a, 2, [1.5, 1, 1]) == pytest.approx([0.0])
+
+    @pytest.mark.filterwarnings("ignore:monai.metrics")
+    def test_they_are_those_of_monai(self) -> None:
+        index = np.indices((24, 20, 18)) - np.array([12, 9, 9])[:, None, None, None]
+        a, b = (((index / np.array(r)[:, None, None, None]) ** 2).sum(0) < 1 for r in ([9, 6, 7], [7, 8, 5]))
+        maps = [torch.from_numpy(m)[None, None] for m in (a, b)]
+        expected = compute_average_surface_distance(*maps, True, symmetric=True, spacing=[1.0, 2.0, 0.5])
+        found = surface_distances(a.astype(int), b.astype(int), 2, [1, 2, 0.5])
+        assert found == pytest.approx([float(expected)], abs=0.05)  # MONAI's surface has corners that share no face
+
+    def test_what_is_ignored_or_in_one_map_has_none_and_regions_are_one_structure(self) -> None:
+        a, b = np.zeros((9, 9), np.int16), np.zeros((9, 9), np.int16)
+        a[2, 2:6], b[2, 2:4], b[2, 4:6] = 1, 1, 2
+        assert np.isnan(surface_distances(a, b, 3, [1, 1])[1])
+        assert surface_distances(a, b, 3, [1, 1], [[1, 2]]) == pytest.approx([0.0])
+        b[2, 4:6] = IGNORE_INDEX
+        assert surface_distances(a, b, 2, [1, 1]) == pytest.approx([0.0])

@@ -15,7 +15,7 @@ import pytest
 
 from gnsm_monai.files import save_table
 from gnsm_monai.report import build_report
-from gnsm_monai.report.write_results import case_row
+from gnsm_monai.report.rows import case_row
 
 playwright_api = pytest.importorskip(
     "playwright.sync_api", reason="the extra 'browser' is not installed: no playwright"
