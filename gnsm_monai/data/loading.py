@@ -55,7 +55,7 @@ class LoadMapsd(MapTransform):
     report the reason of none.
 
     Args:
-        keys: which maps; the value of each is a path or a list of paths, one per channel.
+        keys: which maps; the value of each is a path, a list of paths, one per channel, or a map from :meth:`load`.
         spatial_dims: 2 or 3. A further, last axis of one voxel (a slice stored as a volume) is dropped.
 
     Raises:
@@ -70,7 +70,8 @@ class LoadMapsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.load(case[key], is_image=key == IMAGE)
+            if not isinstance(case[key], MetaTensor):  # else it was read before, and may have been changed since
+                case[key] = self.load(case[key], is_image=key == IMAGE)
         return case
 
     def load(self, paths: Any, is_image: bool = False) -> MetaTensor:

@@ -14,6 +14,7 @@ from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOF
 from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.readers import check_memory
 from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
 from gnsm_monai.explain.reasons import explain
@@ -48,17 +49,31 @@ class ScoreStep:
         scorer: gives the level statistics, as ``model.scorer(..)`` does.
         alpha: a mask is flagged where its p-value is at most this.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
+        corrections: finds the change of labels that makes a suspect mask usual; without it none is sought.
     """
 
-    def __init__(self, model: TrainedModel, scorer: Scorer, alpha: float = 0.05, failure_dice: float = 0.7) -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        scorer: Scorer,
+        alpha: float = 0.05,
+        failure_dice: float = 0.7,
+        corrections: Corrections | None = None,
+    ) -> None:
         self.model, self.scorer, self.alpha, self.failure_dice = model, scorer, alpha, failure_dice
+        self.corrections = corrections
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
         if "message" in case:
             return FailedCase(name, folder, case["message"])
         try:
-            return self._result(case, self._statistics(engine, case))
+            statistics = self._statistics(engine, case)
+            result = self._result(case, statistics)
+            if self.corrections is None:
+                return result
+            again = ScoreStep(self.model, self.scorer, self.alpha, self.failure_dice)
+            return self.corrections(result, case, statistics.denoised, lambda changed: again(engine, changed))
         except Exception as error:  # one bad case must not stop the others
             return FailedCase(name, folder, one_line(error, name))
 

@@ -154,8 +154,9 @@ def _relabelled(maps: _Maps) -> tuple[list[Finding], _Maps]:
     single = {int(classes[0]): name for name, classes in maps.structures if len(classes) == 1}
     sizes = np.maximum(joint.sum(axis=1)[:, None], joint.sum(axis=0)[None])
     present = [c for c in sorted(single) if c > 0 and joint[c].any()]
-    moves = best_relabelling(joint / np.maximum(sizes, 1), present, EXCHANGED)
-    moves = {c: new for c, new in moves.items() if new in single}
+    shares = joint / np.maximum(sizes, 1)
+    shares[:, [c not in single for c in range(len(joint))]] = 0
+    moves = best_relabelling(shares, present, EXCHANGED)
     table = np.arange(len(joint))
     table[list(moves)] = list(moves.values())
     return relabelling_findings(moves, single), replace(maps, label=table[maps.label])

@@ -112,7 +112,8 @@ def _numbered(w: Words, f: Finding) -> str:
     pairs = [f"{name} is labelled {label}" for name, label in f.pairs]
     shown = pairs if len(pairs) <= MAX_PAIRS + 1 else [*pairs[:MAX_PAIRS], f"{len(pairs) - MAX_PAIRS} more"]
     number = _WORDS.get(abs(f.count), str(abs(f.count)))
-    return f"{f.other or 'labels'} are {number} too {'low' if f.count < 0 else 'high'}: {_listed(shown, len(shown))}"
+    subject = "labels" if f.other.lower() in ("", "label") else f"{f.other} labels"
+    return f"{subject} are {number} too {'low' if f.count < 0 else 'high'}: {_listed(shown, len(shown))}"
 
 
 def _shifted(w: Words, f: Finding) -> str:

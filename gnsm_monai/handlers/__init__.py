@@ -4,6 +4,7 @@ from gnsm_monai.handlers.checkpoint import TrainingCheckpoint
 from gnsm_monai.handlers.failure_roc import FailureRoc
 from gnsm_monai.handlers.level_metrics import LevelCalibration, LevelLoss
 from gnsm_monai.handlers.nifti_files import FlaggedWriter, MapWriter
+from gnsm_monai.handlers.proposals import ProposalWriter
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.handlers.trainer import EpochSeed, GradientClip, StopOnNan, TerminalProgress, WarmUpEMA, existing
 from gnsm_monai.handlers.training_log import TrainingLog
@@ -16,6 +17,7 @@ __all__ = [
     "LevelCalibration",
     "LevelLoss",
     "MapWriter",
+    "ProposalWriter",
     "RankingCollector",
     "StopOnNan",
     "TerminalProgress",

@@ -13,7 +13,9 @@ from gnsm_monai.explain.planes import CasePicture
 from gnsm_monai.rules.calibration import Calibration, p_values
 from gnsm_monai.rules.levels import LevelStatistics
 
-__all__ = ["AnomalyMap", "CaseResult", "Decision", "FailedCase", "Place", "Result", "StructureResult", "scored"]
+__all__ = [
+    "AnomalyMap", "CaseResult", "Correction", "Decision", "FailedCase", "Place", "Result", "StructureResult", "scored",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,23 @@ class AnomalyMap:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """A change of labels that alone makes a mask like the references.
+
+    Args:
+        change: what is changed, in words.
+        moves: class in the mask, and the class that it should be, of those that change.
+        axis: array axis of the file along which the mask is turned round; None where it stays as it lies.
+        decision: of the changed mask.
+    """
+
+    change: str
+    moves: tuple[tuple[int, int], ...]
+    axis: int | None
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """A predicted mask that was scored.
 
@@ -149,6 +168,7 @@ class CaseResult:
         picture: slices through the worst place; empty where they are not kept.
         thumbnail: packed, see :func:`gnsm_monai.report.strips.thumbnail`.
         anomaly_map: for those who write maps; need not be kept of every case.
+        correction: what makes it usual, where a change of labels alone does.
     """
 
     status: ClassVar[str] = "ok"
@@ -165,6 +185,7 @@ class CaseResult:
     picture: CasePicture = ()
     thumbnail: np.ndarray | None = None
     anomaly_map: AnomalyMap | None = None
+    correction: Correction | None = None
 
     @property
     def has_dice(self) -> bool:
