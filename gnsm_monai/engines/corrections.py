@@ -29,7 +29,7 @@ __all__ = ["Corrections", "changed_values"]
 MAX_TRIED = 3  # changes of one mask that the network is asked about
 MIN_GAIN = 0.02  # by which a change must improve the agreement with where the references' structures lie
 MIN_MIRROR_GAIN = 0.1  # the same for a mirror image: references that are nearly symmetric do not tell it
-MIN_SHARE = 0.75  # of the excess over the flag threshold that must go
+MIN_SHARE = 2 / 3  # of the excess over the flag threshold that must go
 
 
 def changed_values(
@@ -66,7 +66,7 @@ class Corrections:
     version, mirror images, and shifts by one along chains of structures. At most :data:`MAX_TRIED` of them, those that
     agree better with the places of the references' structures, are read and scored like any mask. A change holds if
     the score falls by at least as much as lies between the flag threshold and the references' median, and at least
-    three quarters of its excess over the threshold are gone.
+    two thirds of its excess over the threshold are gone.
 
     Args:
         model: what judges.
