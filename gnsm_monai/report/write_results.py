@@ -18,6 +18,7 @@ from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import build_report
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.figures import MIN_MEASURED
+from gnsm_monai.report.marks import Mark
 from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.rules.levels import stack_levels, to_array
 from gnsm_monai.rules.statistics import STATISTICS
@@ -51,6 +52,7 @@ class ResultsWriter:
         reference_scores: anomaly scores of the calibration references, for the report.
         seed: of the bootstrap.
         with_maps: whether this ranking has maps and flagged masks; without, those of an earlier one are removed.
+        marks: of an earlier report, by case, to be shown in this one.
     """
 
     output_dir: str | Path
@@ -59,6 +61,7 @@ class ResultsWriter:
     reference_scores: npt.ArrayLike = ()
     seed: int = 0
     with_maps: bool = False
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     def __call__(self, results: Sequence[Result], seconds_per_case: float) -> dict[str, Any]:
         """Writes the files and returns the content of summary.json.
@@ -72,7 +75,7 @@ class ResultsWriter:
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
         save_json(folder / "summary.json", summary)
-        build_report(folder / REPORT, results, summary, self.reference_scores)
+        build_report(folder / REPORT, results, summary, self.reference_scores, marks=self.marks)
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
         return summary
