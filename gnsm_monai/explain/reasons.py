@@ -132,7 +132,11 @@ def _displaced(maps: _Maps) -> tuple[list[Finding], _Maps]:
     if not maps.denoised.any() or (1 - before).max(initial=0) < WHOLE:
         return [], maps
     best, findings, corrected = 0.0, [], maps
-    for explanations, after in (_relabelled(maps), _shift(maps), *(_mirror(maps, axis) for axis in range(maps.label.ndim))):
+    for explanations, after in (
+        _relabelled(maps),
+        _shift(maps),
+        *(_mirror(maps, axis) for axis in range(maps.label.ndim)),
+    ):
         gains = after.dice() - before
         gain = float(gains.sum())
         # What is nearly symmetric can be mirrored or shifted: the simpler explanation comes first, and wins if near.

@@ -110,7 +110,7 @@ def _mapping(pairs: Sequence[tuple[str, str]]) -> str:
 
 def _script(listed: Sequence[ListedCase]) -> str:
     """The script with its cases as literals in ASCII, so that no name can be anything else than text."""
-    lines = [f"    {ascii(asdict(entry))},\n" for entry in listed]
+    lines = [f"    {asdict(entry)!a},\n" for entry in listed]
     return TEMPLATE.read_text(encoding="utf-8").replace("CASES: list = []\n", f"CASES = [\n{''.join(lines)}]\n", 1)
 
 

@@ -55,13 +55,17 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as marks: {one_line_of(error)}") from error
     lines = [{(name or "").strip().lower(): value or "" for name, value in row.items() if name} for row in rows]
-    if lines and not {"case", "mark"} <= set(lines[0]) or not lines:
-        raise InputError(f"{path}: holds no marks: a table with the columns case and mark is needed, as a report exports")
+    if not lines or not {"case", "mark"} <= set(lines[0]):
+        raise InputError(
+            f"{path}: holds no marks: a table with the columns case and mark is needed, as a report exports"
+        )
     marks: dict[str, Mark] = {}
     for line in lines:
         case, mark = _plain(line["case"]), line["mark"].strip().lower()
         if mark not in ("", *MARKS):
-            raise InputError(f"{path}: case '{case}' has the mark '{line['mark']}', which is not one of {', '.join(MARKS)}")
+            raise InputError(
+                f"{path}: case '{case}' has the mark '{line['mark']}', which is not one of {', '.join(MARKS)}"
+            )
         entry = Mark(mark, _plain(line.get("note", "")), _score(line.get("anomaly_score", "")))
         if marks.setdefault(case, entry) != entry:
             raise InputError(f"{path}: case '{case}' has two marks")

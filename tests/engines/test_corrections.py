@@ -163,9 +163,7 @@ ORIENTATIONS = {
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("axis", range(3))
-def test_a_mirror_image_is_turned_round_along_the_axis_of_its_file(
-    tmp_path: Path, orientation: str, axis: int
-) -> None:
+def test_a_mirror_image_is_turned_round_along_the_axis_of_its_file(tmp_path: Path, orientation: str, axis: int) -> None:
     affine, truth = ORIENTATIONS[orientation], asymmetric()
     world = nib.orientations.io_orientation(affine)
     file = nib.orientations.apply_orientation(truth, nib.orientations.ornt_transform(
