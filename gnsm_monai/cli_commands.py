@@ -30,7 +30,8 @@ __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "t
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
 RESULTS = (
-    "ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "proposed", "lists", "tensorboard",
+    "ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "proposed", "lists",
+    "tensorboard",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
