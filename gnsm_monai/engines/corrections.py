@@ -148,7 +148,7 @@ class Corrections:
                 if moves not in seen:
                     seen.append(moves)
                     yield self._relabelling(moves)
-        if self._prior(label.shape) is not None:
+        if self.model.network.position_size is not None:
             for axis in range(label.ndim):
                 yield _Change([Finding("mirrored", places=((axis, 1),))], grid_axis=axis)
         for moves in chain_shifts(self.names, present, size):
@@ -168,26 +168,22 @@ class Corrections:
         changed = convert_to_dst_type(values[None].copy(), loaded, dtype=values.dtype)[0]
         return dict(self.preprocessing({**self.files[name], LABEL: changed})), axis
 
-    def _prior(self, shape: Sequence[int]) -> npt.NDArray[np.float64] | None:
-        """How often references have each class at each voxel of a grid, (K, *shape); None without places."""
+    def _places(self, label: npt.NDArray[np.intp]) -> npt.NDArray[np.float64] | None:
+        """Mean probability of each class in the references where a mask has each class, (K, K).
+
+        None for a network that is not told places.
+        """
         network = self.model.network
         if network.position_size is None:
             return None
-        log_prior = network.log_prior.cpu().numpy().astype(np.float64)
-        for axis, size in enumerate(shape, start=1):  # centred, its edge repeated outside
-            places = np.arange(size) + (log_prior.shape[axis] - size) // 2
-            log_prior = np.take(log_prior, np.clip(places, 0, log_prior.shape[axis] - 1), axis)
-        probability: npt.NDArray[np.float64] = np.exp(log_prior)
-        return probability
-
-    def _places(self, label: npt.NDArray[np.intp]) -> npt.NDArray[np.float64] | None:
-        """Mean probability of each class where a mask has each class, (K, K)."""
-        prior = self._prior(label.shape)
-        if prior is None:
-            return None
-        sizes = np.bincount(label.ravel(), minlength=len(prior))
-        sums = np.stack([np.bincount(label.ravel(), p.ravel(), minlength=len(prior)) for p in prior], axis=1)
-        return np.asarray(sums / np.maximum(sizes, 1)[:, None])
+        log_prior = network.log_prior.cpu().numpy()
+        classes = label[label > 0]
+        voxels = []
+        for place, size, usual in zip(np.nonzero(label), label.shape, log_prior.shape[1:], strict=True):
+            voxels.append(np.clip(place + (usual - size) // 2, 0, usual - 1))  # centred, its edge repeated outside
+        count = len(log_prior)
+        sums = [np.bincount(classes, np.exp(prior[tuple(voxels)]), minlength=count) for prior in log_prior]
+        return np.asarray(np.stack(sums, axis=1) / np.maximum(np.bincount(classes, minlength=count), 1)[:, None])
 
     def _agreement(self, label: npt.NDArray[np.intp]) -> float:
         """Mean probability of the classes of a mask where they are, over its structures; 0 without places."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCa
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ScoreStep", "single_case"]
+
+logger = logging.getLogger(__name__)
 
 
 def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -72,10 +75,21 @@ class ScoreStep:
             result = self._result(case, statistics)
             if self.corrections is None:
                 return result
-            again = ScoreStep(self.model, self.scorer, self.alpha, self.failure_dice)
-            return self.corrections(result, case, statistics.denoised, lambda changed: again(engine, changed))
+            return self._corrected(engine, case, result, statistics)
         except Exception as error:  # one bad case must not stop the others
             return FailedCase(name, folder, one_line(error, name))
+
+    def _corrected(
+        self, engine: Engine, case: Mapping[str, Any], result: CaseResult, statistics: CaseStatistics
+    ) -> CaseResult:
+        assert self.corrections is not None
+        again = ScoreStep(self.model, self.scorer, self.alpha, self.failure_dice)
+        try:
+            return self.corrections(result, case, statistics.denoised, lambda changed: again(engine, changed))
+        except Exception as error:  # what goes wrong with a change must not cost the mask its rank
+            text = "%s: whether other labels would make it usual is not known: %s"
+            logger.warning(text, result.case, one_line(error, result.case))
+            return result
 
     def _statistics(self, engine: Engine, case: Mapping[str, Any]) -> CaseStatistics:
         network = engine.network  # type: ignore[attr-defined]

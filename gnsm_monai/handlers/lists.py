@@ -57,8 +57,9 @@ class ListWriter:
         remove_lists(folder)
         if not self.lists:
             return
-        results = scored(self.ranking.ranking.results)
-        masks = {case["case"]: Path(case[LABEL]) for case in self.cases}
+        # Tools take one file a mask.
+        masks = {case["case"]: Path(case[LABEL]) for case in self.cases if isinstance(case[LABEL], (str, Path))}
+        results = [result for result in scored(self.ranking.ranking.results) if result.case in masks]
         listed = listed_cases(results, masks, self._images(), self.output)
         pairs = zip(listed, results, strict=True)
         wrong = [entry for entry, result in pairs if needs_correction(result, self.marks.get(result.case))]
@@ -70,9 +71,9 @@ class ListWriter:
         """The first image of each case that has one."""
         images = {case["case"]: Path(case[IMAGE][0]) for case in self.cases if case.get(IMAGE)}
         for case in self.cases if self.images_dir else []:
-            name = case_id(Path(case[LABEL]))
             try:
+                name = case_id(Path(case[LABEL]))
                 images.setdefault(case["case"], find_images(self.images_dir or "", name or "")[0])
-            except InputError:  # a list with fewer images is better than none
+            except (InputError, TypeError):  # a list with fewer images is better than none
                 continue
         return images

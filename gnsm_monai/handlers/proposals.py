@@ -54,7 +54,7 @@ class ProposalWriter:
         propose: bool = True,
     ) -> None:
         self.folder, self.ranking, self.scheme, self.propose = Path(output_dir) / "proposed", ranking, scheme, propose
-        self.paths = {case["case"]: Path(case[LABEL]) for case in cases}
+        self.paths = {case["case"]: case[LABEL] for case in cases}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -72,14 +72,15 @@ class ProposalWriter:
 
     def _copy(self, result: CaseResult) -> dict[str, Any] | None:
         """Writes the copy of a mask; its line of the table, or None where its format cannot be written."""
-        correction, source = result.correction, self.paths[result.case]
+        correction = result.correction
         assert correction is not None
-        target = (self.folder / result.case).parent / source.name
         change = partial(changed_values, moves=correction.moves, axis=correction.axis, scheme=self.scheme)
         try:
+            source = Path(self.paths[result.case])
+            target = (self.folder / result.case).parent / source.name
             save_changed(source, target, change)
         except Exception as error:  # ITK's and nibabel's own kinds: one copy must not cost the others
-            logger.warning("%s: no corrected copy can be written: %s", source, one_line_of(error))
+            logger.warning("%s: no corrected copy can be written: %s", self.paths[result.case], one_line_of(error))
             return None
         scores = [d.anomaly for d in (result.decision, correction.decision)]
         p_values = [d.p_value for d in (result.decision, correction.decision)]

@@ -115,6 +115,21 @@ def test_right_masks_get_no_copy_however_many_are_suspect(model: Path, tmp_path:
     assert table(tmp_path / "out") == []
 
 
+def test_a_mask_keeps_its_rank_where_its_file_cannot_be_read_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "masks" / "m.nii.gz", chain(np.random.default_rng(0))[::-1])
+
+    def torn(*_: Any) -> Any:
+        raise OSError("torn")
+
+    monkeypatch.setattr(Corrections, "_read", torn)
+    assert rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu") == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline="")))
+    assert [row["status"] for row in rows] == ["ok"]
+    assert table(tmp_path / "out") == []
+
+
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 SCHEME = LabelScheme(("a", "b", "c"), (0, 7, 8, 3))
