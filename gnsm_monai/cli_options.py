@@ -146,6 +146,11 @@ def _results_of_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failure-dice", type=_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
     _flag(parser, "--maps", what, dest="write_maps")
+    what = "in proposed/: corrected copies of masks that other labels alone make usual"
+    _flag(parser, "--propose", what)
+    what = "marks that a report has exported: shown in the new report"
+    _path_option(parser, "--marks", what, metavar="MARKS.csv")
+    _flag(parser, "--lists", "in lists/: the worst masks for correction tools (3D Slicer, SegmentationReview, SCT)")
 
 
 def _audit(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,8 @@ import numpy as np
 from gnsm_monai.errors import InputError
 
 __all__ = [
-    "check_folder", "file_identity", "load_arrays", "load_json", "one_line", "one_line_of", "read_npy_header",
+    "FORMULA_SIGNS", "check_folder", "file_identity", "load_arrays", "load_json", "one_line", "one_line_of",
+    "read_npy_header",
     "save_arrays", "save_json", "save_table", "sha256", "write_atomically",
 ]  # fmt: skip
 

@@ -51,7 +51,7 @@ class LoadMapsd(MapTransform):
     header or a table beside it names its numbers.
 
     Args:
-        keys: which maps; the value of each is a path or a list of paths, one per channel.
+        keys: which maps; the value of each is a path, a list of paths, one per channel, or a map from :meth:`load`.
         spatial_dims: 2 or 3. A further, last axis of one voxel (a slice stored as a volume) is dropped.
 
     Raises:
@@ -66,6 +66,8 @@ class LoadMapsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
+            if isinstance(case[key], MetaTensor):  # read before, and perhaps changed since
+                continue
             with spared(case, key):
                 case[key] = self.load(case[key], is_image=key == IMAGE)
         return case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.planes import (
     CasePicture,
@@ -46,6 +48,8 @@ from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ScoreStep", "single_case"]
 
+logger = logging.getLogger(__name__)
+
 
 def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """``collate_fn`` for batches of one case: sizes differ, and a score must not depend on other cases."""
@@ -68,19 +72,44 @@ class ScoreStep:
         scorer: gives the level statistics, as ``model.scorer(..)`` does.
         alpha: a mask is flagged where its p-value is at most this.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
+        corrections: finds the change of labels that makes a suspect mask usual; without it none is sought.
     """
 
-    def __init__(self, model: TrainedModel, scorer: Scorer, alpha: float = 0.05, failure_dice: float = 0.7) -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        scorer: Scorer,
+        alpha: float = 0.05,
+        failure_dice: float = 0.7,
+        corrections: Corrections | None = None,
+    ) -> None:
         self.model, self.scorer, self.alpha, self.failure_dice = model, scorer, alpha, failure_dice
+        self.corrections = corrections
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
         if "message" in case:
             return FailedCase(name, folder, case["message"])
         try:
-            return self._result(case, self._statistics(engine, case))
+            statistics = self._statistics(engine, case)
+            result = self._result(case, statistics)
+            if self.corrections is None:
+                return result
+            return self._corrected(engine, case, result, statistics)
         except Exception as error:  # one bad case must not stop the others
             return FailedCase(name, folder, one_line(error, name))
+
+    def _corrected(
+        self, engine: Engine, case: Mapping[str, Any], result: CaseResult, statistics: CaseStatistics
+    ) -> CaseResult:
+        assert self.corrections is not None
+        again = ScoreStep(self.model, self.scorer, self.alpha, self.failure_dice)
+        try:
+            return self.corrections(result, case, statistics.denoised, lambda changed: again(engine, changed))
+        except Exception as error:  # what goes wrong with a change must not cost the mask its rank
+            text = "%s: whether other labels would make it usual is not known: %s"
+            logger.warning(text, result.case, one_line(error, result.case))
+            return result
 
     def _statistics(self, engine: Engine, case: Mapping[str, Any]) -> CaseStatistics:
         network = engine.network  # type: ignore[attr-defined]

@@ -20,6 +20,8 @@ def joined(*reasons: str) -> str:
 _ANATOMY = {"R": ("left", "right"), "L": ("right", "left"), "A": ("back", "front"), "P": ("front", "back")}
 _ANATOMY |= {"S": ("bottom", "top"), "I": ("top", "bottom")}
 _PICTURE = (("left", "right"), ("top", "bottom"))
+MAX_PAIRS = 2  # labels off by one number that are named
+_WORDS = {1: "one", 2: "two", 3: "three"}
 _END = {"top": "upper", "bottom": "lower"}
 _TOWARDS = {"top": "upwards", "bottom": "downwards"}
 
@@ -106,6 +108,15 @@ def _of(f: Finding) -> str:
     return f" of {_listed(f.names)}" if f.names else ""
 
 
+def _numbered(w: Words, f: Finding) -> str:
+    """Labels that are off by one or more numbers: too low where the label stands before the right one."""
+    pairs = [f"{name} is labelled {label}" for name, label in f.pairs]
+    shown = pairs if len(pairs) <= MAX_PAIRS + 1 else [*pairs[:MAX_PAIRS], f"{len(pairs) - MAX_PAIRS} more"]
+    number = _WORDS.get(abs(f.count), str(abs(f.count)))
+    subject = "labels" if f.other.lower() in ("", "label") else f"{f.other} labels"
+    return f"{subject} are {number} too {'low' if f.count < 0 else 'high'}: {_listed(shown, len(shown))}"
+
+
 def _shifted(w: Words, f: Finding) -> str:
     subject = f"{_listed(f.names)} {_are(f)} " if f.names else ""
     return f"{subject}shifted {_number(f.mm)} mm {w.towards(f)}"
@@ -165,6 +176,8 @@ _SENTENCES: dict[str, Callable[[Words, Finding], str]] = {
     "missing": _missing,
     "unexpected": _unexpected,
     "swapped": lambda w, f: f"{f.names[0]} and {f.other} are swapped",
+    "numbered": _numbered,
+    "relabelled": lambda w, f: f"{f.names[0]} is labelled {f.other}",
     "swapped_in_part": lambda w, f: f"{f.names[0]} and {f.other} are swapped in part ({w.share(f)})",
     "labelled": lambda w, f: f"part of {f.names[0]} is labelled {f.other} ({w.share(f)})",
     "shifted": _shifted,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.verdict_words import folder_lines
 from gnsm_monai.report.wording import (
     METRICS,
@@ -30,8 +31,8 @@ from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, scored
 
 __all__ = [
-    "Cell", "Column", "flag_threshold", "former_store_key", "header", "interval", "metric_tables", "store_key",
-    "table", "verdict_block",
+    "Cell", "Column", "flag_threshold", "former_store_key", "header", "interval", "metric_tables", "score_text",
+    "store_key", "table", "verdict_block",
 ]  # fmt: skip
 
 
@@ -77,6 +78,8 @@ COLUMNS = (
     Column("folder", "Folder"),
     Column("status", "Status", "failed: could not be scored"),
     Column("soft", "Scored from"),
+    Column("earlier_mark", "Earlier mark", "from the marks that were read"),
+    Column("earlier_note", "Earlier note"),
     Column("message", "Message"),
 )
 
@@ -141,9 +144,15 @@ def flag_threshold(references: npt.NDArray[np.float64], alpha: float | None) -> 
     return float(np.sort(references)[::-1][allowed]) if 0 <= allowed < len(references) else None
 
 
-def table(results: Sequence[Result], scores: ScoreFormat) -> tuple[list[Column], list[dict[str, Cell]]]:
+def table(
+    results: Sequence[Result], scores: ScoreFormat, marks: Mapping[str, Mark] | None = None
+) -> tuple[list[Column], list[dict[str, Cell]]]:
     """The columns that apply to any of the cases, and a cell for each of them per case, in rank order."""
-    lines = [_cells(rank, result, scores) for rank, result in enumerate(results, start=1)]
+    earlier = marks or {}
+    lines = [
+        _cells(rank, result, scores) | _mark_cells(earlier.get(result.case), score_text(result))
+        for rank, result in enumerate(results, start=1)
+    ]
     columns = [column for column in COLUMNS if _applies(column, [line[column.name] for line in lines])]
     return columns, [{column.name: line[column.name] for column in columns} for line in lines]
 
@@ -231,6 +240,19 @@ def _cells(rank: int, result: Result, scores: ScoreFormat) -> dict[str, Cell]:
         "soft": Cell("probabilities" if result.soft else "labels"),
         "message": Cell(result.note),
     }
+
+
+def score_text(result: Result) -> str:
+    """The score of a case as the page and its marks hold it; empty where it has none."""
+    return "" if isinstance(result, FailedCase) else _sort_value(number(result.decision.anomaly))
+
+
+def _mark_cells(mark: Mark | None, score: str) -> dict[str, Cell]:
+    """What an earlier report's reader said of a case, and whether the mask has changed since."""
+    if mark is None:
+        return {"earlier_mark": Cell(""), "earlier_note": Cell("")}
+    changed = "" if mark.holds_for(score) or not mark.mark else " (another mask or model)"
+    return {"earlier_mark": Cell(mark.mark + changed), "earlier_note": Cell(mark.note)}
 
 
 def _number_cell(raw: float | None, form: Callable[[float | None], str]) -> Cell:

@@ -19,6 +19,7 @@ from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import build_report
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.figures import MIN_MEASURED
+from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.results_json import results_content
 from gnsm_monai.report.rows import (
     RANKING_COLUMNS,
@@ -59,6 +60,7 @@ class ResultsWriter:
         seed: of the bootstrap.
         with_maps: whether this ranking has maps and flagged masks; without, those of an earlier one are removed.
         basis: what verdicts on whole folders rest on; without it there are none.
+        marks: of an earlier report, by case, to be shown in this one.
     """
 
     output_dir: str | Path
@@ -68,6 +70,7 @@ class ResultsWriter:
     seed: int = 0
     with_maps: bool = False
     basis: Basis | None = None
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     def __call__(self, results: Sequence[Result], seconds_per_case: float) -> dict[str, Any]:
         """Writes the files and returns the content of summary.json.
@@ -84,7 +87,7 @@ class ResultsWriter:
             summary |= verdict_summary(results, self.basis, self.failure_dice[-1], self.seed)
         save_json(folder / "summary.json", summary)
         save_json(folder / "results.json", results_content(results, summary))
-        build_report(folder / REPORT, results, summary, self.reference_scores)
+        build_report(folder / REPORT, results, summary, self.reference_scores, marks=self.marks)
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
         self._log_notes([result.note for result in scored(results) if result.note])

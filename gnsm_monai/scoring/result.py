@@ -15,8 +15,8 @@ from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.predictors import Predictor
 
 __all__ = [
-    "AnomalyMap", "CaseResult", "Decision", "FailedCase", "Place", "PredictedValue", "Result", "StructureResult",
-    "by_folder", "scored",
+    "AnomalyMap", "CaseResult", "Correction", "Decision", "FailedCase", "Place", "PredictedValue", "Result",
+    "StructureResult", "by_folder", "scored",
 ]  # fmt: skip
 
 
@@ -162,6 +162,23 @@ class AnomalyMap:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """A change of labels that alone makes a mask like the references.
+
+    Args:
+        change: what is changed, in words.
+        moves: class in the mask, and the class that it should be, of those that change.
+        axis: array axis of the file along which the mask is turned round; None where it stays as it lies.
+        decision: of the changed mask.
+    """
+
+    change: str
+    moves: tuple[tuple[int, int], ...]
+    axis: int | None
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """A predicted mask that was scored.
 
@@ -180,6 +197,7 @@ class CaseResult:
         thumbnail: packed, see :func:`gnsm_monai.report.strips.thumbnail`.
         anomaly_map: for those who write maps; need not be kept of every case.
         slices: scores of its slices; None of a 2D mask.
+        correction: what makes it usual, where a change of labels alone does.
     """
 
     status: ClassVar[str] = "ok"
@@ -198,6 +216,7 @@ class CaseResult:
     thumbnail: np.ndarray | None = None
     anomaly_map: AnomalyMap | None = None
     slices: SliceScores | None = None
+    correction: Correction | None = None
 
     @property
     def has_dice(self) -> bool:

@@ -106,11 +106,13 @@ OPTIONS = {
     "fdr": Option(float, maximum=1, below=True, optional=True),
     "failures": Option(choices=tuple(SOURCES)),
     "learning_rate": Option(float),
+    "lists": Option(bool),
     "max_minutes": Option(float, optional=True),
     "max_voxels": Option(float),
     "num_workers": Option(),
     "objective": Option(choices=tuple(LOSSES)),
     "patience": Option(minimum=1),
+    "propose": Option(bool),
     "resume": Option(bool),
     "seed": Option(),
     "soft": Option(choices=("auto", "off", False)),  # YAML reads off as False

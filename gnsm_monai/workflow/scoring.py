@@ -18,9 +18,10 @@ from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.model.trained import TrainedModel
+from gnsm_monai.report.marks import Mark, marks_of_cases, read_marks
 from gnsm_monai.workflow.options import score_soft
 
-__all__ = ["load_model", "predictions", "ranking_settings", "references_dir", "score", "stop_if_failed"]
+__all__ = ["load_model", "marks", "predictions", "ranking_settings", "references_dir", "score", "stop_if_failed"]
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -96,6 +97,20 @@ def _with_unseen_image(case: dict[str, Any], images_dir: str) -> dict[str, Any]:
         return {**case, UNSEEN_IMAGE: find_images(images_dir, case["case"].rsplit("/", 1)[-1])[0]}
     except InputError:
         return case
+
+
+@exit_on_input_error()
+def marks(path: str | Path | None, cases: Sequence[Mapping[str, Any]]) -> dict[str, Mark]:
+    """Marks of an earlier report that are of these cases; none without a file.
+
+    Raises:
+        InputError: the file cannot be read, or holds no marks.
+    """
+    if path is None:
+        return {}
+    if not isinstance(path, (str, Path)):  # on MONAI's command line 7 is a number
+        raise InputError(f"marks: the name of a file is needed, got {path!r}: write it as ./{path}")
+    return marks_of_cases(read_marks(path), [case["case"] for case in cases])
 
 
 def ranking_settings(

@@ -392,3 +392,46 @@ def test_slices_that_are_missing_are_named_by_the_end_of_the_patient(
 )
 def test_a_spacing_that_no_reference_has_is_named(spacing: list[float], words: str) -> None:
     assert spacing_sentence(spacing, ([1.0] * 3, [1.5] * 3)) == words
+
+
+# ---- labels along a chain --------------------------------------------------------------------------------------------
+
+RIBS = [(f"rib_{i}", (i,)) for i in range(1, 9)]
+
+
+def ladder() -> np.ndarray:
+    """Six of eight ribs, 2 to 7, one above the other."""
+    label = np.zeros((40, 30, 60), dtype=np.int16)
+    for i in range(2, 8):
+        label[8 : 28 + i, 10:20, 7 * i - 8 : 7 * i - 3] = i
+    return label
+
+
+@pytest.mark.parametrize(("step", "words"), [(1, "high"), (-1, "low")])
+def test_labels_off_by_one_along_a_chain_are_one_finding(step: int, words: str) -> None:
+    wrong = np.where(ladder() > 0, ladder() + step, 0)
+    pairs = " and ".join([f"rib_2 is labelled rib_{2 + step}, rib_3 is labelled rib_{3 + step}", "4 more"])
+    assert explain(wrong, ladder(), RIBS, MM) == f"rib labels are one too {words}: {pairs}"
+
+
+def test_a_shift_of_some_labels_leaves_the_others_to_their_own_findings() -> None:
+    wrong = ladder()
+    wrong[wrong >= 6] += 1  # 6 and 7 are labelled 7 and 8
+    wrong[14:20, 12:18, 6:10][ladder()[14:20, 12:18, 6:10] == 2] = 0
+    words = explain(wrong, ladder(), RIBS, MM)
+    assert words.startswith("rib labels are one too high: rib_6 is labelled rib_7 and rib_7 is labelled rib_8; ")
+    assert words.endswith("in rib_2")
+
+
+def test_one_label_in_place_of_another_is_named() -> None:
+    wrong = np.where(ladder() == 7, 1, ladder())
+    assert explain(wrong, ladder(), RIBS, MM) == "rib_7 is labelled rib_1"
+
+
+def test_a_cycle_of_labels_is_no_swap() -> None:
+    table = np.arange(9)
+    table[[2, 4, 7]] = 4, 7, 2
+    words = explain(table[ladder()], ladder(), RIBS, MM)
+    assert sorted(words.split("; ")) == [
+        "rib_2 is labelled rib_4", "rib_4 is labelled rib_7", "rib_7 is labelled rib_2",
+    ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""Lists of the worst masks for correction tools."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+
+from gnsm_monai.data.constants import IMAGE, LABEL
+from gnsm_monai.data.datalist import case_id, find_images
+from gnsm_monai.errors import InputError
+from gnsm_monai.handlers.ranking import RankingCollector
+from gnsm_monai.report.lists import MAPPING, listed_cases, needs_correction, remove_lists, write_lists
+from gnsm_monai.report.marks import Mark
+from gnsm_monai.scoring.result import scored
+
+__all__ = ["ListWriter"]
+
+logger = logging.getLogger(__name__)
+
+
+class ListWriter:
+    """Writes ``lists/`` once the ranking stands; see :func:`gnsm_monai.report.lists.write_lists`.
+
+    Args:
+        output_dir: folder of the results.
+        ranking: whose order counts; attach this after it, and after what writes maps and corrected copies.
+        cases: with ``case`` and the path of the mask.
+        images_dir: folder of the images, whether the model sees them or not.
+        marks: of an earlier report, by case.
+        lists: whether to write anything; those of an earlier ranking are removed in any case.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        ranking: RankingCollector,
+        cases: Sequence[Mapping[str, Any]],
+        images_dir: str | Path | None = None,
+        marks: Mapping[str, Mark] | None = None,
+        lists: bool = True,
+    ) -> None:
+        self.output, self.ranking, self.cases = Path(output_dir), ranking, cases
+        self.images_dir, self.marks, self.lists = images_dir, marks or {}, lists
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        folder = self.output / "lists"
+        remove_lists(folder)
+        if not self.lists:
+            return
+        # Tools take one file a mask.
+        masks = {case["case"]: Path(case[LABEL]) for case in self.cases if isinstance(case[LABEL], (str, Path))}
+        results = [result for result in scored(self.ranking.ranking.results) if result.case in masks]
+        listed = listed_cases(results, masks, self._images(), self.output)
+        pairs = zip(listed, results, strict=True)
+        wrong = [entry for entry, result in pairs if needs_correction(result, self.marks.get(result.case))]
+        written = write_lists(folder, listed, wrong)
+        if MAPPING not in written:
+            logger.info("%s: not written, as it pairs masks with images: name their folder with --images", MAPPING)
+
+    def _images(self) -> dict[str, Path]:
+        """The first image of each case that has one."""
+        images = {case["case"]: Path(case[IMAGE][0]) for case in self.cases if case.get(IMAGE)}
+        for case in self.cases if self.images_dir else []:
+            try:
+                name = case_id(Path(case[LABEL]))
+                images.setdefault(case["case"], find_images(self.images_dir or "", name or "")[0])
+            except (InputError, TypeError):  # a list with fewer images is better than none
+                continue
+        return images
