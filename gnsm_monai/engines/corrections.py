@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,8 +110,9 @@ class Corrections:
             return result
         label = np.maximum(case[LABEL].numpy()[0], 0).astype(np.intp)
         before, tried = self._agreement(label), 0
+        loaded = cache(lambda: self.load(self.files[result.case][LABEL]))  # once, and only if anything is tried
         for change in self._changes(label, denoised):
-            changed, axis = self._read(result.case, case[LABEL], change)
+            changed, axis = self._read(result.case, loaded(), case[LABEL], change)
             least = MIN_GAIN if change.grid_axis is None else MIN_MIRROR_GAIN
             if "message" in changed or not self._agrees(changed[LABEL], before + least):
                 continue
@@ -158,9 +160,10 @@ class Corrections:
     def _relabelling(self, moves: dict[int, int]) -> _Change:
         return _Change(relabelling_findings(moves, self.names), tuple(sorted(moves.items())))
 
-    def _read(self, name: str, label: MetaTensor, change: _Change) -> tuple[dict[str, Any], int | None]:
+    def _read(
+        self, name: str, loaded: MetaTensor, label: MetaTensor, change: _Change
+    ) -> tuple[dict[str, Any], int | None]:
         """The changed mask on the grid, as if it were in a file, and the axis of the file that is turned round."""
-        loaded = self.load(self.files[name][LABEL])
         axis = None
         if change.grid_axis is not None:
             axis = file_axes(label.affine.numpy(), np.asarray(loaded.meta[FILE_AFFINE]))[change.grid_axis]

@@ -171,7 +171,7 @@ def test_finished_masks_are_not_even_read(
 
     monkeypatch.setattr(LoadMapsd, "load", noting)
     commands.rank(**arguments)
-    assert len(read_files) == 12 - finished
+    assert len(set(read_files)) == 12 - finished  # a suspect mask is read once more, to try other labels
     assert len(read(tmp_path / "out" / "ranking.csv")) == 12
 
 
