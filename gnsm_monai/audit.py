@@ -63,12 +63,12 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
     """
     check_folder(dataset)
     labels_dir = Path(dataset) / "labelsTr"
-    found = find_label_maps(labels_dir)
-    if len(found) < folds:
-        raise InputError(f"{labels_dir}: {folds} folds need as many label maps, found {len(found)}")
-    shuffled = np.random.default_rng(seed).permutation(np.array(list(found), dtype=object)).tolist()
+    label_maps = find_label_maps(labels_dir)
+    if len(label_maps) < folds:
+        raise InputError(f"{labels_dir}: {folds} folds need as many label maps, found {len(label_maps)}")
+    shuffled = np.random.default_rng(seed).permutation(np.array(list(label_maps), dtype=object)).tolist()
     dealt = [sorted(shuffled[fold::folds]) for fold in range(folds)]
-    plan = {"folds": dealt, "files": [file_identity(path) for path in found.values()]}
+    plan = {"folds": dealt, "files": [file_identity(path) for path in label_maps.values()]}
     path = Path(output) / PLAN
     if path.is_file() and load_json(path) != plan:
         raise InputError(
@@ -86,11 +86,11 @@ def standardise(scores: np.ndarray | float, calibration: np.ndarray) -> np.ndarr
         scores: anomaly scores, higher = worse.
         calibration: those of the same model's calibration references, ``(n,)``; NaN are left out.
     """
-    known = np.asarray(calibration, dtype=np.float64)
-    known = known[np.isfinite(known)]
-    if not len(known):
+    references = np.asarray(calibration, dtype=np.float64)
+    references = references[np.isfinite(references)]
+    if not len(references):
         return np.full(np.shape(scores), np.nan)
-    median, spread = robust_scale(known)
+    median, spread = robust_scale(references)
     return np.asarray((np.asarray(scores, dtype=np.float64) - median) / spread)
 
 
@@ -99,7 +99,7 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
     each = [dict(fold.summary["settings"]) for fold in folds]
     failure_dice = each[0].pop("failure_dice")
     arrays = [load_arrays(Path(fold["model_dir"]) / STATISTICS_FILE) for fold in each]
-    models = common_spread([AnomalyModel.from_arrays(own) for own in arrays])
+    models = common_spread([AnomalyModel.from_arrays(fold_arrays) for fold_arrays in arrays])
     settings = {
         **each[0],
         "model_dir": [fold["model_dir"] for fold in each],
@@ -111,10 +111,10 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
         "predictions_dir": [str(Path(dataset) / "labelsTr")],
         "folds": len(folds),
     }
-    calibration = [_calibration(own, model) for own, model in zip(arrays, models, strict=True)]
+    calibration = [_calibration(fold_arrays, model) for fold_arrays, model in zip(arrays, models, strict=True)]
     results = [
-        _comparable(result, own, model, scores, settings["alpha"])
-        for fold, own, model, scores in zip(folds, arrays, models, calibration, strict=True)
+        _comparable(result, fold_arrays, model, scores, settings["alpha"])
+        for fold, fold_arrays, model, scores in zip(folds, arrays, models, calibration, strict=True)
         for result in fold.results
     ]
     seconds = float(np.mean([fold.summary["seconds_per_case"] for fold in folds]))
@@ -145,7 +145,10 @@ def _comparable(
     if isinstance(result, FailedCase):
         return result
     columns = zip(result.structures, arrays["calibration_structures"].T, strict=True)  # one per structure
-    structures = tuple(replace(entry, anomaly=float(standardise(entry.anomaly, own))) for entry, own in columns)
+    structures = tuple(
+        replace(entry, anomaly=float(standardise(entry.anomaly, reference_scores)))
+        for entry, reference_scores in columns
+    )
     result = replace(result, structures=structures)
     if model is None:
         score = float(standardise(result.decision.anomaly, arrays["calibration_scores"]))

@@ -85,13 +85,13 @@ def speak_plainly() -> None:
         warnings.simplefilter("ignore")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    own = logging.getLogger("gnsm_monai")
-    own.handlers, own.propagate = [handler], False
+    package_log = logging.getLogger("gnsm_monai")
+    package_log.handlers, package_log.propagate = [handler], False
     import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
 
     from gnsm_monai.workflow.training import is_first_process
 
-    own.setLevel(logging.INFO if is_first_process() else logging.WARNING)
+    package_log.setLevel(logging.INFO if is_first_process() else logging.WARNING)
     below = [name for name in logging.root.manager.loggerDict if name.startswith(("ignite.", "monai."))]
     for name in ("ignite", "monai", *below):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -185,8 +185,8 @@ def _show(output: Path, ranking: Ranking) -> None:
     rows = [case_row(rank, result) for rank, result in enumerate(scored(ranking.results), start=1)]
     if rows:
         names = ("anomaly_score", "p_value", "worst_structure", "dice")
-        known = [name for name in names if any(_short(row[name]) for row in rows)]
-        _show_worst(rows, "masks", ["rank", "case", *known])
+        columns = [name for name in names if any(_short(row[name]) for row in rows)]
+        _show_worst(rows, "masks", ["rank", "case", *columns])
     print()
     for name in RESULTS:
         if (output / name).exists():

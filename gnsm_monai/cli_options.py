@@ -221,5 +221,5 @@ _folds = _number(int, lambda value: value >= 2, "a whole number of at least 2")
 
 def _limits(text: str) -> list[float]:
     """The usual limits and, at the end, the chosen one, which the review budget uses."""
-    chosen = float(_share(text))
-    return [*(limit for limit in (0.5, 0.7) if limit != chosen), chosen]
+    chosen_limit = float(_share(text))
+    return [*(limit for limit in (0.5, 0.7) if limit != chosen_limit), chosen_limit]

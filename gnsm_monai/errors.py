@@ -72,10 +72,10 @@ def exit_on_input_error() -> Iterator[None]:
         threading.excepthook = before
 
 
-def _of_a_thread(before: Callable[[threading.ExceptHookArgs], Any], found: threading.ExceptHookArgs) -> None:
+def _of_a_thread(before: Callable[[threading.ExceptHookArgs], Any], failure: threading.ExceptHookArgs) -> None:
     """Hides the traceback of TensorBoard's writer on a full disk; the same error is raised again where it is used."""
-    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in _OF_THE_DISK):
-        before(found)
+    if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in _OF_THE_DISK):
+        before(failure)
 
 
 def _find_users_error(error: BaseException | None) -> InputError | OSError | None:

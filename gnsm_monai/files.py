@@ -175,10 +175,10 @@ def file_identity(path: str | Path) -> list[Any]:
     """
     path = Path(path).absolute()
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return [str(path), None, None]
-    return [str(path), found.st_size, found.st_mtime_ns]
+    return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
 def sha256(path: str | Path) -> str:

@@ -95,7 +95,7 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 def _dataclass(module: str, name: str) -> type:
     """The class that a file names. Only plain data containers of this package are accepted."""
-    found = getattr(importlib.import_module(module), name) if module.split(".")[0] == _PACKAGE else None
-    if not (isinstance(found, type) and is_dataclass(found) and found.__module__ == module):
+    kind = getattr(importlib.import_module(module), name) if module.split(".")[0] == _PACKAGE else None
+    if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module):
         raise ValueError(f"{module}.{name} is no dataclass of {_PACKAGE}")
-    return found
+    return kind

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING promises of the shape of the code: small files, short functions, few arguments."""
+"""What CONTRIBUTING promises of the shape of the code: small files, short functions, few arguments, names of things."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ MODULES = sorted((ROOT / "gnsm_monai").rglob("*.py"))
 MAX_FILE, MAX_BODY, MAX_PARAMETERS = 250, 45, 8
 ESTIMATORS = {"GNSMDetector"}
 """scikit-learn reads an estimator's parameters from its constructor, so that all of them stand there."""
+
+PRONOUNS = {"found", "own", "known", "kept", "chosen"}
+"""Names that say how a value came about, and leave open what it is."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -52,3 +55,10 @@ def test_a_constructor_has_few_parameters(path: Path) -> None:
             arguments = function.args
             count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs) - 1
             assert count <= MAX_PARAMETERS, f"{owner} has {count}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_variable_names_the_thing_that_it_holds(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
+    assert not names & PRONOUNS

@@ -132,8 +132,8 @@ class AlignToReferencesd(MapTransform):
         searches = self._searches(label)
         if not searches or not (label > 0).any():
             return case
-        found = [best_shift(label.numpy()[0], self.log_prior, around, reach) for around, reach in searches]
-        shift, _ = max(found, key=lambda place: place[1])
+        shifts = [best_shift(label.numpy()[0], self.log_prior, around, reach) for around, reach in searches]
+        shift, _ = max(shifts, key=lambda place: place[1])
         # Padding one side by 2 n voxels moves the centre, about which the grid is laid, by n voxels.
         added = [(2 * max(0, n), 2 * max(0, -n)) for n in shift]
         for key in self.key_iterator(case):
@@ -188,9 +188,9 @@ def best_shift(
     at = np.ix_(*[np.clip(np.arange(n) + s, 0, g - 1) for n, s, g in zip(size, start, grid, strict=True)])
     likelihood = np.zeros(tuple(2 * reach + 1))
     for index, prior in enumerate(log_prior):
-        own = (label == index).astype(np.float32)
-        if own.any():
-            likelihood += fftconvolve(prior[at], np.flip(own), mode="valid")
+        overlap_kernel = (label == index).astype(np.float32)
+        if overlap_kernel.any():
+            likelihood += fftconvolve(prior[at], np.flip(overlap_kernel), mode="valid")
     best = np.unravel_index(likelihood.argmax(), likelihood.shape)
     return [int(b + a - r) for b, a, r in zip(best, around, reach, strict=True)], float(likelihood[best])
 
@@ -198,6 +198,6 @@ def best_shift(
 def _near_structures(label: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The box around all structures and ``margin`` more; where it begins beside the map's whole size, ``(2, axes)``."""
     (structures,) = find_objects((label > 0).astype(np.int8))
-    low = [max(own.start - more, 0) for own, more in zip(structures, margin, strict=True)]
-    box = tuple(slice(a, own.stop + more) for a, own, more in zip(low, structures, margin, strict=True))
+    low = [max(extent.start - more, 0) for extent, more in zip(structures, margin, strict=True)]
+    box = tuple(slice(a, extent.stop + more) for a, extent, more in zip(low, structures, margin, strict=True))
     return np.array([low, label.shape]), label[box]

@@ -95,10 +95,10 @@ class RandFieldOfViewd(Randomizable, MapTransform):
         case = dict(data)
         if self.R.uniform() >= self.prob:
             return case
-        kept = (slice(None), *self._kept(case[self.first_key(case)].shape[1:]))
+        visible = (slice(None), *self._kept(case[self.first_key(case)].shape[1:]))
         for key in self.key_iterator(case):
             outside = torch.ones(case[key].shape, dtype=torch.bool)
-            outside[kept] = False
+            outside[visible] = False
             case[key] = case[key].masked_fill(outside, outside_value(key))
         return case
 

@@ -156,15 +156,15 @@ def class_index(label: np.ndarray, scheme: LabelScheme, path: str | Path) -> np.
         InputError: a value that is no known label; the message names ``path``.
     """
     values, places = distinct_values(label)
-    known = {value: index for index, value in enumerate(scheme.values)}
+    index_of = {value: index for index, value in enumerate(scheme.values)}
     if scheme.ignore_value is not None:
-        known[scheme.ignore_value] = IGNORE_INDEX
-    unknown = [int(value) for value in values if int(value) not in known]
+        index_of[scheme.ignore_value] = IGNORE_INDEX
+    unknown = [int(value) for value in values if int(value) not in index_of]
     if unknown:
-        declared = sorted(known) if len(known) <= MAX_LISTED else f"{len(known)} values"
+        declared = sorted(index_of) if len(index_of) <= MAX_LISTED else f"{len(index_of)} values"
         raise InputError(f"{path}: label value {unknown[0]} is not among the declared {declared}")
-    found: np.ndarray = np.array([known[int(value)] for value in values], dtype=np.int16)[places]
-    return found
+    indices: np.ndarray = np.array([index_of[int(value)] for value in values], dtype=np.int16)[places]
+    return indices
 
 
 def distinct_values(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,8 +175,8 @@ def distinct_values(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values, places = np.unique(label, return_inverse=True)
         return values, places.reshape(label.shape)  # flat before numpy 2
     offsets = label - low
-    found = np.bincount(offsets.ravel(), minlength=span) > 0
-    return np.flatnonzero(found) + low, (np.cumsum(found, dtype=np.int32) - 1)[offsets]
+    present = np.bincount(offsets.ravel(), minlength=span) > 0
+    return np.flatnonzero(present) + low, (np.cumsum(present, dtype=np.int32) - 1)[offsets]
 
 
 def _whole_numbers(label: np.ndarray, path: str | Path, tolerance: float) -> np.ndarray:

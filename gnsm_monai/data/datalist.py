@@ -73,11 +73,11 @@ def _preferred(case: str, paths: Sequence[Path]) -> Path:
         return _regular(paths[0])
     folder = paths[0].parent
     ending = preferred_ending(folder)
-    chosen = [path for path in paths if path.name[len(case) :].lower() == ending]
-    if len(chosen) != 1:
+    preferred = [path for path in paths if path.name[len(case) :].lower() == ending]
+    if len(preferred) != 1:
         names = " and ".join(path.name for path in paths)
         raise InputError(f"{folder}: {len(paths)} files for case '{case}': {names}")
-    return _regular(chosen[0])
+    return _regular(preferred[0])
 
 
 def _regular(path: Path) -> Path:
@@ -224,13 +224,13 @@ def find_spatial_dims(labels_dir: str | Path) -> int:
     Raises:
         InputError: no such folder, or no label map in it.
     """
-    found = 0
+    dims = 0
     for path in find_label_maps(labels_dir).values():
         axes = _long_axes(path)
         if axes >= 3:
             return 3
-        found = max(found, axes)
-    return 2 if found else 3
+        dims = max(dims, axes)
+    return 2 if dims else 3
 
 
 def _long_axes(path: Path) -> int:

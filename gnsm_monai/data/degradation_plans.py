@@ -54,8 +54,8 @@ def _wrong_side(scene: Scene) -> Plan:
         painted_amounts = ndimage.shift(amounts, shift, order=0, cval=np.inf)
 
     def at(amount: float) -> LabelMap:
-        kept = np.where(amounts <= amount, 0, scene.label)
-        return np.where(painted_amounts <= amount, painted, kept).astype(scene.label.dtype)
+        remaining = np.where(amounts <= amount, 0, scene.label)
+        return np.where(painted_amounts <= amount, painted, remaining).astype(scene.label.dtype)
 
     return at
 

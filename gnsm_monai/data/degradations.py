@@ -76,12 +76,12 @@ def degrade(
     if len(spacing) != label.ndim or not all(s > 0 for s in spacing):
         raise InputError(f"spacing: must be {label.ndim} positive numbers, got {spacing}")
     ignored = label == IGNORE_INDEX
-    known: LabelMap = np.where(ignored, 0, label).astype(label.dtype)
-    if known.size and (known.min() < 0 or known.max() >= num_classes):
-        raise InputError(f"label: values must lie in 0..{num_classes - 1}, got {known.min()}..{known.max()}")
-    if severity == 0 or not known.any():
+    observed: LabelMap = np.where(ignored, 0, label).astype(label.dtype)
+    if observed.size and (observed.min() < 0 or observed.max() >= num_classes):
+        raise InputError(f"label: values must lie in 0..{num_classes - 1}, got {observed.min()}..{observed.max()}")
+    if severity == 0 or not observed.any():
         return np.array(label)
-    plan = PLANS[kind](Scene(known, num_classes, spacing, rng))
+    plan = PLANS[kind](Scene(observed, num_classes, spacing, rng))
 
     def at(amount: float) -> tuple[float, LabelMap]:
         failed = plan(amount)

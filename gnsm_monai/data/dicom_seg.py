@@ -47,20 +47,20 @@ def convert_segmentations(
         InputError: no SEG, a damaged one, one whose segments are named otherwise than ``labels`` or than in the other
             files, or highdicom is not installed.
     """
-    found = find_segmentations(folder)
+    segmentations = find_segmentations(folder)
     images = {} if series is None else _series(series)
-    known: dict[str, int] = {} if labels is None else dict(zip(labels.names, labels.values[1:], strict=True))
+    numbers: dict[str, int] = {} if labels is None else dict(zip(labels.names, labels.values[1:], strict=True))
     maps: list[Path] = []
-    for case, path in found.items():
+    for case, path in segmentations.items():
         values, affine, segments = read_segmentation(path, images)
         if labels is None:
-            _agree(known, segments, path)
+            _agree(numbers, segments, path)
         else:
-            values = _renumbered(values, segments, known, path)
+            values = _renumbered(values, segments, numbers, path)
         maps.append(Path(output) / f"{case}.nii.gz")
         save_nifti(maps[-1], small_integers(values), affine)
         logger.info("%s: %s voxels, %s", maps[-1], " x ".join(map(str, values.shape)), ", ".join(segments))
-    declared: dict[str, int] = {"background": 0, **known}
+    declared: dict[str, int] = {"background": 0, **numbers}
     if labels is not None and labels.ignore_value is not None:
         declared["ignore"] = labels.ignore_value
     save_json(Path(output) / "dataset.json", {"labels": declared, "file_ending": ".nii.gz"})
@@ -76,7 +76,7 @@ def find_segmentations(folder: str | Path) -> dict[str, Path]:
     pydicom, _ = _dicom()
     folder = Path(folder)
     check_folder(folder)
-    found: dict[str, Path] = {}
+    segmentations: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
@@ -85,12 +85,12 @@ def find_segmentations(folder: str | Path) -> dict[str, Path]:
         if header.get("Modality") == "SEG":
             parts = path.relative_to(folder).parts
             case = "_".join([*parts[:-1], path.stem if path.suffix.lower() == ".dcm" else path.name])
-            if case in found:
-                raise InputError(f"{folder}: {found[case]} and {path} would both be case '{case}'")
-            found[case] = path
-    if not found:
+            if case in segmentations:
+                raise InputError(f"{folder}: {segmentations[case]} and {path} would both be case '{case}'")
+            segmentations[case] = path
+    if not segmentations:
         raise InputError(f"{folder}: no DICOM segmentation (SEG) in it")
-    return found
+    return segmentations
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -164,17 +164,17 @@ def _series(folder: str | Path) -> dict[str, list[Any]]:
     """Headers of all image slices below a folder, by SeriesInstanceUID."""
     pydicom, _ = _dicom()
     check_folder(folder)
-    found: dict[str, list[Any]] = {}
+    series: dict[str, list[Any]] = {}
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except Exception:  # no DICOM file
             continue
         if "ImagePositionPatient" in header and "SeriesInstanceUID" in header:
-            found.setdefault(str(header.SeriesInstanceUID), []).append(header)
-    if not found:
+            series.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    if not series:
         raise InputError(f"{folder}: no DICOM image series in it")
-    return found
+    return series
 
 
 def _geometry(segmentation: Any, images: Mapping[str, list[Any]]) -> Any:
@@ -198,26 +198,26 @@ def _geometry(segmentation: Any, images: Mapping[str, list[Any]]) -> Any:
     return highdicom.VolumeGeometry(affine, [len(places), int(first.Rows), int(first.Columns)], "PATIENT")
 
 
-def _agree(known: dict[str, int], segments: Mapping[str, int], path: Path) -> None:
+def _agree(numbers: dict[str, int], segments: Mapping[str, int], path: Path) -> None:
     """Adds the segments of a file; a name with two numbers, or a number with two names, would mix structures."""
     for name, number in segments.items():
-        same = [other for other, value in known.items() if value == number]
-        if known.get(name, number) != number or (same and same[0] != name):
+        same = [other for other, value in numbers.items() if value == number]
+        if numbers.get(name, number) != number or (same and same[0] != name):
             raise InputError(
                 f"{path}: segment {number} is '{name}' here and otherwise in other files: "
                 "give the data set that declares names and values"
             )
-        known[name] = number
+        numbers[name] = number
 
 
-def _renumbered(values: np.ndarray, segments: Mapping[str, int], known: Mapping[str, int], path: Path) -> np.ndarray:
-    by_name = {name.casefold(): value for name, value in known.items()}
-    found = np.zeros_like(values)
+def _renumbered(values: np.ndarray, segments: Mapping[str, int], numbers: Mapping[str, int], path: Path) -> np.ndarray:
+    by_name = {name.casefold(): value for name, value in numbers.items()}
+    renumbered = np.zeros_like(values)
     for name, number in segments.items():
         if name.casefold() not in by_name:
-            raise InputError(f"{path}: segment '{name}' is none of the declared labels ({', '.join(known)})")
-        found[values == number] = by_name[name.casefold()]
-    return found
+            raise InputError(f"{path}: segment '{name}' is none of the declared labels ({', '.join(numbers)})")
+        renumbered[values == number] = by_name[name.casefold()]
+    return renumbered
 
 
 def _dicom() -> tuple[Any, Any]:

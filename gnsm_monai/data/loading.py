@@ -72,22 +72,22 @@ class LoadMapsd(MapTransform):
         path = names[0]
         try:
             channels = [self._read(name, is_image) for name in names]
-            found: Any = channels[0] if len(channels) == 1 else _together(channels)
+            loaded: Any = channels[0] if len(channels) == 1 else _together(channels)
             if not is_image:
-                name_label_map(found, Path(path))
+                name_label_map(loaded, Path(path))
         except InputError:
             raise
         except Exception as error:  # each reader raises its own kinds
             raise InputError(one_line(error, path)) from error
-        if found.ndim == self.spatial_dims + 2 and found.shape[-1] == 1:
-            found = found[..., 0]
+        if loaded.ndim == self.spatial_dims + 2 and loaded.shape[-1] == 1:
+            loaded = loaded[..., 0]
         if is_image:
-            self._check_image(found, path)
-        if found.ndim == self.spatial_dims + 1:
-            found.meta[FILE_SHAPE] = tuple(found.shape[1:])
-            affine = _checked_affine(np.asarray(found.affine, dtype=np.float64), self.spatial_dims, path)
-            found.affine = found.meta[FILE_AFFINE] = affine
-        return found  # type: ignore[no-any-return]
+            self._check_image(loaded, path)
+        if loaded.ndim == self.spatial_dims + 1:
+            loaded.meta[FILE_SHAPE] = tuple(loaded.shape[1:])
+            affine = _checked_affine(np.asarray(loaded.affine, dtype=np.float64), self.spatial_dims, path)
+            loaded.affine = loaded.meta[FILE_AFFINE] = affine
+        return loaded  # type: ignore[no-any-return]
 
     def _read(self, name: str, is_image: bool) -> Any:
         """``(C, *spatial)`` of one file."""
@@ -141,8 +141,8 @@ def _checked_affine(affine: np.ndarray, dims: int, path: str) -> torch.Tensor:
     """Affine ``(dims + 1, dims + 1)``; a slice that does not lie across the third axis keeps its voxel size only."""
     lengths = np.linalg.norm(affine[:-1, :dims], axis=0)
     if affine.shape[0] > dims + 1:
-        kept = [*range(dims), affine.shape[0] - 1]
-        affine = affine[np.ix_(kept, kept)]
+        axes = [*range(dims), affine.shape[0] - 1]
+        affine = affine[np.ix_(axes, axes)]
         if not np.allclose(np.linalg.norm(affine[:dims, :dims], axis=0), lengths, rtol=1e-3):
             affine = np.diag([*lengths, 1.0])
     # The volume of a voxel against that of a box with its edges: 0 where two axes of the file point the same way.

@@ -68,8 +68,8 @@ class LabelScheme:
     def to_values(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
         """Values in the files of class indices, `IGNORE_INDEX` among them, of any shape."""
         table = np.array([*self.values, self.ignore_value or 0], dtype=np.int64)
-        found: npt.NDArray[np.int64] = table[index]  # IGNORE_INDEX, -1, is the last one
-        return found
+        values: npt.NDArray[np.int64] = table[index]  # IGNORE_INDEX, -1, is the last one
+        return values
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -232,8 +232,8 @@ def _class_names(values: Sequence[int], regions: Mapping[str, tuple[int, ...]]) 
     """Names of classes that are only named as parts of regions: the smallest such region, without those inside it."""
     names: list[str] = []
     for value in values:
-        name, own = min(((n, set(m)) for n, m in regions.items() if value in m), key=lambda region: len(region[1]))
-        inside = {n: set(m) for n, m in regions.items() if value not in m and set(m) < own}
+        name, members = min(((n, set(m)) for n, m in regions.items() if value in m), key=lambda region: len(region[1]))
+        inside = {n: set(m) for n, m in regions.items() if value not in m and set(m) < members}
         largest = [n for n, m in inside.items() if not any(m < other for other in inside.values())]
         name += f" without {', '.join(largest)}" if largest else ""
         names.append(name if name not in names else f"{name} ({value})")

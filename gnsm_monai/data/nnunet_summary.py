@@ -28,11 +28,11 @@ def add_summary_dice(cases: Sequence[Case], scheme: LabelScheme) -> list[Case]:
         InputError: see :func:`read_summary_dice`.
     """
     folders = {folder: read_summary_dice(folder, scheme) for folder in {case[LABEL].parent for case in cases}}
-    found = []
+    with_dice = []
     for case in cases:
         dice = folders[case[LABEL].parent].get(case_id(case[LABEL]) or "")
-        found.append(case if dice is None else {**case, "dice": dice})
-    return found
+        with_dice.append(case if dice is None else {**case, "dice": dice})
+    return with_dice
 
 
 def read_summary_dice(folder: str | Path, scheme: LabelScheme) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def read_summary_dice(folder: str | Path, scheme: LabelScheme) -> dict[str, np.n
     cases = load_json(path).get("metric_per_case")
     if not isinstance(cases, list):
         return {}
-    found: dict[str, np.ndarray] = {}
+    dice_of: dict[str, np.ndarray] = {}
     for entry in cases:
         file = entry.get("prediction_file") if isinstance(entry, dict) else None
         metrics = entry.get("metrics") if isinstance(entry, dict) else None
@@ -61,11 +61,11 @@ def read_summary_dice(folder: str | Path, scheme: LabelScheme) -> dict[str, np.n
             raise InputError(f"{path}: an entry of metric_per_case lacks its prediction_file or metrics")
         name = PureWindowsPath(file).name  # which splits at either kind of slash: the file may be from anywhere
         by_values = {_label_values(key, path): metric for key, metric in metrics.items()}
-        found[case_id(Path(name)) or name] = np.array([
+        dice_of[case_id(Path(name)) or name] = np.array([
             _dice(by_values.get(frozenset(scheme.values[c] for c in classes)), structure, path)
             for structure, classes in zip(scheme.structure_names, scheme.structure_classes, strict=True)
         ])  # fmt: skip
-    return found
+    return dice_of
 
 
 def _label_values(key: str, path: Path) -> frozenset[int]:

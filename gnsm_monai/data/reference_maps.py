@@ -127,8 +127,8 @@ class ReferenceMaps:
         """The image ``(C, *spatial)``, float32, of a case that names one; raises what its reader raises."""
         if case["case"] in self._images:
             return self._images[case["case"]]
-        found: MetaTensor = self.resample(self.load({IMAGE: case[IMAGE]}))[IMAGE]
-        return found
+        image: MetaTensor = self.resample(self.load({IMAGE: case[IMAGE]}))[IMAGE]
+        return image
 
     def _keep(self, case: str, image: MetaTensor) -> None:
         self.channels[case] = len(image)

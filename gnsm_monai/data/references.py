@@ -88,8 +88,8 @@ class References:
         """Both maps of a case, whether the network sees images or not; raises what the image's reader raises."""
         assert self.images_dir is not None
         images = {IMAGE: find_images(self.images_dir, case["case"])}
-        found: dict[str, MetaTensor] = self.maps_of([{**images, **case}])[0]
-        return found
+        maps: dict[str, MetaTensor] = self.maps_of([{**images, **case}])[0]
+        return maps
 
 
 def read_references(

@@ -112,13 +112,13 @@ def class_probabilities(saved: np.ndarray, scheme: LabelScheme, path: str | Path
             raise InputError(f"{path}: probabilities must lie in [0, 1], found {value:g}")
     soft = saved.clip(0, 1)
     if scheme.regions:
-        found = np.zeros((scheme.num_classes, *saved.shape[1:]), np.float32)
+        probabilities = np.zeros((scheme.num_classes, *saved.shape[1:]), np.float32)
         left = np.ones(saved.shape[1:], np.float32)
         for region, probability in zip(reversed(scheme.regions), soft[::-1], strict=True):
-            found[region.written] += probability * left
+            probabilities[region.written] += probability * left
             left *= 1 - probability
-        found[0] = left
-        return found
+        probabilities[0] = left
+        return probabilities
     total = soft.sum(0, dtype=np.float32)
     worst = total.flat[np.abs(total - 1).argmax()]
     if abs(worst - 1) > TOLERANCE:

@@ -142,10 +142,10 @@ def _centre(image: MetaTensor, size: Sequence[int], value: int) -> MetaTensor:
     """
     old = image.shape[1:]
     shifts = [(n - m) // 2 for n, m in zip(size, old, strict=True)]
-    kept = [slice(max(0, -s), min(m, n - s)) for s, n, m in zip(shifts, size, old, strict=True)]
+    overlap = [slice(max(0, -s), min(m, n - s)) for s, n, m in zip(shifts, size, old, strict=True)]
     added = [(max(0, s), max(0, n - m - s)) for s, n, m in zip(shifts, size, old, strict=True)]
     pad: Any = Pad([(0, 0), *added], value=value)  # type: ignore[arg-type]
-    return pad(SpatialCrop(roi_slices=kept)(image))  # type: ignore[no-any-return]
+    return pad(SpatialCrop(roi_slices=overlap)(image))  # type: ignore[no-any-return]
 
 
 def centred_extent(label: np.ndarray) -> np.ndarray:

@@ -122,8 +122,8 @@ class ScoreStep:
 
 
 def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
-    known = [entry for entry in structures if np.isfinite(entry.anomaly)]
-    structure = max(known, key=lambda entry: entry.anomaly).name if known else ""
+    scored = [entry for entry in structures if np.isfinite(entry.anomaly)]
+    structure = max(scored, key=lambda entry: entry.anomaly).name if scored else ""
     if maps.values.ndim == 2:
         return Place(structure)
     slices, means = worst_slices(maps.values, band)

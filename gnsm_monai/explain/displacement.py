@@ -32,21 +32,21 @@ def align(label: Map, like: Map, most_steps: int = 12) -> Offset:
     nothing = int(max(label.max(), like.max())) + 1
     small = np.min_scalar_type(nothing)  # a few hundred comparisons: the fewer bytes the better
     moving, fixed = label.astype(small), np.where(like > 0, like, nothing).astype(small)
-    known: dict[tuple[int, ...], int] = {}
+    agreements: dict[tuple[int, ...], int] = {}
 
     def agreement(o: Offset) -> int:
         key = tuple(o.tolist())
-        if key not in known:
+        if key not in agreements:
             source, target = _overlap(label.shape, o)
-            known[key] = int(np.count_nonzero(moving[source] == fixed[target]))
-        return known[key]
+            agreements[key] = int(np.count_nonzero(moving[source] == fixed[target]))
+        return agreements[key]
 
     steps = np.concatenate([np.eye(label.ndim, dtype=np.int64), -np.eye(label.ndim, dtype=np.int64)])
     for _ in range(most_steps):
-        found = [agreement(offset + step) for step in steps]
-        if max(found) <= agreement(offset):
+        around = [agreement(offset + step) for step in steps]
+        if max(around) <= agreement(offset):
             break
-        offset = offset + steps[int(np.argmax(found))]
+        offset = offset + steps[int(np.argmax(around))]
     return offset
 
 

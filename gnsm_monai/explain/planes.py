@@ -156,11 +156,12 @@ def to_file_geometry(
         torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None], affine=torch.as_tensor(grid_affine)
     )
     resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)
-    found = np.empty(tuple(shape), dtype=np.float32)
-    thickness = min(len(found), max(2, MAX_VOXELS // found[:1].size))  # of an axis of one voxel MONAI knows no spacing
-    for first in range(0, len(found), thickness):
-        start = min(first, len(found) - thickness)
-        slab, there = found[start : start + thickness], np.array(file_affine, dtype=np.float64)
+    in_file = np.empty(tuple(shape), dtype=np.float32)
+    # Two slices at least: MONAI knows no spacing along an axis of one voxel.
+    thickness = min(len(in_file), max(2, MAX_VOXELS // in_file[:1].size))
+    for first in range(0, len(in_file), thickness):
+        start = min(first, len(in_file) - thickness)
+        slab, there = in_file[start : start + thickness], np.array(file_affine, dtype=np.float64)
         there[:, -1] += start * there[:, 0]  # of the slab's first voxel
         slab[:] = resample(source, dst_affine=torch.as_tensor(there), spatial_size=slab.shape).numpy()[0]
-    return found
+    return in_file

@@ -132,17 +132,17 @@ def _displaced(maps: _Maps) -> tuple[list[Finding], _Maps]:
     if not maps.denoised.any() or (1 - before).max(initial=0) < WHOLE:
         return [], maps
     best, findings, corrected = 0.0, [], maps
-    for found, after in (_swaps(maps), _shift(maps), *(_mirror(maps, axis) for axis in range(maps.label.ndim))):
+    for explanations, after in (_swaps(maps), _shift(maps), *(_mirror(maps, axis) for axis in range(maps.label.ndim))):
         gains = after.dice() - before
         gain = float(gains.sum())
         # What is nearly symmetric can be mirrored or shifted: the simpler explanation comes first, and wins if near.
         if gain <= best + 0.05 * lost:
             continue
         # What moves the whole must harm no structure; exchanged labels concern two of them, however bad the others.
-        if found[0].kind == "swapped" or (gain >= GAIN * lost and gains.min() > -HARM):
+        if explanations[0].kind == "swapped" or (gain >= GAIN * lost and gains.min() > -HARM):
             of = {name: float(g) for (name, _), g in zip(maps.structures, gains, strict=True)}
-            weights = [of[f.names[0]] + of[f.other] if f.names else gain for f in found]
-            findings = [replace(f, weight=weight) for f, weight in zip(found, weights, strict=True)]
+            weights = [of[f.names[0]] + of[f.other] if f.names else gain for f in explanations]
+            findings = [replace(f, weight=weight) for f, weight in zip(explanations, weights, strict=True)]
             best, corrected = gain, after
     return findings, corrected
 
@@ -165,10 +165,10 @@ def _swaps(maps: _Maps) -> tuple[list[Finding], _Maps]:
 def _shift(maps: _Maps) -> tuple[list[Finding], _Maps]:
     """The shift by which the mask agrees best."""
     offset = align(maps.label, maps.denoised)
-    found = [Finding("shifted", mm=length(offset, maps.spacing), places=directions(-offset, maps.spacing))]
+    shifted = [Finding("shifted", mm=length(offset, maps.spacing), places=directions(-offset, maps.spacing))]
     if np.abs(offset).max() < 2:  # a boundary that differs
-        return found, maps
-    return found, replace(maps, label=move(maps.label, offset))
+        return shifted, maps
+    return shifted, replace(maps, label=move(maps.label, offset))
 
 
 def _mirror(maps: _Maps, axis: int) -> tuple[list[Finding], _Maps]:
@@ -183,15 +183,15 @@ def _structures(maps: _Maps) -> Iterator[Structure]:
     count = maps.num_classes - 1
     boxes = [ndimage.find_objects(m, count) for m in (maps.label, maps.denoised)]
     for (name, classes), member in zip(maps.structures, maps.members, strict=True):
-        parts = [found[c - 1] for found in boxes for c in classes if c > 0 and found[c - 1] is not None]
+        parts = [extents[c - 1] for extents in boxes for c in classes if c > 0 and extents[c - 1] is not None]
         if not parts:
             continue
         box = tuple(
             slice(max(min(s.start for s in axis) - MARGIN, 0), max(s.stop for s in axis) + MARGIN)
             for axis in zip(*parts, strict=True)
         )
-        others = [(n, own) for n, own in maps.structures if not set(own) & set(classes)]
-        neighbours = {int(c): n for n, own in sorted(others, key=lambda o: -len(o[1])) for c in own}
+        others = [(n, members) for n, members in maps.structures if not set(members) & set(classes)]
+        neighbours = {int(c): n for n, members in sorted(others, key=lambda o: -len(o[1])) for c in members}
         label, denoised = maps.label[box], maps.denoised[box]
 
         def from_body(box: tuple[slice, ...] = box) -> npt.NDArray[np.float64] | None:

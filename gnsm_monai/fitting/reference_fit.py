@@ -187,11 +187,11 @@ class ReferenceFit:
         references: list[tuple[LevelStatistics, np.ndarray]] = []
         failures: list[tuple[Failure, LevelStatistics, int]] = []
         for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
-            known = shapes.get(case["case"])
-            statistics = self._score(maps, known)
+            judgement = shapes.get(case["case"])
+            statistics = self._score(maps, judgement)
             references.append((statistics.levels, statistics.structures))
             for failure in self.failures.of(case, maps, number, plan):
-                failures.append((replace(failure, case={}), self._score(failure.case, known).levels, number))
+                failures.append((replace(failure, case={}), self._score(failure.case, judgement).levels, number))
                 if failure.kind == "empty":  # one is enough: all of them look alike
                     plan = replace(plan, empty=False)
         return ReferenceStatistics(

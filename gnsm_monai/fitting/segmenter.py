@@ -79,7 +79,7 @@ class EarlySegmenter:
                 drop_last=True,
                 generator=torch.Generator().manual_seed(seed),
             )
-            kept: dict[int, nn.Module] = {}
+            snapshots: dict[int, nn.Module] = {}
             trainer = SupervisedTrainer(
                 device=torch.device(device),
                 max_epochs=1,
@@ -92,11 +92,11 @@ class EarlySegmenter:
             )
             trainer.add_event_handler(
                 Events.ITERATION_COMPLETED(event_filter=lambda _, step: step in steps),
-                lambda engine: kept.update({engine.state.iteration: copy.deepcopy(network).eval()}),
+                lambda engine: snapshots.update({engine.state.iteration: copy.deepcopy(network).eval()}),
             )
             trainer.logger.setLevel(logging.WARNING)
             trainer.run()
-        return cls(kept, references.spatial_size)
+        return cls(snapshots, references.spatial_size)
 
     @property
     def kinds(self) -> list[str]:
@@ -145,6 +145,6 @@ class KnownVoxelsLoss(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         background = F.one_hot(torch.zeros_like(label[:, 0], dtype=torch.long), logits.shape[1]).movedim(-1, 1)
-        known = torch.where(label == IGNORE_INDEX, CERTAIN * background.to(logits), logits)
-        loss: Tensor = self.loss(known, label.clamp_min(0).float())
+        answers = torch.where(label == IGNORE_INDEX, CERTAIN * background.to(logits), logits)
+        loss: Tensor = self.loss(answers, label.clamp_min(0).float())
         return loss

@@ -98,8 +98,8 @@ class ShapeLearner:
         network = self._train(labels[:num_train]) if self.steps else None
         number = torch.arange(len(labels)) - num_train  # of a held-out reference; those of training are in every fold
         others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
-        linear = [ShapeModel.fit(values[known], stride) for known in others]
-        sizes = [ReferenceSizes.fit(voxels[known.numpy()]) for known in others]
+        linear = [ShapeModel.fit(values[rest], stride) for rest in others]
+        sizes = [ReferenceSizes.fit(voxels[rest.numpy()]) for rest in others]
         networks = [
             self._train([x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half], network)
             for half in range(HALVES)
@@ -149,10 +149,10 @@ class ShapeLearner:
             average.attach(trainer)
             trainer.logger.setLevel(logging.WARNING)
             trainer.run()
-        found: Any = average.ema_model
-        for value in found.state_dict().values():  # as a model's file keeps them
+        ema: Any = average.ema_model
+        for value in ema.state_dict().values():  # as a model's file keeps them
             value.copy_(value.half())
-        averaged: BottleneckNetwork = found.cpu().eval()
+        averaged: BottleneckNetwork = ema.cpu().eval()
         return averaged
 
     def _trainer(self, network: BottleneckNetwork, labels: Sequence[Tensor], steps: int) -> SupervisedTrainer:

@@ -111,9 +111,9 @@ class FailureRoc:
         for name, (_, worse) in curves.items():
             self.writer.add_scalar(f"validation_auroc_per_failure/{name.replace(' ', '_')}", _area(sound, worse), epoch)
         for severity in SEVERITIES:
-            chosen = failed & (severities == severity)
+            of_severity = failed & (severities == severity)
             self.writer.add_scalar(
-                f"validation_auroc_per_severity/severity_{severity:g}", _area(sound, scores[chosen]), epoch
+                f"validation_auroc_per_severity/severity_{severity:g}", _area(sound, scores[of_severity]), epoch
             )
         picture = pixels(roc_curves(curves))
         self.writer.add_image("validation_pictures/roc_of_failures", picture, epoch, dataformats="HWC")

@@ -93,8 +93,8 @@ class LevelCalibration(Metric):
     @reinit__is_reduced
     def update(self, output: Sequence[Any]) -> None:
         logits, target = output
-        certainty, chosen = torch.softmax(logits.detach().float(), 1).max(1)
-        right = chosen == target["probabilities"].argmax(1)
+        certainty, answer = torch.softmax(logits.detach().float(), 1).max(1)
+        right = answer == target["probabilities"].argmax(1)
         counted = target["mask"][:, 0].double()
         level = target["level"].reshape(-1, *[1] * (certainty.ndim - 1))
         bins = (certainty * self.num_bins).long().clamp_max(self.num_bins - 1) + level * self.num_bins

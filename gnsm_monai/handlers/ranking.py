@@ -89,8 +89,8 @@ class RankingCollector:
 
     def _fail(self, case: FailedCase) -> None:
         if self.strict:
-            kept = "" if self.journal is None else "; what was scored is kept for the next run"
-            print(f"error: {case.case}: {case.message} (strict: no ranking is written{kept})", file=sys.stderr)
+            hint = "" if self.journal is None else "; what was scored is kept for the next run"
+            print(f"error: {case.case}: {case.message} (strict: no ranking is written{hint})", file=sys.stderr)
             raise SystemExit(SCORING_FAILED)
         logger.warning("%s: %s", case.case, case.message)
         self._failed.append(case)
@@ -113,6 +113,6 @@ class RankingCollector:
         try:
             results: Any = idist.all_gather([*self._scored, *self._failed])
         except RuntimeError as error:  # of the backend, in many words
-            kept = "" if self.journal is None else ": the same command continues with what was scored"
-            raise InputError(f"{self.writer.output_dir}: another process of this ranking ended early{kept}") from error
+            hint = "" if self.journal is None else ": the same command continues with what was scored"
+            raise InputError(f"{self.writer.output_dir}: another process of this ranking ended early{hint}") from error
         return list(results)

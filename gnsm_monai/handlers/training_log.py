@@ -98,10 +98,10 @@ class TrainingLog:
         for metric, name in (("val_loss_per_level", "loss"), ("val_calibration_per_level", "calibration_error")):
             for level, value in enumerate(metrics[metric].tolist() if metric in metrics else []):
                 self.writer.add_scalar(f"validation_{name}_per_level/level_{level:02d}", value, epoch)
-        chosen = torch.linspace(0, self.schedule.num_levels - 1, max(self.pictures, 1)).round().int().unique().tolist()
+        levels = torch.linspace(0, self.schedule.num_levels - 1, max(self.pictures, 1)).round().int().unique().tolist()
         for number, output in sorted(self._outputs.items()):
-            strip = level_pictures(output["pred"], output["label"], chosen)
-            rows = [f"level {level}\nβ {self.schedule.betas[level]:.3f}" for level in chosen]
+            strip = level_pictures(output["pred"], output["label"], levels)
+            rows = [f"level {level}\nβ {self.schedule.betas[level]:.3f}" for level in levels]
             picture, tag = captioned(strip, COLUMNS, rows), f"validation_pictures/held_out_reference_{number}"
             self.writer.add_image(tag, picture, epoch, dataformats="HWC")
         self._outputs.clear()
@@ -113,9 +113,9 @@ class TrainingLog:
 
 def relative_distance(network: nn.Module, averaged: nn.Module) -> float:
     """``||w - a|| / ||a||`` of two sets of weights: how far the averaged ones lag behind."""
-    own = getattr(network, "module", network)
+    weights_of = getattr(network, "module", network)
     with torch.no_grad():
-        pairs = list(zip(own.parameters(), averaged.parameters(), strict=True))
+        pairs = list(zip(weights_of.parameters(), averaged.parameters(), strict=True))
         apart = sum(((w - a).double() ** 2).sum() for w, a in pairs)
         size = sum((a.double() ** 2).sum() for _, a in pairs)
         return float(torch.as_tensor(apart / size).sqrt())

@@ -113,6 +113,6 @@ class TableScoreMatchingLoss(nn.Module):
         total = torch.zeros(len(logits), device=logits.device)
         for block, x, probabilities in pieces:
             mask = torch.ones_like(x[:, :1])
-            own = {"x": x, "probabilities": probabilities, "level": target["level"], "mask": mask}
-            total = total + x.shape[-1] * self.loss(block, own)
+            block_target = {"x": x, "probabilities": probabilities, "level": target["level"], "mask": mask}
+            total = total + x.shape[-1] * self.loss(block, block_target)
         return total / self.blocks.num_features

@@ -55,7 +55,7 @@ def filled_metadata(template: Mapping[str, Any], settings: Mapping[str, Any]) ->
     filled["monai_version"], filled["pytorch_version"] = monai.__version__, torch.__version__
     filled["numpy_version"] = np.__version__
     filled["required_packages_version"] = {
-        name: _installed(name) or known for name, known in template["required_packages_version"].items()
+        name: _installed(name) or version for name, version in template["required_packages_version"].items()
     }
     cases = ", ".join(f"{number} to {use}" for use, number in _uses(settings).items())
     filled["data_source"] = f"label maps of {settings['dataset'] or 'an unnamed folder'}: {cases}"

@@ -80,9 +80,9 @@ class BottleneckNetwork(nn.Module):
         channels = [max(16, width >> n) for n in range(len(self.steps))] + [num_classes]
         conv, transposed = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
         layers: list[nn.Module] = []
-        for step, (own, finer) in zip(reversed(self.steps), itertools.pairwise(channels), strict=True):
-            layers += [conv(own, own, 3, padding=1), nn.GroupNorm(groups_of(own), own), nn.SiLU()]
-            layers += [transposed(own, finer, kernel_size=step, stride=step)]
+        for step, (coarser, finer) in zip(reversed(self.steps), itertools.pairwise(channels), strict=True):
+            layers += [conv(coarser, coarser, 3, padding=1), nn.GroupNorm(groups_of(coarser), coarser), nn.SiLU()]
+            layers += [transposed(coarser, finer, kernel_size=step, stride=step)]
         self.writer = nn.Sequential(*layers)
         for parameter in self.writer[-1].parameters():  # training starts at the prior
             nn.init.zeros_(parameter)

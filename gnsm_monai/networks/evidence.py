@@ -25,8 +25,8 @@ def evidence_scale(schedule: NoiseSchedule, num_classes: int) -> tuple[Tensor, T
     A level of ``beta`` 1 says nothing, and its evidence does not vary: the deviation 1 leaves it at 0.
     """
     mean, deviation = schedule.log_likelihood_scale(num_classes)
-    own, other = schedule.class_weights(torch.arange(schedule.num_levels), num_classes)
-    return mean, torch.where(own == other, 1.0, deviation)
+    same, other = schedule.class_weights(torch.arange(schedule.num_levels), num_classes)
+    return mean, torch.where(same == other, 1.0, deviation)
 
 
 def surprise(evidence: Tensor, prior: Tensor, deviation: Tensor) -> Tensor:

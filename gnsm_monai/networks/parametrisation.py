@@ -44,10 +44,10 @@ def posterior_score(logits: Tensor, x: Tensor, level: Tensor, schedule: NoiseSch
     logits, x = upcast(logits), upcast(x)
     num_classes = x.shape[CLASS_DIM]
     tau = expand_like(schedule.temperature(level), x)
-    own, other = (expand_like(weight, x) for weight in schedule.class_weights(level, num_classes))
+    same, other = (expand_like(weight, x) for weight in schedule.class_weights(level, num_classes))
     w = torch.softmax(-tau * x, CLASS_DIM)  # w up to a factor per voxel, which cancels: its sum is 1
-    share = torch.softmax(logits, CLASS_DIM) / (other + (own - other) * w)
-    mixture = w * (other * share.sum(CLASS_DIM, keepdim=True) + (own - other) * share)
+    share = torch.softmax(logits, CLASS_DIM) / (other + (same - other) * w)
+    mixture = w * (other * share.sum(CLASS_DIM, keepdim=True) + (same - other) * share)
     return tau * (num_classes * mixture - 1)
 
 

@@ -110,15 +110,15 @@ class ScoreMLP(nn.Module):
         if not self.posterior:
             raise ValueError("direct logits hold no posterior")
         at = torch.tensor([level], device=self.log_prior.device)
-        own, other = [], []
+        cells, other = [], []
         for block, (k, features) in enumerate(self.blocks.blocks):
             first = F.one_hot(torch.zeros_like(at)[:, None], k).transpose(1, 2).float()
             evidence = self.schedule.log_likelihood(self.schedule.noise_free(first, at), at)
             seen = self._standardise(evidence, at, block).flatten()
-            own.append(seen[:1].expand(k * len(features)))
+            cells.append(seen[:1].expand(k * len(features)))
             other.append(seen[1:2].expand(k * len(features)))
         apart, weight = torch.cat(other), self.stem.weight.T
-        columns = (weight * (torch.cat(own) - apart)[:, None]).contiguous()  # rows are read one by one
+        columns = (weight * (torch.cat(cells) - apart)[:, None]).contiguous()  # rows are read one by one
         h = F.embedding_bag(self.blocks.places(codes), columns, mode="sum") + (apart @ weight + self.stem.bias)
         embedding = self.embedding(at)
         for layers in self.layers:

@@ -35,14 +35,16 @@ class FeatureBlocks:
         self.cardinalities = tuple(int(k) for k in cardinalities)
         self.size = sum(self.cardinalities)
         self.blocks = [
-            (k, [f for f, own in enumerate(self.cardinalities) if own == k]) for k in sorted(set(self.cardinalities))
+            (k, [f for f, size in enumerate(self.cardinalities) if size == k]) for k in sorted(set(self.cardinalities))
         ]
         """Cardinality and features of each block."""
         order = [feature for _, features in self.blocks for feature in features]
         self._place = torch.tensor(order).argsort()
         sizes = [len(features) for _, features in self.blocks for _ in features]
         starts = itertools.accumulate((k * len(features) for k, features in self.blocks), initial=0)
-        firsts = [start + n for start, (_, own) in zip(starts, self.blocks, strict=False) for n in range(len(own))]
+        firsts = [
+            start + n for start, (_, members) in zip(starts, self.blocks, strict=False) for n in range(len(members))
+        ]
         self._first, self._step = (torch.tensor(values)[self._place] for values in (firsts, sizes))
 
     @property
@@ -53,7 +55,7 @@ class FeatureBlocks:
         """Blocks ``(B, K, F_K)``, views of the flat form ``(B, D)``."""
         parts = flat.split([k * len(features) for k, features in self.blocks], dim=1)
         # The number of rows is left open: an exported network must not have that of its example written into it.
-        return [part.reshape(-1, k, len(own)) for part, (k, own) in zip(parts, self.blocks, strict=True)]
+        return [part.reshape(-1, k, len(members)) for part, (k, members) in zip(parts, self.blocks, strict=True)]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         """The flat form ``(B, D)`` of blocks ``(B, K, F_K)``."""
@@ -89,6 +91,6 @@ class FeatureBlocks:
             return total.log_() + most
         return self.features([block.logsumexp(1) for block in self.split(flat)])
 
-    def own(self, flat: Tensor, codes: Tensor) -> Tensor:
+    def at_codes(self, flat: Tensor, codes: Tensor) -> Tensor:
         """The entry of each feature's category, ``(B, F)``, from flat values ``(B, D)`` and codes ``(B, F)``."""
         return flat.gather(1, self.places(codes))

@@ -73,8 +73,8 @@ class NoiseSchedule:
     def class_weights(self, level: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         """``alpha`` of the labelled class and of each other class for one-hot maps, ``(B,)`` each."""
         beta = self.beta(level)
-        own = (1 - beta) + beta / num_classes
-        return own.clamp_min(self.floor), (beta / num_classes).clamp_min(self.floor)
+        same = (1 - beta) + beta / num_classes
+        return same.clamp_min(self.floor), (beta / num_classes).clamp_min(self.floor)
 
     def log_likelihood(self, x: Tensor, level: Tensor) -> Tensor:
         """``log p(x_v | y_v = c)`` for every class ``c`` and voxel, up to a constant per voxel, ``(B, K, *spatial)``.
@@ -85,9 +85,9 @@ class NoiseSchedule:
         """
         x = upcast(x)
         num_classes = x.shape[1]
-        own, other = (expand_like(weight, x) for weight in self.class_weights(level, num_classes))
+        same, other = (expand_like(weight, x) for weight in self.class_weights(level, num_classes))
         w = torch.softmax(-expand_like(self.temperature(level), x) * x, 1)
-        return -num_classes * torch.log(other + (own - other) * w)
+        return -num_classes * torch.log(other + (same - other) * w)
 
     def log_likelihood_scale(self, num_classes: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of :meth:`log_likelihood` under noise alone, per level, ``(L,)`` each.
@@ -96,8 +96,8 @@ class NoiseSchedule:
         """
         quantile = (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096
         w = 1 - (1 - quantile) ** (1 / (num_classes - 1))
-        own, other = (v.double()[:, None] for v in self.class_weights(torch.arange(self.num_levels), num_classes))
-        values = -num_classes * torch.log(other + (own - other) * w)
+        same, other = (v.double()[:, None] for v in self.class_weights(torch.arange(self.num_levels), num_classes))
+        values = -num_classes * torch.log(other + (same - other) * w)
         return values.mean(1).float(), values.std(1).float()
 
     def noise_free(self, probabilities: Tensor, level: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ class NoiseSchedule:
         ``argmax_k x_k = argmax_k (log alpha_k + G_k)`` is a draw from ``alpha``, whatever the temperature: the rate
         is ``beta (1 - 1/K)`` where the floor is not met.
         """
-        own, other = self.class_weights(torch.arange(self.num_levels), num_classes)
-        return 1 - own / (own + (num_classes - 1) * other)
+        same, other = self.class_weights(torch.arange(self.num_levels), num_classes)
+        return 1 - same / (same + (num_classes - 1) * other)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that :func:`build_schedule` turns back into an equal schedule."""

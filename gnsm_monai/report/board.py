@@ -142,7 +142,7 @@ def _cell(value: Any) -> str:
 
 def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
     """In the run's own writer: ``add_hparams`` would open another one in a folder of its own."""
-    found = {f"metrics/{name}": m["value"] for name, m in summary["metrics"].items() if m["value"] is not None}
+    metrics = {f"metrics/{name}": m["value"] for name, m in summary["metrics"].items() if m["value"] is not None}
     settings = summary["settings"]
     compared = {
         "model": "/".join(Path(str(settings.get("model_dir", ""))).parts[-2:]),
@@ -150,9 +150,9 @@ def _metrics(writer: SummaryWriter, summary: Mapping[str, Any]) -> None:
         "anomaly_score": str(settings.get("anomaly_score", "")),
         "masks": int(summary["cases"]),
     }
-    for part in hparams(compared, found):
+    for part in hparams(compared, metrics):
         writer._get_file_writer().add_summary(part)
-    for name, value in found.items():
+    for name, value in metrics.items():
         writer.add_scalar(name, value, 0)
 
 

@@ -105,8 +105,8 @@ def score_histogram(scores: _Floats, references: _Floats, threshold: float | Non
         references: of the references, ``(m,)``; may be empty.
         threshold: scores above it are flagged.
     """
-    known = np.concatenate([scores, references])
-    low, high = float(known.min()), _sensible_end(known, references)
+    all_scores = np.concatenate([scores, references])
+    low, high = float(all_scores.min()), _sensible_end(all_scores, references)
     bins = np.linspace(low, high if high > low else low + 1, 31)
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("anomaly score (higher = worse)", "share of masks")
@@ -132,11 +132,11 @@ def dice_scatter(scores: _Floats, dice: _Floats, flagged: npt.NDArray[np.bool_],
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("anomaly score (higher = worse)", "measured Dice")
         kinds = (("not flagged", ~flagged, "o", BLUE), ("flagged", flagged, "^", RED))
-        for label, chosen, marker, colour in kinds:
-            if chosen.any():
+        for label, group, marker, colour in kinds:
+            if group.any():
                 axes.scatter(
-                    scores[chosen], dice[chosen], s=18, marker=marker, color=colour, alpha=0.7, linewidths=0,
-                    label=f"{label} ({int(chosen.sum())})", rasterized=scores.size > MANY,
+                    scores[group], dice[group], s=18, marker=marker, color=colour, alpha=0.7, linewidths=0,
+                    label=f"{label} ({int(group.sum())})", rasterized=scores.size > MANY,
                 )  # fmt: skip
         for limit in limits:
             axes.axhline(limit, color=GREY, linestyle=":", linewidth=1.2, label=f"failure: Dice < {limit:g}")
@@ -164,11 +164,11 @@ def risk_coverage(scores: _Floats, dice: _Floats) -> Figure:
 def budget_curve(budget: Sequence[Mapping[str, Any]], cases: int) -> Figure:
     """Share of the failures that a review of the k worst masks finds; higher is better."""
     reviewed = [0.0, *(float(entry["reviewed"]) for entry in budget)]
-    found = [0.0, *(float(entry["share_found"]) for entry in budget)]
+    shares = [0.0, *(float(entry["share_found"]) for entry in budget)]
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("masks reviewed, worst first", "share of failures found")
         axes.plot([0, cases], [0, 1], color=GREY, linestyle=":", label="in random order")
-        axes.plot(reviewed, found, color=BLUE, linewidth=1.8, label="by this ranking")
+        axes.plot(reviewed, shares, color=BLUE, linewidth=1.8, label="by this ranking")
         axes.set_xlim(left=0)
         axes.set_ylim(0, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -188,23 +188,23 @@ def roc_curves(curves: Mapping[str, tuple[_Floats, _Floats]]) -> Figure:
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
         for place, (name, (sound, failed)) in enumerate(curves.items()):
             limits = np.unique(np.concatenate([sound, failed]))[::-1]
-            flagged, found = (
+            flagged, detected = (
                 np.concatenate([[0.0], (values[None] >= limits[:, None]).mean(1)]) for values in (sound, failed)
             )
             area = auroc(np.concatenate([sound, failed]), np.arange(sound.size + failed.size) >= sound.size)
             style = ("-", "--", "-.")[place // 7 % 3]
             colour = class_hex(8)[1 + place % 7]
-            axes.plot(flagged, found, color=colour, linestyle=style, linewidth=1.6, label=f"{name} ({area:.2f})")
+            axes.plot(flagged, detected, color=colour, linestyle=style, linewidth=1.6, label=f"{name} ({area:.2f})")
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.01, 1.02)
         figure.legend(*axes.get_legend_handles_labels(), title="AUROC", loc="outside lower center", ncols=2)
         return figure
 
 
-def _sensible_end(known: _Floats, references: _Floats) -> float:
+def _sensible_end(values: _Floats, references: _Floats) -> float:
     """Where the axis ends: a single wild score must not squeeze all others into one bar."""
     spread = float(np.ptp(references)) if references.size else 0.0
-    end = float(known.max())
+    end = float(values.max())
     return min(end, float(references.max()) + 10 * spread) if spread > 0 else end
 
 

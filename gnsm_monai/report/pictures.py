@@ -190,11 +190,11 @@ def _grey(image: npt.NDArray[np.float32]) -> str:
 
 
 def _dim_structures(label: npt.NDArray[np.int16]) -> str:
-    known = np.maximum(label, 0)
-    colours = 255 * class_colours(int(known.max()) + 1)
+    indices = np.maximum(label, 0)
+    colours = 255 * class_colours(int(indices.max()) + 1)
     mixed = 0.25 * colours + 0.75 * np.array(DARK)
     mixed[0] = DARK
-    return _png(Image.fromarray(np.rint(mixed[known]).astype(np.uint8)))
+    return _png(Image.fromarray(np.rint(mixed[indices]).astype(np.uint8)))
 
 
 def _heat(anomaly: npt.NDArray[np.floating], heat: tuple[float, float]) -> str:

@@ -50,7 +50,7 @@ class AnomalyModel:
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
-        fitted = {known.name: known.fit(data) for known in RULES if known.measured(data.everything)}
+        fitted = {one_rule.name: one_rule.fit(data) for one_rule in RULES if one_rule.measured(data.everything)}
         if not fitted:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
         # Densities were fitted to the references themselves: only the failures are fair to compare on.
@@ -63,9 +63,9 @@ class AnomalyModel:
             name = simplest_of_the_best(candidates, dice, data.seed, data.sources[data.judges])
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
-        chosen = fitted[name]
-        worst = float(chosen.anomaly(data.everything).max())
-        return cls(chosen, worst, comparison, chosen.fair_scores(data))
+        best = fitted[name]
+        worst = float(best.anomaly(data.everything).max())
+        return cls(best, worst, comparison, best.fair_scores(data))
 
     def score(self, levels: LevelStatistics) -> np.ndarray:
         """Anomaly scores ``(N,)`` float64 of the statistics of ``N`` masks; higher = worse."""

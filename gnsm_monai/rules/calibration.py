@@ -26,11 +26,11 @@ def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     score is NaN, or if there is no reference to compare it with. NaN among the references (a structure that one lacks)
     is left out.
     """
-    scores, known = np.asarray(scores, dtype=np.float64), np.sort(calibration[np.isfinite(calibration)])
-    if not len(known):
+    scores, references = np.asarray(scores, dtype=np.float64), np.sort(calibration[np.isfinite(calibration)])
+    if not len(references):
         return np.full(scores.shape, np.nan)
-    at_least = len(known) - np.searchsorted(known, scores, side="left")
-    return np.where(np.isnan(scores), np.nan, (1 + at_least) / (len(known) + 1))
+    at_least = len(references) - np.searchsorted(references, scores, side="left")
+    return np.where(np.isnan(scores), np.nan, (1 + at_least) / (len(references) + 1))
 
 
 def smallest_p_value(calibration: np.ndarray) -> float:
@@ -115,7 +115,9 @@ class Calibration:
 
     def structure_p_values(self, scores: np.ndarray) -> np.ndarray:
         """p-value ``(structures,)`` of each structure's anomaly in one mask."""
-        return np.array([p_values(score, known) for score, known in zip(scores, self.structures.T, strict=True)])
+        return np.array(
+            [p_values(score, references) for score, references in zip(scores, self.structures.T, strict=True)]
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""

@@ -62,12 +62,12 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
         groups: number of the reference of each failure, ``(M,)``.
         judges: which failures the level is chosen on, ``(M,)`` bool.
     """
-    found = np.empty(len(dice))
+    shares = np.empty(len(dice))
     for group in np.unique(groups):
-        own = groups == group
-        known = judges & ~own
-        if not known.any():  # one reference alone: nobody else can choose
-            known = judges
-        level = best_level(values[known], dice[known])
-        found[own] = percentileofscore(values[known, level], values[own, level], kind="mean") / 100
-    return found
+        held_out = groups == group
+        others = judges & ~held_out
+        if not others.any():  # one reference alone: nobody else can choose
+            others = judges
+        level = best_level(values[others], dice[others])
+        shares[held_out] = percentileofscore(values[others, level], values[held_out, level], kind="mean") / 100
+    return shares

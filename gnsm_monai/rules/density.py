@@ -100,7 +100,10 @@ class LargestDeviation(Density):
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         columns = [robust_scale(column) for column in np.asarray(features, dtype=np.float64).T]
-        return {"mean": np.array([centre for centre, _ in columns]), "scale": np.array([own for _, own in columns])}
+        return {
+            "mean": np.array([centre for centre, _ in columns]),
+            "scale": np.array([spread for _, spread in columns]),
+        }
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:

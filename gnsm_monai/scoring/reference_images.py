@@ -35,22 +35,22 @@ def smoothness(image: Tensor, inside: Tensor) -> np.ndarray:
         image: ``(C, *spatial)``.
         inside: ``(1, *spatial)`` bool, where the image is known.
     """
-    known = inside.double()
+    weight = inside.double()
     values = image.double()
     axes = tuple(range(1, image.ndim))
-    values = (values - (values * known).sum(axes, keepdim=True) / known.sum().clamp_min(1)) * known
-    found = []
+    values = (values - (values * weight).sum(axes, keepdim=True) / weight.sum().clamp_min(1)) * weight
+    per_axis = []
     for axis in axes:
         n = image.shape[axis] - 1
-        pairs = known.narrow(axis, 0, n) * known.narrow(axis, 1, n)
+        pairs = weight.narrow(axis, 0, n) * weight.narrow(axis, 1, n)
         if pairs.sum() == 0:
             continue
         low, high = values.narrow(axis, 0, n) * pairs, values.narrow(axis, 1, n) * pairs
         product, spread = (low * high).sum(axes), ((low**2).sum(axes) * (high**2).sum(axes)).sqrt()
-        found.append((product / spread).nan_to_num(1.0))  # nothing varies: as smooth as can be
-    if not found:
+        per_axis.append((product / spread).nan_to_num(1.0))  # nothing varies: as smooth as can be
+    if not per_axis:
         return np.full(len(image), np.nan)
-    return np.asarray(np.mean([correlations.cpu().numpy() for correlations in found], axis=0))
+    return np.asarray(np.mean([correlations.cpu().numpy() for correlations in per_axis], axis=0))
 
 
 def case_smoothness(case: Mapping[str, Any]) -> np.ndarray:
@@ -70,10 +70,10 @@ class ReferenceImages(CentreAndSpread):
     @classmethod
     def fit(cls, values: np.ndarray) -> ReferenceImages:
         """Fits the smoothness ``(N, C)`` of references' images; those of which it is not known are left out."""
-        known = values[np.isfinite(values).all(axis=1)]
-        if len(known) < FEWEST:
+        finite = values[np.isfinite(values).all(axis=1)]
+        if len(finite) < FEWEST:
             return cls(np.zeros(values.shape[1]), np.full(values.shape[1], np.inf))
-        return cls.of(known.T, MIN_SPREAD)
+        return cls.of(finite.T, MIN_SPREAD)
 
     def finding(self, values: np.ndarray) -> str:
         """What is wrong with an image of smoothness ``(C,)``, in words; empty where nothing is."""

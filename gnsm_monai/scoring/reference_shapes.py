@@ -47,21 +47,23 @@ class ReferenceShapes:
             levels: ``(n,)``.
             chunk_size: levels at a time, which bounds the memory; all by default.
         """
-        found, size = [], probabilities.shape[2:]
+        judgements, size = [], probabilities.shape[2:]
         if self.linear is not None:
             _, deviation = schedule.log_likelihood_scale(probabilities.shape[CLASS_DIM])
             # What a voxel says of its label's probabilities, to first order, is its log-likelihood: of that variance.
             shape = self.linear.coefficients(probabilities, mask, deviation[levels.cpu()] ** -2)
             pieces = shape.split(chunk_size or len(levels))
-            found.append(torch.cat([judgement(self.linear.maps(piece, size)) for piece in pieces]))
+            judgements.append(torch.cat([judgement(self.linear.maps(piece, size)) for piece in pieces]))
         if self.network is not None:
             network = self.network.to(probabilities.device)
             # The few levels that it knows: at once, as one map alone takes torch's slow convolution.
-            known, back = levels.clamp_max(network.schedule.num_levels - 1).unique(return_inverse=True)
-            log_alpha = network.schedule.log_alpha(probabilities.expand(len(known), *probabilities.shape[1:]), known)
-            x = hide(relax(log_alpha, network.schedule.temperature(known)), mask)
-            found.append(judgement(torch.softmax(upcast(network(x, known)), CLASS_DIM))[back])
-        return found
+            distinct, back = levels.clamp_max(network.schedule.num_levels - 1).unique(return_inverse=True)
+            log_alpha = network.schedule.log_alpha(
+                probabilities.expand(len(distinct), *probabilities.shape[1:]), distinct
+            )
+            x = hide(relax(log_alpha, network.schedule.temperature(distinct)), mask)
+            judgements.append(judgement(torch.softmax(upcast(network(x, distinct)), CLASS_DIM))[back])
+        return judgements
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
@@ -88,6 +90,6 @@ class ReferenceShapes:
         num_classes, *size = arrays[f"{PREFIX}weight_log_prior"].shape
         network = BottleneckNetwork(schedule, num_classes, size, arrays[f"{PREFIX}strides"].tolist())
         start = f"{PREFIX}weight_"
-        own = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
-        network.load_state_dict({name: torch.as_tensor(value).float() for name, value in own.items()})
+        weights = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
+        network.load_state_dict({name: torch.as_tensor(value).float() for name, value in weights.items()})
         return cls(linear, network.eval(), sizes)

@@ -94,8 +94,8 @@ class Scorer:
         """
         probabilities = probabilities.float()
         observed = torch.ones_like(probabilities[:, :1]) if observed is None else observed.to(probabilities)
-        chosen = range(self.schedule.num_levels) if only_levels is None else only_levels
-        levels = torch.tensor(list(chosen), device=probabilities.device)
+        indices = range(self.schedule.num_levels) if only_levels is None else only_levels
+        levels = torch.tensor(list(indices), device=probabilities.device)
         equal = np.full(len(levels), 1 / len(levels))
         shares = torch.as_tensor(equal if level_weights is None else level_weights).to(probabilities)
         if len(shares) != len(levels):
@@ -169,8 +169,10 @@ class Scorer:
         """Statistics of a view of ``n`` levels, ``(len(names), n)`` float64."""
         unknown = torch.full(levels.shape, torch.nan, dtype=torch.float64, device=levels.device)
         posterior = self.parametrisation == "posterior"
-        known = [s.measure(view) if posterior or not s.needs_posterior else None for s in map(statistic_named, names)]
-        return torch.stack([unknown if values is None else values.double() for values in known])
+        measured = [
+            s.measure(view) if posterior or not s.needs_posterior else None for s in map(statistic_named, names)
+        ]
+        return torch.stack([unknown if values is None else values.double() for values in measured])
 
     def _posterior_view(
         self, squared_score: Tensor, logits: Tensor, probabilities: Tensor, observed: Tensor, sees_image: bool
@@ -179,11 +181,11 @@ class Scorer:
         posterior = log_posterior.exp()
         misfit = -(probabilities * log_posterior).sum(CLASS_DIM, keepdim=True) * observed
         entropy = -(posterior * log_posterior).sum(CLASS_DIM, keepdim=True) * observed
-        own, denoised = (self.structures.present(weights) * observed for weights in (probabilities, logits))
-        inside = own.amax(CLASS_DIM, keepdim=True)
+        mask_structures, denoised = (self.structures.present(weights) * observed for weights in (probabilities, logits))
+        inside = mask_structures.amax(CLASS_DIM, keepdim=True)
         band = self.structures.band((inside + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * observed
-        expected, needed = self.structures.grouped(posterior) * observed, self.structures.needed(own)
-        disagreements = disagreement(own, denoised, expected, needed)
+        expected, needed = self.structures.grouped(posterior) * observed, self.structures.needed(mask_structures)
+        disagreements = disagreement(mask_structures, denoised, expected, needed)
         return PosteriorView(
             squared_score=squared_score,
             observed=observed,
@@ -202,12 +204,12 @@ class Scorer:
     ) -> MaskView:
         if shapes is None or self.parametrisation == "direct":
             return MaskView(len(levels), None, None)
-        own = self.structures.present(probabilities) * observed
-        needed = self.structures.needed(own)
+        mask_structures = self.structures.present(probabilities) * observed
+        needed = self.structures.needed(mask_structures)
 
         def differs(expected: Tensor) -> Tensor:
             denoised, grouped = self.structures.present(expected) * observed, self.structures.grouped(expected)
-            return disagreement(own, denoised, grouped * observed, needed)
+            return disagreement(mask_structures, denoised, grouped * observed, needed)
 
         size = self.levels_at_once(probabilities.numel())
         opinions = shapes.judge(differs, self.schedule, probabilities, observed, levels, size)
@@ -215,7 +217,7 @@ class Scorer:
         if shapes.sizes is not None:
             axes = tuple(range(2, observed.ndim))
             voxels = (self.structures.grouped(probabilities) * observed).double().sum(axes)
-            counts = needed | own.bool().flatten(2).any(2)
+            counts = needed | mask_structures.bool().flatten(2).any(2)
             deviations = torch.where(counts, shapes.sizes.deviation(voxels), torch.nan)
         return MaskView(len(levels), torch.stack(opinions) if opinions else None, deviations)
 

@@ -59,9 +59,9 @@ class ShapeModel:
         mean = values.mean(0)
         _, singular, modes = torch.linalg.svd((values - mean).flatten(1), full_matrices=False)
         variance = singular**2 / (len(values) - 1)
-        kept = max(1, min(MODES, int((variance > MIN_VARIANCE).sum())))
-        rest = variance[kept:].sum() / max(1, mean.numel() - kept)
-        return cls(mean, modes[:kept].reshape(-1, *mean.shape), variance[:kept], float(rest), stride)
+        count = max(1, min(MODES, int((variance > MIN_VARIANCE).sum())))
+        rest = variance[count:].sum() / max(1, mean.numel() - count)
+        return cls(mean, modes[:count].reshape(-1, *mean.shape), variance[:count], float(rest), stride)
 
     def coefficients(self, probabilities: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
         """Posterior mean of the modes' coefficients, of the shape that a mask tells of at each noise level: ``(L, J)``.
@@ -82,8 +82,8 @@ class ShapeModel:
         says = (modes @ differs).double()
         cell = noise.double().to(gram.device) / math.prod(self.stride) + self.rest
         ridge = cell[:, None, None] * torch.diag(1 / self.variance.to(gram.device).double())
-        found: Tensor = torch.linalg.solve(gram + ridge, says.expand(len(cell), -1)[..., None])[..., 0].float()
-        return found
+        solution: Tensor = torch.linalg.solve(gram + ridge, says.expand(len(cell), -1)[..., None])[..., 0].float()
+        return solution
 
     def maps(self, coefficients: Tensor, size: Sequence[int]) -> Tensor:
         """Class probabilities ``(L, K, *size)`` of the shapes with these coefficients ``(L, J)``."""

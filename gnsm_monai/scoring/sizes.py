@@ -31,8 +31,8 @@ class CentreAndSpread:
     @classmethod
     def of(cls: type[_Values], columns: Iterable[np.ndarray], least_spread: float) -> _Values:
         """Fits ``F`` columns of values, which may differ in length; the centre of an empty column is 0."""
-        known = [(np.median(c), median_abs_deviation(c, scale="normal")) if len(c) else (0.0, 0.0) for c in columns]
-        centre, spread = np.array(known, dtype=np.float64).reshape(-1, 2).T
+        summaries = [(np.median(c), median_abs_deviation(c, scale="normal")) if len(c) else (0.0, 0.0) for c in columns]
+        centre, spread = np.array(summaries, dtype=np.float64).reshape(-1, 2).T
         return cls(centre, np.maximum(spread, least_spread))
 
     def to_arrays(self) -> dict[str, np.ndarray]:

@@ -64,7 +64,7 @@ def likeliest(weights: Tensor) -> Tensor:
 TINY = torch.finfo(torch.float64).tiny
 
 
-def disagreement(own: Tensor, denoised: Tensor, expected: Tensor, needed: Tensor) -> Tensor:
+def disagreement(mask: Tensor, denoised: Tensor, expected: Tensor, needed: Tensor) -> Tensor:
     """``1 - soft Dice`` of mask and posterior, ``(n, S)`` float64.
 
     1 for a structure that is needed, and neither in the mask nor in its denoised version; NaN for an optional one.
@@ -75,12 +75,12 @@ def disagreement(own: Tensor, denoised: Tensor, expected: Tensor, needed: Tensor
         expected: the posterior's probability of it, ``(n, S, *spatial)``.
         needed: whether every reference has the structure, ``(S,)`` bool.
     """
-    axes = tuple(range(2, own.ndim))
-    total = own.double().sum(axes) + expected.double().sum(axes)
-    overlap = 2 * (own * expected).double().sum(axes)
+    axes = tuple(range(2, mask.ndim))
+    total = mask.double().sum(axes) + expected.double().sum(axes)
+    overlap = 2 * (mask * expected).double().sum(axes)
     absent = torch.where(needed, 1.0, torch.nan).double()
-    found = own.sum(axes) + denoised.sum(axes) > 0
-    return torch.where(found, 1 - overlap / total.clamp_min(TINY), absent)
+    present = mask.sum(axes) + denoised.sum(axes) > 0
+    return torch.where(present, 1 - overlap / total.clamp_min(TINY), absent)
 
 
 def doubt(disagreements: Tensor, expected: Tensor, needed: Tensor) -> Tensor:

@@ -121,8 +121,8 @@ class TrainingTable:
         """The rows that every validation sees, each at all levels: many are sampled, few repeated under other noise."""
         held_out, values_per_row = self.codes["validation"], num_levels * sum(self.cardinalities)
         most = max(16, min(VALIDATION_ROWS, VALIDATION_VALUES // values_per_row))
-        chosen = np.random.default_rng(seed).permutation(len(held_out))[:most]
-        rows = torch.from_numpy(held_out[np.sort(chosen)])
+        drawn = np.random.default_rng(seed).permutation(len(held_out))[:most]
+        rows = torch.from_numpy(held_out[np.sort(drawn)])
         return RowBatches(rows.repeat(max(1, min(500, most) // len(rows)), 1), max(1, VALUES_AT_ONCE // values_per_row))
 
     def _distinct_rows(self) -> int:

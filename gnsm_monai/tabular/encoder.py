@@ -85,7 +85,7 @@ class TableEncoder:
     @property
     def cardinalities(self) -> list[int]:
         """Categories per feature, the one for unknown values included."""
-        return [len(known) + 1 for known in self.categories]
+        return [len(categories) + 1 for categories in self.categories]
 
     def fit(self, table: Any, names: Sequence[str] | None = None) -> TableEncoder:
         """Learns bins and categories.
@@ -123,19 +123,19 @@ class TableEncoder:
         if len(columns) != len(self.categories):
             raise InputError(f"the table has {len(columns)} columns, training had {len(self.categories)}")
         codes = np.empty((len(columns[0]), len(columns)), dtype=np.int64)
-        for place, (column, edges, known) in enumerate(zip(columns, self.edges, self.categories, strict=True)):
+        for place, (column, edges, categories) in enumerate(zip(columns, self.edges, self.categories, strict=True)):
             texts, index = _distinct(column, edges)
             # Encoders of version 0.2 have other spellings: what stood in their tables is found as it stood there.
-            spellings = {canonical(text): code for text, code in reversed(known.items())} | known
-            found = [spellings.get(text, spellings.get(canonical(text), len(known))) for text in texts]
-            codes[:, place] = np.array(found, dtype=np.int64)[index]
+            spellings = {canonical(text): code for text, code in reversed(categories.items())} | categories
+            codes_of = [spellings.get(text, spellings.get(canonical(text), len(categories))) for text in texts]
+            codes[:, place] = np.array(codes_of, dtype=np.int64)[index]
         return codes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that :meth:`from_dict` turns back into an equal encoder."""
         return {
             "edges": [None if edges is None else edges.tolist() for edges in self.edges],
-            "categories": [list(known) for known in self.categories],
+            "categories": [list(categories) for categories in self.categories],
         }
 
     @classmethod

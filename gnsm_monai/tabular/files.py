@@ -61,7 +61,7 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = content.decode("utf-8-sig")
-        delimiter = max(",;\t", key=lambda own: len(next(_rows(text, delimiter=own), [])))
+        delimiter = max(",;\t", key=lambda mark: len(next(_rows(text, delimiter=mark), [])))
         rows = list(_rows(text, delimiter=delimiter, strict=True))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
@@ -97,7 +97,7 @@ def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> 
             raise InputError(f"numerical_features: {where} has no column '{unknown[0]}'")
         return [table.names.index(name) for name in named]
     distinct = [{value for value in column.tolist() if value is not None} for column in table.values.T]
-    return [place for place, own in enumerate(distinct) if len(own) > MANY_NUMBERS and not not_numbers(own)]
+    return [place for place, texts in enumerate(distinct) if len(texts) > MANY_NUMBERS and not not_numbers(texts)]
 
 
 def not_numbers(values: Collection[str]) -> list[str]:

@@ -73,12 +73,12 @@ class RowScorer:
         for start in range(0, len(rows), chunk):
             piece = rows[start : start + chunk].to(device)
             if centre:
-                found = self._noise_free_context(partial(inferer, network=network.context_logits), piece)
+                anomaly = self._noise_free_context(partial(inferer, network=network.context_logits), piece)
             else:
                 run = partial(inferer, network=network)
                 draws = [self._piece(run, piece, draw) for draw in range(max(1, self.num_draws))]
-                found = torch.stack(draws).mean(0)
-            out[start : start + chunk] = found.cpu().numpy()
+                anomaly = torch.stack(draws).mean(0)
+            out[start : start + chunk] = anomaly.cpu().numpy()
         return out
 
     def _noise_free_context(self, run: Callable[..., Tensor], codes: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class RowScorer:
         levels = []
         for level in range(self.schedule.num_levels):
             logits = run(codes, level=level)
-            levels.append(self.blocks.logsumexp(logits) - self.blocks.own(logits, codes))
+            levels.append(self.blocks.logsumexp(logits) - self.blocks.at_codes(logits, codes))
         return torch.stack(levels, 1)
 
     def _piece(self, run: Callable[..., Tensor], codes: Tensor, draw: int) -> Tensor:
@@ -110,10 +110,10 @@ class RowScorer:
     def _features(self, logits: Tensor, x: Tensor, level: Tensor, codes: Tensor) -> Tensor:
         if self.statistic == "score_norm":
             pieces = zip(self.blocks.split(logits), self.blocks.split(x), strict=True)
-            scores = [score_from_logits(self.parametrisation, f, own, level, self.schedule) for f, own in pieces]
+            scores = [score_from_logits(self.parametrisation, f, noisy, level, self.schedule) for f, noisy in pieces]
             return self.blocks.features([score.norm(dim=CLASS_DIM) for score in scores])
         if self.statistic == "context_misfit":
             # Noise is independent between features given the row: P(c | x) ~ P(c | x_others) p(x_f | c). What the
             # feature says of itself is taken off its posterior again (Bayes).
             logits = logits - self.blocks.apply(lambda block: self.schedule.log_likelihood(block, level), x)
-        return -self.blocks.own(self.blocks.apply(lambda block: F.log_softmax(block, CLASS_DIM), logits), codes)
+        return -self.blocks.at_codes(self.blocks.apply(lambda block: F.log_softmax(block, CLASS_DIM), logits), codes)

@@ -84,7 +84,10 @@ def _say_how_read(table: Table, columns: Sequence[str], encoder: TableEncoder) -
     if table.read_as:
         logger.info("read %s", table.read_as)
     kinds = zip(columns, encoder.edges, encoder.categories, strict=True)
-    told = (f"'{name}' {len(known)} {'bins' if edges is not None else 'categories'}" for name, edges, known in kinds)
+    told = (
+        f"'{name}' {len(categories)} {'bins' if edges is not None else 'categories'}"
+        for name, edges, categories in kinds
+    )
     logger.info("columns: %s", ", ".join(told))
     for name, place, edges in zip(columns, table.places(columns), encoder.edges, strict=True):
         distinct = {value for value in table.values[:, table.names.index(name)].tolist() if value is not None}
@@ -138,7 +141,9 @@ def _copy_bundle(model_dir: Path, network: ScoreMLP, columns: Sequence[str]) -> 
             write_atomically(model_dir / path.relative_to(source), path.read_bytes())
     metadata = load_json(source / "configs" / "metadata.json")
     data_format = metadata["network_data_format"]
-    channels = [f"{columns[f]}, code {k}" for size, own in network.blocks.blocks for k in range(size) for f in own]
+    channels = [
+        f"{columns[f]}, code {k}" for size, features in network.blocks.blocks for k in range(size) for f in features
+    ]
     for described in (data_format["inputs"]["image"], data_format["outputs"]["pred"]):
         described["num_channels"] = len(channels)
         described["channel_def"] = {str(place): channel for place, channel in enumerate(channels)}

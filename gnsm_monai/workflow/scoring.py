@@ -67,21 +67,21 @@ def predictions(
         logger.info("%s: not looked at, as this model was trained without images", images_dir)
     images = images_dir if needs_images else None
     only_cases = [only_cases] if isinstance(only_cases, str) else only_cases
-    found = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
+    cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
     if only_cases is not None:
-        if missing := sorted(set(only_cases) - {case["case"] for case in found}):
+        if missing := sorted(set(only_cases) - {case["case"] for case in cases}):
             raise InputError(f"only_cases: {predictions_dir} has no case '{missing[0]}'")
-        found = [case for case in found if case["case"] in set(only_cases)]
-        if not found:
+        cases = [case for case in cases if case["case"] in set(only_cases)]
+        if not cases:
             raise InputError("only_cases: no case is named")
     scheme = LabelScheme.from_dict(settings["labels"])
-    for folder in dict.fromkeys(case["label"].parent for case in found):
+    for folder in dict.fromkeys(case["label"].parent for case in cases):
         check_same_labels(folder, scheme)
-    found = found if references_dir else add_summary_dice(found, scheme)
-    counts = [sum(key in case for case in found) for key in ("reference", "dice", SOFT)]
+    cases = cases if references_dir else add_summary_dice(cases, scheme)
+    counts = [sum(key in case for case in cases) for key in ("reference", "dice", SOFT)]
     text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"
-    logger.info(text, len(found), *counts)
-    return found
+    logger.info(text, len(cases), *counts)
+    return cases
 
 
 def ranking_settings(

@@ -154,17 +154,17 @@ def references(
 ) -> References:
     """See :func:`gnsm_monai.data.references.read_references`."""
     check_case_ids("exclude_cases", exclude)
-    found = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading)
+    references = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading)
     logger.info(
         "%s: %d references (%d for training, %d for selection, %d for calibration), %s, grid of %s voxels of %s mm",
         dataset_dir,
-        len(found.cases),
-        *(len(found.used_for(use)) for use in ("train", "selection", "calibration")),
-        ", ".join(found.scheme.structure_names),
-        "x".join(map(str, found.spatial_size)),
-        "x".join(f"{mm:.3g}" for mm in found.voxel_size),
+        len(references.cases),
+        *(len(references.used_for(use)) for use in ("train", "selection", "calibration")),
+        ", ".join(references.scheme.structure_names),
+        "x".join(map(str, references.spatial_size)),
+        "x".join(f"{mm:.3g}" for mm in references.voxel_size),
     )
-    return found
+    return references
 
 
 def validation_interval(epochs: int) -> int:
@@ -211,9 +211,9 @@ def training_settings(
 
 def run_settings(options: Mapping[str, Any], network: ScoreUNet, references: References) -> dict[str, Any]:
     """Plain values that decide what a training ends with: a continued one must share them with the one stopped."""
-    kept = ("seed", "epochs", "steps_per_epoch", "batch_size", "learning_rate")
+    recorded = ("seed", "epochs", "steps_per_epoch", "batch_size", "learning_rate")
     return {
-        **{name: options[name] for name in kept},
+        **{name: options[name] for name in recorded},
         "loss": options["objective"],
         "network": network.settings,
         "cases": [case["case"] for case in references.used_for("train")],

@@ -33,10 +33,10 @@ def test_join_undoes_split_and_features_undoes_columns() -> None:
 
 def test_own_entries_are_those_of_the_rows_categories() -> None:
     flat = torch.rand(4, BLOCKS.size)
-    own = BLOCKS.own(flat, codes())
+    own = BLOCKS.at_codes(flat, codes())
     last = BLOCKS.split(flat)[2]  # the only feature of five categories is column 2
     assert own[:, 2].tolist() == [last[row, codes()[row, 2], 0].item() for row in range(4)]
-    assert torch.equal(BLOCKS.own(BLOCKS.one_hot(codes()), codes()), torch.ones(4, 5))
+    assert torch.equal(BLOCKS.at_codes(BLOCKS.one_hot(codes()), codes()), torch.ones(4, 5))
 
 
 def test_noise_of_a_block_is_the_noise_of_each_of_its_features_alone() -> None:
@@ -44,7 +44,7 @@ def test_noise_of_a_block_is_the_noise_of_each_of_its_features_alone() -> None:
     together = BLOCKS.apply(lambda block: schedule.log_alpha(block, level), BLOCKS.one_hot(codes()))
     for column, k in enumerate(CARDINALITIES):
         alone = schedule.log_alpha(torch.nn.functional.one_hot(codes()[:, column], k).float(), level)
-        own = BLOCKS.own(together, codes())[:, column]
+        own = BLOCKS.at_codes(together, codes())[:, column]
         assert torch.equal(own, alone.gather(1, codes()[:, column : column + 1])[:, 0])
 
 

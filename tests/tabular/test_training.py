@@ -29,7 +29,7 @@ def test_a_network_learns_what_goes_together_and_the_same_from_the_same_seed(tmp
     x = blocks.apply(lambda block: schedule.noise_free(block, level), blocks.one_hot(torch.tensor([[1, 1, 0]])))
     with torch.no_grad():
         learned, independent = (
-            blocks.own(blocks.apply(lambda b: b.log_softmax(1), logits), torch.tensor([[1, 1, 0]]))[0]
+            blocks.at_codes(blocks.apply(lambda b: b.log_softmax(1), logits), torch.tensor([[1, 1, 0]]))[0]
             for logits in (network(x, level), network.independent_logits(x, level))
         )
     assert (learned[:2] > independent[:2] / 2).all()  # each of the pair is surer for knowing the other
