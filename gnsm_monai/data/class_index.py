@@ -114,7 +114,10 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     declared = {name_key(name): value for name, value in zip(scheme.names, scheme.values[1:], strict=True)}
     unnamed = scheme == LabelScheme.from_values(scheme.values)
     targets = {n: declared[name_key(name)] for n, name in names.items() if name_key(name) in declared}
-    if not targets or scheme.regions or unnamed or len(declared) < len(scheme.names):
+    comparable = not (scheme.regions or unnamed or len(declared) < len(scheme.names))
+    if Path(path).is_dir():
+        _check_structure_files(names, targets, scheme, comparable, path)
+    if not targets or not comparable:
         return values
     numbers, places = distinct_values(values)
     new = np.array([_target(int(n), names, targets, scheme, path) for n in numbers], dtype=np.int32)
@@ -127,10 +130,24 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     return matched
 
 
+def _check_structure_files(
+    names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, comparable: bool, path: str | Path
+) -> None:
+    """Files of structures have no numbers of their own: without names in common nothing is known of them."""
+    missing = [name for name, value in zip(scheme.names, scheme.values[1:], strict=True) if value not in targets.values()]
+    if not comparable or not targets:
+        raise InputError(
+            f"{path}: its files are matched to structures by name, and none is called like one of the model's: "
+            f"{', '.join(scheme.names[:MAX_CHANGES])}; here are {', '.join(list(names.values())[:MAX_CHANGES])}"
+        )
+    if missing and len(targets) == len(names):  # else _target refuses what may be the missing one by another name
+        _say_once(Path(path).parent, "no file of " + ", ".join(missing) + ", taken as absent")
+
+
 @functools.lru_cache(maxsize=1024)
 def _say_once(folder: Path, changes: str) -> None:
     """Logs a change of numbers once for all files of a folder that share it."""
-    logger.warning("%s: labels are matched to those of the model by the names in the headers: %s", folder, changes)
+    logger.warning("%s: labels are matched to those of the model by their names: %s", folder, changes)
 
 
 def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:
@@ -141,6 +158,11 @@ def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme
         return 0
     if n not in names and all(other == target for other, target in targets.items()):
         return n  # class_index says whether it is declared
+    if Path(path).is_dir():
+        raise InputError(
+            f"{path}: '{names[n]}' is none of the model's structures, and some of these have no file: rename the files "
+            "by the model's structures, or leave out what it does not know"
+        )
     called = dict(zip(scheme.values[1:], scheme.names, strict=True)).get(n)
     here = f"'{names[n]}'" if n in names else "without a name"
     raise InputError(

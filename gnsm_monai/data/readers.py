@@ -20,6 +20,7 @@ from gnsm_monai.data.dicom_seg import is_dicom, read_segmentation
 from gnsm_monai.data.file_checks import check_checksum, check_claimed_size, check_meta_image, check_spacing
 from gnsm_monai.data.label_names import names_in_xml
 from gnsm_monai.data.segments import join_layers, say_overlap, slicer_segments
+from gnsm_monai.data.structure_files import read_structures, structure_files
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
 
@@ -39,7 +40,7 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
     """Reads a map.
 
     The format alone decides who reads: nibabel (NIfTI, FreeSurfer), tifffile (TIFF), Pillow (PNG and BMP), highdicom
-    (DICOM SEG), SimpleITK (all others). ITK silently reads NaN as 0 in NIfTI and refuses sheared affines. It reads
+    (DICOM SEG), SimpleITK (all others). A folder has a file per structure. ITK silently reads NaN as 0 in NIfTI and refuses sheared affines. It reads
     1-bit pictures as 0 and 255, palettes as colours, and TIFF stacks of three or four slices as colours, too.
 
     Args:
@@ -55,6 +56,8 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
         Exception: of many kinds, for a file that cannot be read.
     """
     lower = name.lower()
+    if Path(name).is_dir():
+        return read_structures(Path(name), lambda path: read_file(str(path), spatial_dims))  # type: ignore[no-any-return]
     if lower.endswith(NIBABEL):
         return _read_nibabel(name)
     if lower.endswith(TIFF):
@@ -70,6 +73,8 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
 def file_shape(name: str) -> tuple[int, ...]:
     """Voxels per axis of a label map, by its header alone; raises what its reader raises."""
     lower = name.lower()
+    if Path(name).is_dir():
+        return file_shape(str(next(iter(structure_files(Path(name)).values()))))
     if lower.endswith(NIBABEL):
         return tuple(nib.load(name).shape)  # type: ignore[attr-defined]
     if lower.endswith(TIFF):

@@ -11,6 +11,7 @@ from monai.engines import Evaluator
 
 from gnsm_monai.data.constants import SOFT
 from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
@@ -46,6 +47,7 @@ def predictions(
     settings: Mapping[str, Any],
     soft: str | bool = "auto",
     only_cases: Sequence[str] | None = None,
+    layout: str = AUTO,
 ) -> list[dict[str, Any]]:
     """Cases to score, all or those named, with the Dice of nnU-Net's own summary.json where no references are given.
 
@@ -67,15 +69,16 @@ def predictions(
         logger.info("%s: not looked at, as this model was trained without images", images_dir)
     images = images_dir if needs_images else None
     only_cases = [only_cases] if isinstance(only_cases, str) else only_cases
-    cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
+    scheme = LabelScheme.from_dict(settings["labels"])
+    names = scheme.structure_names
+    cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft), layout, names)
     if only_cases is not None:
         if missing := sorted(set(only_cases) - {case["case"] for case in cases}):
             raise InputError(f"only_cases: {predictions_dir} has no case '{missing[0]}'")
         cases = [case for case in cases if case["case"] in set(only_cases)]
         if not cases:
             raise InputError("only_cases: no case is named")
-    scheme = LabelScheme.from_dict(settings["labels"])
-    for folder in dict.fromkeys(case["label"].parent for case in cases):
+    for folder in dict.fromkeys([*map(Path, named), *(case["label"].parent for case in cases)]):
         check_same_labels(folder, scheme)
     cases = cases if references_dir else add_summary_dice(cases, scheme)
     counts = [sum(key in case for case in cases) for key in ("reference", "dice", SOFT)]
