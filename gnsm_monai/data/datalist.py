@@ -10,7 +10,7 @@ from typing import Any
 
 from gnsm_monai.data.case_names import case_id, match_cases
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
-from gnsm_monai.data.images import Images
+from gnsm_monai.data.images import Images, check_partners, find_images
 from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into
 from gnsm_monai.data.nnunet import preferred_ending, read_dataset_json
 from gnsm_monai.data.notes import spared
@@ -19,7 +19,6 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
 __all__ = [
-    "find_images",
     "find_label_maps",
     "find_predictions",
     "find_references",
@@ -210,34 +209,8 @@ def _references(
     maps = look_into(references_dir, layout, structures)
     maps.say()
     partner = match_cases(cases, maps.files)
-    _check_partners(maps.path, "reference", cases, partner, maps.files)
+    check_partners(maps.path, "reference", cases, partner, maps.files)
     return {case: maps.files[other] for case, other in partner.items()}
-
-
-def find_images(images_dir: str | Path, cases: Sequence[str]) -> Images:
-    """The images of these cases.
-
-    Raises:
-        InputError: no such folder, or no image in it of any of the cases.
-    """
-    images = Images.of_folder(images_dir, cases)
-    _check_partners(images.folder, "image", cases, images.partner, images.files)
-    return images
-
-
-def _check_partners(
-    folder: Path, what: str, cases: Sequence[str], partner: Mapping[str, str], others: Collection[str]
-) -> None:
-    """Logs that fewer than half of the masks have a partner in a folder; raises InputError where none has."""
-    distinct = list(dict.fromkeys(cases))
-    if 2 * len(partner) >= len(distinct):
-        return
-    lonely = next(case for case in distinct if case not in partner)
-    if not partner:
-        example = f"and here is '{next(iter(others))}'" if others else "and here is nothing"
-        raise InputError(f"{folder}: no {what} of any mask: a mask is called '{lonely}', {example}")
-    text = "%s: only %d of %d masks have a %s: '%s' has none"
-    logger.warning(text, folder, len(partner), len(distinct), what, lonely)
 
 
 def _folder_names(folders: Sequence[Path]) -> list[str]:

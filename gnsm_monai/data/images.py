@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gnsm_monai.data.case_names import CHANNEL, MASK_WORDS, base_and_word, case_id, match_cases
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = ["Images"]
+__all__ = ["Images", "check_partners", "find_images"]
+
+logger = logging.getLogger(__name__)
 
 PREFERRED = ("orig", "t1w", "t1", "ct")
 """Of several images in the folder of a case the one with this name, or last word, counts; FreeSurfer has many."""
@@ -92,3 +95,29 @@ def _preferred(images: Mapping[str, list[Path]]) -> list[Path]:
         if len(matching) == 1 and len(images) > 1:
             return matching[0]
     return [path for paths in images.values() for path in paths]
+
+
+def find_images(images_dir: str | Path, cases: Sequence[str]) -> Images:
+    """The images of these cases.
+
+    Raises:
+        InputError: no such folder, or no image in it of any of the cases.
+    """
+    images = Images.of_folder(images_dir, cases)
+    check_partners(images.folder, "image", cases, images.partner, images.files)
+    return images
+
+
+def check_partners(
+    folder: Path, what: str, cases: Sequence[str], partner: Mapping[str, str], others: Collection[str]
+) -> None:
+    """Logs that fewer than half of the masks have a partner in a folder; raises InputError where none has."""
+    distinct = list(dict.fromkeys(cases))
+    if 2 * len(partner) >= len(distinct):
+        return
+    lonely = next(case for case in distinct if case not in partner)
+    if not partner:
+        example = f"and here is '{next(iter(others))}'" if others else "and here is nothing"
+        raise InputError(f"{folder}: no {what} of any mask: a mask is called '{lonely}', {example}")
+    text = "%s: only %d of %d masks have a %s: '%s' has none"
+    logger.warning(text, folder, len(partner), len(distinct), what, lonely)

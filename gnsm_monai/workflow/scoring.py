@@ -10,8 +10,8 @@ from typing import Any
 from monai.engines import Evaluator
 
 from gnsm_monai.data.constants import SOFT, UNSEEN_IMAGE
-from gnsm_monai.data.datalist import find_images, find_predictions
-from gnsm_monai.data.images import Images
+from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.images import Images, find_images
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
