@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,14 +17,7 @@ from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = [
-    "find_label_maps",
-    "find_predictions",
-    "find_references",
-    "find_spatial_dims",
-]
-
-logger = logging.getLogger(__name__)
+__all__ = ["find_label_maps", "find_predictions", "find_references", "find_spatial_dims"]
 
 Case = dict[str, Any]
 """``case`` (id) and the paths that are known of it: ``label``, ``reference``, ``image`` (a list, one per channel) and
