@@ -12,6 +12,7 @@ from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.audit import PLAN, merge_folds, plan_folds
 from gnsm_monai.data.dicom_seg import convert_segmentations
+from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED, InputError
@@ -98,7 +99,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
-    plan = plan_folds(dataset, output, folds)
+    plan = plan_folds(dataset, output, folds, layout=overrides.get("layout", AUTO))
     rankings: list[Ranking] = []
     for fold, cases in enumerate(plan["folds"]):
         model = output / "models" / f"fold_{fold}"
@@ -109,7 +110,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
             save_json(output / PLAN, plan)  # only now that the data are found to be good
             training.run()
         options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
-        options |= {name: overrides[name] for name in ("device",) if name in overrides}
+        options |= {name: overrides[name] for name in ("device", "layout") if name in overrides}
         rankings.append(_score(output / "folds" / f"fold_{fold}", **options, **{"journal::keep": True}))
     merged = merge_folds(rankings, dataset, output)
     for fold in range(folds):

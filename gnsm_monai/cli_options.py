@@ -96,10 +96,18 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--output", "folder of the model", required=True, metavar="MODEL")
     what = "let the network see each case's image too (imagesTr); ranking then needs --images"
     _flag(parser, "--condition-on-image", what)
+    _layout(parser)
     _length(parser)
     _flag(parser, "--resume", "continue a training of this MODEL that was stopped")
     what = "seed of the weights, and of which references train, select and calibrate (default: 0)"
     parser.add_argument("--seed", type=_whole, metavar="N", help=what)
+
+
+def _layout(parser: argparse.ArgumentParser) -> None:
+    what = (
+        "how label maps are laid out: files, bids, freesurfer, structures, folders or dicom (default: found by looking)"
+    )
+    parser.add_argument("--layout", metavar="NAME", help=what)
 
 
 def _length(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +142,7 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--references", what, dest="references_dir")
     what = "auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks"
     parser.add_argument("--soft", choices=("auto", "off"), help=what)
+    _layout(parser)
 
 
 def _results_of_rank(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +168,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--output", "folder of models and results", required=True, metavar="OUT")
     what = "models: each scores what the others were trained on (default: 5)"
     parser.add_argument("--folds", type=_folds, metavar="N", help=what)
+    _layout(parser)
     _length(parser)
 
 

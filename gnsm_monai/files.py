@@ -172,14 +172,16 @@ def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[
 def file_identity(path: str | Path) -> list[Any]:
     """Absolute path, size in bytes and time of the last change in ns: equal as long as a file is not touched.
 
-    Size and time are ``None`` where there is no such file.
+    For a folder they are those of its files: their sum, and the latest. ``None`` where there is no such file.
     """
     path = Path(path).absolute()
     try:
-        stat = path.stat()
+        stats = [file.stat() for file in sorted(path.iterdir())] if path.is_dir() else [path.stat()]
     except OSError:
+        stats = []
+    if not stats:
         return [str(path), None, None]
-    return [str(path), stat.st_size, stat.st_mtime_ns]
+    return [str(path), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
 def sha256(path: str | Path) -> str:

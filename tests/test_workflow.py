@@ -203,7 +203,9 @@ def test_every_kind_of_option_takes_what_it_may_and_refuses_the_rest(
 def test_the_kind_of_every_option_that_a_config_has_checked_is_known(config: str, mapping: str) -> None:
     content = ConfigParser.load_config_file(bundle_root() / "configs" / config)
     assert set(content[mapping]) <= {*OPTIONS, "device"}
-    assert set(OPTIONS) & set(content) - set(content[mapping]) <= {"lists", "num_workers", "propose", "seed", "strict"}
+    assert set(OPTIONS) & set(content) - set(content[mapping]) <= {
+        "fdr", "layout", "lists", "num_workers", "propose", "seed", "strict",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("folders", [(5, None, None), ([5], None, None), ("masks", 7, None), ("masks", None, 7)])

@@ -87,7 +87,7 @@ class ToClassIndexd(MapTransform):
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None
         matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path)
-        if matched is not values:
+        if matched is not values and not Path(path).is_dir():
             add_note(label.meta, "its labels are matched to those of the model by the names in its header")
         return class_index(matched, self.scheme, path)
 
@@ -121,12 +121,17 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     declared = {name_key(name): value for name, value in zip(scheme.names, scheme.values[1:], strict=True)}
     unnamed = scheme == LabelScheme.from_values(scheme.values)
     targets = {n: declared[name_key(name)] for n, name in names.items() if name_key(name) in declared}
-    if not targets or scheme.regions or unnamed or len(declared) < len(scheme.names):
+    comparable = not (scheme.regions or unnamed or len(declared) < len(scheme.names))
+    if Path(path).is_dir():
+        _check_structure_files(names, targets, scheme, comparable, path)
+    if not targets or not comparable:
         return values
     numbers, places = distinct_values(values)
     new = np.array([_target(int(n), names, targets, scheme, path) for n in numbers], dtype=np.int32)
     if (new == numbers).all():
         return values
+    if Path(path).is_dir():
+        return new[places]  # type: ignore[no-any-return]
     changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
     shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
     _say_once(Path(path).parent, ", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""))
@@ -134,18 +139,37 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     return matched
 
 
+def _check_structure_files(
+    names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, comparable: bool, path: str | Path
+) -> None:
+    """Files of structures have no numbers of their own: without names in common nothing is known of them."""
+    missing = [
+        name for name, value in zip(scheme.names, scheme.values[1:], strict=True) if value not in targets.values()
+    ]
+    if not comparable or not targets:
+        raise InputError(
+            f"{path}: its files are matched to structures by name, and none is called like one of the model's: "
+            f"{', '.join(scheme.names[:MAX_CHANGES])}; here are {', '.join(list(names.values())[:MAX_CHANGES])}"
+        )
+    others = [name for n, name in names.items() if n not in targets]
+    for text, structures in (("no file of %s: taken as absent", missing), ("not of the model: %s", others)):
+        if structures:
+            more = f" and {len(structures) - MAX_CHANGES} more" if len(structures) > MAX_CHANGES else ""
+            _say_once(Path(path).parent, text % (", ".join(structures[:MAX_CHANGES]) + more))
+
+
 @functools.lru_cache(maxsize=1024)
 def _say_once(folder: Path, changes: str) -> None:
     """Logs a change of numbers once for all files of a folder that share it."""
-    logger.warning("%s: labels are matched to those of the model by the names in the headers: %s", folder, changes)
+    logger.warning("%s: labels are matched to those of the model by their names: %s", folder, changes)
 
 
 def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:
     """What a number becomes; 0 for a structure that the scheme does not have."""
     if n in (0, scheme.ignore_value) or n in targets:
         return targets.get(n, n)
-    if n in names and set(scheme.values[1:]) <= set(targets.values()):
-        return 0
+    if n in names and (Path(path).is_dir() or set(scheme.values[1:]) <= set(targets.values())):
+        return 0  # a folder of structures names each in full: what it calls otherwise is another one
     if n not in names and all(other == target for other, target in targets.items()):
         return n  # class_index says whether it is declared
     called = dict(zip(scheme.values[1:], scheme.names, strict=True)).get(n)

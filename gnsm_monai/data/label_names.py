@@ -50,6 +50,8 @@ def name_label_map(label: MetaTensor, path: Path) -> None:
     A dataset.json beside the map, or above a folder ``labelsTr`` or ``labelsTs``, is trusted more than a header, which
     may stem from another numbering: then there are no names. So it is for a header that says too little.
     """
+    if path.is_dir():  # of a file per structure, which nothing but its name describes
+        return
     names: Mapping[int, str] = label.meta.pop(LABEL_NAMES, {})
     folder = path.parent
     places = [folder, folder.parent] if folder.name.startswith("labels") else [folder]

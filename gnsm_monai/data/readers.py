@@ -22,6 +22,7 @@ from gnsm_monai.data.label_names import names_in_xml
 from gnsm_monai.data.nifti import nifti_affine
 from gnsm_monai.data.notes import add_note
 from gnsm_monai.data.segments import join_layers, say_overlap, slicer_segments
+from gnsm_monai.data.structure_files import read_structures, structure_files
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
 
@@ -45,8 +46,9 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
     """Reads a map.
 
     The format alone decides who reads: nibabel (NIfTI, FreeSurfer), tifffile (TIFF), Pillow (PNG and BMP), highdicom
-    (DICOM SEG), SimpleITK (all others). ITK silently reads NaN as 0 in NIfTI and refuses sheared affines. It reads
-    1-bit pictures as 0 and 255, palettes as colours, and TIFF stacks of three or four slices as colours, too.
+    (DICOM SEG), SimpleITK (all others). A folder has a file per structure. ITK silently reads NaN as 0 in NIfTI and
+    refuses sheared affines. It reads 1-bit pictures as 0 and 255, palettes as colours, and TIFF stacks of three or four
+    slices as colours, too.
 
     Args:
         name: of the file.
@@ -61,6 +63,8 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
         Exception: of many kinds, for a file that cannot be read.
     """
     lower = name.lower()
+    if Path(name).is_dir():
+        return read_structures(Path(name), lambda path: read_file(str(path), spatial_dims))  # type: ignore[no-any-return]
     if lower.endswith(NIBABEL):
         return _read_nibabel(name)
     if lower.endswith(TIFF):
@@ -80,6 +84,8 @@ def read_header(name: str) -> tuple[tuple[int, ...], np.ndarray]:
         Exception: of many kinds, for a file that cannot be read.
     """
     lower = name.lower()
+    if Path(name).is_dir():
+        return read_header(str(next(iter(structure_files(Path(name)).values()))))
     if lower.endswith(NIBABEL):
         image: Any = nib.load(name)
         return tuple(image.shape), nifti_affine(image) if lower.endswith(NIFTI) else image.affine

@@ -23,7 +23,8 @@ from gnsm_monai.explain.relabelling import best_relabelling, chain_shifts, relab
 from gnsm_monai.explain.sentences import Words, joined
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.calibration import smallest_p_value
-from gnsm_monai.scoring.result import CaseResult, Correction, Decision, Result
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import CaseResult, Correction, Result
 
 __all__ = ["Corrections", "changed_values"]
 

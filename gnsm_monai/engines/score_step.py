@@ -33,17 +33,9 @@ from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
+from gnsm_monai.scoring.decision import Decision, PredictedValue
 from gnsm_monai.scoring.reference_images import case_smoothness
-from gnsm_monai.scoring.result import (
-    AnomalyMap,
-    CaseResult,
-    Decision,
-    FailedCase,
-    Place,
-    PredictedValue,
-    Result,
-    StructureResult,
-)
+from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ScoreStep", "single_case"]

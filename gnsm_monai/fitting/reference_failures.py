@@ -100,7 +100,7 @@ class ReferenceFailures:
         device: str | torch.device = "cpu",
     ) -> None:
         self.references, self.source, self.seed, self.device = references, source, seed, device
-        if source == "networks" and references.images_dir is None:
+        if source == "networks" and references.images is None:
             raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
         self.plans = {
             "selection": FailurePlan(0, copies, None),
@@ -114,7 +114,7 @@ class ReferenceFailures:
         Raises:
             InputError: ``networks`` where too few images can be read.
         """
-        if self.source != "copies" and self.references.images_dir is not None:
+        if self.source != "copies" and self.references.images is not None:
             self.segmenter = self._trained()
         if self.source == "networks" and self.segmenter is None:
             raise InputError(f"failures: 'networks' needs {MIN_CASES} images of training references that can be read")

@@ -10,9 +10,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from gnsm_monai.data.constants import IMAGE, LABEL
-from gnsm_monai.data.datalist import case_id, find_images
-from gnsm_monai.errors import InputError
+from gnsm_monai.data.constants import IMAGE, LABEL, UNSEEN_IMAGE
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.report.lists import MAPPING, listed_cases, needs_correction, remove_lists, write_lists
 from gnsm_monai.report.marks import Mark
@@ -29,8 +27,7 @@ class ListWriter:
     Args:
         output_dir: folder of the results.
         ranking: whose order counts; attach this after it, and after what writes maps and corrected copies.
-        cases: with ``case`` and the path of the mask.
-        images_dir: folder of the images, whether the model sees them or not.
+        cases: with ``case``, the path of the mask and, if there is one, of its image.
         marks: of an earlier report, by case.
         lists: whether to write anything; those of an earlier ranking are removed in any case.
     """
@@ -40,12 +37,11 @@ class ListWriter:
         output_dir: str | Path,
         ranking: RankingCollector,
         cases: Sequence[Mapping[str, Any]],
-        images_dir: str | Path | None = None,
         marks: Mapping[str, Mark] | None = None,
         lists: bool = True,
     ) -> None:
         self.output, self.ranking, self.cases = Path(output_dir), ranking, cases
-        self.images_dir, self.marks, self.lists = images_dir, marks or {}, lists
+        self.marks, self.lists = marks or {}, lists
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -69,11 +65,5 @@ class ListWriter:
 
     def _images(self) -> dict[str, Path]:
         """The first image of each case that has one."""
-        images = {case["case"]: Path(case[IMAGE][0]) for case in self.cases if case.get(IMAGE)}
-        for case in self.cases if self.images_dir else []:
-            try:
-                name = case_id(Path(case[LABEL]))
-                images.setdefault(case["case"], find_images(self.images_dir or "", name or "")[0])
-            except (InputError, TypeError):  # a list with fewer images is better than none
-                continue
-        return images
+        images = {case["case"]: case.get(IMAGE) or [case.get(UNSEEN_IMAGE)] for case in self.cases}
+        return {case: Path(paths[0]) for case, paths in images.items() if paths[0]}

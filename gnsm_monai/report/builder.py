@@ -16,19 +16,10 @@ from gnsm_monai.files import write_atomically
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
 from gnsm_monai.report.colours import NUM_TONES, class_hex
-from gnsm_monai.report.content import (
-    Cell,
-    Column,
-    former_store_key,
-    header,
-    metric_tables,
-    score_text,
-    store_key,
-    table,
-    verdict_block,
-)
+from gnsm_monai.report.content import Cell, Column, header, metric_tables, score_text, table, verdict_block
 from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
+from gnsm_monai.report.storage import former_store_key, store_key
 from gnsm_monai.report.wording import ScoreFormat, budget_entries, budget_lines, number
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 

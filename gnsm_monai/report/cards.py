@@ -8,7 +8,8 @@ from typing import Any
 from gnsm_monai.report.content import interval
 from gnsm_monai.report.pictures import draw_plane
 from gnsm_monai.report.wording import MISSING, ScoreFormat, number, p_text, share
-from gnsm_monai.scoring.result import CaseResult, PredictedValue, StructureResult
+from gnsm_monai.scoring.decision import PredictedValue
+from gnsm_monai.scoring.result import CaseResult, StructureResult
 
 __all__ = ["case_card"]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,11 @@ from gnsm_monai.report.wording import (
     share,
 )
 from gnsm_monai.rules.calibration import smallest_p_value
-from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, scored
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import FailedCase, Place, Result, scored
 
 __all__ = [
-    "Cell", "Column", "flag_threshold", "former_store_key", "header", "interval", "metric_tables", "score_text",
-    "store_key", "table", "verdict_block",
+    "Cell", "Column", "flag_threshold", "header", "interval", "metric_tables", "score_text", "table", "verdict_block",
 ]  # fmt: skip
 
 
@@ -174,30 +173,6 @@ def metric_tables(summary: Mapping[str, Any]) -> tuple[list[str], list[dict[str,
         values = [_metric(metrics.get(name)) for _, metrics in sets]
         lines.append({"title": title, "meaning": meaning, "values": values})
     return [name for name, _ in sets], lines
-
-
-def store_key(summary: Mapping[str, Any], path: str | Path) -> str:
-    """Under which a browser keeps the marks: those of a report of the same model at the same place.
-
-    Ranking once more into the same folder keeps the marks; another folder has its own. A report that is moved or copied
-    takes its key along.
-
-    Args:
-        summary: content of summary.json.
-        path: of the report.
-    """
-    return _storage_name(summary.get("settings", {}).get("weights_sha256"), Path(path).resolve())
-
-
-def former_store_key(summary: Mapping[str, Any]) -> str:
-    """Under which version 0.2 kept them: as folders were given, so that two of one relative path shared it."""
-    settings = summary.get("settings", {})
-    return _storage_name(*(settings.get(key) for key in ("weights_sha256", "model_dir", "predictions_dir")))
-
-
-def _storage_name(*identity: object) -> str:
-    text = "\n".join(map(str, identity)).encode(errors="backslashreplace")
-    return f"gnsm_monai marks {hashlib.sha256(text).hexdigest()[:16]}"
 
 
 def _metric(entry: Mapping[str, Any] | None) -> dict[str, str]:

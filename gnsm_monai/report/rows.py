@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.scoring.result import CaseResult, FailedCase, PredictedValue, Result, StructureResult
+from gnsm_monai.scoring.decision import PredictedValue
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, StructureResult
 
 __all__ = ["RANKING_COLUMNS", "SLICE_COLUMNS", "STRUCTURE_COLUMNS", "case_row", "slice_rows", "structure_fields"]
 
@@ -69,5 +70,5 @@ def slice_rows(result: CaseResult) -> list[dict[str, Any]]:
     slices = result.slices
     if slices is None:
         return []
-    known = np.flatnonzero(np.isfinite(slices.scores)).tolist()
-    return [{"case": result.case, "axis": slices.axis, "slice": i, "anomaly_score": slices.scores[i]} for i in known]
+    filled = np.flatnonzero(np.isfinite(slices.scores)).tolist()
+    return [{"case": result.case, "axis": slices.axis, "slice": i, "anomaly_score": slices.scores[i]} for i in filled]

@@ -10,7 +10,9 @@ from typing import Any
 from monai.engines import Evaluator
 
 from gnsm_monai.data.constants import SOFT, UNSEEN_IMAGE
-from gnsm_monai.data.datalist import find_images, find_predictions
+from gnsm_monai.data.datalist import find_predictions
+from gnsm_monai.data.images import Images, find_images
+from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels
 from gnsm_monai.data.nnunet_summary import add_summary_dice
 from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
@@ -51,6 +53,7 @@ def predictions(
     settings: Mapping[str, Any],
     soft: str | bool = "auto",
     only_cases: Sequence[str] | None = None,
+    layout: str = AUTO,
 ) -> list[dict[str, Any]]:
     """Cases to score, all or those named, with the Dice of nnU-Net's own summary.json where no references are given.
 
@@ -72,29 +75,36 @@ def predictions(
         logger.info("%s: of images the size alone counts, as this model was trained without them", images_dir)
     images = images_dir if needs_images else None
     only_cases = [only_cases] if isinstance(only_cases, str) else only_cases
-    cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft))
+    scheme = LabelScheme.from_dict(settings["labels"])
+    names = scheme.structure_names
+    cases = find_predictions(predictions_dir, references_dir or None, images, score_soft(soft), layout, names)
     if only_cases is not None:
         if missing := sorted(set(only_cases) - {case["case"] for case in cases}):
             raise InputError(f"only_cases: {predictions_dir} has no case '{missing[0]}'")
         cases = [case for case in cases if case["case"] in set(only_cases)]
         if not cases:
             raise InputError("only_cases: no case is named")
-    scheme = LabelScheme.from_dict(settings["labels"])
-    for folder in dict.fromkeys(case["label"].parent for case in cases):
+    for folder in dict.fromkeys([*map(Path, named), *(case["label"].parent for case in cases)]):
         check_same_labels(folder, scheme)
     cases = cases if references_dir else add_summary_dice(cases, scheme)
     if images_dir and not needs_images:
-        cases = [_with_unseen_image(case, images_dir) for case in cases]
+        unseen = find_images(images_dir, [_name(case) for case in cases])
+        cases = [_with_unseen_image(case, unseen) for case in cases]
     counts = [sum(key in case for case in cases) for key in ("reference", "dice", SOFT)]
     text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"
     logger.info(text, len(cases), *counts)
     return cases
 
 
-def _with_unseen_image(case: dict[str, Any], images_dir: str) -> dict[str, Any]:
+def _name(case: Mapping[str, Any]) -> str:
+    """The id of a case without its folder."""
+    return str(case["case"]).rsplit("/", 1)[-1]
+
+
+def _with_unseen_image(case: dict[str, Any], images: Images) -> dict[str, Any]:
     """The case with its image, if there is one, of which the size alone will be looked at."""
     try:
-        return {**case, UNSEEN_IMAGE: find_images(images_dir, case["case"].rsplit("/", 1)[-1])[0]}
+        return {**case, UNSEEN_IMAGE: images.of(_name(case))[0]}
     except InputError:
         return case
 

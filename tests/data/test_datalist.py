@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.data.datalist import case_id, find_images, find_label_maps, find_predictions, split_references
+from gnsm_monai.data.case_names import case_id
+from gnsm_monai.data.datalist import find_label_maps, find_predictions
+from gnsm_monai.data.images import Images
+from gnsm_monai.data.splits import split_references
 from gnsm_monai.errors import InputError
+
+
+def find_images(folder: Path, case: str) -> list[Path]:
+    return Images.of_folder(folder, [case]).of(case)
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -42,7 +42,7 @@ def test_a_freesurfer_volume_is_read_as_its_nifti(tmp_path: Path, ending: str) -
     found, like = read(tmp_path / f"aseg{ending}"), read(tmp_path / "like.nii")
     np.testing.assert_array_equal(found.numpy(), like.numpy())
     np.testing.assert_allclose(found.affine.numpy(), AFFINE, atol=1e-5)
-    assert find_spatial_dims(tmp_path) == 3 and set(find_label_maps(tmp_path)) == {"aseg", "like"}
+    assert find_spatial_dims(tmp_path, bare=True) == 3 and set(find_label_maps(tmp_path)) == {"aseg", "like"}
 
 
 def test_a_damaged_freesurfer_volume_is_refused(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_tiff_stack_is_a_volume_with_the_spacing_beside_it(tmp_path: Path, sli
     found = read(tmp_path / "case.tif")
     np.testing.assert_array_equal(found.numpy()[0], stack.T)
     assert found.pixdim.tolist() == [0.25, 0.5, 5.0]
-    assert find_spatial_dims(tmp_path) == (3 if slices > 1 else 2)
+    assert find_spatial_dims(tmp_path, bare=True) == (3 if slices > 1 else 2)
 
 
 def test_a_stack_without_spacing_has_a_millimetre_and_a_wrong_spacing_is_named(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_slicers_segments_keep_their_values_and_have_names(tmp_path: Path) -> No
     np.testing.assert_array_equal(found.numpy()[0], LABEL)
     np.testing.assert_allclose(found.affine.numpy(), [[-1.5, 0, 0, -10], [0, -2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
     assert found.meta[LABEL_NAMES] == {1: "heart", 2: "liver", 3: "left lung"}
-    assert list(find_label_maps(tmp_path)) == ["case_1"] and find_spatial_dims(tmp_path) == 3
+    assert list(find_label_maps(tmp_path)) == ["case_1"] and find_spatial_dims(tmp_path, bare=True) == 3
 
 
 @pytest.mark.parametrize("layers", [2, 3, 4, 5])

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ignite.engine import Engine
 
+from gnsm_monai.data.constants import UNSEEN_IMAGE
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.handlers import ListWriter
 from gnsm_monai.report.marks import Mark
@@ -34,13 +35,13 @@ def written(folder: Path, with_images: bool = True, **options: Any) -> Path:
             path = folder / place / (f"{case['case']}.nii.gz" if place != "images" else case["label"].name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x")
-    (folder / "images" / "sub-01_T1w_seg.nii.gz").unlink()  # one mask without an image
+        if with_images and case["case"] != "sub-01_T1w_seg":  # one mask without an image
+            case[UNSEEN_IMAGE] = folder / "images" / case["label"].name
     results = [case_result(name, flagged=i in (0, 1, 3), reason=f"r{i}") for i, name in enumerate(names)]
     ranking: Any = SimpleNamespace(ranking=Ranking([*results, FailedCase("torn", "", "torn")], {}))
     marks = {"fold/sub-03_T2w": Mark("ok"), EVIL: Mark("bad"), NOT_TEXT: Mark("unsure")}
-    images = folder / "images" if with_images else None
     engine = Engine(lambda engine, batch: batch)
-    ListWriter(folder / "out", ranking, cases, images, **{"marks": marks, **options}).attach(engine)
+    ListWriter(folder / "out", ranking, cases, **{"marks": marks, **options}).attach(engine)
     engine.run([0])
     return folder / "out" / "lists"
 

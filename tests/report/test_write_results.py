@@ -26,6 +26,11 @@ def measured(number: int, folder: str = "") -> CaseResult:
     )  # fmt: skip
 
 
+UNTOLD_PARTS = {
+    f"{name}{end}": "" for name in ("predicted_dice", "predicted_distance_mm") for end in ("", "_low", "_high")
+}
+
+
 def read(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -43,6 +48,8 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
         "rank": "1", "case": "case_0", "status": "ok", "anomaly_score": "9", "p_value": "0.5", "flag": "1",
         "predicted_dice": "0.8", "predicted_dice_low": "0.7", "predicted_dice_high": "0.9", "worst_structure": "aorta",
         "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "",
+        "q_value": "", "predicted_distance_mm": "", "predicted_distance_mm_low": "", "predicted_distance_mm_high": "",
+        "reason": "",
     }  # fmt: skip
     assert (second["rank"], second["case"], second["flag"], second["p_value"]) == ("2", "'=b", "0", "")
     assert {key: value for key, value in third.items() if value} == {
@@ -50,9 +57,9 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
     }  # fmt: skip
     assert read(tmp_path / "structures.csv") == [
         {"case": "case_0", "structure": "aorta", "anomaly_score": "0.25", "p_value": "0.5", "volume_ml": "12.5",
-         "dice": "0.75"},
+         "dice": "0.75", **UNTOLD_PARTS},
         {"case": "case_0", "structure": "left atrium", "anomaly_score": "", "p_value": "", "volume_ml": "0",
-         "dice": ""},
+         "dice": "", **UNTOLD_PARTS},
     ]  # fmt: skip
     summary = load_json(tmp_path / "summary.json")
     assert (summary["cases"], summary["failed"], summary["seconds_per_case"]) == (3, 1, 1.5)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gnsm_monai.rules.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.result import Decision, FailedCase, scored
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import FailedCase, scored
 from tests.results import case_result
 
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
@@ -36,8 +37,8 @@ def test_a_score_is_judged_by_its_place_among_the_references(
 
 def test_a_score_lets_expect_a_dice_and_a_failure(calibration: Calibration) -> None:
     good, bad = decide(calibration, 0.25), decide(calibration, 0.75)
-    dice = (good.predicted_dice_low, good.predicted_dice, good.predicted_dice_high)
-    assert dice == pytest.approx((0.65, 0.75, 0.85))
+    assert good.predicted_dice == pytest.approx(0.75)
+    assert math.isnan(good.predicted_dice_low) and math.isnan(good.predicted_dice_high)  # two failures tell no interval
     # Of two errors none, or both, would bring Dice below 1/2: (1 + #) / (2 + 2).
     assert (good.failure_probability, bad.failure_probability) == (0.25, 0.75)
 
