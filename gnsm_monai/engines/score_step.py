@@ -97,12 +97,11 @@ class ScoreStep:
         label = case[LABEL]
         file_affine = np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
         maps = AnomalyMap(statistics.anomaly_map, label.affine.numpy(), file_affine, label.meta[FILE_SHAPE])
-        decision = self._decision(case, statistics)
-        structures = self._structures(case, statistics, decision.anomaly)
+        structures = self._structures(case, statistics)
         return CaseResult(
             case=case["case"],
             folder=case.get("folder", ""),
-            decision=decision,
+            decision=self._decision(case, statistics),
             structures=structures,
             place=_place(structures, maps, statistics.band),
             reason=self._reason(case, statistics, maps),
@@ -122,27 +121,25 @@ class ScoreStep:
         empty = model.settings["never_empty"] and not bool(torch.any(case[LABEL] > 0))
         return Decision.of(anomaly, empty, model.anomaly.worst, model.calibration, self.alpha, self.failure_dice)
 
-    def _structures(
-        self, case: Mapping[str, Any], statistics: CaseStatistics, score: float
-    ) -> tuple[StructureResult, ...]:
+    def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
         anomaly = self.model.anomaly.structure_scores(statistics.structures)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
         volumes = case["volume_ml"].tolist()
-        predicted = self._predicted(anomaly.tolist(), volumes, score)
+        predicted = self._predicted(anomaly.tolist(), volumes)
         p_values = self.model.calibration.structure_p_values(anomaly).tolist()
         columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, *predicted)
         return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
 
     def _predicted(
-        self, anomaly: Sequence[float], volumes: Sequence[float], score: float
+        self, anomaly: Sequence[float], volumes: Sequence[float]
     ) -> tuple[list[PredictedValue], list[PredictedValue]]:
         """Dice and distance of each structure."""
         parts, nothing = self.model.calibration.parts, PredictedValue()
         if parts is None:
             return [nothing] * len(anomaly), [nothing] * len(anomaly)
-        dice = [PredictedValue.of(one, own, score) for one, own in zip(parts.structure_dice, anomaly, strict=True)]
+        dice = [PredictedValue.of(one, score) for one, score in zip(parts.structure_dice, anomaly, strict=True)]
         distances = [
-            PredictedValue.of(one, own, score) for one, own in zip(parts.structure_distances, anomaly, strict=True)
+            PredictedValue.of(one, score) for one, score in zip(parts.structure_distances, anomaly, strict=True)
         ]
         for i, (volume, needed) in enumerate(zip(volumes, self.model.settings["always_present"], strict=True)):
             if volume == 0:  # at no distance from anything, and without an overlap with what every reference has

@@ -68,5 +68,5 @@ def slice_rows(result: CaseResult) -> list[dict[str, Any]]:
     slices = result.slices
     if slices is None:
         return []
-    known = np.flatnonzero(np.isfinite(slices.scores)).tolist()
-    return [{"case": result.case, "axis": slices.axis, "slice": i, "anomaly_score": slices.scores[i]} for i in known]
+    shown = np.flatnonzero(np.isfinite(slices.scores)).tolist()
+    return [{"case": result.case, "axis": slices.axis, "slice": i, "anomaly_score": slices.scores[i]} for i in shown]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from gnsm_monai.rules.predictors import MIN_FAILURES, DicePredictor, DistancePredictor, Predictor
 
-__all__ = ["FailureTable", "JointPredictor", "PartPredictors"]
+__all__ = ["FailureTable", "PartPredictors"]
 
 MIN_CORRELATION = 0.5
 """Least Spearman correlation of a score with distances of calibration failures for these to be predicted from it."""
@@ -56,40 +57,8 @@ class FailureTable:
 
 
 @dataclass(frozen=True)
-class JointPredictor:
-    """Predicts a measure of a structure from two scores: the structure's own, and that of the whole mask.
-
-    What each of them predicts alone is averaged, and what is meant by that average is learnt once more, with its
-    interval. On held-out failures neither score alone is the better one everywhere.
-    """
-
-    of_structure: Predictor
-    of_mask: Predictor
-    joint: Predictor
-
-    @classmethod
-    def fit(cls, kind: type[Predictor], failures: Sequence[Sequence[np.ndarray]]) -> JointPredictor:
-        """Fitted to scores of a structure, of its mask, and values, ``(3, N)``; calibrated by others ``(3, n)``."""
-        (own, whole, values), (other_own, other_whole, other_values) = failures
-        of_structure = kind.fit(own, values, other_own, other_values)
-        of_mask = kind.fit(whole, values, other_whole, other_values)
-        joint = cls(of_structure, of_mask, of_mask)
-        scores, others = joint.score(own, whole), joint.score(other_own, other_whole)
-        return cls(of_structure, of_mask, kind.fit(scores, values, others, other_values))
-
-    def score(self, own: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """The mean of both predictions, higher = worse, ``(N,)``."""
-        mean = (self.of_structure.at(own)[0] + self.of_mask.at(whole)[0]) / 2
-        return np.asarray(mean if self.joint.rising else -mean)
-
-    def predict(self, own: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """As :meth:`Predictor.predict`, ``(N, 3)``."""
-        return self.joint.predict(self.score(own, whole))
-
-
-@dataclass(frozen=True)
 class PartPredictors:
-    """Predicts the surface distance of a mask, and Dice and distance of its structures.
+    """Predicts the surface distance of a mask, and Dice and distance of its structures, each from its own score.
 
     Args:
         selection: failures of the references that the rule was selected on: predictions are fitted to these.
@@ -102,25 +71,17 @@ class PartPredictors:
     @cached_property
     def distance(self) -> DistancePredictor | None:
         """Of the mean surface distance in mm; None where the score does not follow it on calibration failures."""
-        (scores, values), (other_scores, other_values) = (
-            _finite([table.scores, table.distance]) for table in (self.selection, self.calibration)
-        )
-        if len(values) < MIN_FITTED or not _follows(other_scores, other_values):
-            return None
-        return DistancePredictor.fit(scores, values, other_scores, other_values)
+        return _followed([(table.scores, table.distance) for table in self._tables])
 
     @cached_property
-    def structure_dice(self) -> list[JointPredictor | None]:
+    def structure_dice(self) -> list[DicePredictor | None]:
         """Of each structure's Dice; None where too few failures have it."""
-        return [self._joint(DicePredictor, "structure_dice", i) for i in range(self.count)]
+        return [_fitted(DicePredictor, self._columns("structure_dice", i)) for i in range(self.count)]
 
     @cached_property
-    def structure_distances(self) -> list[JointPredictor | None]:
+    def structure_distances(self) -> list[DistancePredictor | None]:
         """Of each structure's mean surface distance in mm; None where its score does not follow it."""
-        followed = [_follows(*_finite(self._columns(self.calibration, "distances", i)[::2])) for i in range(self.count)]
-        return [
-            self._joint(DistancePredictor, "distances", i) if follows else None for i, follows in enumerate(followed)
-        ]
+        return [_followed(self._columns("distances", i)) for i in range(self.count)]
 
     @property
     def count(self) -> int:
@@ -138,24 +99,34 @@ class PartPredictors:
             return None
         return cls(*(FailureTable.from_arrays(arrays, prefix) for prefix in ("failure_", "calibration_failure_")))
 
-    def _joint(self, kind: type[Predictor], name: str, structure: int) -> JointPredictor | None:
-        tables = self.selection, self.calibration
-        failures = [_finite(self._columns(table, name, structure)) for table in tables]
-        return JointPredictor.fit(kind, failures) if len(failures[0][0]) >= MIN_FITTED else None
+    @property
+    def _tables(self) -> tuple[FailureTable, FailureTable]:
+        return self.selection, self.calibration
 
-    def _columns(self, table: FailureTable, name: str, structure: int) -> list[np.ndarray]:
-        """Scores of a structure and of the mask, and values of the structure, ``(M,)`` each."""
-        return [table.structure_scores[:, structure], table.scores, getattr(table, name)[:, structure]]
-
-
-def _finite(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The columns without the failures in which one of them is NaN."""
-    usable = np.isfinite(np.stack(columns)).all(0)
-    return [column[usable] for column in columns]
+    def _columns(self, name: str, structure: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Scores and values of one structure in both tables, ``(M,)`` each."""
+        return [(table.structure_scores[:, structure], getattr(table, name)[:, structure]) for table in self._tables]
 
 
-def _follows(scores: np.ndarray, values: np.ndarray) -> bool:
-    """Whether calibration failures tell that distances follow a score."""
+AnyPredictor = TypeVar("AnyPredictor", bound=Predictor)
+
+
+def _fitted(kind: type[AnyPredictor], tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> AnyPredictor | None:
+    """Fitted to scores and values of the first table, calibrated by the second; None of too few of the first."""
+    (scores, values), others = (_finite(*columns) for columns in tables)
+    return kind.fit(scores, values, *others) if len(values) >= MIN_FITTED else None
+
+
+def _followed(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> DistancePredictor | None:
+    """Fitted where the score follows the distances of the second table."""
+    scores, values = _finite(*tables[1])
     if len(values) < MIN_FAILURES or min(np.ptp(scores), np.ptp(values)) == 0:
-        return False
-    return bool(spearmanr(scores, values).statistic >= MIN_CORRELATION)
+        return None
+    follows = spearmanr(scores, values).statistic >= MIN_CORRELATION
+    return _fitted(DistancePredictor, tables) if follows else None
+
+
+def _finite(scores: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the failures in which one of both is NaN."""
+    usable = np.isfinite(scores) & np.isfinite(values)
+    return scores[usable], values[usable]

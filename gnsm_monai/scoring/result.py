@@ -11,7 +11,6 @@ import numpy as np
 
 from gnsm_monai.explain.planes import CasePicture, SliceScores
 from gnsm_monai.rules.calibration import Calibration, p_values
-from gnsm_monai.rules.failures import JointPredictor
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.predictors import Predictor
 
@@ -30,9 +29,9 @@ class PredictedValue:
     high: float = math.nan
 
     @classmethod
-    def of(cls, predictor: Predictor | JointPredictor | None, *scores: float) -> PredictedValue:
-        """What ``predictor``, if there is one, says of the scores that it reads."""
-        return cls() if predictor is None else cls(*predictor.predict(*map(np.array, scores)).tolist())
+    def of(cls, predictor: Predictor | None, score: float) -> PredictedValue:
+        """What ``predictor``, if there is one, says of this score."""
+        return cls() if predictor is None else cls(*predictor.predict(np.array(score)).tolist())
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,16 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
     assert first == {
         "rank": "1", "case": "case_0", "status": "ok", "anomaly_score": "9", "p_value": "0.5", "flag": "1",
         "predicted_dice": "0.8", "predicted_dice_low": "0.7", "predicted_dice_high": "0.9", "worst_structure": "aorta",
-        "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "",
+        "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "", "q_value": "",
+        "predicted_distance_mm": "", "predicted_distance_mm_low": "", "predicted_distance_mm_high": "", "reason": "",
     }  # fmt: skip
     assert (second["rank"], second["case"], second["flag"], second["p_value"]) == ("2", "'=b", "0", "")
     assert {key: value for key, value in third.items() if value} == {
         "rank": "3", "case": "c", "status": "failed", "message": "c.png: torn",
     }  # fmt: skip
-    assert read(tmp_path / "structures.csv") == [
+    structures = [{key: row[key] for key in ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")}
+                  for row in read(tmp_path / "structures.csv")]  # fmt: skip
+    assert structures == [
         {"case": "case_0", "structure": "aorta", "anomaly_score": "0.25", "p_value": "0.5", "volume_ml": "12.5",
          "dice": "0.75"},
         {"case": "case_0", "structure": "left atrium", "anomaly_score": "", "p_value": "", "volume_ml": "0",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gnsm_monai.rules.failures import FailureTable, JointPredictor, PartPredictors
-from gnsm_monai.rules.predictors import DicePredictor
+from gnsm_monai.rules.failures import FailureTable, PartPredictors
 
 
 def table(count: int, seed: int, related: bool = True) -> FailureTable:
@@ -21,34 +20,20 @@ def table(count: int, seed: int, related: bool = True) -> FailureTable:
     return FailureTable(np.nanmean(scores, 1), np.nanmean(dice, 1), kinds, scores, dice, np.abs(distances))
 
 
-def test_each_structure_has_a_dice_and_a_distance_of_its_own_score_and_the_masks() -> None:
+def test_each_structure_has_a_dice_and_a_distance_of_its_own_score() -> None:
     parts = PartPredictors(table(200, 0), table(60, 1))
     assert parts.count == 2
     for dice, distance in zip(parts.structure_dice, parts.structure_distances, strict=True):
         assert dice is not None and distance is not None
-        value, low, high = dice.predict(np.array(0.3), np.array(0.3))
+        value, low, high = dice.predict(np.array(0.3))
         assert low < value < high
-        assert value == pytest.approx(0.7, abs=0.1)
-        assert distance.predict(np.array(0.3), np.array(0.3))[0] == pytest.approx(3.0, abs=1.0)
-        worse = dice.predict(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0.5, 0.5, 0.9, 0.9]))[:, 0]
-        assert (np.diff(worse) <= 0).all()  # neither score predicts a better structure as it rises
-        assert worse[0] > worse[-1] + 0.3
-        assert np.isnan(dice.predict(np.array(np.nan), np.array(0.3))).all()
+        assert value == pytest.approx(0.7, abs=0.04)
+        assert distance.predict(np.array(0.3))[0] == pytest.approx(3.0, abs=0.4)
+        assert np.isnan(dice.predict(np.array(np.nan))).all()
     assert parts.distance is not None
     predicted = parts.distance.predict(np.linspace(0, 1, 20))[:, 0]
     assert (np.diff(predicted) >= 0).all()  # a worse mask is never nearer
     assert predicted[10] == pytest.approx(5.0, abs=0.5)
-
-
-def test_two_scores_are_better_than_either_where_each_tells_a_part() -> None:
-    rng = np.random.default_rng(0)
-    own, whole = rng.uniform(0, 1, (2, 400))
-    dice = 1 - (own + whole) / 2
-    joint = JointPredictor.fit(
-        DicePredictor, [[c[:300] for c in (own, whole, dice)], [c[300:] for c in (own, whole, dice)]]
-    )
-    error = np.abs(joint.predict(own[300:], whole[300:])[:, 0] - dice[300:]).mean()
-    assert error < 0.5 * np.abs(joint.of_structure.predict(own[300:])[:, 0] - dice[300:]).mean()
 
 
 def test_distances_that_the_score_does_not_follow_are_not_predicted() -> None:
