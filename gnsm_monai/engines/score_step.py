@@ -149,23 +149,26 @@ class ScoreStep:
         anomaly = self.model.anomaly.structure_scores(statistics.structures)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
         volumes = case["volume_ml"].tolist()
-        predicted, distances = self._predicted(anomaly.tolist(), volumes)
+        predicted = self._predicted(anomaly.tolist(), volumes)
         p_values = self.model.calibration.structure_p_values(anomaly).tolist()
-        columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, predicted, distances)
+        columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, *predicted)
         return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
 
     def _predicted(
         self, anomaly: Sequence[float], volumes: Sequence[float]
     ) -> tuple[list[PredictedValue], list[PredictedValue]]:
-        """Dice and distance of each structure; what is not there is at no distance from anything."""
-        parts = self.model.calibration.parts
+        """Dice and distance of each structure."""
+        parts, nothing = self.model.calibration.parts, PredictedValue()
         if parts is None:
-            return [PredictedValue()] * len(anomaly), [PredictedValue()] * len(anomaly)
+            return [nothing] * len(anomaly), [nothing] * len(anomaly)
         dice = [PredictedValue.of(one, score) for one, score in zip(parts.structure_dice, anomaly, strict=True)]
         distances = [
-            PredictedValue.of(one, score) if volume > 0 else PredictedValue()
-            for one, score, volume in zip(parts.structure_distances, anomaly, volumes, strict=True)
+            PredictedValue.of(one, score) for one, score in zip(parts.structure_distances, anomaly, strict=True)
         ]
+        for i, (volume, needed) in enumerate(zip(volumes, self.model.settings["always_present"], strict=True)):
+            if volume == 0:  # at no distance from anything, and without an overlap with what every reference has
+                distances[i] = nothing
+                dice[i] = PredictedValue(0.0, 0.0, 0.0) if needed else dice[i]
         return dice, distances
 
     def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:

@@ -103,8 +103,9 @@ def slice_scores(
     others = tuple(a for a in range(anomaly.ndim) if a != along)
     counts = band.sum(others)
     means = np.where(band, anomaly, 0).sum(others, dtype=np.float64) / np.where(counts > 0, counts, np.nan)
-    centres = np.repeat((np.array([*shape, 2.0])[:, None] - 1) / 2, shape[axis], axis=1)
-    centres[-1], centres[axis] = 1, np.arange(shape[axis])
+    centres = np.ones((len(shape) + 1, shape[axis]))
+    centres[:-1] = (np.array(shape)[:, None] - 1) / 2
+    centres[axis] = np.arange(shape[axis])
     index = np.rint(np.linalg.solve(grid_affine, file_affine @ centres)[along]).astype(int)
     inside = (index >= 0) & (index < len(means))
     return SliceScores(axis, np.where(inside, means[index.clip(0, len(means) - 1)], np.nan).astype(np.float32))

@@ -70,5 +70,5 @@ def slice_rows(result: CaseResult) -> list[dict[str, Any]]:
     slices = result.slices
     if slices is None:
         return []
-    filled = np.flatnonzero(np.isfinite(slices.scores)).tolist()
-    return [{"case": result.case, "axis": slices.axis, "slice": i, "anomaly_score": slices.scores[i]} for i in filled]
+    shown = np.flatnonzero(np.isfinite(slices.scores)).tolist()
+    return [{"case": result.case, "axis": slices.axis, "slice": i, "anomaly_score": slices.scores[i]} for i in shown]

@@ -39,8 +39,8 @@ def q_values(p: np.ndarray) -> np.ndarray:
     Statistics 51, 2023, arXiv 2104.08279). NaN stays NaN, and does not count.
     """
     p = np.asarray(p, dtype=np.float64)
-    judged = np.flatnonzero(np.isfinite(p))
-    order = judged[np.argsort(p[judged], kind="stable")]
+    finite = np.flatnonzero(np.isfinite(p))
+    order = finite[np.argsort(p[finite], kind="stable")]
     scaled = len(order) * p[order] / np.arange(1, len(order) + 1)
     q = np.full(p.shape, np.nan)
     q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
@@ -100,9 +100,7 @@ class Calibration:
 
     def structure_p_values(self, scores: np.ndarray) -> np.ndarray:
         """p-value ``(structures,)`` of each structure's anomaly in one mask."""
-        return np.array(
-            [p_values(score, references) for score, references in zip(scores, self.structures.T, strict=True)]
-        )
+        return np.array([p_values(score, others) for score, others in zip(scores, self.structures.T, strict=True)])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""

@@ -17,6 +17,9 @@ __all__ = ["FailureTable", "PartPredictors"]
 MIN_CORRELATION = 0.5
 """Least Spearman correlation of a score with distances of calibration failures for these to be predicted from it."""
 
+MIN_FITTED = 2
+"""Fewest failures that a prediction is fitted to."""
+
 
 @dataclass(frozen=True)
 class FailureTable:
@@ -68,18 +71,17 @@ class PartPredictors:
     @cached_property
     def distance(self) -> DistancePredictor | None:
         """Of the mean surface distance in mm; None where the score does not follow it on calibration failures."""
-        tables = self.selection, self.calibration
-        return _distance([table.scores for table in tables], [table.distance for table in tables])
+        return _followed([(table.scores, table.distance) for table in self._tables])
 
     @cached_property
     def structure_dice(self) -> list[DicePredictor | None]:
         """Of each structure's Dice; None where too few failures have it."""
-        return [_fitted(DicePredictor, self._scores(i), self._column("structure_dice", i)) for i in range(self.count)]
+        return [_fitted(DicePredictor, self._columns("structure_dice", i)) for i in range(self.count)]
 
     @cached_property
     def structure_distances(self) -> list[DistancePredictor | None]:
-        """Of each structure's mean surface distance in mm, as :attr:`distance`."""
-        return [_distance(self._scores(i), self._column("distances", i)) for i in range(self.count)]
+        """Of each structure's mean surface distance in mm; None where its score does not follow it."""
+        return [_followed(self._columns("distances", i)) for i in range(self.count)]
 
     @property
     def count(self) -> int:
@@ -97,31 +99,34 @@ class PartPredictors:
             return None
         return cls(*(FailureTable.from_arrays(arrays, prefix) for prefix in ("failure_", "calibration_failure_")))
 
-    def _scores(self, structure: int) -> list[np.ndarray]:
-        return self._column("structure_scores", structure)
+    @property
+    def _tables(self) -> tuple[FailureTable, FailureTable]:
+        return self.selection, self.calibration
 
-    def _column(self, name: str, structure: int) -> list[np.ndarray]:
-        """What both tables hold of one structure."""
-        return [getattr(table, name)[:, structure] for table in (self.selection, self.calibration)]
+    def _columns(self, name: str, structure: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Scores and values of one structure in both tables, ``(M,)`` each."""
+        return [(table.structure_scores[:, structure], getattr(table, name)[:, structure]) for table in self._tables]
 
 
 AnyPredictor = TypeVar("AnyPredictor", bound=Predictor)
 
 
-def _fitted(
-    kind: type[AnyPredictor], scores: Sequence[np.ndarray], values: Sequence[np.ndarray]
-) -> AnyPredictor | None:
-    """Fitted to the first scores and values, calibrated by the second; None of fewer than two of the first."""
-    usable = [np.isfinite(s) & np.isfinite(v) for s, v in zip(scores, values, strict=True)]
-    if usable[0].sum() < 2:
-        return None
-    first, second = ((s[k], v[k]) for s, v, k in zip(scores, values, usable, strict=True))
-    return kind.fit(*first, *second)
+def _fitted(kind: type[AnyPredictor], tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> AnyPredictor | None:
+    """Fitted to scores and values of the first table, calibrated by the second; None of too few of the first."""
+    (scores, values), others = (_finite(*columns) for columns in tables)
+    return kind.fit(scores, values, *others) if len(values) >= MIN_FITTED else None
 
 
-def _distance(scores: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> DistancePredictor | None:
-    usable = np.isfinite(scores[1]) & np.isfinite(values[1])
-    if usable.sum() < MIN_FAILURES or min(np.ptp(scores[1][usable]), np.ptp(values[1][usable])) == 0:
+def _followed(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> DistancePredictor | None:
+    """Fitted where the score follows the distances of the second table."""
+    scores, values = _finite(*tables[1])
+    if len(values) < MIN_FAILURES or min(np.ptp(scores), np.ptp(values)) == 0:
         return None
-    supported = spearmanr(scores[1][usable], values[1][usable]).statistic >= MIN_CORRELATION
-    return _fitted(DistancePredictor, scores, values) if supported else None
+    follows = spearmanr(scores, values).statistic >= MIN_CORRELATION
+    return _fitted(DistancePredictor, tables) if follows else None
+
+
+def _finite(scores: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the failures in which one of both is NaN."""
+    usable = np.isfinite(scores) & np.isfinite(values)
+    return scores[usable], values[usable]

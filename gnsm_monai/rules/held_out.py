@@ -40,7 +40,8 @@ class HeldOut:
         spearman: correlation of the score with Dice on the failures that the rule was chosen on, -1 is best.
         failures: number of these.
         residuals: true minus predicted Dice of the calibration failures in units of the predictor's spread, ``(n,)``:
-            of the masks of networks alone where there are any, as these are what will be met.
+            of copies too where there are masks of networks. Those are all of one small network, and would have errors
+            of segmenters vary less than they do.
         kinds: number of the kind of each of them, ``(n,)``.
     """
 
@@ -53,15 +54,13 @@ class HeldOut:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> HeldOut:
         """From those of a model's file, also where version 0.2 wrote it."""
         model = AnomalyModel.from_arrays(arrays)
-        of_networks, names = arrays["failure_of_networks"], arrays["calibration_failure_kinds"]
+        of_networks = arrays["failure_of_networks"]
         scores = model.score(stored_levels(arrays, "calibration_failures"))
         predictor = DicePredictor.from_arrays(arrays, "predicted_dice")
         residuals = predictor.residuals_of(scores, arrays["calibration_failure_dice"])
-        alike = np.isin(names, arrays["failure_kinds"][of_networks])
-        alike = alike if alike.any() else ~alike
-        _, kinds = np.unique(names[alike], return_inverse=True)
+        _, kinds = np.unique(arrays["calibration_failure_kinds"], return_inverse=True)
         spearman = float(model.comparison.get(model.rule, np.nan))
-        return cls(spearman, int(np.count_nonzero(of_networks) or len(of_networks)), residuals[alike], kinds)
+        return cls(spearman, int(np.count_nonzero(of_networks) or len(of_networks)), residuals, kinds)
 
     @property
     def strength(self) -> str:

@@ -119,6 +119,19 @@ class DicePredictor(Predictor):
 
 
 class DistancePredictor(Predictor):
-    """Predicts the mean surface distance in mm, lower = better."""
+    """Predicts the mean surface distance in mm, lower = better.
+
+    It is fitted to ``log(1 + mm)``: a few far islands make distances of many centimetres, and would move the mean of
+    all failures of a similar score.
+    """
 
     rising, most = True, np.inf
+
+    @classmethod
+    def fit(
+        cls, scores: np.ndarray, values: np.ndarray, calibration_scores: np.ndarray, calibration_values: np.ndarray
+    ) -> Self:
+        return super().fit(scores, np.log1p(values), calibration_scores, np.log1p(calibration_values))
+
+    def predict(self, scores: np.ndarray) -> np.ndarray:
+        return np.asarray(np.expm1(super().predict(scores)))

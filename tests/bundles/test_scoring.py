@@ -61,8 +61,8 @@ def test_decisions_follow_from_the_scores_of_unseen_references(results: Path, mo
         at_least = sum(score >= float(row["anomaly_score"]) for score in known)
         assert float(row["p_value"]) == pytest.approx((1 + at_least) / (len(known) + 1))
         assert row["flag"] == str(int(float(row["p_value"]) <= 0.05))
-        low, middle, high = (float(row[f"predicted_dice{end}"]) for end in ("_low", "", "_high"))
-        assert 0 <= low <= middle <= high <= 1
+        assert 0 <= float(row["predicted_dice"]) <= 1
+        assert row["predicted_dice_low"] == row["predicted_dice_high"] == ""  # fewer than 19 failures calibrate it
     predicted = [float(row["predicted_dice"]) for row in rows]
     assert predicted == sorted(predicted)
     assert all(row["worst_slice"] == row["worst_slice_axis"] == "" for row in rows)  # pictures are no volumes
@@ -192,7 +192,7 @@ def test_files_beside_a_mask_that_do_not_fit_cost_their_own_use_alone(
         )
     both = [{r.case: r for r in run.parser.get_parsed_content("ranking").ranking.results} for run in (plain, compared)]
     for case, result in both[1].items():
-        assert result.decision == both[0][case].decision  # a reference never changes a score
+        assert repr(result.decision) == repr(both[0][case].decision)  # a reference never changes a score
     notes = {case: result.note for case, result in both[1].items()}
     assert notes[torn].startswith(f"no Dice: {references / torn}.png: cannot be read") and both[1][torn].dice is None
     assert notes[twice].startswith(f"no Dice: {references}: 2 files for case '{twice}'")

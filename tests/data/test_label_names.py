@@ -240,7 +240,7 @@ def test_a_mask_in_another_numbering_is_scored_as_the_same_mask(
     np.testing.assert_array_equal(cases[1]["label"].numpy(), cases[0]["label"].numpy())
     assert LABEL_NAMES not in cases[1]["label"].meta and "note" not in cases[0]
     assert cases[1]["note"] == "its labels are matched to those of the model by the names in its header"
-    assert f"{tmp_path / kind}: labels are matched to those of the model by the names in the headers: " in caplog.text
+    assert f"{tmp_path / kind}: labels are matched to those of the model by their names: " in caplog.text
     assert "spleen 1 -> 5" in caplog.text
 
 

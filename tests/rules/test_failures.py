@@ -11,7 +11,7 @@ from gnsm_monai.rules.failures import FailureTable, PartPredictors
 def table(count: int, seed: int, related: bool = True) -> FailureTable:
     """Two structures, the second not always there: Dice is 1 - score, the distance 10 mm times the score, and noise."""
     rng = np.random.default_rng(seed)
-    scores = rng.uniform(0, 1, (count, 2))
+    scores = rng.uniform(0, 1, (count, 1)) + rng.uniform(-0.03, 0.03, (count, 2))
     distances = 10 * (scores if related else rng.uniform(0, 1, (count, 2))) + 0.1 * rng.normal(size=(count, 2))
     dice = np.clip(1 - scores + 0.02 * rng.normal(size=(count, 2)), 0, 1)
     absent = np.arange(count) % 3 == 0
@@ -31,7 +31,9 @@ def test_each_structure_has_a_dice_and_a_distance_of_its_own_score() -> None:
         assert distance.predict(np.array(0.3))[0] == pytest.approx(3.0, abs=0.4)
         assert np.isnan(dice.predict(np.array(np.nan))).all()
     assert parts.distance is not None
-    assert (np.diff(parts.distance.predict(np.linspace(0, 1, 20))[:, 0]) >= 0).all()  # a worse mask is never nearer
+    predicted = parts.distance.predict(np.linspace(0, 1, 20))[:, 0]
+    assert (np.diff(predicted) >= 0).all()  # a worse mask is never nearer
+    assert predicted[10] == pytest.approx(5.0, abs=0.5)
 
 
 def test_distances_that_the_score_does_not_follow_are_not_predicted() -> None:
