@@ -35,7 +35,8 @@ class FolderVerdict:
     Args:
         folder: its name.
         cases, scored, flagged: numbers of masks.
-        mean_dice: estimated from the anomaly scores, never from references; None where no mask was scored.
+        mean_dice: estimated from the anomaly scores, never from references; None where no mask was scored, and where
+            the score does not follow Dice on held-out failures.
         failure_share: share of masks below ``failure_dice``, likewise.
         failure_dice: limit of a failure.
         measured_dice: mean over the masks that have a measured Dice; None without any.
@@ -87,7 +88,7 @@ def folder_verdicts(results: Sequence[Result], basis: Basis, failure_dice: float
         cases = scored(members)
         measured = [result.dice for result in cases if result.has_dice]
         mean_dice = failure_share = None
-        if cases:
+        if cases and basis.held_out.follows_dice:
             mean_dice, failure_share = _estimates(cases, basis, failure_dice, seed)
         unlike = unlike_references(np.array([result.decision.p_value for result in cases]), references, seed)
         verdicts.append(

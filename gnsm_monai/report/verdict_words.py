@@ -22,6 +22,8 @@ __all__ = [
 UNLIKE = 0.05
 """A folder is called unlike the references where its p-value is at most this."""
 
+NO_ESTIMATE = "Mean Dice cannot be estimated: the score hardly follows Dice on held-out failures."
+
 ADVICE = {
     "strong": "Of two such failures at least four times in five the worse one is ranked worse.",
     "fair": "Of two such failures two times in three the worse one is ranked worse: review further down the list.",
@@ -63,32 +65,38 @@ def score_text(held_out: HeldOut) -> str:
 
 def folder_text(verdict: FolderVerdict) -> str:
     """What is estimated of a folder, in one line."""
-    if verdict.mean_dice is None or verdict.failure_share is None:
+    if not verdict.scored:
         return "No mask could be scored."
-    dice, failed = verdict.mean_dice, verdict.failure_share
-    text = f"Estimated mean Dice {share(dice.value)}"
-    text += "" if dice.low is None else f" (90 % interval {share(dice.low)} to {share(dice.high)})"
-    text += f"; {100 * failed.value:.0f} % of the masks below {verdict.failure_dice:g}"
-    if failed.low is not None and failed.high is not None:
-        text += f" ({100 * failed.low:.0f} to {100 * failed.high:.0f} %)"
-    text += "."
-    if dice.low is None:
-        text += " There are too few held-out failures for an interval."
+    text = _estimated(verdict)
     if verdict.unlike_references is not None:
         unlike = "unlike" if verdict.unlike_references <= UNLIKE else "not unlike"
         text += f" As a whole {unlike} the references (p = {p_text(verdict.unlike_references)})."
     return text
 
 
+def _estimated(verdict: FolderVerdict) -> str:
+    dice, failed = verdict.mean_dice, verdict.failure_share
+    if dice is None or failed is None:
+        return NO_ESTIMATE
+    text = f"Estimated mean Dice {share(dice.value)}"
+    text += "" if dice.low is None else f" (90 % interval {share(dice.low)} to {share(dice.high)})"
+    text += f"; {100 * failed.value:.0f} % of the masks below {verdict.failure_dice:g}"
+    if failed.low is not None and failed.high is not None:
+        text += f" ({100 * failed.low:.0f} to {100 * failed.high:.0f} %)"
+    few = "" if dice.low is not None else " There are too few held-out failures for an interval."
+    return f"{text}.{few}"
+
+
 def overall_text(verdicts: Sequence[FolderVerdict]) -> str:
     """One line for the whole ranking: that of its only folder, or the range of several."""
     if len(verdicts) == 1:
         return folder_text(verdicts[0])
-    dice = [verdict.mean_dice.value for verdict in verdicts if verdict.mean_dice is not None]
-    if not dice:
+    if not any(verdict.scored for verdict in verdicts):
         return "No mask could be scored."
+    dice = [verdict.mean_dice.value for verdict in verdicts if verdict.mean_dice is not None]
     p_values = [verdict.unlike_references for verdict in verdicts if verdict.unlike_references is not None]
-    text = f"{len(verdicts)} folders: estimated mean Dice {share(min(dice))} to {share(max(dice))}."
+    estimated = f"estimated mean Dice {share(min(dice))} to {share(max(dice))}." if dice else NO_ESTIMATE
+    text = f"{len(verdicts)} folders: {estimated}"
     if p_values:
         text += f" As a whole unlike the references: {sum(p <= UNLIKE for p in p_values)} of {len(p_values)}."
     return text

@@ -73,6 +73,12 @@ class HeldOut:
         return np.asarray(np.bincount(self.kinds, self.residuals) / np.bincount(self.kinds))
 
     @property
+    def follows_dice(self) -> bool:
+        """Whether a mean over masks can be told from their scores. Where it is weak the answer would be that of the
+        failures that happened to be made."""
+        return self.strength not in ("weak", "none")
+
+    @property
     def judges_folders(self) -> bool:
         """Whether there are enough failures, of enough kinds, for an interval of what is estimated of a folder."""
         return len(self.residuals) >= MIN_FAILURES and len(np.unique(self.kinds)) >= MIN_KINDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,15 @@ def test_few_failures_or_kinds_give_an_estimate_without_an_interval(count: int, 
     (verdict,) = folder_verdicts(masks(np.array([0.3])), basis(residuals, np.arange(count) % kinds), 0.7)
     assert verdict.mean_dice is not None
     assert (verdict.mean_dice.low, verdict.mean_dice.high) == (None, None)
+
+
+@pytest.mark.parametrize(("spearman", "estimated"), [(-0.6, True), (-0.4, False), (0.3, False)])
+def test_a_score_that_hardly_follows_dice_estimates_no_mean(spearman: float, estimated: bool) -> None:
+    given = basis(np.zeros(40), np.arange(40) % 8)
+    weak = Basis(given.calibration, replace(given.held_out, spearman=spearman))
+    (verdict,) = folder_verdicts(masks(np.array([0.3]), p_value=0.5), weak, 0.7)
+    assert (verdict.mean_dice is not None, verdict.failure_share is not None) == (estimated, estimated)
+    assert verdict.unlike_references == pytest.approx(0.5, abs=0.05)
 
 
 def test_each_folder_has_its_own_verdict_and_failed_cases_are_counted() -> None:

@@ -24,7 +24,12 @@ def test_a_folder_is_one_line() -> None:
         "Estimated mean Dice 0.71; 38 % of the masks below 0.7. There are too few held-out failures for an interval. "
         "As a whole not unlike the references (p = 0.400)."
     )
-    assert folder_text(replace(VERDICT, mean_dice=None, failure_share=None)) == "No mask could be scored."
+    weak = replace(VERDICT, mean_dice=None, failure_share=None)
+    assert folder_text(weak) == (
+        "Mean Dice cannot be estimated: the score hardly follows Dice on held-out failures. "
+        "As a whole unlike the references (p = 0.0005)."
+    )
+    assert folder_text(replace(weak, scored=0)) == "No mask could be scored."
 
 
 def test_several_folders_are_a_range_and_a_table() -> None:
