@@ -17,7 +17,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gnsm_monai.evaluation.metrics import auroc, risk_coverage_curve
 from gnsm_monai.report.colours import class_hex
@@ -125,6 +125,7 @@ def score_histogram(scores: _Floats, references: _Floats, threshold: float | Non
         beyond = int((scores > bins[-1]).sum())
         if beyond:
             axes.set_xlabel(f"anomaly score (higher = worse; last bar: {beyond} beyond)")
+        axes.yaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10)))  # 2.5 % would be labelled 2 %
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend()
         return figure

@@ -133,7 +133,10 @@ class ResultsWriter:
         for name, metrics in {"pooled": summary.get("metrics"), **(folders if len(folders) > 1 else {})}.items():
             if metrics and metrics["spearman"]["value"] is not None:
                 values = ", ".join(f"{m} {metrics[m]['value']:.3f}" for m in ("spearman", "pearson", "norm_aurc"))
-                logger.info("anomaly against Dice, %s (%d masks): %s", name, metrics["spearman"]["n"], values)
+                masks = f"{metrics['spearman']['n']} masks"
+                if len(folders) > 1:
+                    masks = f"{name} ({masks})"
+                logger.info("anomaly against Dice, %s: %s", masks, values)
 
     def _log_notes(self, notes: Sequence[str]) -> None:
         """One line for all masks that were ranked without some of their files."""

@@ -109,6 +109,17 @@ def test_every_case_is_in_the_table_in_rank_order_and_the_worst_have_cards(
     assert "fold_1/broken.nii.gz: cannot be read: file ends" in page.text
 
 
+def test_only_the_reason_of_a_flagged_mask_looks_like_an_alarm(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    cases = scored(results)
+    flags = [number < 2 for number in range(len(cases))]
+    cases = [replace(c, decision=replace(c.decision, flagged=f)) for c, f in zip(cases, flags, strict=True)]
+    page = build(cases, summarise(cases), max_cards=len(cases))
+    classes = [p["class"] for p in page.all("p") if p.get("class", "").startswith("reason")]
+    assert classes == ["reason bad" if flag else "reason" for flag in flags]
+
+
 def test_the_header_says_what_was_scored_by_which_model(
     build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:

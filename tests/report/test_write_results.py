@@ -73,14 +73,16 @@ def test_levels_are_compared_with_dice_where_three_masks_have_one(tmp_path: Path
     assert not (tmp_path / "levels.csv").exists()  # one of an earlier ranking would say something else
 
 
-@pytest.mark.parametrize(("folders", "sets"), [([""], ["pooled"]), (["x", "y"], ["pooled", "x", "y"])])
+@pytest.mark.parametrize(
+    ("folders", "sets"), [([""], ["4 masks"]), (["x", "y"], ["pooled (8 masks)", "x (4 masks)", "y (4 masks)"])]
+)
 def test_the_agreement_with_dice_is_said_once_per_set_of_masks(
     folders: list[str], sets: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     ResultsWriter(tmp_path)([measured(number, folder) for folder in folders for number in range(4)], 1.0)
     said = [message for message in caplog.messages if message.startswith("anomaly against Dice")]
-    assert [message.split(", ")[1].partition(" (")[0] for message in said] == sets
+    assert [message.split(", ")[1].partition(":")[0] for message in said] == sets
 
 
 def test_too_few_references_to_flag_anything_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
