@@ -60,8 +60,8 @@ def case_card(
 
 
 def _millimetres(value: float) -> str:
-    """Two digits; empty where it is not known."""
-    return "" if number(value) is None else f"{value:.2g}"
+    """Two digits at least; empty where it is not known."""
+    return "" if number(value) is None else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _range(predicted: PredictedValue) -> str:

@@ -15,7 +15,7 @@ from gnsm_monai.rules.predictors import MIN_FAILURES, DicePredictor, DistancePre
 __all__ = ["FailureTable", "PartPredictors"]
 
 MIN_CORRELATION = 0.5
-"""Least Spearman correlation of a score with distances of calibration failures for these to be predicted from it."""
+"""Least Spearman correlation of a score with distances of held-out failures for these to be predicted from it."""
 
 MIN_FITTED = 2
 """Fewest failures that a prediction is fitted to."""
@@ -70,7 +70,7 @@ class PartPredictors:
 
     @cached_property
     def distance(self) -> DistancePredictor | None:
-        """Of the mean surface distance in mm; None where the score does not follow it on calibration failures."""
+        """Of the mean surface distance in mm; None where the score does not follow it on both tables' failures."""
         return _followed([(table.scores, table.distance) for table in self._tables])
 
     @cached_property
@@ -118,12 +118,14 @@ def _fitted(kind: type[AnyPredictor], tables: Sequence[tuple[np.ndarray, np.ndar
 
 
 def _followed(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> DistancePredictor | None:
-    """Fitted where the score follows the distances of the second table."""
-    scores, values = _finite(*tables[1])
+    """Fitted where the score follows the distances of both tables."""
+    return _fitted(DistancePredictor, tables) if all(_follows(*_finite(*columns)) for columns in tables) else None
+
+
+def _follows(scores: np.ndarray, values: np.ndarray) -> bool:
     if len(values) < MIN_FAILURES or min(np.ptp(scores), np.ptp(values)) == 0:
-        return None
-    follows = spearmanr(scores, values).statistic >= MIN_CORRELATION
-    return _fitted(DistancePredictor, tables) if follows else None
+        return False
+    return bool(spearmanr(scores, values).statistic >= MIN_CORRELATION)
 
 
 def _finite(scores: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,7 @@ def test_each_structure_has_a_dice_and_a_distance_of_its_own_score() -> None:
 
 def test_distances_that_the_score_does_not_follow_are_not_predicted() -> None:
     assert PartPredictors(table(200, 0), table(60, 1, related=False)).distance is None
+    assert PartPredictors(table(200, 0, related=False), table(60, 1)).distance is None
     assert PartPredictors(table(200, 0), table(18, 1)).distance is None  # too few to tell
     assert PartPredictors(table(200, 0), table(19, 1)).distance is not None
 
