@@ -41,7 +41,7 @@ def case_row(rank: int, result: Result) -> dict[str, Any]:
         "worst_slice_axis": place.slice_axis,
         "worst_slice": place.slice_index,
         "dice": result.dice,
-        "message": result.note,
+        "message": result.note or None,
         "q_value": decision.q_value,
         **predicted_fields("predicted_distance_mm", decision.distance),
         "reason": result.reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,5 +221,9 @@ def test_changed_values_are_those_of_the_scheme(dtype: type) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet() -> None:
-    logging.getLogger("gnsm_monai").setLevel(logging.WARNING)
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("gnsm_monai")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    yield
+    log.setLevel(before)
