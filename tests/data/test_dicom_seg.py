@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.transforms import Compose
 
 from gnsm_monai import cli
+from gnsm_monai.data.class_index import ToClassIndexd
 from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.dicom_seg import convert_segmentations, read_segmentation
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
@@ -165,6 +171,35 @@ def test_a_file_is_read_where_a_label_map_is_due(series: Path, tmp_path: Path) -
         assert label.meta[LABEL_NAMES] == {1: "liver", 2: "left kidney"}
         assert label.shape == (1, 5, *SHAPE[1:]) and sorted(label.pixdim.tolist()) == [1.5, 2.0, 3.0]
         assert read_header(str(tmp_path / name))[0] == (5, *SHAPE[1:])
+
+
+def test_a_folder_of_files_is_ranked_as_it_is_and_names_decide(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model numbers the same structures otherwise, and images lie among the files."""
+    shutil.copytree(series, tmp_path / "seg" / "images")
+    for patient in ("p_1", "p_2"):
+        write(tmp_path / "seg" / patient / "seg.dcm", series, anatomy(), names=("Liver", "Left-Kidney"))
+    with caplog.at_level(logging.INFO):
+        cases = find_predictions(tmp_path / "seg")
+    assert {case["case"]: case["label"].parent.name for case in cases} == {"p_1_seg": "p_1", "p_2_seg": "p_2"}
+    assert f"{tmp_path / 'seg'}: read as: DICOM segmentations (SEG)" in caplog.text
+    scheme = LabelScheme(("kidney_left", "spleen", "liver"), (0, 1, 2, 5))
+    read = Compose([LoadMapsd("label", 3), ToClassIndexd("label", scheme, 3)])
+    for case in cases:
+        label = read(case)["label"]
+        counts = np.bincount(np.asarray(label).ravel(), minlength=4).tolist()
+        assert counts[1:] == [(anatomy() == 2).sum(), 0, (anatomy() == 1).sum()]
+
+
+def test_without_highdicom_a_folder_says_what_to_install(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "seg" / "a.dcm", series, anatomy())
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    for layout in ("auto", "dicom"):
+        with pytest.raises(InputError, match=r"^DICOM needs highdicom: pip install 'gnsm_monai\[dicom\]'$"):
+            find_predictions(tmp_path / "seg", layout=layout)
 
 
 def test_what_cannot_be_one_label_map_is_refused(series: Path, tmp_path: Path) -> None:
