@@ -32,6 +32,9 @@ ROUNDING = 1e-3
 """Distance from a whole number up to which a float is that number; what is further away is a real fraction. Where a
 file holds integers times a slope below 1, labels were rounded to half a slope, and so much more is allowed."""
 
+MAX_FRACTIONS = 100
+"""Most different fractions of a label map that was only resampled or scaled; an image has more."""
+
 MAX_CHANGES = 4
 """Most changes of numbers that a line of the log lists."""
 
@@ -217,7 +220,10 @@ def _whole_numbers(label: np.ndarray, path: str | Path, tolerance: float) -> np.
         whole = np.rint(label)
         broken = np.abs(label - whole) > tolerance
         if broken.any():
-            raise InputError(f"{path}: label values must be whole numbers, found {float(label[broken][0])!r}")
+            fractions = label[broken]
+            many = len(np.unique(fractions[:TABLE_SIZE])) > MAX_FRACTIONS
+            kind = ": an image or probabilities, by its many values" if many else ""
+            raise InputError(f"{path}: label values must be whole numbers, found {float(fractions[0])!r}{kind}")
         label = whole
     limits = np.iinfo(np.int32)
     for value in (label.min(), label.max()):

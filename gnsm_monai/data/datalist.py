@@ -10,7 +10,7 @@ from typing import Any
 from gnsm_monai.data.case_names import case_id, match_cases
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
 from gnsm_monai.data.images import Images, check_partners, find_images
-from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into
+from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into, say_how
 from gnsm_monai.data.nnunet import preferred_ending, read_dataset_json
 from gnsm_monai.data.notes import spared
 from gnsm_monai.data.readers import read_header
@@ -73,7 +73,7 @@ def find_references(
     if not bare and not (folder / "labelsTr").is_dir():
         raise InputError(f"{folder}: no folder labelsTr with reference label maps")
     maps = look_into(folder if bare else folder / "labelsTr", layout)
-    maps.say()
+    say_how([maps])
     labels = _regular_files(maps)
     with_images = not bare and (folder / "imagesTr").is_dir()
     return _cases(labels), Images.of_folder(folder / "imagesTr", labels) if with_images else None
@@ -158,9 +158,9 @@ def find_predictions(
     cases = [case for maps in looked for case in maps.files]
     references = _references(references_dir, layout, structures, cases)
     images = None if images_dir is None else find_images(images_dir, cases)
+    say_how(looked)
     predictions: list[Case] = []
     for maps, name in zip(looked, _folder_names(folders), strict=True):
-        maps.say()
         for case, paths in maps.files.items():
             alone = maps.is_case or not several
             folder = maps.path.resolve().parent.name if maps.is_case else name
@@ -199,7 +199,7 @@ def _references(
     if references_dir is None:
         return {}
     maps = look_into(references_dir, layout, structures)
-    maps.say()
+    say_how([maps])
     partner = match_cases(cases, maps.files)
     check_partners(maps.path, "reference", cases, partner, maps.files)
     return {case: maps.files[other] for case, other in partner.items()}

@@ -24,7 +24,7 @@ from gnsm_monai.data.label_names import name_key
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = ["AUTO", "LAYOUTS", "CaseFolder", "Layout", "label_files", "look_into"]
+__all__ = ["AUTO", "LAYOUTS", "CaseFolder", "Layout", "label_files", "look_into", "say_how"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,7 @@ LOOKED_AT = 200
 """Files of a tree that are opened to find out whether it holds DICOM."""
 
 Files = dict[str, list[Path]]
-"""Paths that may be the label map of a case, by case: more than one where a folder is ambiguous. A folder stands for
-the files of its structures."""
+"""Paths that may be the label map of a case, by case; several are ambiguous. A folder stands for its structures."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,6 @@ class CaseFolder:
         """Whether the folder itself is a case: its files are structures."""
         return list(self.files.values()) == [[self.path]]
 
-    def say(self) -> None:
-        """Logs how the folder was read, where that is not plain to see."""
-        if self.layout is not LAYOUTS[0]:
-            logger.info("%s: read as: %s", self.path, self.layout.title)
-        if self.passed_over:
-            text = "%s: %d files passed over, which are images or previews by their names, such as %s"
-            logger.warning(text, self.path, len(self.passed_over), self.passed_over[0].name)
-
 
 def look_into(folder: str | Path, layout: str = AUTO, structures: Collection[str] = ()) -> CaseFolder:
     """Finds the label maps of a folder.
@@ -120,6 +111,17 @@ def look_into(folder: str | Path, layout: str = AUTO, structures: Collection[str
             return CaseFolder(folder, one, *_masks_only(files))
     tried = "" if layout == AUTO else f" in the layout '{layout}' ({fitting[0].title})"
     raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)}){tried}; in it: {_content(folder)}")
+
+
+def say_how(folders: Sequence[CaseFolder]) -> None:
+    """Logs how folders were read, where that is not plain to see: one line for all that are laid out alike."""
+    for layout in LAYOUTS[1:]:
+        if alike := [folder.path for folder in folders if folder.layout is layout]:
+            others = f" and {len(alike) - 1} more" if alike[1:] else ""
+            logger.info("%s%s: read as: %s", alike[0], others, layout.title)
+    for folder in (one for one in folders if one.passed_over):
+        text = "%s: %d files passed over, which are images or previews by their names, such as %s"
+        logger.warning(text, folder.path, len(folder.passed_over), folder.passed_over[0].name)
 
 
 def label_files(folder: Path) -> Files:
@@ -232,7 +234,7 @@ def _content(folder: Path) -> str:
     endings = Counter(path.suffix.lower() or "without ending" for path in paths if path.is_file())
     parts = [f"{count} files {ending}" for ending, count in endings.most_common(3)]
     folders = sum(path.is_dir() for path in paths)
-    return ", ".join([*([f"{folders} folders"] if folders else []), *parts]) or "nothing"
+    return ", ".join([f"{folders} folders"] * (folders > 0) + parts) or "nothing"
 
 
 LAYOUTS = (

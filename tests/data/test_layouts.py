@@ -169,6 +169,55 @@ def test_the_cases_that_dataset_json_lists_are_read(tmp_path: Path) -> None:
     assert images is not None and images.of("k")[0].name == "k_im.nii.gz"
 
 
+def test_numbers_of_four_digits_name_cases_and_channels_apart(tmp_path: Path) -> None:
+    cases = ["patient_0001", "patient_0002"]
+    masks = fill(tmp_path / "masks", [f"{case}.nii.gz" for case in cases])
+    images = fill(tmp_path / "images", [f"{case}_000{n}.nii.gz" for case in cases for n in (0, 1)])
+    predictions = find_predictions(masks, masks, images)
+    assert [case["case"] for case in predictions] == cases
+    assert [case["reference"].name for case in predictions] == [f"{case}.nii.gz" for case in cases]
+    assert [path.name for path in predictions[1]["image"]] == ["patient_0002_0000.nii.gz", "patient_0002_0001.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "patient_0001.nii.gz", "a_seg.nii.gz"])
+def test_a_single_mask_is_a_case(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        (case,) = find_predictions(fill(tmp_path, [name]), tmp_path)
+    assert (case["label"].name, case["reference"].name) == (name, name)
+    assert not caplog.text  # a flat folder is plain to see
+
+
+def test_folders_of_structures_given_one_by_one_meet_flat_references(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says how all of them were read, however many they are."""
+    cases = ["p_1", "p_2", "p_3"]
+    fill(tmp_path / "masks", [f"{case}/{name}.nii.gz" for case in cases for name in NAMES])
+    references = fill(tmp_path / "references", [f"{case}.nii.gz" for case in cases])
+    with caplog.at_level(logging.INFO):
+        predictions = find_predictions(sorted((tmp_path / "masks").iterdir()), references, structures=NAMES)
+    assert [(case["case"], case["reference"].name) for case in predictions] == [(c, f"{c}.nii.gz") for c in cases]
+    assert [case["label"] for case in predictions] == [tmp_path / "masks" / case for case in cases]
+    assert caplog.text.count("read as") == 1
+    assert (
+        f"{tmp_path / 'masks' / 'p_1'} and 2 more: read as: one folder per case, one file per structure" in caplog.text
+    )
+
+
+def test_an_image_among_masks_is_called_one(tmp_path: Path) -> None:
+    """Fewer fractions are those of a label map that was scaled."""
+    rng = np.random.default_rng(0)
+    save(tmp_path / "image.nii.gz", rng.normal(100, 50, (6, 7, 8)).astype(np.float32))
+    save(tmp_path / "scaled.nii.gz", (blocks() / 2).astype(np.float32))
+    messages = [
+        CaughtErrors(load_case(SCHEME, 3))({"case": name, "label": tmp_path / f"{name}.nii.gz"})["message"]
+        for name in ("image", "scaled")
+    ]
+    assert messages[0].startswith(f"{tmp_path / 'image.nii.gz'}: ")
+    assert messages[0].endswith("an image or probabilities, by its many values")
+    assert messages[1].endswith("label values must be whole numbers, found 0.5")
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/totalsegmentator is absent")
 def test_both_forms_of_a_real_output_are_the_same_map() -> None:
