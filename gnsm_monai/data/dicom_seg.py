@@ -126,7 +126,7 @@ def read_segmentation(
         segments = [
             Segment(str(label).strip(), int(n)) for n, label in zip(segmentation.segment_numbers, labels, strict=True)
         ]
-        volume = _volume(segmentation, path)
+        volume = _volume(segmentation)
         if images:
             volume = volume.match_geometry(_geometry(segmentation, images))
     except InputError:
@@ -148,17 +148,16 @@ def read_segmentation(
     return values.astype(np.int64), TO_RAS @ np.asarray(volume.affine), names
 
 
-def _volume(segmentation: Any, path: str | Path) -> Any:
+def _volume(segmentation: Any) -> Any:
     """Values of one map ``(z, y, x)`` or, where segments overlap or are fractional, one per segment in a last axis."""
-    if segmentation.segmentation_type.value == "FRACTIONAL":
-        return segmentation.get_volume(combine_segments=False)
-    try:
-        return segmentation.get_volume(combine_segments=True)
-    except RuntimeError as error:
-        if "overlap" not in str(error):
-            raise
-    _, highdicom = _dicom()  # the same object cannot be asked again: highdicom leaves its tables locked
-    return highdicom.seg.segread(path).get_volume(combine_segments=False)
+    if segmentation.segmentation_type.value != "FRACTIONAL":
+        try:
+            return segmentation.get_volume(combine_segments=True)
+        except RuntimeError as error:
+            if "overlap" not in str(error):
+                raise
+    # Not in the handler: while the error lives, highdicom keeps its tables locked.
+    return segmentation.get_volume(combine_segments=False)
 
 
 def _series(folder: str | Path) -> dict[str, list[Any]]:
