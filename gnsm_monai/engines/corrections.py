@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,7 +21,7 @@ from gnsm_monai.explain.planes import file_axes
 from gnsm_monai.explain.relabelling import best_relabelling, chain_shifts, relabelling_findings
 from gnsm_monai.explain.sentences import Words, joined
 from gnsm_monai.model.trained import TrainedModel
-from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.calibration import flag_threshold, smallest_p_value
 from gnsm_monai.scoring.decision import Decision
 from gnsm_monai.scoring.result import CaseResult, Correction, Result
 
@@ -90,6 +89,8 @@ class Corrections:
         scores = np.asarray(model.calibration.scores, dtype=np.float64)
         self.references = scores[np.isfinite(scores)]
         self.alpha = max(alpha, smallest_p_value(self.references))
+        threshold = flag_threshold(self.references, self.alpha)
+        self.threshold = float(self.references.min(initial=np.inf)) if threshold is None else threshold
         self.names = {classes[0]: name for name, classes in model.structures.items() if len(classes) == 1}
 
     def __call__(
@@ -133,11 +134,9 @@ class Corrections:
 
     def _holds(self, before: Decision, after: Decision) -> bool:
         """Whether the score falls decisively, to what is usual or most of the way."""
-        allowed = math.floor(self.alpha * (len(self.references) + 1) - 1 + 1e-9)  # references above an unflagged score
-        threshold = float(np.sort(self.references)[::-1][min(max(allowed, 0), len(self.references) - 1)])
         fall = before.anomaly - after.anomaly
-        decisive = fall >= threshold - float(np.median(self.references)) and fall > 0
-        return decisive and after.anomaly - threshold <= (1 - MIN_SHARE) * (before.anomaly - threshold)
+        decisive = fall >= self.threshold - float(np.median(self.references)) and fall > 0
+        return decisive and after.anomaly - self.threshold <= (1 - MIN_SHARE) * (before.anomaly - self.threshold)
 
     def _changes(self, label: npt.NDArray[np.intp], denoised: npt.NDArray[Any]) -> Iterator[_Change]:
         """What may be tried, the likeliest first, each once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +30,7 @@ from gnsm_monai.scoring.decision import Decision
 from gnsm_monai.scoring.result import FailedCase, Place, Result, scored
 
 __all__ = [
-    "Cell", "Column", "flag_threshold", "header", "interval", "metric_tables", "score_text", "table", "verdict_block",
+    "Cell", "Column", "header", "interval", "metric_tables", "score_text", "table", "verdict_block",
 ]  # fmt: skip
 
 
@@ -129,18 +128,6 @@ def verdict_block(summary: Mapping[str, Any]) -> dict[str, Any] | None:
         "failure_dice": summary["folders"][0]["failure_dice"],
         "limits": summary["limits"],
     }
-
-
-def flag_threshold(references: npt.NDArray[np.float64], alpha: float | None) -> float | None:
-    """Score above which p = (1 + #{references >= score}) / (n + 1) is at most alpha; None if this holds for no score,
-    or for all.
-
-    With k = alpha (n + 1) - 1 references allowed at or above a score, that is the (k + 1)-th largest reference.
-    """
-    if alpha is None:
-        return None
-    allowed = math.floor(alpha * (len(references) + 1) - 1 + 1e-9)
-    return float(np.sort(references)[::-1][allowed]) if 0 <= allowed < len(references) else None
 
 
 def table(

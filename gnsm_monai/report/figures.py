@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gnsm_monai.evaluation.metrics import auroc, risk_coverage_curve
 from gnsm_monai.report.colours import class_hex
-from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import data_uri
 from gnsm_monai.report.wording import budget_entries, number
+from gnsm_monai.rules.calibration import flag_threshold
 from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["MIN_MEASURED", "anomaly_scores", "failure_limits", "pixels", "ranking_figures", "roc_curves", "svg"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from gnsm_monai.rules.failures import PartPredictors
 from gnsm_monai.rules.predictors import DicePredictor
 
-__all__ = ["Calibration", "p_values", "q_values", "smallest_p_value", "unlike_references"]
+__all__ = ["Calibration", "flag_threshold", "p_values", "q_values", "smallest_p_value", "unlike_references"]
 
 DRAWS = 1999
 """Draws of a folder's statistic under exchangeability: its p-value is 0.0005 at least."""
@@ -80,6 +81,18 @@ def unlike_references(p: np.ndarray, references: int, seed: int = 0) -> float:
 def smallest_p_value(calibration: np.ndarray) -> float:
     """The p-value of a mask that is worse than all references, the lowest that there is; NaN without references."""
     return float(p_values(np.array([np.inf]), calibration)[0])
+
+
+def flag_threshold(references: np.ndarray, alpha: float | None) -> float | None:
+    """Score above which p = (1 + #{references >= score}) / (n + 1) is at most alpha; None if this holds for no score,
+    or for all.
+
+    With k = alpha (n + 1) - 1 references allowed at or above a score, that is the (k + 1)-th largest reference.
+    """
+    if alpha is None:
+        return None
+    allowed = math.floor(alpha * (len(references) + 1) - 1 + 1e-9)
+    return float(np.sort(references)[::-1][allowed]) if 0 <= allowed < len(references) else None
 
 
 @dataclass(frozen=True)
