@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
-from ignite.engine import Engine, Events
-
-from gnsm_monai.data.constants import IMAGE, LABEL, UNSEEN_IMAGE
+from gnsm_monai.data.constants import IMAGE, UNSEEN_IMAGE
+from gnsm_monai.handlers.after_ranking import AfterRanking
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.report.lists import MAPPING, listed_cases, needs_correction, remove_lists, write_lists
 from gnsm_monai.report.marks import Mark
-from gnsm_monai.scoring.result import scored
+from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["ListWriter"]
 
 logger = logging.getLogger(__name__)
 
 
-class ListWriter:
+class ListWriter(AfterRanking):
     """Writes ``lists/`` once the ranking stands; see :func:`gnsm_monai.report.lists.write_lists`.
 
     Args:
@@ -40,26 +38,20 @@ class ListWriter:
         marks: Mapping[str, Mark] | None = None,
         lists: bool = True,
     ) -> None:
-        self.output, self.ranking, self.cases = Path(output_dir), ranking, cases
-        self.marks, self.lists = marks or {}, lists
+        super().__init__(Path(output_dir) / "lists", ranking, cases)
+        self.cases, self.marks, self.lists = cases, marks or {}, lists
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _write(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
-            return
-        folder = self.output / "lists"
-        remove_lists(folder)
+    def write(self, results: Sequence[CaseResult]) -> None:
+        remove_lists(self.folder)
         if not self.lists:
             return
-        # Tools take one file a mask.
-        masks = {case["case"]: Path(case[LABEL]) for case in self.cases if isinstance(case[LABEL], (str, Path))}
-        results = [result for result in scored(self.ranking.ranking.results) if result.case in masks]
-        listed = listed_cases(results, masks, self._images(), self.output)
+        # Tools take one file a mask, and no folder of structures.
+        masks = {case: Path(path) for case, path in self.paths.items() if not Path(path).is_dir()}
+        results = [result for result in results if result.case in masks]
+        listed = listed_cases(results, masks, self._images(), self.folder.parent)
         pairs = zip(listed, results, strict=True)
         wrong = [entry for entry, result in pairs if needs_correction(result, self.marks.get(result.case))]
-        written = write_lists(folder, listed, wrong)
+        written = write_lists(self.folder, listed, wrong)
         if MAPPING not in written:
             logger.info("%s: not written, as it pairs masks with images: name their folder with --images", MAPPING)
 

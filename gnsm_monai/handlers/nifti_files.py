@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 
@@ -17,9 +16,10 @@ from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.explain.planes import to_file_geometry
 from gnsm_monai.files import write_atomically
+from gnsm_monai.handlers.after_ranking import AfterRanking
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.report.colours import COLOUR_TABLES, itk_snap_labels, slicer_colours
-from gnsm_monai.scoring.result import CaseResult, scored
+from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["FlaggedWriter", "MapWriter"]
 
@@ -48,7 +48,7 @@ class MapWriter:
             save_nifti(self.folder / f"{result.case}.nii.gz", values, maps.file_affine)
 
 
-class FlaggedWriter:
+class FlaggedWriter(AfterRanking):
     """Writes ``flagged/CASE.nii.gz`` for every flagged mask, once the ranking stands, for 3D Slicer and ITK-SNAP.
 
     A copy of the mask in the geometry of its file, whatever its format was, with the model's label values: it lies on
@@ -71,20 +71,15 @@ class FlaggedWriter:
         scheme: LabelScheme,
         spatial_dims: int,
     ) -> None:
-        self.folder, self.ranking, self.scheme = Path(output_dir) / "flagged", ranking, scheme
-        self.paths = {case["case"]: case[LABEL] for case in cases}
+        super().__init__(Path(output_dir) / "flagged", ranking, cases)
+        self.scheme = scheme
         self.load = LoadMapsd([LABEL], spatial_dims).load
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _write(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
-            return
+    def write(self, results: Sequence[CaseResult]) -> None:
         write_atomically(self.folder / COLOUR_TABLES[0], slicer_colours(self.scheme).encode(errors="backslashreplace"))
         names = itk_snap_labels(self.scheme)
         write_atomically(self.folder / COLOUR_TABLES[1], names.encode(errors="backslashreplace"))
-        flagged = [r.case for r in scored(self.ranking.ranking.results) if r.decision.flagged]
+        flagged = [result.case for result in results if result.decision.flagged]
         keep_only(self.folder, flagged)
         for case in flagged:
             mask = self.load(self.paths[case])

@@ -9,16 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
-from ignite.engine import Engine, Events
-
-from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.rewriting import save_changed
 from gnsm_monai.engines.corrections import changed_values
 from gnsm_monai.files import one_line_of, save_table
+from gnsm_monai.handlers.after_ranking import AfterRanking
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.scoring.result import CaseResult, scored
+from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["PROPOSAL_COLUMNS", "ProposalWriter"]
 
@@ -30,7 +27,7 @@ TABLE = "proposed.csv"
 logger = logging.getLogger(__name__)
 
 
-class ProposalWriter:
+class ProposalWriter(AfterRanking):
     """Writes ``proposed/`` once the ranking stands: a copy of each mask that a change of labels alone makes usual.
 
     A copy has the name, format, geometry and number type of its mask. ``proposed/proposed.csv`` lists the copies,
@@ -53,19 +50,14 @@ class ProposalWriter:
         scheme: LabelScheme,
         propose: bool = True,
     ) -> None:
-        self.folder, self.ranking, self.scheme, self.propose = Path(output_dir) / "proposed", ranking, scheme, propose
-        self.paths = {case["case"]: case[LABEL] for case in cases}
+        super().__init__(Path(output_dir) / "proposed", ranking, cases)
+        self.scheme, self.propose = scheme, propose
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _write(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
-            return
+    def write(self, results: Sequence[CaseResult]) -> None:
         self._remove_earlier()
         if not self.propose:
             return
-        corrected = [result for result in scored(self.ranking.ranking.results) if result.correction is not None]
+        corrected = [result for result in results if result.correction is not None]
         rows = [row for result in corrected if (row := self._copy(result)) is not None]
         save_table(self.folder / TABLE, PROPOSAL_COLUMNS, rows)
         logger.info("%d of the masks have a corrected copy: %s", len(rows), self.folder / TABLE)

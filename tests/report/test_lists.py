@@ -72,6 +72,20 @@ def test_segmentation_review_is_given_every_image_with_its_mask_worst_first(tmp_
     assert not lists.exists()
 
 
+def test_a_mask_in_a_file_per_structure_is_in_no_list(tmp_path: Path) -> None:
+    (tmp_path / "masks" / "parts").mkdir(parents=True)
+    (tmp_path / "masks" / "whole.nii.gz").write_bytes(b"x")
+    cases = [{"case": "parts", "label": tmp_path / "masks" / "parts"}]
+    cases += [{"case": "whole", "label": tmp_path / "masks" / "whole.nii.gz"}]
+    results = [case_result(case["case"], flagged=True) for case in cases]
+    ranking: Any = SimpleNamespace(ranking=Ranking(results, {}))
+    engine = Engine(lambda engine, batch: batch)
+    ListWriter(tmp_path / "out", ranking, cases).attach(engine)
+    engine.run([0])
+    content = yaml.safe_load((tmp_path / "out" / "lists" / "qc_fail.yml").read_text())
+    assert content == {"FILES_SEG": ["whole.nii.gz"]}
+
+
 class FakeSlicer:
     """The calls of 3D Slicer's API that the script makes, and nothing else."""
 
