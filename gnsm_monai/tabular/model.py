@@ -122,15 +122,16 @@ class TrainedTable:
 
         The latter, ``(N, terms, F)``, add up to the scores for rules that are sums; ``anomaly.terms`` has the names.
         """
-        scores, parts = zip(*self._pieces(codes, inferer), strict=True)
+        scored = [(self.anomaly.score(*piece), self.anomaly.parts(*piece)) for piece in self._pieces(codes, inferer)]
+        scores, parts = zip(*scored, strict=True)
         return np.concatenate(scores), np.concatenate(parts)
 
     def scores(self, codes: np.ndarray) -> np.ndarray:
         """Scores ``(N,)`` alone, which many rows take far less memory for."""
-        return np.concatenate([scores for scores, _ in self._pieces(codes, None)])
+        return np.concatenate([self.anomaly.score(*piece) for piece in self._pieces(codes, None)])
 
     def _pieces(self, codes: np.ndarray, inferer: Inferer | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Statistics and codes of some rows at a time."""
         for start in range(0, len(codes), ROWS_AT_ONCE):
             piece = codes[start : start + ROWS_AT_ONCE]
-            statistics = self.scorer(piece, inferer)
-            yield self.anomaly.score(statistics, piece), self.anomaly.parts(statistics, piece)
+            yield self.scorer(piece, inferer), piece
