@@ -125,15 +125,21 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     unnamed = scheme == LabelScheme.from_values(scheme.values)
     targets = {n: declared[name_key(name)] for n, name in names.items() if name_key(name) in declared}
     comparable = not (scheme.regions or unnamed or len(declared) < len(scheme.names))
-    if Path(path).is_dir():
+    if of_files := Path(path).is_dir():
         _check_structure_files(names, targets, scheme, comparable, path)
     if not targets or not comparable:
         return values
+    # A folder of structures names each in full: what it calls otherwise is another one. So is what is left of a header
+    # that names all of the scheme.
+    complete = of_files or set(scheme.values[1:]) <= set(targets.values())
+    left_out = names.keys() - targets.keys() - {scheme.ignore_value} if complete else set()
     numbers, places = distinct_values(values)
-    new = np.array([_target(int(n), names, targets, scheme, path) for n in numbers], dtype=np.int32)
+    new = np.array(
+        [0 if n in left_out else _target(n, names, targets, scheme, path) for n in numbers.tolist()], dtype=np.int32
+    )
     if (new == numbers).all():
         return values
-    if Path(path).is_dir():
+    if of_files:
         return new[places]  # type: ignore[no-any-return]
     changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
     shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
@@ -168,11 +174,9 @@ def _say_once(folder: Path, changes: str) -> None:
 
 
 def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:
-    """What a number becomes; 0 for a structure that the scheme does not have."""
+    """What a number becomes that is of the scheme, or may be."""
     if n in (0, scheme.ignore_value) or n in targets:
         return targets.get(n, n)
-    if n in names and (Path(path).is_dir() or set(scheme.values[1:]) <= set(targets.values())):
-        return 0  # a folder of structures names each in full: what it calls otherwise is another one
     if n not in names and all(other == target for other, target in targets.items()):
         return n  # class_index says whether it is declared
     called = dict(zip(scheme.values[1:], scheme.names, strict=True)).get(n)
