@@ -1,4 +1,4 @@
-"""What the name of a file says: its case, its kind, and which names of two folders mean the same case."""
+"""What the names of a folder's files say: case, kind, and which names of two folders mean the same case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = [
     "base_and_word",
     "beside_masks",
     "case_id",
+    "files_by_case",
     "match_cases",
+    "subfolders",
 ]
 
 LABEL_ENDINGS = (
@@ -51,6 +53,20 @@ def case_id(path: Path) -> str | None:
     """File name without its ending, cut by length (``a.b.nii.gz`` -> ``a.b``); ``None`` for another kind of file."""
     ending = next((e for e in LABEL_ENDINGS if path.name.lower().endswith(e)), None)
     return None if ending is None or path.name.startswith(".") else path.name[: -len(ending)]
+
+
+def files_by_case(folder: Path) -> dict[str, list[Path]]:
+    """All paths in a folder that are named like a label map. A dead link counts, too: its case must not be lost."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if (case := case_id(path)) is not None:
+            files.setdefault(case, []).append(path)
+    return files
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Those that are not hidden, in order."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def base_and_word(name: str) -> tuple[str, str]:

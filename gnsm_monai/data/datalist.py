@@ -65,18 +65,25 @@ def find_references(
         InputError: as :func:`find_label_maps`.
     """
     folder = Path(dataset_dir)
+    labels, maps = _labels(folder, bare, layout)
+    cases = [{"case": case, LABEL: path} for case, path in labels.items()]
+    if maps is None:
+        files = {case: paths for case, (_, paths) in _listed_cases(folder).items() if paths}
+        return cases, Images(files, folder, labels) if files else None
+    say_how([maps])
+    with_images = not bare and (folder / "imagesTr").is_dir()
+    return cases, Images.of_folder(folder / "imagesTr", labels) if with_images else None
+
+
+def _labels(folder: Path, bare: bool, layout: str) -> tuple[dict[str, Path], CaseFolder | None]:
+    """Label maps to learn from by case, and where they were looked for; None where a dataset.json lists them."""
     check_folder(folder)
     if not bare and (listed := _listed_cases(folder)):
-        labels = {case: _regular(label) for case, (label, _) in listed.items()}
-        images = {case: paths for case, (_, paths) in listed.items() if paths}
-        return _cases(labels), Images(images, folder, labels) if images else None
+        return {case: _regular(label) for case, (label, _) in listed.items()}, None
     if not bare and not (folder / "labelsTr").is_dir():
         raise InputError(f"{folder}: no folder labelsTr with reference label maps")
     maps = look_into(folder if bare else folder / "labelsTr", layout)
-    say_how([maps])
-    labels = _regular_files(maps)
-    with_images = not bare and (folder / "imagesTr").is_dir()
-    return _cases(labels), Images.of_folder(folder / "imagesTr", labels) if with_images else None
+    return _regular_files(maps), maps
 
 
 def _listed_cases(folder: Path) -> dict[str, tuple[Path, list[Path]]]:
@@ -95,10 +102,6 @@ def _listed_cases(folder: Path) -> dict[str, tuple[Path, list[Path]]]:
             raise InputError(f"{folder / 'dataset.json'}: dataset must name the label and the images of each case")
         cases[case] = folder / label, [folder / image for image in images]
     return cases
-
-
-def _cases(labels: Mapping[str, Path]) -> list[Case]:
-    return [{"case": case, LABEL: path} for case, path in labels.items()]
 
 
 def _preferred(case: str, paths: Sequence[Path]) -> Path:
@@ -226,8 +229,8 @@ def find_spatial_dims(dataset_dir: str | Path, bare: bool = False, layout: str =
         InputError: as :func:`find_references`.
     """
     dims = 0
-    for case in find_references(dataset_dir, bare, layout)[0]:
-        axes = _long_axes(case[LABEL])
+    for path in _labels(Path(dataset_dir), bare, layout)[0].values():
+        axes = _long_axes(path)
         if axes >= 3:
             return 3
         dims = max(dims, axes)

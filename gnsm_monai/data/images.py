@@ -6,7 +6,15 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gnsm_monai.data.case_names import CHANNEL, MASK_WORDS, base_and_word, case_id, match_cases
+from gnsm_monai.data.case_names import (
+    CHANNEL,
+    MASK_WORDS,
+    base_and_word,
+    case_id,
+    files_by_case,
+    match_cases,
+    subfolders,
+)
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
@@ -62,11 +70,8 @@ class Images:
 
 
 def _flat(folder: Path) -> dict[str, list[Path]]:
-    names: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if (name := case_id(path)) is not None and not path.is_dir():
-            names.setdefault(name, []).append(path)
-    return _channels(names)
+    names = {name: [path for path in paths if not path.is_dir()] for name, paths in files_by_case(folder).items()}
+    return _channels({name: paths for name, paths in names.items() if paths})
 
 
 def _channels(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
@@ -81,7 +86,7 @@ def _channels(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
 
 def _nested(folder: Path) -> dict[str, list[Path]]:
     files = {}
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for sub in subfolders(folder):
         inside = next((f for place in INNER if (sub / place).is_dir() and (f := _flat(sub / place))), {})
         images = {name: paths for name, paths in inside.items() if base_and_word(name)[1] not in MASK_WORDS}
         if images:

@@ -18,13 +18,15 @@ from gnsm_monai.data.case_names import (
     base_and_word,
     beside_masks,
     case_id,
+    files_by_case,
+    subfolders,
 )
 from gnsm_monai.data.dicom_seg import find_segmentations, is_dicom
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = ["AUTO", "LAYOUTS", "CaseFolder", "Layout", "label_files", "look_into", "say_how"]
+__all__ = ["AUTO", "LAYOUTS", "CaseFolder", "Layout", "look_into", "say_how"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ def look_into(folder: str | Path, layout: str = AUTO, structures: Collection[str
         raise InputError(f"layout: '{layout}' is not one of {AUTO}, {', '.join(one.name for one in LAYOUTS)}")
     for one in fitting:
         files = one.find(folder)
-        if layout in (AUTO, "structures") and _one_case(files or label_files(folder), structures):
+        if layout in (AUTO, "structures") and _one_case(files or files_by_case(folder), structures):
             return CaseFolder(folder, LAYOUT_OF_STRUCTURES, {folder.resolve().name: [folder]})
         if files:
             return CaseFolder(folder, one, *_masks_only(files))
@@ -122,16 +124,6 @@ def say_how(folders: Sequence[CaseFolder]) -> None:
     for folder in (one for one in folders if one.passed_over):
         text = "%s: %d files passed over, which are images or previews by their names, such as %s"
         logger.warning(text, folder.path, len(folder.passed_over), folder.passed_over[0].name)
-
-
-def label_files(folder: Path) -> Files:
-    """All paths in a folder that are named like a label map. A dead link counts, too: its case must not be lost."""
-    files: Files = {}
-    for path in sorted(folder.iterdir()):
-        case = case_id(path)
-        if case is not None:
-            files.setdefault(case, []).append(path)
-    return files
 
 
 def _one_case(files: Mapping[str, Sequence[Path]], structures: Collection[str]) -> bool:
@@ -158,15 +150,11 @@ def _is_picture(path: Path) -> bool:
     return path.name.lower().endswith(PICTURE_ENDINGS)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def _find_structures(folder: Path) -> Files:
     """Folders of cases in which the same names recur, which are neither of cases nor of images or whole masks."""
-    inner = {sub.name: sub / STRUCTURES_FOLDER for sub in _subfolders(folder)}
+    inner = {sub.name: sub / STRUCTURES_FOLDER for sub in subfolders(folder)}
     inner = {case: place if place.is_dir() else place.parent for case, place in inner.items()}
-    names = {case: files.keys() for case, place in inner.items() if (files := label_files(place))}
+    names = {case: files.keys() for case, place in inner.items() if (files := files_by_case(place))}
     if any(inner[case].name != STRUCTURES_FOLDER for case in names):
         common = Counter(name for members in names.values() for name in members)
         shared = [name for name, count in common.items() if 2 * count > len(names)]
@@ -194,7 +182,7 @@ def _find_bids(folder: Path) -> Files:
 
 
 def _find_freesurfer(folder: Path) -> Files:
-    subjects = [sub for sub in _subfolders(folder) if (sub / "mri").is_dir()]
+    subjects = [sub for sub in subfolders(folder) if (sub / "mri").is_dir()]
     counts = {name: sum((sub / "mri" / name).is_file() for sub in subjects) for name in FREESURFER}
     name = max(counts, key=lambda name: counts[name])  # of equals the first
     return {sub.name: [sub / "mri" / name] for sub in subjects} if counts[name] else {}
@@ -203,8 +191,8 @@ def _find_freesurfer(folder: Path) -> Files:
 def _find_case_folders(folder: Path) -> Files:
     """One label map in each folder of a case. Among several the one counts whose name is usual in the other folders."""
     patterns_of: dict[str, dict[str, list[Path]]] = {}
-    for sub in _subfolders(folder):
-        masks, _ = _masks_only(label_files(sub))
+    for sub in subfolders(folder):
+        masks, _ = _masks_only(files_by_case(sub))
         patterns = {name.replace(sub.name, "{}"): paths for name, paths in masks.items()}
         if patterns:
             patterns_of[sub.name] = patterns
@@ -238,7 +226,7 @@ def _content(folder: Path) -> str:
 
 
 LAYOUTS = (
-    Layout("files", "one file per case", label_files),
+    Layout("files", "one file per case", files_by_case),
     Layout("bids", "BIDS derivatives (sub-*/..._dseg)", _find_bids),
     Layout("freesurfer", "one folder per subject (FreeSurfer, FastSurfer: mri/...aseg.mgz)", _find_freesurfer),
     Layout("structures", "one folder per case, one file per structure (TotalSegmentator)", _find_structures),

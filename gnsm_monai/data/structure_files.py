@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.case_names import OTHER_WORDS, base_and_word, case_id
+from gnsm_monai.data.case_names import OTHER_WORDS, base_and_word, files_by_case
 from gnsm_monai.data.constants import LABEL_NAMES
 from gnsm_monai.data.segments import say_overlap
 from gnsm_monai.errors import InputError
@@ -21,7 +21,7 @@ TOLERANCE_MM = 1e-2
 
 def structure_files(folder: Path) -> dict[str, Path]:
     """The file of each structure, by its name."""
-    files = {case_id(path): path for path in sorted(folder.iterdir()) if not path.is_dir()}
+    files = {name: path for name, paths in files_by_case(folder).items() for path in paths if not path.is_dir()}
     return {name: path for name, path in files.items() if name and base_and_word(name)[1] not in OTHER_WORDS}
 
 
