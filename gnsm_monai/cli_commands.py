@@ -32,8 +32,7 @@ FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2
 WORST_SHOWN = 5
 RESULTS = (
     "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
-    "proposed", "lists",
-    "tensorboard",
+    "proposed", "lists", "tensorboard",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)

@@ -212,9 +212,9 @@ def best_shift(
     at = np.ix_(*[np.clip(np.arange(n) + s, 0, g - 1) for n, s, g in zip(size, start, grid, strict=True)])
     likelihood = np.zeros(tuple(2 * reach + 1))
     for index, prior in enumerate(log_prior):
-        overlap_kernel = (label == index).astype(np.float32)
-        if overlap_kernel.any():
-            likelihood += fftconvolve(prior[at], np.flip(overlap_kernel), mode="valid")
+        inside = (label == index).astype(np.float32)
+        if inside.any():
+            likelihood += fftconvolve(prior[at], np.flip(inside), mode="valid")
     best = np.unravel_index(likelihood.argmax(), likelihood.shape)
     return [int(b + a - r) for b, a, r in zip(best, around, reach, strict=True)], float(likelihood[best])
 

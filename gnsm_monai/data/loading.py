@@ -21,7 +21,7 @@ from gnsm_monai.data.readers import read_file, read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 
-__all__ = ["CaughtErrors", "LoadMapsd", "one_line", "read_grid"]
+__all__ = ["CaughtErrors", "LoadMapsd", "read_grid"]
 
 
 class CaughtErrors(Transform):

@@ -16,10 +16,10 @@ from gnsm_monai.data.class_index import class_index, scheme_values
 from gnsm_monai.data.constants import IMAGE, LABEL, LABEL_NAMES
 from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.geometry import lay_on
-from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import ToSpacingd
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
 
 __all__ = ["MAX_IMAGE_BYTES", "CaseMaps", "PackedMap", "ReferenceMaps"]
 

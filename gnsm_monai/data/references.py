@@ -16,7 +16,6 @@ from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case, find_references
 from gnsm_monai.data.images import Images
 from gnsm_monai.data.layouts import AUTO
-from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
@@ -24,6 +23,7 @@ from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_a
 from gnsm_monai.data.splits import check_enough, split_references
 from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
 
 __all__ = ["References", "read_references"]
 

@@ -14,7 +14,6 @@ from monai.data import MetaTensor
 from gnsm_monai.data.alignment import place_of
 from gnsm_monai.data.constants import CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
 from gnsm_monai.data.file_checks import check_memory
-from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.engines.corrections import Corrections
@@ -31,9 +30,10 @@ from gnsm_monai.explain.planes import (
 )
 from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
+from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
-from gnsm_monai.scoring.decision import Decision, PredictedValue
+from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
 from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
@@ -158,16 +158,16 @@ class ScoreStep:
         self, anomaly: Sequence[float], volumes: Sequence[float]
     ) -> tuple[list[PredictedValue], list[PredictedValue]]:
         """Dice and distance of each structure."""
-        parts, nothing = self.model.calibration.parts, PredictedValue()
+        parts = self.model.calibration.parts
         if parts is None:
-            return [nothing] * len(anomaly), [nothing] * len(anomaly)
+            return [UNTOLD] * len(anomaly), [UNTOLD] * len(anomaly)
         dice = [PredictedValue.of(one, score) for one, score in zip(parts.structure_dice, anomaly, strict=True)]
         distances = [
             PredictedValue.of(one, score) for one, score in zip(parts.structure_distances, anomaly, strict=True)
         ]
         for i, (volume, needed) in enumerate(zip(volumes, self.model.settings["always_present"], strict=True)):
             if volume == 0:  # at no distance from anything, and without an overlap with what every reference has
-                distances[i] = nothing
+                distances[i] = UNTOLD
                 dice[i] = PredictedValue(0.0, 0.0, 0.0) if needed else dice[i]
         return dice, distances
 

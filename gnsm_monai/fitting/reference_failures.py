@@ -13,10 +13,10 @@ import torch
 from gnsm_monai.data.compare import foreground_dice, surface_distances
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter
-from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 
 __all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
