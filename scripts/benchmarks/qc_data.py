@@ -26,6 +26,15 @@ from gnsm_monai.data.transforms import load_case
 
 __all__ = ["Dataset", "Mask", "load_dataset"]
 
+REAL: Mapping[str, tuple[str, tuple[str, ...], str]] = {
+    "heart_unet": ("heart", ("unet_*",), ""),
+    "heart_atlas": ("heart", ("atlas_*", "unet_early"), "heart_unet"),
+    "pancreas": ("pancreas", ("*",), ""),
+    "liver_tumour": ("liver_tumour", ("*",), ""),
+    "blood_cell": ("blood_cell", ("*",), ""),
+}
+"""Real masks of other anatomies: folder of the data, patterns of the folders of masks, data set of the models."""
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -117,7 +126,7 @@ def load_dataset(name: str, data: Path, work: Path) -> Dataset:
 
     Args:
         name: of `methods.DATASETS`.
-        data: folder with ``hippocampus/`` and ``chest_xray_landmarks/``.
+        data: folder with ``hippocampus/``, ``chest_xray_landmarks/`` and the folders of `REAL`.
         work: for what is made.
     """
     if name == "hippocampus":
@@ -130,6 +139,8 @@ def load_dataset(name: str, data: Path, work: Path) -> Dataset:
         if not (output / "degradations.csv").is_file():
             degrade_folder(folder / "labelsTs", output, seed=0)
         return Dataset(name, folder, folder / "labelsTs", _folders(output))
+    if name in REAL:
+        return _real(name, data)
     folder = write_phantom_dataset(work / "phantoms", spatial_dims=3 if name == "phantoms_3d" else 2)
     predictions = _folders(folder / "predictions")
     images = {path.name: folder / "imagesTs" for path in predictions}
@@ -149,6 +160,16 @@ def _hippocampus(root: Path) -> Dataset:
         segmenter_cases=tuple(json.loads((root / "split.json").read_text())["nnunet_train"]),
         pairs=(("epoch20", "epoch12"), ("epoch20_corrupted_images", "epoch12_corrupted_images")),
     )
+
+
+def _real(name: str, data: Path) -> Dataset:
+    """Masks of one of `REAL`; those of damaged images stand beside the sound images, which a reviewer has."""
+    source, patterns, trained_on = REAL[name]
+    (folder,) = (data / source / "nnUNet_raw").iterdir()
+    predictions = tuple(p for p in _folders(data / source / "predictions") if any(map(p.match, patterns)))
+    images = folder / "imagesTs"
+    seen = {path.name: images for path in predictions} if images.is_dir() else {}
+    return Dataset(name, folder, folder / "labelsTs", predictions, seen, trained_on=trained_on)
 
 
 def _with_varied_field(dataset: Dataset, output: Path) -> Dataset:

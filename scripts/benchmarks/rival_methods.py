@@ -10,6 +10,7 @@ from typing import Any
 import confidence
 import numpy as np
 import rivals
+from linear_shape import LinearShape
 from map_metrics import folder_metrics
 from published_unet import PublishedUNet
 from qc_data import Dataset, Mask
@@ -26,6 +27,8 @@ MASK_ONLY: dict[str, Callable[[], Any]] = {
     "voxelwise_prior": rivals.VoxelwisePrior,
     "centre_of_mass": rivals.CentreOfMassZScore,
     "volume": rivals.VolumeZScore,
+    "linear_shape": LinearShape,
+    "linear_shape_centred": lambda: LinearShape(centred=True),
 }
 """Rivals that are fitted at once, by nothing but counting."""
 
@@ -33,6 +36,11 @@ TRAINED: dict[str, tuple[str, Callable[[int], Any], Callable[..., float]]] = {
     "vae": ("vae", lambda seed: SegVAE(seed=seed), SegVAE.score),
     "vae_dice": ("vae", lambda seed: SegVAE(seed=seed), SegVAE.reconstruction_error),
     "vae_centred": ("vae_centred", lambda seed: SegVAE(centred=True, seed=seed), SegVAE.score),
+    "vae_centred_dice": (
+        "vae_centred",
+        lambda seed: SegVAE(centred=True, seed=seed),
+        SegVAE.reconstruction_error,
+    ),
     "published_unet": ("published_unet", lambda seed: PublishedUNet(seed), PublishedUNet.score),
 }
 """Rivals with a training and a seed: the folder of their models, what is trained, and what it is asked."""
