@@ -26,11 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.datalist import find_label_maps
+from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.datalist import find_references
+from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
+from gnsm_monai.evaluation.verdict import flagged_by_rate
 from gnsm_monai.explain.sentences import joined
-from gnsm_monai.files import check_folder, file_identity, load_arrays, load_json
+from gnsm_monai.files import file_identity, load_arrays, load_json
 from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.report import ResultsWriter
 from gnsm_monai.rules.anomaly import AnomalyModel
@@ -46,7 +49,9 @@ PLAN = "audit.json"
 """File of the folds, in the folder of the results, so that an interrupted audit continues only with the same ones."""
 
 
-def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0) -> dict[str, Any]:
+def plan_folds(
+    dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0, layout: str = AUTO
+) -> dict[str, Any]:
     """Deals the reference cases of an nnU-Net data set into folds. Nothing is written: :data:`PLAN` is for the caller.
 
     Args:
@@ -54,6 +59,7 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
         output: may hold the plan of an interrupted audit, which then continues.
         folds: how many.
         seed: of the shuffle.
+        layout: of the label maps, see :func:`gnsm_monai.data.layouts.look_into`.
 
     Returns:
         ``folds``, the case ids of each fold, as equal in number as can be, and ``files``, what they are made of.
@@ -61,9 +67,8 @@ def plan_folds(dataset: str | Path, output: str | Path, folds: int = 5, seed: in
     Raises:
         InputError: no label maps, fewer than folds, or a kept plan of other files or another number of folds.
     """
-    check_folder(dataset)
     labels_dir = Path(dataset) / "labelsTr"
-    label_maps = find_label_maps(labels_dir)
+    label_maps = {case["case"]: case[LABEL] for case in find_references(dataset, layout=layout)[0]}
     if len(label_maps) < folds:
         raise InputError(f"{labels_dir}: {folds} folds need as many label maps, found {len(label_maps)}")
     shuffled = np.random.default_rng(seed).permutation(np.array(list(label_maps), dtype=object)).tolist()
@@ -118,7 +123,7 @@ def merge_folds(folds: Sequence[Ranking], dataset: str | Path, output: str | Pat
         for result in fold.results
     ]
     seconds = float(np.mean([fold.summary["seconds_per_case"] for fold in folds]))
-    merged = ranked(results)
+    merged = flagged_by_rate(ranked(results), None)
     return Ranking(merged, ResultsWriter(output, settings, failure_dice, np.concatenate(calibration))(merged, seconds))
 
 

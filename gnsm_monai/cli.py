@@ -87,6 +87,8 @@ def speak_plainly() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     package_log = logging.getLogger("gnsm_monai")
     package_log.handlers, package_log.propagate = [handler], False
+    # It says at length, and before any result, that a HOME which cannot be written has no place for its cache.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
 
     from gnsm_monai.workflow.training import is_first_process

@@ -12,6 +12,7 @@ from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.audit import PLAN, merge_folds, plan_folds
 from gnsm_monai.data.dicom_seg import convert_segmentations
+from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED, InputError
@@ -19,7 +20,7 @@ from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.report.write_results import case_row
+from gnsm_monai.report.rows import case_row
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
@@ -29,7 +30,10 @@ __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "t
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
-RESULTS = ("ranking.csv", "structures.csv", "summary.json", "report.html", "maps", "flagged", "tensorboard")
+RESULTS = (
+    "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
+    "proposed", "lists", "tensorboard",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +98,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
-    plan = plan_folds(dataset, output, folds)
+    plan = plan_folds(dataset, output, folds, layout=overrides.get("layout", AUTO))
     rankings: list[Ranking] = []
     for fold, cases in enumerate(plan["folds"]):
         model = output / "models" / f"fold_{fold}"
@@ -105,7 +109,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
             save_json(output / PLAN, plan)  # only now that the data are found to be good
             training.run()
         options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
-        options |= {name: overrides[name] for name in ("device",) if name in overrides}
+        options |= {name: overrides[name] for name in ("device", "layout") if name in overrides}
         rankings.append(_score(output / "folds" / f"fold_{fold}", **options, **{"journal::keep": True}))
     merged = merge_folds(rankings, dataset, output)
     for fold in range(folds):
@@ -188,6 +192,10 @@ def _show(output: Path, ranking: Ranking) -> None:
         columns = [name for name in names if any(_short(row[name]) for row in rows)]
         _show_worst(rows, "masks", ["rank", "case", *columns])
     print()
+    if "verdict" in ranking.summary:
+        _say("folders" if len(ranking.summary["folders"]) > 1 else "folder", ranking.summary["verdict"])
+        _say("score", ranking.summary["score_on_failures"]["text"])
+        print()
     for name in RESULTS:
         if (output / name).exists():
             _say(name.split(".")[0], output / name)

@@ -96,10 +96,18 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--output", "folder of the model", required=True, metavar="MODEL")
     what = "let the network see each case's image too (imagesTr); ranking then needs --images"
     _flag(parser, "--condition-on-image", what)
+    _layout(parser)
     _length(parser)
     _flag(parser, "--resume", "continue a training of this MODEL that was stopped")
     what = "seed of the weights, and of which references train, select and calibrate (default: 0)"
     parser.add_argument("--seed", type=_whole, metavar="N", help=what)
+
+
+def _layout(parser: argparse.ArgumentParser) -> None:
+    what = (
+        "how label maps are laid out: files, bids, freesurfer, structures, folders or dicom (default: found by looking)"
+    )
+    parser.add_argument("--layout", metavar="NAME", help=what)
 
 
 def _length(parser: argparse.ArgumentParser) -> None:
@@ -134,15 +142,24 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--references", what, dest="references_dir")
     what = "auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks"
     parser.add_argument("--soft", choices=("auto", "off"), help=what)
+    _layout(parser)
 
 
 def _results_of_rank(parser: argparse.ArgumentParser) -> None:
+    flags = parser.add_mutually_exclusive_group()
     what = "share of good masks that may be flagged by mistake (default: 0.05)"
-    parser.add_argument("--alpha", type=_share, metavar="P", help=what)
+    flags.add_argument("--alpha", type=_share, metavar="P", help=what)
+    what = "flag by the share of good masks among those that are flagged in a folder, in place of --alpha"
+    flags.add_argument("--fdr", type=_share, metavar="Q", help=what)
     what = "a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)"
     parser.add_argument("--failure-dice", type=_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
     _flag(parser, "--maps", what, dest="write_maps")
+    what = "in proposed/: corrected copies of masks that other labels alone make usual"
+    _flag(parser, "--propose", what)
+    what = "marks that a report has exported: shown in the new report"
+    _path_option(parser, "--marks", what, metavar="MARKS.csv")
+    _flag(parser, "--lists", "in lists/: the worst masks for correction tools (3D Slicer, SegmentationReview, SCT)")
 
 
 def _audit(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +168,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--output", "folder of models and results", required=True, metavar="OUT")
     what = "models: each scores what the others were trained on (default: 5)"
     parser.add_argument("--folds", type=_folds, metavar="N", help=what)
+    _layout(parser)
     _length(parser)
 
 

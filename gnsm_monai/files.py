@@ -19,8 +19,9 @@ import numpy as np
 from gnsm_monai.errors import InputError
 
 __all__ = [
-    "check_folder", "file_identity", "load_arrays", "load_json", "one_line_of", "read_npy_header", "save_arrays",
-    "save_json", "save_table", "sha256", "write_atomically",
+    "FORMULA_SIGNS", "check_folder", "file_identity", "load_arrays", "load_json", "one_line", "one_line_of",
+    "read_npy_header",
+    "save_arrays", "save_json", "save_table", "sha256", "write_atomically",
 ]  # fmt: skip
 
 MAX_UNPACKED = 1 << 30
@@ -138,6 +139,13 @@ def one_line_of(error: BaseException) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."  # zipfile quotes the bytes of a damaged file
 
 
+def one_line(error: BaseException, path: Any) -> str:
+    """The reason at the root of a chain of exceptions, in one line that names the file."""
+    while error.__cause__ is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return str(error) if isinstance(error, InputError) else f"{path}: cannot be read: {one_line_of(error)}"
+
+
 def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """CSV with ``columns``; what a row lacks, or is None or NaN, stays empty; floats keep nine digits.
 
@@ -164,14 +172,16 @@ def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[
 def file_identity(path: str | Path) -> list[Any]:
     """Absolute path, size in bytes and time of the last change in ns: equal as long as a file is not touched.
 
-    Size and time are ``None`` where there is no such file.
+    For a folder they are those of its files: their sum, and the latest. ``None`` where there is no such file.
     """
     path = Path(path).absolute()
     try:
-        stat = path.stat()
+        stats = [file.stat() for file in sorted(path.iterdir())] if path.is_dir() else [path.stat()]
     except OSError:
+        stats = []
+    if not stats:
         return [str(path), None, None]
-    return [str(path), stat.st_size, stat.st_mtime_ns]
+    return [str(path), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
 def sha256(path: str | Path) -> str:

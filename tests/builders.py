@@ -30,3 +30,23 @@ def square(low: int = 5, size: int = 6, label: int = 1, shape: tuple[int, ...] =
 def squares_near_the_centre() -> list[np.ndarray]:
     """Six references that differ a little in place and size."""
     return [square(low, size) for low in (4, 5, 6) for size in (5, 6)]
+
+
+CHAIN = tuple([f"vertebra_T{i}" for i in (9, 10, 11, 12)] + [f"vertebra_L{i}" for i in (1, 2, 3, 4)])
+"""Structures of `chain`, classes 1 to 8; class 9 is the flank."""
+
+
+def chain(rng: np.random.Generator, flank: bool = True) -> np.ndarray:
+    """Eight blocks along axis 1, of which 5 to 8 are in view, each broader than the one before, and one beside them."""
+    label = np.zeros((32, 88), dtype=np.int16)
+    low, middle, bend = 4 + rng.integers(-2, 3), 13 + rng.integers(-2, 3), rng.normal(0, 2)
+    for i in range(1, len(CHAIN) + 1):
+        height, width = 6 + rng.integers(0, 2), 4 + i + rng.integers(0, 2)
+        left = middle + round(bend * np.sin(i / 8 * np.pi)) - width // 2
+        label[left : left + width, low : low + height] = i
+        low += height + 2
+    first, last = rng.integers(1, 4), rng.integers(6, 9)
+    label[(label < first) | (label > last)] = 0
+    if flank:
+        label[24:31, 30 + rng.integers(-2, 3) : 50] = 9
+    return label

@@ -13,10 +13,14 @@ from torch import zeros
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.paths import bundle_root
 
+NOWHERE = SimpleNamespace(position_size=None, log_prior=zeros(1))
 
-def scoring_dataset(cases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Dataset:
-    """The config's transforms for a model with these settings, whose network knows nothing of positions."""
+
+def scoring_dataset(
+    cases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], network: Any = None, fields_of_view: Any = None
+) -> Dataset:
+    """The config's transforms for a model with these settings, whose network by default knows nothing of positions."""
     parser = ConfigParser(ConfigParser.load_config_file(bundle_root() / "configs" / "inference.yaml"))
-    scheme, network = LabelScheme.from_dict(settings["labels"]), SimpleNamespace(position_size=None, log_prior=zeros(1))
-    parser["model"] = SimpleNamespace(settings=settings, scheme=scheme, network=network, fields_of_view=None)
+    scheme, network = LabelScheme.from_dict(settings["labels"]), network or NOWHERE
+    parser["model"] = SimpleNamespace(settings=settings, scheme=scheme, network=network, fields_of_view=fields_of_view)
     return Dataset(list(cases), parser.get_parsed_content("preprocessing"))

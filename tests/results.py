@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gnsm_monai.rules.statistics import STATISTICS
-from gnsm_monai.scoring.result import CaseResult, Decision, Place, Result, scored
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import CaseResult, Place, Result, scored
 
 DECISION = {field.name for field in fields(Decision)}
 

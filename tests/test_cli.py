@@ -95,6 +95,8 @@ def test_overrides_exist_in_the_configs() -> None:
         ("rank --model m --output o", "--predictions"),
         ("rank --model m --predictions --output o", "--predictions: expected at least one argument"),
         ("rank --model m --predictions p --output o --alpha 5", "a number between 0 and 1 is needed, got '5'"),
+        ("rank --model m --predictions p --output o --fdr 0", "a number between 0 and 1 is needed, got '0'"),
+        ("rank --model m --predictions p --output o --fdr 0.1 --alpha 0.1", "not allowed with argument --fdr"),
         ("rank --model m --predictions p --output o --soft maybe", "'maybe'"),
         ("rank --model m --predictions p --output o --workers -1", "workers"),
         ("audit --dataset d --output o --folds 1", "at least 2"),

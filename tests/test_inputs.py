@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from gnsm_monai import workflow
+from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.errors import InputError
@@ -149,21 +150,6 @@ BAD: dict[str, tuple[Callable[[Path, str], None], str]] = {
     ),
     "colour.nrrd": (colour, "a label map of 3 axes is needed, found shape (12, 14, 10, 3)"),
     "none.nii.gz": (lambda f, n: write(f, n, anatomy()[:0]), "an axis without voxels, shape (0"),
-    "shape.nii.gz": (lambda f, n: reference_of(f, n, anatomy()[1:]), "shape (12, 14, 10) differs from its reference's"),
-    "place.nii.gz": (lambda f, n: reference_of(f, n, anatomy(), MOVED), "spacing, orientation or origin differ"),
-    "sum.nii.gz": (
-        lambda f, n: soft(f, n, np.full((3, *SHAPE[::-1]), 0.3, np.float16)),
-        "the probabilities of a voxel must sum to 1, found 0.9",
-    ),
-    "axes.nii.gz": (
-        lambda f, n: soft(f, n, np.full((3, *SHAPE), 1 / 3, np.float32)),
-        "shape (3, 12, 14, 10) of 'probabilities' where its mask asks for (3, 10, 14, 12)",
-    ),
-    "channels.nii.gz": (
-        lambda f, n: soft(f, n, np.full((2, *SHAPE[::-1]), 1 / 2, np.float32)),
-        "shape (2, 10, 14, 12) of 'probabilities' where its mask asks for (3, 10, 14, 12)",
-    ),
-    "zip.nii.gz": (damaged_soft, "cannot be read: "),
     "damaged.nii.gz": (damaged, "cannot be read: damaged: what it unpacks to does not match its checksum"),
     "bent.mha": (damaged_mha, "cannot be read: damaged: its compressed data cannot be unpacked"),
     "longer.nii.gz": (longer, "cannot be read: it unpacks to more than its header claims"),
@@ -182,46 +168,78 @@ BAD: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "folder.nii.gz": (lambda f, n: (f / "masks" / n).mkdir(), "is a folder, not a file"),
     "link.nii.gz": (lambda f, n: (f / "masks" / n).symlink_to("gone"), "is a link to a file that is not there"),
     "pipe.nii.gz": (lambda f, n: os.mkfifo(f / "masks" / n), "is no regular file"),
-    "linked.nii.gz": (linked_soft, "is a link to a file that is not there"),
-    "lost.nii.gz": (lost_reference, "is a link to a file that is not there"),
     "twice.nii": (twice, "2 files for case 'twice': twice.nii and twice.nii.gz"),
 }
 """Kinds of bad files: name, what writes it, what is said of it."""
+
+SPARED: dict[str, tuple[Callable[[Path, str], None], str]] = {
+    "shape.nii.gz": (
+        lambda f, n: reference_of(f, n, anatomy()[1:, 1:], MOVED),
+        "does not fit the mask: 11 x 13 x 10 voxels of 1.5 x 1 x 2 mm, the mask 12 x",
+    ),
+    "place.nii.gz": (
+        lambda f, n: reference_of(f, n, anatomy(), MOVED),
+        "the headers of mask and reference place them 5 mm apart: taken voxel by voxel",
+    ),
+    "sum.nii.gz": (
+        lambda f, n: soft(f, n, np.full((3, *SHAPE[::-1]), 0.3, np.float16)),
+        "the probabilities of a voxel must sum to 1, found 0.9",
+    ),
+    "axes.nii.gz": (
+        lambda f, n: soft(f, n, np.full((3, *SHAPE), 1 / 3, np.float32)),
+        "shape (3, 12, 14, 10) of 'probabilities' where its mask asks for (3, 10, 14, 12)",
+    ),
+    "channels.nii.gz": (
+        lambda f, n: soft(f, n, np.full((2, *SHAPE[::-1]), 1 / 2, np.float32)),
+        "shape (2, 10, 14, 12) of 'probabilities' where its mask asks for (3, 10, 14, 12)",
+    ),
+    "zip.nii.gz": (damaged_soft, "cannot be read: "),
+    "linked.nii.gz": (linked_soft, "is a link to a file that is not there"),
+    "lost.nii.gz": (lost_reference, "is a link to a file that is not there"),
+}
+"""Kinds of files beside a mask that is ranked nevertheless: name, what writes it, what is noted."""
 
 
 def test_bad_files_of_every_kind_get_one_line_each_and_good_ones_are_read(tmp_path: Path) -> None:
     write(tmp_path, "good.nii.gz", anatomy())
     write(tmp_path, "background.nii.gz", np.zeros(SHAPE, np.uint8))
     save(tmp_path / "references" / "good.nii.gz", anatomy())
-    for name, (spoil, _) in BAD.items():
+    for name, (spoil, _) in [*BAD.items(), *SPARED.items()]:
         spoil(tmp_path, name)
     cases = workflow.predictions(str(tmp_path / "masks"), str(tmp_path / "references"), None, SETTINGS)
     dataset = scoring_dataset(cases, SETTINGS)
     found = {case["label"].name: dataset[number] for number, case in enumerate(cases)}  # type: ignore[index]
-    assert len(found) == len(BAD) + 2 and len(BAD) > 20
-    for name, (_, expected) in BAD.items():
-        message = found.pop(name)["message"]
-        masks, stem = tmp_path / "masks", name.split(".")[0]
-        named = (masks / name, masks / f"{stem}.npz", tmp_path / "references" / name)
-        assert message.startswith((*(f"{path}: " for path in named), f"{masks}: 2 files")), message
-        assert expected in message and "\n" not in message and "0x" not in message, message
+    assert len(found) == len(BAD) + len(SPARED) + 2 and len(BAD) > 20
+    for key, kinds in (("message", BAD), ("note", SPARED)):
+        for name, (_, expected) in kinds.items():
+            case = found.pop(name)
+            assert (LABEL in case) == (key == "note")
+            masks, stem = tmp_path / "masks", name.split(".")[0]
+            named = (masks / name, masks / f"{stem}.npz", tmp_path / "references" / name)
+            text = case[key]
+            assert any(str(path) in text for path in named) or "2 files" in text or "headers" in text, text
+            assert expected in text and "\n" not in text and "0x" not in text, text
     assert set(found) == {"good.nii.gz", "background.nii.gz"}
-    assert all("message" not in case for case in found.values())
+    assert all("message" not in case and "note" not in case for case in found.values())
     assert found["good.nii.gz"]["dice"].tolist() == [1, 1]
 
 
-def test_an_image_of_another_place_fails_its_case(tmp_path: Path) -> None:
+def test_an_image_of_another_shape_fails_its_case_and_one_of_another_place_does_not(
+    tmp_path: Path,
+) -> None:
     settings = {**SETTINGS, "network": {"image_channels": 1}}
-    for name in ("moved", "missing", "good"):
+    save(tmp_path / "images" / "small_0000.nii.gz", np.ones((3, 4, 5), np.float32), MOVED)
+    for name in ("moved", "missing", "good", "small"):
         write(tmp_path, f"{name}.nii.gz", anatomy())
     for name, affine in (("moved", MOVED), ("good", AFFINE)):
         save(tmp_path / "images" / f"{name}_0000.nii.gz", np.random.default_rng(0).random(SHAPE, np.float32), affine)
     cases = workflow.predictions(str(tmp_path / "masks"), None, str(tmp_path / "images"), settings)
     dataset = scoring_dataset(cases, settings)
-    messages = {case["case"]: dataset[number].get("message") for number, case in enumerate(cases)}  # type: ignore[index]
-    assert messages["good"] is None
-    assert messages["missing"] == f"{tmp_path / 'images'}: no image for case 'missing'"
-    assert messages["moved"].endswith("moved.nii.gz: spacing, orientation or origin differ from its image's")
+    read = {case["case"]: dataset[number] for number, case in enumerate(cases)}  # type: ignore[index]
+    assert "message" not in read["good"] and "note" not in read["good"]
+    assert read["missing"]["message"] == f"{tmp_path / 'images'}: no image for case 'missing'"
+    assert read["moved"]["note"] == "the headers of mask and image place them 5 mm apart: taken voxel by voxel"
+    assert read["small"]["message"].startswith(f"{tmp_path / 'images' / 'small_0000.nii.gz'}: does not fit the mask: ")
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,9 @@ def test_every_kind_of_option_takes_what_it_may_and_refuses_the_rest(
 def test_the_kind_of_every_option_that_a_config_has_checked_is_known(config: str, mapping: str) -> None:
     content = ConfigParser.load_config_file(bundle_root() / "configs" / config)
     assert set(content[mapping]) <= {*OPTIONS, "device"}
-    assert set(OPTIONS) & set(content) - set(content[mapping]) <= {"num_workers", "seed", "strict"}
+    assert set(OPTIONS) & set(content) - set(content[mapping]) <= {
+        "fdr", "layout", "lists", "num_workers", "propose", "seed", "strict",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("folders", [(5, None, None), ([5], None, None), ("masks", 7, None), ("masks", None, 7)])
@@ -235,8 +237,8 @@ def test_images_that_a_model_does_not_see_are_said_to_be_unused(
     assert "no such folder" in capsys.readouterr().err
     with caplog.at_level("INFO", "gnsm_monai.workflow"):
         (case,) = workflow.predictions(str(tmp_path), None, str(tmp_path), settings)
-    assert "image" not in case
-    assert "not looked at, as this model was trained without images" in caplog.text
+    assert "image" not in case and case["unseen_image"] == tmp_path / "a.png"
+    assert "of images the size alone counts, as this model was trained without them" in caplog.text
 
 
 @pytest.mark.parametrize(

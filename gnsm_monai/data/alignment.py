@@ -10,11 +10,13 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Pad
+from nibabel.orientations import io_orientation
 from scipy.ndimage import find_objects
 from scipy.signal import fftconvolve
 
-from gnsm_monai.data.constants import FILE_AFFINE, LABEL
-from gnsm_monai.data.readers import check_memory
+from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.file_checks import check_memory
+from gnsm_monai.data.geometry import Grid
 from gnsm_monai.data.transforms import outside_value
 
 __all__ = ["AlignToReferencesd", "FieldsOfView", "Place", "best_shift", "place_of"]
@@ -30,24 +32,37 @@ class Place:
             corner if it removes voxels at the beginning of an axis, whichever way the file is stored.
         centre: in the world.
         directions: ``(axes, axes)``, the map's axes as columns of unit length.
+        spacing: of the file, along the axes of the map.
     """
 
     length: np.ndarray
     corner: np.ndarray
     centre: np.ndarray
     directions: np.ndarray
+    spacing: np.ndarray
 
 
-def place_of(label: MetaTensor) -> Place:
-    """Where a map ``(1, *spatial)`` lies in the world. It may have been turned and resampled after reading."""
+def place_of(label: MetaTensor, usual: FieldsOfView | None = None) -> Place:
+    """Where a map ``(1, *spatial)`` lies in the world. It may have been turned and resampled after reading.
+
+    Args:
+        label: the map.
+        usual: where references lie; the corner is then that of the voxel which would come first if the map's file was
+            stored in the same direction as theirs. By default it is that of the file's own first voxel.
+    """
     affine, size = np.asarray(label.affine, dtype=np.float64), np.array(label.shape[1:])
-    file = np.asarray(label.meta.get(FILE_AFFINE, affine), dtype=np.float64)
-    spacing = label.pixdim.numpy().astype(np.float64)
+    file, spacing = Grid.of(label), label.pixdim.numpy().astype(np.float64)
+    first = np.full(len(size), -0.5)
+    if usual is not None:
+        along, towards = io_orientation(file.affine).astype(int).T
+        ascending = np.where(np.mean(usual.corners, axis=0) < usual.centre, 1, -1)
+        first = np.where(towards == ascending[along], -0.5, np.array(file.shape) - 0.5)
     return Place(
         size * spacing,
-        file[:-1, :-1] @ np.full(len(size), -0.5) + file[:-1, -1],
+        file.affine[:-1, :-1] @ first + file.affine[:-1, -1],
         affine[:-1, :-1] @ ((size - 1) / 2) + affine[:-1, -1],
         affine[:-1, :-1] / spacing,
+        file.spacing[np.argsort(io_orientation(np.linalg.solve(affine, file.affine))[:, 0])],
     )
 
 
@@ -60,25 +75,34 @@ class FieldsOfView:
         corners: lowest and highest place of their files' first voxels in the world.
         centre: mean place of their centres.
         spread: standard deviation of the places of their centres.
+        spacings: finest and coarsest spacing of their files; None for models of earlier versions.
     """
 
     lengths: tuple[list[float], list[float]]
     corners: tuple[list[float], list[float]]
     centre: list[float]
     spread: list[float]
+    spacings: tuple[list[float], list[float]] | None = None
 
     @classmethod
     def of(cls, places: Sequence[Place]) -> FieldsOfView:
         """Summarises the places of the references, at least one."""
-        lengths, corners, centres = (
-            np.stack([getattr(place, name) for place in places]) for name in ("length", "corner", "centre")
+        lengths, corners, centres, spacings = (
+            np.stack([getattr(place, name) for place in places]) for name in ("length", "corner", "centre", "spacing")
         )
         return cls(
             (lengths.min(0).tolist(), lengths.max(0).tolist()),
             (corners.min(0).tolist(), corners.max(0).tolist()),
             centres.mean(0).tolist(),
             centres.std(0).tolist(),
+            (spacings.min(0).tolist(), spacings.max(0).tolist()),
         )
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the places are those that nibabel makes up for files without any, as version 0.2 read them."""
+        centred = np.allclose([self.centre, self.spread], 0, atol=1e-3)
+        return len(self.centre) == 3 and bool(centred and (np.sign(self.corners) == [1, -1, -1]).all())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; ``FieldsOfView(**values)`` reads them back."""
@@ -143,7 +167,7 @@ class AlignToReferencesd(MapTransform):
 
     def _searches(self, label: MetaTensor) -> list[tuple[np.ndarray, np.ndarray]]:
         """Shifts in voxels per axis around which the best one is sought, and how far each; none: not to be moved."""
-        place, spacing = place_of(label), label.pixdim.numpy()
+        place, spacing = place_of(label, self.usual), label.pixdim.numpy()
         half = np.array(self.log_prior.shape[1:]) // 2
         here = np.zeros_like(half)
         margin = np.maximum(TOLERANCE * np.asarray(self.usual.lengths[1]), ROUNDED * spacing)
@@ -188,9 +212,9 @@ def best_shift(
     at = np.ix_(*[np.clip(np.arange(n) + s, 0, g - 1) for n, s, g in zip(size, start, grid, strict=True)])
     likelihood = np.zeros(tuple(2 * reach + 1))
     for index, prior in enumerate(log_prior):
-        overlap_kernel = (label == index).astype(np.float32)
-        if overlap_kernel.any():
-            likelihood += fftconvolve(prior[at], np.flip(overlap_kernel), mode="valid")
+        inside = (label == index).astype(np.float32)
+        if inside.any():
+            likelihood += fftconvolve(prior[at], np.flip(inside), mode="valid")
     best = np.unravel_index(likelihood.argmax(), likelihood.shape)
     return [int(b + a - r) for b, a, r in zip(best, around, reach, strict=True)], float(likelihood[best])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,28 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.notes import NOTE, add_note, spared
 from gnsm_monai.errors import InputError
 
-__all__ = ["ToClassIndexd", "class_index", "distinct_values"]
+__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
+
+logger = logging.getLogger(__name__)
 
 TABLE_SIZE = 1 << 16
 """Range of values up to which counting is used: many times faster on a scan than the sorting of np.unique."""
 
 ROUNDING = 1e-3
-"""Distance from a whole number that the slope of a header leaves behind; what is further away is a real fraction."""
+"""Distance from a whole number up to which a float is that number; what is further away is a real fraction. Where a
+file holds integers times a slope below 1, labels were rounded to half a slope, and so much more is allowed."""
+
+MAX_FRACTIONS = 100
+"""Most different fractions of a label map that was only resampled or scaled; an image has more."""
+
+MAX_CHANGES = 4
+"""Most changes of numbers that a line of the log lists."""
 
 MAX_LISTED = 256
 """Most declared values that a message lists."""
@@ -39,7 +52,8 @@ class ToClassIndexd(MapTransform):
         spatial_dims: axes that the model works on.
 
     Raises:
-        InputError: on call; no voxels, wrong number of axes, NaN, fractions, or a value that is no known label.
+        InputError: on call; no voxels, wrong number of axes, NaN, fractions, a value that is no known label, or one
+            that its header calls otherwise than the scheme. A reference costs a note in its case instead.
     """
 
     def __init__(
@@ -51,7 +65,10 @@ class ToClassIndexd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.convert(case[key])
+            with spared(case, key):
+                case[key] = self.convert(case[key])
+                if (note := case[key].meta.pop(NOTE, "")) and key == LABEL:
+                    add_note(case, note)
         return case
 
     def convert(self, label: MetaTensor) -> MetaTensor:
@@ -61,15 +78,113 @@ class ToClassIndexd(MapTransform):
             raise InputError(f"{path}: an axis without voxels, shape {shape}")
         if label.ndim != self.spatial_dims + 1 or label.shape[0] != 1:
             raise InputError(f"{path}: a label map of {self.spatial_dims} axes is needed, found shape {shape}")
-        index = self._to_index(_whole_numbers(np.asarray(label), path), path)
-        return convert_to_dst_type(index, label, dtype=index.dtype)[0]
+        values = label_values(label, path)
+        index = torch.from_numpy(values if self.scheme is None else self._index(values, label, path))
+        if self.scheme is None and values.min() < 0:
+            raise InputError(f"{path}: label values must not be negative, found {values.min()}")
+        converted: MetaTensor = convert_to_dst_type(index, label, dtype=index.dtype)[0]
+        for key in (VALUE_STEP, *([] if self.scheme is None else [LABEL_NAMES])):
+            converted.meta.pop(key, None)
+        return converted
 
-    def _to_index(self, label: np.ndarray, path: str) -> torch.Tensor:
-        if self.scheme is None:
-            if label.min() < 0:
-                raise InputError(f"{path}: label values must not be negative, found {label.min()}")
-            return torch.from_numpy(label)
-        return torch.from_numpy(class_index(label, self.scheme, path))
+    def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
+        assert self.scheme is not None
+        matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path)
+        if matched is not values and not Path(path).is_dir():
+            add_note(label.meta, "its labels are matched to those of the model by the names in its header")
+        return class_index(matched, self.scheme, path)
+
+
+def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
+    """The whole numbers of a label map as it was read, int32.
+
+    Raises:
+        InputError: NaN, fractions, or numbers that no label has; the message names ``path``.
+    """
+    step = label.meta.get(VALUE_STEP, 0.0)
+    return _whole_numbers(np.asarray(label), path, ROUNDING + (step / 2 if step < 1 else 0))
+
+
+def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelScheme, path: str | Path) -> np.ndarray:
+    """The numbers of a label map as a scheme has them: where its header names them otherwise, matched by names.
+
+    Structures that the scheme does not have become background. Both are said in the log. A scheme of regions, and one
+    whose structures have no names, cannot be compared. If the header has no name of the scheme, the numbers stay: the
+    structures may be called in another language.
+
+    Args:
+        values: of the file, integers of any shape.
+        names: of numbers, from the header.
+        scheme: the classes.
+        path: of the file.
+
+    Raises:
+        InputError: a number may mean another structure than in the scheme.
+    """
+    declared = {name_key(name): value for name, value in zip(scheme.names, scheme.values[1:], strict=True)}
+    unnamed = scheme == LabelScheme.from_values(scheme.values)
+    targets = {n: declared[name_key(name)] for n, name in names.items() if name_key(name) in declared}
+    comparable = not (scheme.regions or unnamed or len(declared) < len(scheme.names))
+    if of_files := Path(path).is_dir():
+        _check_structure_files(names, targets, scheme, comparable, path)
+    if not targets or not comparable:
+        return values
+    # A folder of structures names each in full: what it calls otherwise is another one. So is what is left of a header
+    # that names all of the scheme.
+    complete = of_files or set(scheme.values[1:]) <= set(targets.values())
+    left_out = names.keys() - targets.keys() - {scheme.ignore_value} if complete else set()
+    numbers, places = distinct_values(values)
+    new = np.array(
+        [0 if n in left_out else _target(n, names, targets, scheme, path) for n in numbers.tolist()], dtype=np.int32
+    )
+    if (new == numbers).all():
+        return values
+    if of_files:
+        return new[places]  # type: ignore[no-any-return]
+    changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
+    shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
+    _say_once(Path(path).parent, ", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""))
+    matched: np.ndarray = new[places]
+    return matched
+
+
+def _check_structure_files(
+    names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, comparable: bool, path: str | Path
+) -> None:
+    """Files of structures have no numbers of their own: without names in common nothing is known of them."""
+    missing = [
+        name for name, value in zip(scheme.names, scheme.values[1:], strict=True) if value not in targets.values()
+    ]
+    if not comparable or not targets:
+        raise InputError(
+            f"{path}: its files are matched to structures by name, and none is called like one of the model's: "
+            f"{', '.join(scheme.names[:MAX_CHANGES])}; here are {', '.join(list(names.values())[:MAX_CHANGES])}"
+        )
+    others = [name for n, name in names.items() if n not in targets]
+    for text, structures in (("no file of %s: taken as absent", missing), ("not of the model: %s", others)):
+        if structures:
+            more = f" and {len(structures) - MAX_CHANGES} more" if len(structures) > MAX_CHANGES else ""
+            _say_once(Path(path).parent, text % (", ".join(structures[:MAX_CHANGES]) + more))
+
+
+@functools.lru_cache(maxsize=1024)
+def _say_once(folder: Path, changes: str) -> None:
+    """Logs a change of numbers once for all files of a folder that share it."""
+    logger.warning("%s: labels are matched to those of the model by their names: %s", folder, changes)
+
+
+def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:
+    """What a number becomes that is of the scheme, or may be."""
+    if n in (0, scheme.ignore_value) or n in targets:
+        return targets.get(n, n)
+    if n not in names and all(other == target for other, target in targets.items()):
+        return n  # class_index says whether it is declared
+    called = dict(zip(scheme.values[1:], scheme.names, strict=True)).get(n)
+    here = f"'{names[n]}'" if n in names else "without a name"
+    raise InputError(
+        f"{path}: label {n} is {here} in its header and {f'{called!r}' if called else 'unknown'} in the model: "
+        "a dataset.json beside the masks, with the model's labels, settles what the numbers mean"
+    )
 
 
 def class_index(label: np.ndarray, scheme: LabelScheme, path: str | Path) -> np.ndarray:
@@ -102,15 +217,17 @@ def distinct_values(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(present) + low, (np.cumsum(present, dtype=np.int32) - 1)[offsets]
 
 
-def _whole_numbers(label: np.ndarray, path: str) -> np.ndarray:
-    """The label map as int32."""
+def _whole_numbers(label: np.ndarray, path: str | Path, tolerance: float) -> np.ndarray:
     if label.dtype.kind == "f":
         if not np.isfinite(label).all():
             raise InputError(f"{path}: NaN or infinite values in a label map")
         whole = np.rint(label)
-        broken = np.abs(label - whole) > ROUNDING
+        broken = np.abs(label - whole) > tolerance
         if broken.any():
-            raise InputError(f"{path}: label values must be whole numbers, found {float(label[broken][0])!r}")
+            fractions = label[broken]
+            many = len(np.unique(fractions[:TABLE_SIZE])) > MAX_FRACTIONS
+            kind = ": an image or probabilities, by its many values" if many else ""
+            raise InputError(f"{path}: label values must be whole numbers, found {float(fractions[0])!r}{kind}")
         label = whole
     limits = np.iinfo(np.int32)
     for value in (label.min(), label.max()):

@@ -1,4 +1,4 @@
-"""Dice of two label maps; Dice and volume of a mask, in the geometry of its file."""
+"""Dice and surface distance of two label maps; Dice and volume of a mask, in the geometry of its file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from monai.data import MetaTensor
-from monai.transforms import Transform
+from monai.transforms import Pad, Transform
+from scipy import ndimage
 
-from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.constants import CROPPED, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
+from gnsm_monai.data.geometry import Cropped, Grid, as_turned, lay_on
+from gnsm_monai.data.loading import read_grid
+from gnsm_monai.data.notes import add_note, spared
 from gnsm_monai.errors import InputError
 
-__all__ = ["CompareToReference", "LabelMap", "check_geometry", "foreground_dice", "mean_foreground_dice"]
+__all__ = ["CompareToReference", "LabelMap", "foreground_dice", "mean_foreground_dice", "surface_distances"]
 
 LabelMap: TypeAlias = npt.NDArray[np.integer[Any]]
 """Class indices 0..num_classes-1, `IGNORE_INDEX` where ignored, of any shape."""
@@ -54,17 +57,59 @@ def mean_foreground_dice(
     return float(present.mean()) if present.size else float("nan")
 
 
+def surface_distances(
+    a: LabelMap,
+    b: LabelMap,
+    num_classes: int,
+    spacing: Sequence[float],
+    structure_classes: Sequence[Sequence[int]] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Mean distance between the surfaces of each structure of two label maps of equal shape, (S,) in mm.
+
+    From every voxel of either surface to the other surface; 0 = identical. A surface is made of the voxels of a
+    structure that share a face with what is outside of it. NaN for a structure that is not in both maps. Voxels that
+    are `IGNORE_INDEX` in either map belong to no structure.
+
+    Args:
+        a: class indices.
+        b: class indices.
+        num_classes: classes K, background included.
+        spacing: mm per axis.
+        structure_classes: the classes that each structure consists of; by default each foreground class is one.
+    """
+    ignored = (a == IGNORE_INDEX) | (b == IGNORE_INDEX)
+    distances = []
+    for members in structure_classes or ([c] for c in range(1, num_classes)):
+        pair = [np.isin(labels, list(members)) & ~ignored for labels in (a, b)]
+        if not all(inside.any() for inside in pair):
+            distances.append(np.nan)
+            continue
+        (box,) = ndimage.find_objects((pair[0] | pair[1]).astype(np.int8))
+        # A rim, so that a structure at the edge of its box has a surface there.
+        one, other = (np.pad(inside[box], 1) for inside in pair)
+        surfaces = [inside & ~ndimage.binary_erosion(inside) for inside in (one, other)]
+        to = [ndimage.distance_transform_edt(~surface, sampling=list(spacing)) for surface in surfaces]
+        distances.append(float(np.concatenate([to[1][surfaces[0]], to[0][surfaces[1]]]).mean()))
+    return np.array(distances)
+
+
 class CompareToReference(Transform):
     """Adds ``volume_ml`` and, if the case has a reference, ``dice`` per structure; then drops the reference.
 
     Volumes are in ml. For 2D maps, which have no thickness, they are areas in square centimetres.
+
+    All maps of a case follow the mask (:func:`gnsm_monai.data.geometry.lay_on`). A reference that does not fit costs
+    the Dice alone, and the case's ``note`` says why. If the mask or the reference lies within the other, the slices
+    that one of them lacks are background. What the mask lacks of the field of view of its image, or else of its
+    reference, is put down as ``cropped``. A mask that lacks slices of its image is filled up with background, so that
+    what is missing counts; a reference never changes what is scored.
 
     Args:
         num_classes: classes ``K``, background included.
         structure_classes: the classes that each structure consists of; by default each foreground class is one.
 
     Raises:
-        InputError: on call; the reference or image has another shape or place than the mask.
+        InputError: on call; the image that the network sees does not fit the mask.
     """
 
     def __init__(self, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None) -> None:
@@ -74,32 +119,80 @@ class CompareToReference(Transform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         case = dict(data)
         label = case[LABEL]
-        for key in (REFERENCE, IMAGE):
-            if key in case:
-                check_geometry(label, case[key], key)
         counts = np.bincount(label.numpy().ravel().clip(min=0), minlength=self.num_classes)
         spacing = label.pixdim.numpy()[: label.ndim - 1]
         voxels = np.array([counts[members].sum() for members in self.structure_classes])
         case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
         if REFERENCE in case:
-            reference = case.pop(REFERENCE)
-            case["dice"] = foreground_dice(label.numpy(), reference.numpy(), self.num_classes, self.structure_classes)
+            self._compare(case)
+        if UNSEEN_IMAGE in case:
+            _compare_size(case)
+        if IMAGE in case:
+            _lay_image(case)
         return case
 
+    def _compare(self, case: dict[str, Any]) -> None:
+        label, reference = case[LABEL], case.pop(REFERENCE)
+        _note_cropping(case, Grid.of(reference), REFERENCE)
+        with spared(case, REFERENCE):
+            laid = lay_on(label, reference, REFERENCE)
+            if laid.apart:
+                add_note(case, _apart(REFERENCE, laid.apart))
+            if np.any(laid.lacking):
+                add_note(case, "its reference shows less than the mask: the rest is taken for background there")
+            mask, values = (
+                np.pad(m.numpy(), [(0, 0), *ends]) for m, ends in ((label, laid.missing), (laid.values, laid.lacking))
+            )
+            case["dice"] = foreground_dice(mask, values, self.num_classes, self.structure_classes)
 
-def check_geometry(label: MetaTensor, other: MetaTensor, key: str) -> None:
-    """Checks that two maps ``(C, *spatial)`` show the same place.
 
-    Args:
-        label: label map, which the message names.
-        other: its reference or image.
-        key: what ``other`` is.
+def _compare_size(case: dict[str, Any]) -> None:
+    """Fills the mask up to an image that the network does not see; an unreadable one costs a line."""
+    path = case.pop(UNSEEN_IMAGE)
+    with spared(case, UNSEEN_IMAGE):
+        cropped = _note_cropping(case, read_grid(path, case[LABEL].ndim - 1), IMAGE)
+        if cropped is not None and cropped.located:
+            _fill_up(case, as_turned(case[LABEL], cropped.missing))
+
+
+def _note_cropping(case: dict[str, Any], file: Grid, beside: str) -> Cropped | None:
+    mask = Grid.of(case[LABEL])
+    cropped = Cropped.of(mask, file, beside) if len(file.shape) == len(mask.shape) else None
+    if cropped is not None:
+        case[CROPPED] = cropped
+    return cropped
+
+
+def _fill_up(case: dict[str, Any], missing: Sequence[tuple[int, int]]) -> None:
+    """Background for what the mask lacks at the ends of its axes: else a part that was cut off would not count."""
+    add_note(case, "what it lacks of its image is taken for background")
+    pad: Any = Pad([(0, 0), *missing], value=0)  # type: ignore[arg-type]
+    case[LABEL] = pad(case[LABEL])
+    if SOFT in case:
+        case[SOFT] = pad(case[SOFT])
+        case[SOFT][0] += 1 - case[SOFT].sum(0)
+
+
+def _lay_image(case: dict[str, Any]) -> None:
+    """Brings the image that the network sees to the mask's axes, and both to the image's field of view.
 
     Raises:
-        InputError: shape, spacing, orientation or origin (by more than 0.01 mm) differ.
+        InputError: the two do not fit, or the image shows less than the mask.
     """
-    path = label.meta.get("filename_or_obj", "label map")
-    if label.shape[1:] != other.shape[1:]:
-        raise InputError(f"{path}: shape {tuple(label.shape[1:])} differs from its {key}'s {tuple(other.shape[1:])}")
-    if not np.allclose(label.affine, other.affine, atol=1e-2):
-        raise InputError(f"{path}: spacing, orientation or origin differ from its {key}'s")
+    label = case[LABEL]
+    laid = lay_on(label, case[IMAGE], IMAGE)
+    if np.any(laid.lacking):
+        path = label.meta.get("filename_or_obj", "label map")
+        raise InputError(f"{path}: its image shows a part of it only, and this model is conditioned on images")
+    if laid.apart:
+        add_note(case, _apart(IMAGE, laid.apart))
+    case[IMAGE] = laid.values
+    if np.any(laid.missing):
+        _note_cropping(case, Grid.of(case[IMAGE]), IMAGE)
+        _fill_up(case, laid.missing)
+
+
+def _apart(key: str, mm: float) -> str:
+    return (
+        f"the headers of mask and {key} place them {mm:{'.0f' if mm >= 10 else '.2g'}} mm apart: taken voxel by voxel"
+    )

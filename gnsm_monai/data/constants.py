@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "REFERENCE", "SOFT"]
+__all__ = [
+    "CROPPED", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "LABEL_NAMES", "REFERENCE", "SOFT",
+    "UNSEEN_IMAGE", "VALUE_STEP",
+]  # fmt: skip
 
 IGNORE_INDEX = -1
 """Class index of voxels that are not observed: nnU-Net's ignore label, and padding around a case."""
@@ -13,5 +16,16 @@ IMAGE, LABEL, REFERENCE = "image", "label", "reference"
 FILE_AFFINE, FILE_SHAPE = "file_affine", "file_shape"
 """Keys of a map's metadata: geometry of its file, before any transform; index to mm, and voxels per axis."""
 
+LABEL_NAMES, VALUE_STEP = "label_names", "value_step"
+"""Keys of a label map's metadata as long as it holds the numbers of its file: what these are called, where its header
+or a table beside it says so; and the slope by which stored integers were multiplied, of which labels are off by half at
+most."""
+
 SOFT = "probabilities"
 """Key of a case that holds the class probabilities of its label map, where a network saved them."""
+
+UNSEEN_IMAGE = "unseen_image"
+"""Key of a case that holds the path of an image that the network does not see: its size alone is looked at."""
+
+CROPPED = "cropped"
+"""Key of a case whose mask lacks a part of the field of view of its image or reference: what it lacks."""

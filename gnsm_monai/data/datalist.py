@@ -2,68 +2,106 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-import SimpleITK as sitk  # noqa: N813
-
-from gnsm_monai.data.constants import SOFT
-from gnsm_monai.data.nnunet import preferred_ending
+from gnsm_monai.data.case_names import case_id, match_cases
+from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
+from gnsm_monai.data.images import Images, check_partners, find_images
+from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into, say_how
+from gnsm_monai.data.nnunet import preferred_ending, read_dataset_json
+from gnsm_monai.data.notes import spared
+from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = [
-    "LABEL_ENDINGS",
-    "case_id",
-    "check_enough",
-    "find_images",
-    "find_label_maps",
-    "find_predictions",
-    "find_spatial_dims",
-    "split_references",
-]
-
-LABEL_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+__all__ = ["find_label_maps", "find_predictions", "find_references", "find_spatial_dims"]
 
 Case = dict[str, Any]
 """``case`` (id) and the paths that are known of it: ``label``, ``reference``, ``image`` (a list, one per channel) and
 ``probabilities`` (an npz file)."""
 
 
-def case_id(path: Path) -> str | None:
-    """File name without its ending, cut by length (``a.b.nii.gz`` -> ``a.b``); ``None`` for another kind of file."""
-    ending = next((e for e in LABEL_ENDINGS if path.name.lower().endswith(e)), None)
-    return None if ending is None or path.name.startswith(".") else path.name[: -len(ending)]
-
-
-def find_label_maps(folder: str | Path) -> dict[str, Path]:
+def find_label_maps(folder: str | Path, layout: str = AUTO) -> dict[str, Path]:
     """Label maps of a folder by case id, in order of id; all other files are passed over.
 
     If a case has two files, the one with the ``file_ending`` of the folder's dataset.json counts.
+
+    Args:
+        folder: of label maps.
+        layout: see :func:`gnsm_monai.data.layouts.look_into`.
+
+    Returns:
+        Files; a folder in place of a file holds one file per structure.
 
     Raises:
         InputError: no such folder, no label map in it, two files for one case of which none is preferred, or a folder
             or a link to nowhere in place of a file.
     """
-    return {case: _preferred(case, paths) for case, paths in _label_files(Path(folder)).items()}
+    return _regular_files(look_into(folder, layout))
 
 
-def _label_files(folder: Path) -> dict[str, list[Path]]:
-    """All paths that are named like a label map, by case. A dead link counts, too: its case must not be lost."""
+def _regular_files(maps: CaseFolder) -> dict[str, Path]:
+    return {case: _preferred(case, paths) for case, paths in maps.files.items()}
+
+
+def find_references(
+    dataset_dir: str | Path, bare: bool = False, layout: str = AUTO
+) -> tuple[list[Case], Images | None]:
+    """Label maps to learn from, and their images.
+
+    Args:
+        dataset_dir: nnU-Net raw data set. Its files are those in ``labelsTr`` and ``imagesTr``, or the ones that the
+            key ``dataset`` of its dataset.json lists.
+        bare: ``dataset_dir`` itself holds the label maps, and there are no images.
+        layout: see :func:`gnsm_monai.data.layouts.look_into`.
+
+    Returns:
+        Cases with ``case`` and ``label``; and the images, None where there is no folder of them.
+
+    Raises:
+        InputError: as :func:`find_label_maps`.
+    """
+    folder = Path(dataset_dir)
+    labels, maps = _labels(folder, bare, layout)
+    cases = [{"case": case, LABEL: path} for case, path in labels.items()]
+    if maps is None:
+        files = {case: paths for case, (_, paths) in _listed_cases(folder).items() if paths}
+        return cases, Images(files, folder, labels) if files else None
+    say_how([maps])
+    with_images = not bare and (folder / "imagesTr").is_dir()
+    return cases, Images.of_folder(folder / "imagesTr", labels) if with_images else None
+
+
+def _labels(folder: Path, bare: bool, layout: str) -> tuple[dict[str, Path], CaseFolder | None]:
+    """Label maps to learn from by case, and where they were looked for; None where a dataset.json lists them."""
     check_folder(folder)
-    files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        case = case_id(path)
-        if case is not None:
-            files.setdefault(case, []).append(path)
-    if not files:
-        raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)})")
-    return files
+    if not bare and (listed := _listed_cases(folder)):
+        return {case: _regular(label) for case, (label, _) in listed.items()}, None
+    if not bare and not (folder / "labelsTr").is_dir():
+        raise InputError(f"{folder}: no folder labelsTr with reference label maps")
+    maps = look_into(folder if bare else folder / "labelsTr", layout)
+    return _regular_files(maps), maps
+
+
+def _listed_cases(folder: Path) -> dict[str, tuple[Path, list[Path]]]:
+    """Label map and images of each case that the key ``dataset`` of ``folder/dataset.json`` lists; none without it.
+
+    Paths are relative to the folder. Source: ``get_filenames_of_train_images_and_targets`` of nnU-Net v2.
+
+    Raises:
+        InputError: the key is malformed.
+    """
+    listed = (read_dataset_json(folder) or {}).get("dataset", {})
+    cases: dict[str, tuple[Path, list[Path]]] = {}
+    for case, files in listed.items() if isinstance(listed, dict) else [("", listed)]:
+        label, images = (files.get("label"), files.get("images", [])) if isinstance(files, dict) else (None, [])
+        if not isinstance(label, str) or not (isinstance(images, list) and all(isinstance(i, str) for i in images)):
+            raise InputError(f"{folder / 'dataset.json'}: dataset must name the label and the images of each case")
+        cases[case] = folder / label, [folder / image for image in images]
+    return cases
 
 
 def _preferred(case: str, paths: Sequence[Path]) -> Path:
@@ -81,7 +119,7 @@ def _preferred(case: str, paths: Sequence[Path]) -> Path:
 
 def _regular(path: Path) -> Path:
     """Raises InputError for what only looks like a file; opening a pipe would wait for ever."""
-    if path.is_file():
+    if path.is_file() or (path.is_dir() and case_id(path) is None):  # the latter holds one file per structure
         return path
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a file")
@@ -90,30 +128,13 @@ def _regular(path: Path) -> Path:
     raise InputError(f"{path}: is no regular file")
 
 
-def find_images(folder: str | Path, case: str) -> list[Path]:
-    """Image files of a case, one per channel (``CASE_0000``, ``CASE_0001``, …), or the single file ``CASE``.
-
-    Raises:
-        InputError: no such folder, the case has no image there, or a channel is missing.
-    """
-    folder = Path(folder)
-    check_folder(folder)
-    for ending in LABEL_ENDINGS:
-        channels = sorted(folder.glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))
-        if channels:
-            if channels[-1].name != f"{case}_{len(channels) - 1:04d}{ending}":
-                raise InputError(f"{folder}: case '{case}' lacks a channel: found {[c.name for c in channels]}")
-            return channels
-        if (folder / f"{case}{ending}").is_file():
-            return [folder / f"{case}{ending}"]
-    raise InputError(f"{folder}: no image for case '{case}'")
-
-
 def find_predictions(
     predictions_dir: str | Path | Sequence[str | Path],
     references_dir: str | Path | None = None,
     images_dir: str | Path | None = None,
     soft: bool = False,
+    layout: str = AUTO,
+    structures: Collection[str] = (),
 ) -> list[Case]:
     """Predicted masks of one folder, or of several.
 
@@ -122,85 +143,69 @@ def find_predictions(
         references_dir: folder with the reference of each case, where there is one.
         images_dir: folder with the image of each case.
         soft: also find the probabilities that nnU-Net saved beside a mask (``CASE.npz``).
+        layout: of masks and references, see :func:`gnsm_monai.data.layouts.look_into`.
+        structures: names of the model's structures, by which the folder of a single case is told.
 
     Returns:
         Cases with ``case``, ``folder``, ``label`` and, where known, ``reference``, ``probabilities`` and ``image``; a
-        case whose image is missing, or whose mask or reference is ambiguous or no file, has a ``message`` that says so.
+        case whose image is missing, or whose mask is ambiguous or no file, has a ``message``; others cost a ``note``.
 
     Raises:
-        InputError: a folder is missing or empty.
+        InputError: a folder is missing or empty, or references or images are of other cases.
     """
     several = not isinstance(predictions_dir, (str, Path))
     folders = [Path(f) for f in predictions_dir] if several else [Path(predictions_dir)]  # type: ignore[union-attr, arg-type]
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
-    references = {} if references_dir is None else _label_files(Path(references_dir))
-    if images_dir is not None:
-        check_folder(images_dir)
-    cases: list[Case] = []
-    for folder, name in zip(folders, _folder_names(folders), strict=True):
-        for case, paths in _label_files(folder).items():
-            entry: Case = {"case": f"{name}/{case}" if several else case, "folder": name, "label": paths[0]}
-            try:  # the other cases can be scored
-                entry["label"] = _preferred(case, paths)
-                if case in references:
-                    entry["reference"] = _preferred(case, references[case])
-                if soft and os.path.lexists(probabilities := folder / f"{case}.npz"):
-                    entry[SOFT] = _regular(probabilities)
-                if images_dir is not None:
-                    entry["image"] = find_images(images_dir, case)
-            except InputError as error:
-                entry["message"] = str(error)
-            cases.append(entry)
-    return cases
+    looked = [look_into(folder, layout, structures) for folder in folders]
+    cases = [case for maps in looked for case in maps.files]
+    references = _references(references_dir, layout, structures, cases)
+    images = None if images_dir is None else find_images(images_dir, cases)
+    say_how(looked)
+    predictions: list[Case] = []
+    for maps, name in zip(looked, _folder_names(folders), strict=True):
+        for case, paths in maps.files.items():
+            alone = maps.is_case or not several
+            folder = maps.path.resolve().parent.name if maps.is_case else name
+            entry = {"case": case if alone else f"{name}/{case}", "folder": folder, LABEL: paths[0]}
+            predictions.append(_with_files(entry, case, paths, references, images, soft))
+    return predictions
 
 
-def check_enough(cases: Sequence[Case]) -> None:
-    """Raises InputError for fewer than 8 references, which leave nothing to learn from."""
-    if len(cases) < 8:
-        folder = f"{Path(cases[0]['label']).parent}: " if cases else ""
-        raise InputError(f"{folder}at least 8 reference label maps are needed, found {len(cases)}")
+def _with_files(
+    entry: Case,
+    case: str,
+    paths: Sequence[Path],
+    references: Mapping[str, Sequence[Path]],
+    images: Images | None,
+    soft: bool,
+) -> Case:
+    try:  # the other cases can be scored
+        entry[LABEL] = _preferred(case, paths)
+        with spared(entry, REFERENCE):
+            if case in references:
+                entry[REFERENCE] = _preferred(case, references[case])
+        with spared(entry, SOFT):
+            if soft and os.path.lexists(probabilities := paths[0].parent / f"{case}.npz"):
+                entry[SOFT] = _regular(probabilities)
+        if images is not None:
+            entry[IMAGE] = images.of(case)
+    except InputError as error:
+        entry["message"] = str(error)
+    return entry
 
 
-def split_references(
-    cases: Sequence[Case],
-    seed: int = 0,
-    selection: float = 0.14,
-    calibration: float = 0.26,
-    structured: Sequence[bool] | None = None,
-) -> list[Case]:
-    """Gives every reference one ``use``: training of the network, selection of the score's rule, or its calibration.
-
-    A reference has no second use. The models of shapes (:mod:`gnsm_monai.fitting.shapes`) are an exception: they may
-    learn from held-out references, but judge none that they have seen. References without a structure are dealt out in
-    proportion, so that every part has some with structures: nothing can fail in an empty one.
-
-    Args:
-        cases: reference cases.
-        seed: of the shuffle.
-        selection: share for validation in training, the choice and fit of the rule, and the predicted Dice.
-        calibration: share for p-values and the interval of the predicted Dice.
-        structured: whether each case has a structure; all by default.
-
-    Raises:
-        InputError: fewer than 8 cases, or fewer than 3 with a structure, one for each use.
-    """
-    check_enough(cases)
-    filled = np.ones(len(cases), dtype=bool) if structured is None else np.asarray(structured, dtype=bool)
-    if filled.sum() < 3:
-        raise InputError(
-            f"{Path(cases[0]['label']).parent}: structures are needed in at least 3 label maps, to train on, to select "
-            f"the score on and to calibrate it on; found them in {filled.sum()}"
-        )
-    total = np.array([max(2, round(share * len(cases))) for share in (selection, calibration)])
-    least = min(2, filled.sum() // 3)
-    of_filled = np.maximum(least, np.rint(total * filled.mean()).astype(int))
-    uses, rng = np.empty(len(cases), dtype=object), np.random.default_rng(seed)
-    for where, held_out in ((filled, of_filled), (~filled, total - of_filled)):
-        dealt = np.repeat(["train", "selection", "calibration"], [where.sum() - held_out.sum(), *held_out])
-        rng.shuffle(dealt)
-        uses[where] = dealt
-    return [{**case, "use": str(use)} for case, use in zip(cases, uses, strict=True)]
+def _references(
+    references_dir: str | Path | None, layout: str, structures: Collection[str], cases: Sequence[str]
+) -> dict[str, list[Path]]:
+    """Paths of the reference of each case that has one."""
+    if references_dir is None:
+        return {}
+    maps = look_into(references_dir, layout, structures)
+    say_how([maps])
+    partner = match_cases(cases, maps.files)
+    check_partners(maps.path, "reference", cases, partner, maps.files)
+    return {case: maps.files[other] for case, other in partner.items()}
 
 
 def _folder_names(folders: Sequence[Path]) -> list[str]:
@@ -214,17 +219,17 @@ def _folder_names(folders: Sequence[Path]) -> list[str]:
     return ["/".join(r.parts[-depth:]) for r in resolved]
 
 
-def find_spatial_dims(labels_dir: str | Path) -> int:
-    """3 as soon as one label file of a folder has three axes of more than one voxel, else 2.
+def find_spatial_dims(dataset_dir: str | Path, bare: bool = False, layout: str = AUTO) -> int:
+    """3 as soon as one label file of :func:`find_references` has three axes of more than one voxel, else 2.
 
     Only headers are read. An unreadable file is skipped, because reading it in full will report it. If no file can be
     read, the answer is 3.
 
     Raises:
-        InputError: no such folder, or no label map in it.
+        InputError: as :func:`find_references`.
     """
     dims = 0
-    for path in find_label_maps(labels_dir).values():
+    for path in _labels(Path(dataset_dir), bare, layout)[0].values():
         axes = _long_axes(path)
         if axes >= 3:
             return 3
@@ -235,13 +240,7 @@ def find_spatial_dims(labels_dir: str | Path) -> int:
 def _long_axes(path: Path) -> int:
     """Axes of a file up to the last one that is longer than a voxel; 0 where it cannot be read."""
     try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            shape = tuple(nib.load(path).shape)  # type: ignore[attr-defined]
-        else:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(path))
-            reader.ReadImageInformation()
-            shape = tuple(reader.GetSize())
+        shape, _ = read_header(str(path))
     except Exception:  # each reader raises its own kinds
         return 0
     return max((axis + 1 for axis, size in enumerate(shape) if size > 1), default=0)

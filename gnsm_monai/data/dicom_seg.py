@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.loading import one_line
+from gnsm_monai.data.file_checks import check_claimed_size
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.readers import check_claimed_size
+from gnsm_monai.data.segments import Segment, join_segments, say_overlap, unique_numbers
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import check_folder, save_json
+from gnsm_monai.files import check_folder, one_line, save_json
 
-__all__ = ["convert_segmentations", "find_segmentations", "read_segmentation"]
+__all__ = ["convert_segmentations", "find_segmentations", "is_dicom", "read_segmentation"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def convert_segmentations(
         The label maps.
 
     Raises:
-        InputError: no SEG, a damaged one, one whose segments overlap or are named otherwise than ``labels`` or than in
-            the other files, or highdicom is not installed.
+        InputError: no SEG, a damaged one, one whose segments are named otherwise than ``labels`` or than in the other
+            files, or highdicom is not installed.
     """
     segmentations = find_segmentations(folder)
     images = {} if series is None else _series(series)
@@ -93,45 +93,71 @@ def find_segmentations(folder: str | Path) -> dict[str, Path]:
     return segmentations
 
 
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file begins as DICOM does, whatever it is called."""
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def read_segmentation(
     path: str | Path, images: Mapping[str, list[Any]] | None = None
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """A SEG as a label map.
+    """A SEG as a label map. Segments of one name are one structure; what is claimed by several is said in the log.
+
+    A voxel of a fractional SEG goes to the segment of the greatest fraction, if that is at least :data:`THRESHOLD`; see
+    :func:`gnsm_monai.data.segments.join_segments` for ties and overlaps.
 
     Args:
         path: of the file.
         images: headers of the slices of image series, by SeriesInstanceUID.
 
     Returns:
-        Numbers of the segments ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers.
+        Numbers of the structures ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers.
 
     Raises:
-        InputError: damaged, no regular grid, overlapping segments, or the series is not among ``images``.
+        InputError: damaged, no regular grid, or the series is not among ``images``.
     """
     pydicom, highdicom = _dicom()
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         check_claimed_size(str(path), (header.get("NumberOfFrames", 1), header.Rows, header.Columns))
         segmentation = highdicom.seg.segread(path)
-        numbers = list(segmentation.segment_numbers)
-        names = {str(segmentation.get_segment_description(n).segment_label).strip(): int(n) for n in numbers}
-        if len(names) < len(numbers):
-            raise ValueError("two of its segments have the same name")
-        fractional = segmentation.segmentation_type.value == "FRACTIONAL"
-        volume = segmentation.get_volume(combine_segments=not fractional)
+        labels = [segmentation.get_segment_description(n).segment_label for n in segmentation.segment_numbers]
+        segments = [
+            Segment(str(label).strip(), int(n)) for n, label in zip(segmentation.segment_numbers, labels, strict=True)
+        ]
+        volume = _volume(segmentation)
         if images:
             volume = volume.match_geometry(_geometry(segmentation, images))
     except InputError:
         raise
     except Exception as error:  # pydicom and highdicom raise many kinds
         raise InputError(one_line(error, path)) from error
+    numbers = unique_numbers(segments)
     values = np.asarray(volume.array)
-    if fractional:
-        inside = values >= THRESHOLD
-        if (inside.sum(-1) > 1).any():
-            raise InputError(f"{path}: its segments overlap")
-        values = (inside * np.array(numbers)).sum(-1)
+    if values.ndim == 4:
+        if values.dtype.kind == "f":
+            values = np.where(values >= THRESHOLD, values, 0)
+        values, overlap = join_segments([(n, values[..., i]) for i, n in enumerate(numbers)], values.shape[:-1])
+        say_overlap(path, overlap)
+    else:
+        values = values.astype(np.int64)
+        for number, segment in zip(numbers, segments, strict=True):
+            values[values == segment.value] = number
+    names = {segment.name: number for number, segment in zip(numbers, segments, strict=True)}
     return values.astype(np.int64), TO_RAS @ np.asarray(volume.affine), names
+
+
+def _volume(segmentation: Any) -> Any:
+    """Values of one map ``(z, y, x)`` or, where segments overlap or are fractional, one per segment in a last axis."""
+    if segmentation.segmentation_type.value != "FRACTIONAL":
+        try:
+            return segmentation.get_volume(combine_segments=True)
+        except RuntimeError as error:
+            if "overlap" not in str(error):
+                raise
+    # Not in the handler: while the error lives, highdicom keeps its tables locked.
+    return segmentation.get_volume(combine_segments=False)
 
 
 def _series(folder: str | Path) -> dict[str, list[Any]]:

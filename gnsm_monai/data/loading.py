@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ImageReader, MetaTensor, NibabelReader
+from monai.data import MetaTensor
 from monai.transforms import EnsureChannelFirst, MapTransform, Transform
 from monai.utils import ImageMetaKey
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL
-from gnsm_monai.data.readers import SimpleITKReader, check_checksum, check_claimed_size, check_spacing
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.geometry import Grid
+from gnsm_monai.data.label_names import name_label_map
+from gnsm_monai.data.notes import spared
+from gnsm_monai.data.readers import read_file, read_header
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import one_line_of
+from gnsm_monai.files import one_line
 
-__all__ = ["CaughtErrors", "LoadMapsd", "one_line"]
+__all__ = ["CaughtErrors", "LoadMapsd", "read_grid"]
 
 
 class CaughtErrors(Transform):
     """Runs a transform on a case; a case that fails comes back as ``{"case", "folder", "message"}``.
 
-    A case that already has a ``message``, because one of its files was not found, is returned unchanged.
+    A case that already has a ``message``, because one of its files was not loaded, is returned unchanged.
     """
 
     def __init__(self, transform: Callable[[Any], Any]) -> None:
@@ -40,27 +43,20 @@ class CaughtErrors(Transform):
         return {"case": case["case"], "folder": case.get("folder", ""), "message": message}
 
 
-def one_line(error: BaseException, path: Any) -> str:
-    """The reason at the root of a chain of exceptions, in one line that names the file."""
-    while error.__cause__ is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return str(error) if isinstance(error, InputError) else f"{path}: cannot be read: {one_line_of(error)}"
-
-
 class LoadMapsd(MapTransform):
     """Reads files as maps ``(C, *spatial)``: images as float32, label maps with the numbers of the file.
 
-    The format alone decides who reads: nibabel for NIfTI (ITK silently reads NaN as 0 there and refuses sheared
-    affines), SimpleITK for the others. MONAI's ``LoadImage`` would try one reader after another on a damaged file and
-    report the reason of none.
+    :func:`gnsm_monai.data.readers.read_file` reads a file, by its format. MONAI's ``LoadImage`` would try one reader
+    after another on a damaged file and report the reason of none. A label map's ``meta`` has ``label_names`` where its
+    header or a table beside it names its numbers.
 
     Args:
-        keys: which maps; the value of each is a path or a list of paths, one per channel.
+        keys: which maps; the value of each is a path, a list of paths, one per channel, or a map from :meth:`load`.
         spatial_dims: 2 or 3. A further, last axis of one voxel (a slice stored as a volume) is dropped.
 
     Raises:
         InputError: on call; a file is missing, damaged, or without a usable spacing and orientation, or an image has
-            another number of axes or holds NaN.
+            another number of axes or holds NaN. A reference costs a note in its case instead.
     """
 
     def __init__(self, keys: KeysCollection, spatial_dims: int, allow_missing_keys: bool = False) -> None:
@@ -70,25 +66,20 @@ class LoadMapsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.load(case[key], is_image=key == IMAGE)
+            if isinstance(case[key], MetaTensor):  # read before, and perhaps changed since
+                continue
+            with spared(case, key):
+                case[key] = self.load(case[key], is_image=key == IMAGE)
         return case
 
     def load(self, paths: Any, is_image: bool = False) -> MetaTensor:
         names = [str(paths)] if isinstance(paths, (str, Path)) else [str(path) for path in paths]
         path = names[0]
-        nifti = path.lower().endswith((".nii", ".nii.gz"))
-        reader: ImageReader = NibabelReader() if nifti else SimpleITKReader()
         try:
-            images = reader.read(names)
-            if nifti:  # not read so far but for the header
-                for name, image in zip(names, images if isinstance(images, list) else [images], strict=True):
-                    check_claimed_size(name, image.shape)
-                    check_spacing(name)
-                    check_checksum(name, image)
-            array, meta = reader.get_data(images)
-            array = _plain_type(np.asarray(array), is_image)
-            meta[ImageMetaKey.FILENAME_OR_OBJ] = path
-            loaded: Any = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
+            channels = [self._read(name, is_image) for name in names]
+            loaded: Any = channels[0] if len(channels) == 1 else _together(channels)
+            if not is_image:
+                name_label_map(loaded, Path(path))
         except InputError:
             raise
         except Exception as error:  # each reader raises its own kinds
@@ -103,6 +94,15 @@ class LoadMapsd(MapTransform):
             loaded.affine = loaded.meta[FILE_AFFINE] = affine
         return loaded  # type: ignore[no-any-return]
 
+    def _read(self, name: str, is_image: bool) -> Any:
+        """``(C, *spatial)`` of one file."""
+        array, meta = read_file(name, self.spatial_dims, is_image)
+        meta[ImageMetaKey.FILENAME_OR_OBJ] = name
+        if is_image:  # which has no labels
+            meta = {key: value for key, value in meta.items() if key not in (LABEL_NAMES, VALUE_STEP)}
+        plain = _plain_type(np.asarray(array), is_image)
+        return EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(plain, meta))
+
     def _check_image(self, image: MetaTensor, path: str) -> None:
         if image.ndim != self.spatial_dims + 1:
             raise InputError(
@@ -110,6 +110,33 @@ class LoadMapsd(MapTransform):
             )
         if not torch.isfinite(image).all():
             raise InputError(f"{path}: NaN or infinite values in an image")
+
+
+def _together(channels: list[MetaTensor]) -> MetaTensor:
+    """The channels of several files as one image, in the place of the first.
+
+    Raises:
+        ValueError: they differ in size, or lie more than 0.01 mm apart.
+    """
+    first = channels[0]
+    if any(channel.shape[1:] != first.shape[1:] for channel in channels):
+        raise ValueError(f"its channels differ in size: {[tuple(channel.shape[1:]) for channel in channels]}")
+    if not all(torch.allclose(channel.affine, first.affine, rtol=0, atol=1e-2) for channel in channels):
+        raise ValueError("its channels differ in spacing, orientation or origin")
+    return MetaTensor(torch.cat([channel.as_tensor() for channel in channels]), meta=first.meta)
+
+
+def read_grid(path: str | Path, spatial_dims: int) -> Grid:
+    """Shape and place of an image, as :class:`LoadMapsd` takes them, by its header.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        shape, affine = read_header(str(path))
+        return Grid(shape[:spatial_dims], _checked_affine(affine, spatial_dims, str(path)).numpy())
+    except Exception as error:  # of many kinds
+        raise InputError(one_line(error, path)) from error
 
 
 def _plain_type(array: np.ndarray, is_image: bool) -> np.ndarray:

@@ -11,9 +11,24 @@ import numpy as np
 
 from gnsm_monai.files import write_atomically
 
-__all__ = ["keep_only", "save_nifti", "small_integers"]
+__all__ = ["keep_only", "nifti_affine", "save_nifti", "small_integers"]
 
 ENDING = ".nii.gz"
+
+
+def nifti_affine(image: nib.nifti1.Nifti1Image) -> np.ndarray:
+    """Voxel index to mm in RAS, ``(4, 4)``, as ITK takes it where a file says nothing of its place.
+
+    Without an sform and a qform (codes 0) nibabel takes an image for LAS about its centre, ITK for LPS from its first
+    voxel. One tool writes as it has read, the other too, and their masks of one patient would be mirrored. So a file
+    without codes, and one with the place that nibabel makes up, are read as ITK reads the former. The NIfTI standard
+    (method 1) leaves this open. Of an sform and a qform that differ, the sform counts, as for nibabel.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.allclose(affine, image.header.get_base_affine(), rtol=1e-5, atol=1e-3):
+        return affine
+    spacing = np.abs(np.diag(affine)[:3])
+    return np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
 
 
 def save_nifti(path: str | Path, values: np.ndarray, affine: np.ndarray) -> None:

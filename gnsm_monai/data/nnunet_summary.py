@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gnsm_monai.data.case_names import case_id
 from gnsm_monai.data.constants import LABEL
-from gnsm_monai.data.datalist import Case, case_id
+from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json

@@ -1,209 +1,232 @@
-"""Reading of the formats that nibabel does not know, and what must be known of a file before it is trusted."""
+"""From a file to an array, its place in the world, and what its header says of labels: one reader per format."""
 
 from __future__ import annotations
 
-import gzip
-import math
-import os
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from monai.config import PathLike
-from monai.data import ImageReader
+import tifffile
+from monai.data import NibabelReader
 from monai.utils import MetaKeys, SpaceKeys
-from nibabel import Nifti1Header, Nifti2Header
-from nibabel.openers import ImageOpener
+from PIL import BmpImagePlugin, PngImagePlugin
 
-__all__ = ["SimpleITKReader", "check_checksum", "check_claimed_size", "check_memory", "check_spacing"]
+from gnsm_monai.data.constants import LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.dicom_seg import is_dicom, read_segmentation
+from gnsm_monai.data.file_checks import check_checksum, check_claimed_size, check_meta_image, check_spacing
+from gnsm_monai.data.label_names import names_in_xml
+from gnsm_monai.data.nifti import nifti_affine
+from gnsm_monai.data.notes import add_note
+from gnsm_monai.data.segments import join_layers, say_overlap, slicer_segments
+from gnsm_monai.data.structure_files import read_structures, structure_files
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import load_json
 
-MAX_VOXELS = 1 << 32
-"""Most voxels of a file, whatever its size: more would not fit in memory as whole numbers."""
+__all__ = ["read_file", "read_header"]
 
-SMALL, MAX_COMPRESSION = 10**8, 2000
-"""Voxels that any machine can hold, and most voxels per byte: gzip and LZW reach fewer for a constant map."""
+Content = tuple[np.ndarray, dict[str, Any]]
 
-BYTES_PER_VOXEL = 16
-"""Memory per voxel that reading and checking a label map takes, all copies included (13 bytes were measured)."""
+NIFTI = (".nii", ".nii.gz")
+NIBABEL = (*NIFTI, ".mgz", ".mgh")
+TIFF = (".tif", ".tiff")
+PICTURES = {".png": PngImagePlugin.PngImageFile, ".bmp": BmpImagePlugin.BmpImageFile}
 
-BLOCK = 1 << 20
-"""Bytes that are unpacked at once."""
+TABLE_CODES = (0, 30)
+"""Header extensions that may hold a table of labels: of no kind (TotalSegmentator), and Caret's."""
 
-
-def check_claimed_size(name: str, shape: Sequence[int]) -> None:
-    """Checks that a file can hold what its header claims, before memory is allocated for it.
-
-    Raises:
-        ValueError: more voxels than fit in memory, or than the bytes of the file can be unpacked to.
-    """
-    voxels = math.prod(int(n) for n in shape)
-    size = Path(name).stat().st_size
-    claim = f"its header claims {' x '.join(str(n) for n in shape)} voxels"
-    if voxels > max(SMALL, MAX_COMPRESSION * size):
-        raise ValueError(f"{claim}, which a file of {size} bytes cannot hold")
-    if voxels > MAX_VOXELS:
-        raise ValueError(f"{claim}, and {MAX_VOXELS} are the most that can be read")
-    check_memory(voxels * BYTES_PER_VOXEL, claim)
+COLOURS = ("S",)
+"""tifffile's name of the axis of samples: the colours of a pixel, or the slices of a stack of three or four."""
 
 
-def check_memory(needed: float, what: str) -> None:
-    """Checks that something fits in this machine's memory. A process that takes more is killed, and all its cases are
-    lost.
+def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
+    """Reads a map.
 
-    Raises:
-        ValueError: more than there is; the message begins with ``what``.
-    """
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
-        return
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        raise ValueError(f"{what}, which take {needed / 2**30:.1f} GiB of memory, and there are {there / 2**30:.1f}")
-
-
-def check_spacing(name: str) -> None:
-    """Checks the spacing of a NIfTI file whose geometry depends on it; nibabel would read 0 as 1 mm.
-
-    Raises:
-        ValueError: a spacing of 0, or one that is no number.
-    """
-    with ImageOpener(name) as file:
-        start = file.read(4)
-        kind = Nifti1Header if int.from_bytes(start, "little") in (348, 0x5C010000) else Nifti2Header
-        file.seek(0)
-        header = kind.from_fileobj(file, check=False)
-    spacing = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
-    if not header["sform_code"] and not (np.isfinite(spacing).all() and (spacing != 0).all()):
-        raise ValueError(f"its spacing is {' x '.join(f'{mm:g}' for mm in spacing)} mm")
-
-
-def check_checksum(name: str, image: Any) -> None:
-    """Checks the checksum of a compressed NIfTI file; nibabel stops reading before it.
+    The format alone decides who reads: nibabel (NIfTI, FreeSurfer), tifffile (TIFF), Pillow (PNG and BMP), highdicom
+    (DICOM SEG), SimpleITK (all others). A folder has a file per structure. ITK silently reads NaN as 0 in NIfTI and
+    refuses sheared affines. It reads 1-bit pictures as 0 and 255, palettes as colours, and TIFF stacks of three or four
+    slices as colours, too.
 
     Args:
-        name: of the file; one that is not compressed has no checksum.
-        image: nibabel's, of which the header alone is needed.
+        name: of the file.
+        spatial_dims: 2 or 3, which tells a colour picture from a stack.
+        is_image: whether it is an image or a label map.
+
+    Returns:
+        Array ``(x, y[, z][, C])``, and metadata: ``affine`` (index to mm in RAS), ``original_channel_dim``, and
+        where the header tells them ``label_names`` (of numbers) and ``value_step`` (see :data:`VALUE_STEP`).
 
     Raises:
-        ValueError: a damaged file, or one that unpacks to more than its header claims.
-        OSError, EOFError, zlib.error: no gzip file, or one that ends early.
+        Exception: of many kinds, for a file that cannot be read.
     """
-    if not name.lower().endswith(".gz"):
-        return
-    due = image.dataobj.offset + math.prod(int(n) for n in image.shape) * image.dataobj.dtype.itemsize
-    with gzip.open(name) as file:
-        try:
-            while block := file.read(BLOCK):
-                due -= len(block)
-                if due < -BLOCK:
-                    raise ValueError("it unpacks to more than its header claims")
-        except gzip.BadGzipFile as error:
-            if str(error).startswith(("CRC", "Incorrect length")):
-                raise ValueError("damaged: what it unpacks to does not match its checksum") from None
-            raise
+    lower = name.lower()
+    if Path(name).is_dir():
+        return read_structures(Path(name), lambda path: read_file(str(path), spatial_dims))  # type: ignore[no-any-return]
+    if lower.endswith(NIBABEL):
+        return _read_nibabel(name)
+    if lower.endswith(TIFF):
+        return _read_tiff(name, spatial_dims, is_image)
+    if lower.endswith(".bmp") or (lower.endswith(".png") and not is_image):  # colours of 16 bits: ITK alone
+        return _read_picture(name, is_image)
+    if is_dicom(name):
+        values, affine, names = read_segmentation(name)
+        return values, {**_meta(affine, values.shape), LABEL_NAMES: {n: label for label, n in names.items()}}
+    return _read_itk(name)
 
 
-class SimpleITKReader(ImageReader):
-    """Thin MONAI reader for ``.mha``, ``.mhd``, ``.nrrd``, ``.png``, ``.tif`` and ``.bmp`` by SimpleITK.
+def read_header(name: str) -> tuple[tuple[int, ...], np.ndarray]:
+    """Voxels per axis of a label map or image, and index to mm in RAS, by its header alone where the format allows it.
 
-    Arrays come with axis 0 = x, as nibabel gives NIfTI arrays, and with a RAS affine, so that one orientation rule
-    serves all formats. Channels of a colour image come last. Pictures have 1 mm per pixel, as for nnU-Net: their
-    resolution is meant for printing, and few programs that write masks pass it on.
+    Raises:
+        Exception: of many kinds, for a file that cannot be read.
     """
+    lower = name.lower()
+    if Path(name).is_dir():
+        return read_header(str(next(iter(structure_files(Path(name)).values()))))
+    if lower.endswith(NIBABEL):
+        image: Any = nib.load(name)
+        return tuple(image.shape), nifti_affine(image) if lower.endswith(NIFTI) else image.affine
+    if lower.endswith(TIFF):
+        with tifffile.TiffFile(name) as file:
+            series = file.series[0]
+            shape = tuple(reversed(series.shape[: 2 if series.axes == "YXS" else None]))
+        return shape, _lps(_stack_spacing(name) if len(shape) == 3 else np.ones(2))
+    if is_dicom(name):
+        values, affine, _ = read_segmentation(name)
+        return values.shape, affine
+    header, _ = _itk_header(name)
+    affine = _itk_affine(header)
+    return tuple(header.GetSize()), _lps(np.ones(2)) if lower.endswith(tuple(PICTURES)) else affine
 
-    PICTURES = (".png", ".tif", ".tiff", ".bmp")
-    ENDINGS = (".mha", ".mhd", ".nrrd", *PICTURES)
 
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        names = [filename] if isinstance(filename, (str, Path)) else list(filename)  # type: ignore[arg-type]
-        return all(str(name).lower().endswith(self.ENDINGS) for name in names)
+def _read_nibabel(name: str) -> Content:
+    reader = NibabelReader()
+    image: Any = reader.read(name)  # so far no more than the header
+    check_claimed_size(name, image.shape)
+    nifti = name.lower().endswith(NIFTI)
+    if nifti:
+        check_spacing(name)
+    check_checksum(name, image)
+    array, meta = reader.get_data(image)
+    if nifti:
+        meta[MetaKeys.AFFINE] = nifti_affine(image)
+    stored = image.dataobj
+    if stored.dtype.kind in "iu":
+        meta[VALUE_STEP] = abs(float(stored.slope))
+    for extension in getattr(image.header, "extensions", ()):
+        if extension.get_code() in TABLE_CODES:
+            content = getattr(extension, "content", None)  # nibabel 5.3 and later
+            meta[LABEL_NAMES] = names_in_xml(extension.get_content() if content is None else content)
+    return array, meta
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> sitk.Image | list[sitk.Image]:
-        names = [data] if isinstance(data, (str, Path)) else list(data)  # type: ignore[arg-type]
-        images = [self._read(str(name)) for name in names]
-        return images if len(images) > 1 else images[0]
 
-    @classmethod
-    def _read(cls, name: str) -> sitk.Image:
+def _read_tiff(name: str, spatial_dims: int, is_image: bool) -> Content:
+    with tifffile.TiffFile(name) as file:
+        series = file.series[0]
+        check_claimed_size(name, series.shape)
+        axes = series.axes
         try:
-            file = sitk.ImageFileReader()
-            file.SetFileName(name)
-            file.ReadImageInformation()
-            check_claimed_size(name, file.GetSize())
-            if name.lower().endswith(".mha"):
-                cls._check_compressed(name)
-            image: sitk.Image = file.Execute()
-        except RuntimeError as error:  # the reason follows source lines and addresses in memory
-            if "Unknown PixelType" in str(error):  # what ITK says of grey with transparency
-                raise ValueError("its kind of pixel is not read: save it in grey, without transparency") from None
-            raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
-        if name.lower().endswith(cls.PICTURES):
-            image.SetSpacing([1.0] * image.GetDimension())
-        if name.lower().endswith(".bmp") and image.GetNumberOfComponentsPerPixel() == 3:
-            channels: list[sitk.Image] = [sitk.VectorIndexSelectionCast(image, i) for i in range(3)]
-            grey = sitk.GetArrayViewFromImage(channels[0])
-            # ITK gives grey bitmaps as colour.
-            if all(np.array_equal(grey, sitk.GetArrayViewFromImage(channel)) for channel in channels[1:]):
-                return channels[0]
-        return image
+            array = series.asarray(maxworkers=1)
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            if axes.startswith(COLOURS):  # which ITK would take for colours
+                raise ValueError(f"{error}: pip install imagecodecs") from None
+            return _read_itk(name)
+    colours = array.ndim == 3 and spatial_dims == 2
+    if colours and axes.startswith(COLOURS) and is_image:  # one plane per colour
+        array, axes = np.moveaxis(array, 0, -1), axes[1:] + axes[0]
+    if colours and axes.endswith(COLOURS):
+        return array.transpose(1, 0, 2), _meta(_lps(np.ones(2)), array.shape[1::-1], channels=True)
+    values = array.transpose()
+    return values, _meta(_lps(_stack_spacing(name) if array.ndim == 3 else np.ones(2)), values.shape)
 
-    @staticmethod
-    def _check_compressed(name: str) -> None:
-        """Checks that the data of a MetaImage can be unpacked. If they cannot, ITK silently returns what memory holds.
 
-        Raises:
-            ValueError: damaged.
-        """
-        with open(name, "rb") as file:
-            header = b""
-            while (line := file.readline(BLOCK)) and not line.startswith(b"ElementDataFile"):
-                header += line
-            if not re.search(rb"^CompressedData\s*=\s*True", header, re.MULTILINE):
-                return
-            unpacker, data = zlib.decompressobj(), file.read(BLOCK)
-            try:
-                while data and not unpacker.eof:
-                    unpacker.decompress(data, BLOCK)
-                    data = unpacker.unconsumed_tail or file.read(BLOCK)
-                damaged = not unpacker.eof
-            except zlib.error:
-                damaged = True
-        if damaged:
-            raise ValueError("damaged: its compressed data cannot be unpacked")
+def _stack_spacing(name: str) -> np.ndarray:
+    """Spacing (x, y, z) in mm of a TIFF stack, from ``CASE.json`` as nnU-Net's Tiff3DIO writes it; else 1 mm."""
+    stem = name[: name.rfind(".")]
+    path = next(
+        (p for p in (Path(f"{stem}.json"), Path(f"{re.sub('_[0-9]{4}$', '', stem)}.json")) if p.is_file()), None
+    )
+    if path is None:
+        return np.ones(3)
+    spacing = load_json(path).get("spacing")
+    numbers = isinstance(spacing, list) and all(type(mm) in (int, float) and 0 < mm < np.inf for mm in spacing)
+    if not numbers or len(spacing) != 3:  # type: ignore[arg-type]
+        raise InputError(f"{path}: spacing must be three lengths in mm (z, y, x), got {spacing!r}")
+    return np.array(spacing[::-1], dtype=np.float64)  # type: ignore[index]
 
-    def get_data(self, img: sitk.Image | list[sitk.Image]) -> tuple[np.ndarray, dict[str, Any]]:
-        images = img if isinstance(img, list) else [img]
-        arrays = [self._array(image) for image in images]
-        first = images[0]
-        if any(image.GetSize() != first.GetSize() for image in images):
-            raise ValueError(f"its channels differ in size: {[image.GetSize() for image in images]}")
-        channels = first.GetNumberOfComponentsPerPixel()
-        meta: dict[str, Any] = {
-            MetaKeys.AFFINE: self._affine(first),
-            MetaKeys.ORIGINAL_AFFINE: self._affine(first),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.array(first.GetSize()),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if channels > 1 or len(arrays) > 1 else "no_channel",
-        }
-        return (arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)), meta
 
-    @staticmethod
-    def _array(image: sitk.Image) -> np.ndarray:
-        """SimpleITK's ``(z, y, x[, channel])`` turned to ``(x, y, z[, channel])``."""
-        array = sitk.GetArrayFromImage(image)
-        axes = tuple(reversed(range(image.GetDimension())))
-        return np.ascontiguousarray(array.transpose(*axes, *range(len(axes), array.ndim)))
+def _read_picture(name: str, is_image: bool) -> Content:
+    kind = PICTURES[name[name.rfind(".") :].lower()]
+    with kind(name) as picture:
+        check_claimed_size(name, picture.size, len(picture.getbands()))
+        picture.verify()  # its checksums
+    with kind(name) as picture:
+        if picture.mode in ("LA", "PA"):
+            raise ValueError("its kind of pixel is not read: save it in grey, without transparency")
+        array = np.asarray(picture.convert("RGB") if is_image and picture.mode == "P" else picture)
+    channels = array.ndim == 3
+    return array.transpose(1, 0, *[2] * channels), _meta(_lps(np.ones(2)), array.shape[1::-1], channels)
 
-    @staticmethod
-    def _affine(image: sitk.Image) -> np.ndarray:
-        """Voxel index to mm in RAS; ITK's own frame is LPS."""
-        dims = image.GetDimension()
-        affine = np.eye(dims + 1)
-        direction = np.array(image.GetDirection()).reshape(dims, dims)
-        affine[:dims, :dims] = direction * np.array(image.GetSpacing())
-        affine[:dims, -1] = image.GetOrigin()
-        affine[: min(dims, 2)] *= -1
-        return affine
+
+def _itk_header(name: str) -> tuple[sitk.ImageFileReader, dict[str, str]]:
+    file = sitk.ImageFileReader()
+    file.SetFileName(name)
+    file.ReadImageInformation()
+    return file, {key: file.GetMetaData(key) for key in file.GetMetaDataKeys()}
+
+
+def _read_itk(name: str) -> Content:
+    """Pictures have 1 mm per pixel, as for nnU-Net: their resolution is meant for printing."""
+    try:
+        file, header = _itk_header(name)
+        data = check_meta_image(name) if name.lower().endswith((".mha", ".mhd")) else name
+        check_claimed_size(str(data), file.GetSize(), file.GetNumberOfComponents())
+        image: sitk.Image = file.Execute()
+    except RuntimeError as error:  # the reason follows source lines and addresses in memory
+        if "Unknown PixelType" in str(error):  # what ITK says of grey with transparency
+            raise ValueError("its kind of pixel is not read: save it in grey, without transparency") from None
+        raise ValueError(re.split(r"ERROR: (?:\w+\(0x\w+\): )?", str(error))[-1]) from None
+    if name.lower().endswith((".png", *TIFF)):
+        image.SetSpacing([1.0] * image.GetDimension())
+    channels = image.GetNumberOfComponentsPerPixel() > 1
+    array = sitk.GetArrayFromImage(image)  # (z, y, x[, channel])
+    axes = tuple(reversed(range(image.GetDimension())))
+    array = np.ascontiguousarray(array.transpose(*axes, *range(len(axes), array.ndim)))
+    if segments := slicer_segments(header):
+        if max(image.GetSize()) == 1:
+            raise ValueError("a segmentation without voxels: 3D Slicer saves an empty one so, without its place")
+        array, names, overlap = join_layers(array if channels else array[..., None], segments)
+        meta = {**_meta(_itk_affine(image), array.shape), LABEL_NAMES: names}
+        add_note(meta, say_overlap(name, overlap))
+        return array, meta
+    return array, _meta(_itk_affine(image), image.GetSize(), channels)
+
+
+def _itk_affine(image: Any) -> np.ndarray:
+    """Voxel index to mm in RAS."""
+    dims = image.GetDimension()
+    affine = np.eye(dims + 1)
+    affine[:dims, :dims] = np.array(image.GetDirection()).reshape(dims, dims) * np.array(image.GetSpacing())
+    affine[:dims, -1] = image.GetOrigin()
+    affine[: min(dims, 2)] *= -1
+    return affine
+
+
+def _lps(spacing: np.ndarray) -> np.ndarray:
+    """Affine of a file that knows no place: ITK's frame is LPS, with the first voxel in its origin."""
+    return np.diag([-spacing[0], -spacing[1], *spacing[2:], 1.0])
+
+
+def _meta(affine: np.ndarray, shape: Sequence[int], channels: bool = False) -> dict[str, Any]:
+    return {
+        MetaKeys.AFFINE: affine,
+        MetaKeys.ORIGINAL_AFFINE: affine,
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.SPATIAL_SHAPE: np.array(shape),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if channels else "no_channel",
+    }

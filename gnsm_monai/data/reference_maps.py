@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from gnsm_monai.data.class_index import class_index
-from gnsm_monai.data.compare import check_geometry
-from gnsm_monai.data.constants import IMAGE, LABEL
+from gnsm_monai.data.class_index import class_index, scheme_values
+from gnsm_monai.data.constants import IMAGE, LABEL, LABEL_NAMES
 from gnsm_monai.data.datalist import Case
-from gnsm_monai.data.loading import one_line
+from gnsm_monai.data.geometry import lay_on
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import ToSpacingd
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
 
 __all__ = ["MAX_IMAGE_BYTES", "CaseMaps", "PackedMap", "ReferenceMaps"]
 
@@ -64,9 +64,11 @@ class PackedMap:
     def indexed(self, scheme: LabelScheme) -> PackedMap:
         """File values replaced by class indices, int16."""
         values, lengths = self._values_and_lengths()
-        index = class_index(values, scheme, self.meta.get("filename_or_obj", "label map"))
+        meta = dict(self.meta)
+        path = meta.get("filename_or_obj", "label map")
+        index = class_index(scheme_values(values, meta.pop(LABEL_NAMES, {}), scheme, path), scheme, path)
         runs = np.stack([index.astype(np.int64), lengths])
-        return replace(self, runs=zlib.compress(runs.data, 1), dtype=index.dtype)
+        return replace(self, runs=zlib.compress(runs.data, 1), dtype=index.dtype, meta=meta)
 
     def _values_and_lengths(self) -> np.ndarray:
         return np.frombuffer(zlib.decompress(self.runs), np.int64).reshape(2, -1)
@@ -93,6 +95,8 @@ class ReferenceMaps:
         self.load, self.resample = load, ToSpacingd([LABEL, IMAGE], voxel_size)
         self.channels: dict[str, int] = {}
         """Channels of each case's image, by its id."""
+        self.apart = 0.0
+        """Largest distance in mm by which headers place an image and its label map apart, which fit by their voxels."""
         self._labels: dict[str, PackedMap] = {}
         self._images: dict[str, MetaTensor] = {}
         self._room = MAX_IMAGE_BYTES
@@ -110,11 +114,9 @@ class ReferenceMaps:
         self._labels[case["case"]] = PackedMap.pack(resampled)
         if IMAGE in case:
             try:
-                loaded = self.load({IMAGE: case[IMAGE]})
-                check_geometry(label, loaded[IMAGE], IMAGE)
+                self._keep(case["case"], self._read_image(case, label))
             except Exception as error:  # each reader raises its own kinds
                 raise InputError(one_line(error, case[LABEL])) from error
-            self._keep(case["case"], self.resample(loaded)[IMAGE])
         return resampled
 
     def label(self, case: Case) -> MetaTensor:
@@ -125,8 +127,16 @@ class ReferenceMaps:
         """The image ``(C, *spatial)``, float32, of a case that names one; raises what its reader raises."""
         if case["case"] in self._images:
             return self._images[case["case"]]
-        image: MetaTensor = self.resample(self.load({IMAGE: case[IMAGE]}))[IMAGE]
-        return image
+        return self._read_image(case, self.label(case))
+
+    def _read_image(self, case: Case, label: MetaTensor) -> MetaTensor:
+        """The image at the model's voxel size, turned as its label map; raises InputError where it does not fit."""
+        laid = lay_on(label, self.load({IMAGE: case[IMAGE]})[IMAGE], IMAGE)
+        if np.any(laid.missing) or np.any(laid.lacking):
+            raise InputError(f"{case[IMAGE][0]}: shows another part of the body than its label map")
+        self.apart = max(self.apart, laid.apart)
+        resampled: MetaTensor = self.resample({IMAGE: laid.values})[IMAGE]
+        return resampled
 
     def _keep(self, case: str, image: MetaTensor) -> None:
         self.channels[case] = len(image)

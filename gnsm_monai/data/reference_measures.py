@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from monai.data import MetaTensor
 
 from gnsm_monai.data.alignment import Place, place_of
-from gnsm_monai.data.class_index import distinct_values
+from gnsm_monai.data.class_index import distinct_values, scheme_values
+from gnsm_monai.data.constants import LABEL_NAMES
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import centred_extent
 from gnsm_monai.errors import InputError
@@ -36,6 +38,7 @@ class MapMeasures:
         place: of the field of view.
         values: class indices that occur (file values as long as the classes are not known).
         coarse: the map at ``COARSE_SIZE`` voxels per axis.
+        names: of its values, where its header or a table beside it tells them.
     """
 
     extent: np.ndarray
@@ -43,6 +46,7 @@ class MapMeasures:
     place: Place
     values: frozenset[int]
     coarse: np.ndarray
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, label: MetaTensor) -> MapMeasures:
@@ -54,13 +58,17 @@ class MapMeasures:
             place=place_of(label),
             values=frozenset(distinct_values(array)[0].tolist()),
             coarse=array[np.ix_(*[_sampled(n) for n in array.shape])],
+            names=label.meta.get(LABEL_NAMES, {}),
         )
 
-    def indexed(self, scheme: LabelScheme) -> MapMeasures:
+    def indexed(self, scheme: LabelScheme, path: Path) -> MapMeasures:
         """File values replaced by class indices."""
-        index = {value: i for i, value in enumerate(scheme.values)}
-        coarse = np.searchsorted(scheme.values, self.coarse)  # the values are in order
-        return replace(self, values=frozenset(index[value] for value in self.values), coarse=coarse)
+
+        def index(values: np.ndarray) -> np.ndarray:
+            return np.searchsorted(scheme.values, scheme_values(values, self.names, scheme, path))  # which are in order
+
+        values = index(np.array(sorted(self.values)))
+        return replace(self, values=frozenset(values.tolist()), coarse=index(self.coarse))
 
 
 def _sampled(size: int) -> np.ndarray:

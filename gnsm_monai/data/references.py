@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +13,21 @@ from monai.transforms import Compose
 
 from gnsm_monai.data.alignment import FieldsOfView
 from gnsm_monai.data.constants import IMAGE, LABEL
-from gnsm_monai.data.datalist import Case, check_enough, find_images, find_label_maps, split_references
-from gnsm_monai.data.loading import one_line
+from gnsm_monai.data.datalist import Case, find_references
+from gnsm_monai.data.images import Images
+from gnsm_monai.data.layouts import AUTO
+from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
 from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_axes
+from gnsm_monai.data.splits import check_enough, split_references
 from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import check_folder
+from gnsm_monai.files import one_line
 
 __all__ = ["References", "read_references"]
 
-MAX_STRUCTURES = 255
-"""Without dataset.json, files with more values than this are taken for images that were put in the wrong folder."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class References:
         stored: the maps at the model's voxel size.
         image_channels: channels of the images, 0 without.
         name: of the folder they are from.
-        images_dir: folder with an image of every case, whether the network sees it or not; None where it lacks one.
+        images: of every case, whether the network sees them or not; None where one is missing.
     """
 
     cases: list[Case]
@@ -58,7 +61,7 @@ class References:
     stored: ReferenceMaps = field(repr=False, compare=False)
     image_channels: int = 0
     name: str = ""
-    images_dir: Path | None = None
+    images: Images | None = field(default=None, repr=False, compare=False)
 
     @property
     def band_voxels(self) -> list[int]:
@@ -88,8 +91,8 @@ class References:
 
     def maps_with_image(self, case: Case) -> dict[str, MetaTensor]:
         """Both maps of a case, whether the network sees images or not; raises what the image's reader raises."""
-        assert self.images_dir is not None
-        images = {IMAGE: find_images(self.images_dir, case["case"])}
+        assert self.images is not None
+        images = {IMAGE: self.images.of(case["case"])}
         maps: dict[str, MetaTensor] = self.maps_of([{**images, **case}])[0]
         return maps
 
@@ -103,6 +106,7 @@ def read_references(
     bare: bool = False,
     exclude: Sequence[str] = (),
     loading: Sequence[Callable[..., Any]] | None = None,
+    layout: str = AUTO,
 ) -> References:
     """Finds, reads, measures and keeps the reference label maps of an nnU-Net dataset.
 
@@ -120,6 +124,7 @@ def read_references(
         exclude: ids of cases that are not used at all, for example because the model is to score them later.
         loading: transforms of a case of paths to a case of maps, called with ``label`` alone and with ``image`` alone;
             by default those of :func:`gnsm_monai.data.transforms.load_case`.
+        layout: of the label maps, see :func:`gnsm_monai.data.layouts.look_into`.
 
     Raises:
         InputError: no labels, too few cases, an unreadable file, a value outside the declared labels, or an image that
@@ -129,21 +134,25 @@ def read_references(
     labels_dir = folder if bare else folder / "labelsTr"
     if bare and with_images:
         raise InputError("condition_on_image: images are found in a data set only: give dataset_dir, not labels_dir")
-    check_folder(folder)
-    if not labels_dir.is_dir():
-        raise InputError(f"{folder}: no folder labelsTr with reference label maps")
+    cases, images = find_references(folder, bare, layout)
     scheme = read_label_scheme(folder)
-    cases = _find_cases(labels_dir, folder / "imagesTr" if with_images else None, exclude)
+    cases = _used_cases(cases, labels_dir, exclude)
+    if with_images:
+        cases = _with_images(cases, images, folder)
     load = Compose(loading) if loading is not None else load_case(scheme, spatial_dims, [LABEL, IMAGE])
     packed, measured = _read_labels(cases, load)
     if scheme is None:
-        scheme = _scheme_of(measured, labels_dir)
-        packed, measured = [p.indexed(scheme) for p in packed], [m.indexed(scheme) for m in measured]
+        scheme = named_scheme(measured, cases, labels_dir)
+        packed = [p.indexed(scheme) for p in packed]
+        measured = [m.indexed(scheme, case[LABEL]) for m, case in zip(measured, cases, strict=True)]
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
     voxel_size, spatial_size = grid_of(measured, max_voxels)
     stored = ReferenceMaps(load, voxel_size)
     structured = _store(stored, cases, packed)
+    if stored.apart:
+        text = "%s: headers of images and label maps differ by up to %.2g mm: taken voxel by voxel"
+        logger.warning(text, labels_dir, stored.apart)
     return References(
         cases=split_references(cases, seed, structured=structured),
         scheme=scheme,
@@ -156,28 +165,35 @@ def read_references(
         stored=stored,
         image_channels=stored.channels.get(cases[0]["case"], 0),
         name=folder.resolve().name,
-        images_dir=None if bare else _images_dir(folder / "imagesTr", [case for case in cases if IMAGE not in case]),
+        images=images if with_images or _is_complete(images, cases) else None,
     )
 
 
-def _find_cases(labels_dir: Path, images_dir: Path | None, exclude: Sequence[str]) -> list[Case]:
+def _used_cases(cases: list[Case], labels_dir: Path, exclude: Sequence[str]) -> list[Case]:
     """The cases to be read; what is wrong with their number or names is said before that, as reading takes a while."""
-    label_maps = find_label_maps(labels_dir)
-    if unknown := [case for case in exclude if case not in label_maps]:
+    if unknown := [name for name in exclude if name not in {case["case"] for case in cases}]:
         raise InputError(f"exclude_cases: {labels_dir} has no case '{unknown[0]}'")
-    cases: list[Case] = [{"case": k, LABEL: v} for k, v in label_maps.items() if k not in set(exclude)]
-    check_enough(cases)
-    return [{**case, IMAGE: find_images(images_dir, case["case"])} for case in cases] if images_dir else cases
+    used = [case for case in cases if case["case"] not in set(exclude)]
+    check_enough(used)
+    return used
 
 
-def _images_dir(folder: Path, cases: Sequence[Case]) -> Path | None:
-    """The folder, if it has an image of every one of these cases."""
+def _with_images(cases: list[Case], images: Images | None, folder: Path) -> list[Case]:
+    if images is None:
+        raise InputError(f"{folder / 'imagesTr'}: no such folder")
+    return [{**case, IMAGE: images.of(case["case"])} for case in cases]
+
+
+def _is_complete(images: Images | None, cases: Sequence[Case]) -> bool:
+    """Whether there is an image of every case."""
+    if images is None:
+        return False
     try:
         for case in cases:
-            find_images(folder, case["case"])
+            images.of(case["case"])
     except InputError:
-        return None
-    return folder
+        return False
+    return True
 
 
 def _read_labels(cases: Sequence[Case], load: Callable[[Any], Any]) -> tuple[list[PackedMap], list[MapMeasures]]:
@@ -190,17 +206,6 @@ def _read_labels(cases: Sequence[Case], load: Callable[[Any], Any]) -> tuple[lis
             raise InputError(one_line(error, case[LABEL])) from error
         packed.append(PackedMap.pack(label))
     return packed, measured
-
-
-def _scheme_of(measured: Sequence[MapMeasures], labels_dir: Path) -> LabelScheme:
-    """The classes, from the values of the files, where no dataset.json declares them."""
-    scheme = LabelScheme.from_values({value for m in measured for value in m.values})
-    if scheme.num_classes > MAX_STRUCTURES + 1:
-        raise InputError(
-            f"{labels_dir}: the label maps hold {scheme.num_classes} different values and no dataset.json "
-            "declares them: are these images?"
-        )
-    return scheme
 
 
 def _store(stored: ReferenceMaps, cases: Sequence[Case], packed: list[PackedMap]) -> list[bool]:

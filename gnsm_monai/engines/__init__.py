@@ -1,6 +1,7 @@
 """What MONAI's engines need to train the score network and to score masks."""
 
 from gnsm_monai.engines.batches import ChunkedInferer, NoisyLabelPrepareBatch
+from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.engines.score_step import ScoreStep, single_case
 
-__all__ = ["ChunkedInferer", "NoisyLabelPrepareBatch", "ScoreStep", "single_case"]
+__all__ = ["ChunkedInferer", "Corrections", "NoisyLabelPrepareBatch", "ScoreStep", "single_case"]

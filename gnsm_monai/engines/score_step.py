@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,21 +11,36 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
-from gnsm_monai.data.loading import one_line
-from gnsm_monai.data.readers import check_memory
+from gnsm_monai.data.alignment import place_of
+from gnsm_monai.data.constants import CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
+from gnsm_monai.data.file_checks import check_memory
+from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.errors import InputError
-from gnsm_monai.explain.planes import CasePicture, file_axes, file_index, picture_of, worst_place, worst_slices
+from gnsm_monai.explain.planes import (
+    CasePicture,
+    SliceScores,
+    file_axes,
+    file_index,
+    picture_of,
+    slice_scores,
+    worst_place,
+    worst_slices,
+)
 from gnsm_monai.explain.reasons import explain
-from gnsm_monai.explain.sentences import joined
+from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
+from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
+from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
 from gnsm_monai.scoring.reference_images import case_smoothness
-from gnsm_monai.scoring.result import AnomalyMap, CaseResult, Decision, FailedCase, Place, Result, StructureResult
+from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ScoreStep", "single_case"]
+
+logger = logging.getLogger(__name__)
 
 
 def single_case(batch: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -48,19 +64,44 @@ class ScoreStep:
         scorer: gives the level statistics, as ``model.scorer(..)`` does.
         alpha: a mask is flagged where its p-value is at most this.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
+        corrections: finds the change of labels that makes a suspect mask usual; without it none is sought.
     """
 
-    def __init__(self, model: TrainedModel, scorer: Scorer, alpha: float = 0.05, failure_dice: float = 0.7) -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        scorer: Scorer,
+        alpha: float = 0.05,
+        failure_dice: float = 0.7,
+        corrections: Corrections | None = None,
+    ) -> None:
         self.model, self.scorer, self.alpha, self.failure_dice = model, scorer, alpha, failure_dice
+        self.corrections = corrections
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
         if "message" in case:
             return FailedCase(name, folder, case["message"])
         try:
-            return self._result(case, self._statistics(engine, case))
+            statistics = self._statistics(engine, case)
+            result = self._result(case, statistics)
+            if self.corrections is None:
+                return result
+            return self._corrected(engine, case, result, statistics)
         except Exception as error:  # one bad case must not stop the others
             return FailedCase(name, folder, one_line(error, name))
+
+    def _corrected(
+        self, engine: Engine, case: Mapping[str, Any], result: CaseResult, statistics: CaseStatistics
+    ) -> CaseResult:
+        assert self.corrections is not None
+        again = ScoreStep(self.model, self.scorer, self.alpha, self.failure_dice)
+        try:
+            return self.corrections(result, case, statistics.denoised, lambda changed: again(engine, changed))
+        except Exception as error:  # what goes wrong with a change must not cost the mask its rank
+            text = "%s: whether other labels would make it usual is not known: %s"
+            logger.warning(text, result.case, one_line(error, result.case))
+            return result
 
     def _statistics(self, engine: Engine, case: Mapping[str, Any]) -> CaseStatistics:
         network = engine.network  # type: ignore[attr-defined]
@@ -86,12 +127,14 @@ class ScoreStep:
             decision=self._decision(case, statistics),
             structures=structures,
             place=_place(structures, maps, statistics.band),
-            reason=self._reason(case, statistics, maps),
+            reason=joined(_geometry(case, self.model), self._reason(case, statistics, maps)),
             levels=statistics.levels,
             dice=None if case.get("dice") is None else _nanmean(case["dice"]),
             soft=SOFT in case,
+            note="; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
             picture=_picture(case, maps, statistics.band),
             anomaly_map=maps,
+            slices=_slices(maps, statistics.band),
         )
 
     def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
@@ -105,9 +148,28 @@ class ScoreStep:
     def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
         anomaly = self.model.anomaly.structure_scores(statistics.structures)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
+        volumes = case["volume_ml"].tolist()
+        predicted = self._predicted(anomaly.tolist(), volumes)
         p_values = self.model.calibration.structure_p_values(anomaly).tolist()
-        columns = (self.model.structures, anomaly.tolist(), p_values, case["volume_ml"].tolist(), dice)
+        columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, *predicted)
         return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
+
+    def _predicted(
+        self, anomaly: Sequence[float], volumes: Sequence[float]
+    ) -> tuple[list[PredictedValue], list[PredictedValue]]:
+        """Dice and distance of each structure."""
+        parts = self.model.calibration.parts
+        if parts is None:
+            return [UNTOLD] * len(anomaly), [UNTOLD] * len(anomaly)
+        dice = [PredictedValue.of(one, score) for one, score in zip(parts.structure_dice, anomaly, strict=True)]
+        distances = [
+            PredictedValue.of(one, score) for one, score in zip(parts.structure_distances, anomaly, strict=True)
+        ]
+        for i, (volume, needed) in enumerate(zip(volumes, self.model.settings["always_present"], strict=True)):
+            if volume == 0:  # at no distance from anything, and without an overlap with what every reference has
+                distances[i] = UNTOLD
+                dice[i] = PredictedValue(0.0, 0.0, 0.0) if needed else dice[i]
+        return dice, distances
 
     def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:
         reason = ""
@@ -121,6 +183,13 @@ class ScoreStep:
         return reason
 
 
+def _geometry(case: Mapping[str, Any], model: TrainedModel) -> str:
+    """What the files of a case tell of its mask: slices that are missing, a spacing that no reference has."""
+    usual = model.fields_of_view.spacings
+    spacing = place_of(case[LABEL]).spacing.tolist()
+    return joined(cropped_sentence(case.get(CROPPED)), spacing_sentence(spacing, usual) if usual else "")
+
+
 def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
     scored = [entry for entry in structures if np.isfinite(entry.anomaly)]
     structure = max(scored, key=lambda entry: entry.anomaly).name if scored else ""
@@ -130,6 +199,12 @@ def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.nda
     in_file = file_index(slices, maps.affine, maps.file_affine, maps.file_shape)
     axis = file_axes(maps.affine, maps.file_affine)[int(np.argmax(means))]
     return Place(structure, axis, in_file[axis])
+
+
+def _slices(maps: AnomalyMap, band: np.ndarray) -> SliceScores | None:
+    if maps.values.ndim == 2:
+        return None
+    return slice_scores(maps.values, band, maps.affine, maps.file_affine, maps.file_shape)
 
 
 def _picture(case: Mapping[str, Any], maps: AnomalyMap, band: np.ndarray) -> CasePicture:

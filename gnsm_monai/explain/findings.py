@@ -36,6 +36,7 @@ class Finding:
         places: (array axis, -1 or 1 for its low or high end), most important first.
         other: a second structure.
         ends: smallest and largest size in the references of a structure that is missing, like ``volume``.
+        labels: what the structures are labelled, in the order of ``names``, where they are off by ``count`` numbers.
     """
 
     kind: str
@@ -49,6 +50,12 @@ class Finding:
     places: tuple[tuple[int, int], ...] = ()
     other: str = ""
     ends: tuple[float, float] | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Structures that a relabelling concerns, each with what it is labelled."""
+        return list(zip(self.names, self.labels or (self.other,), strict=True))
 
 
 @dataclass(frozen=True)

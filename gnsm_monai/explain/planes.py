@@ -12,8 +12,8 @@ from monai.transforms import SpatialResample
 from scipy import ndimage
 
 __all__ = [
-    "PLACE_VOXELS", "CasePicture", "Plane", "file_index", "picture_of", "to_file_geometry", "worst_place",
-    "worst_slices",
+    "PLACE_VOXELS", "CasePicture", "Plane", "SliceScores", "file_index", "picture_of", "slice_scores",
+    "to_file_geometry", "worst_place", "worst_slices",
 ]  # fmt: skip
 
 MIN_BAND = 0.1
@@ -67,6 +67,48 @@ def worst_slices(anomaly: np.ndarray, band: np.ndarray) -> tuple[list[int], list
         indices.append(int(mean.argmax()))
         means.append(float(mean.max()))
     return indices, means
+
+
+@dataclass(frozen=True)
+class SliceScores:
+    """How bad every slice of a file is, across one of its axes.
+
+    Args:
+        axis: array axis of the file that the slices lie across.
+        scores: mean anomaly of each slice over its part of the band, ``(slices,)``, higher = worse; NaN where there is
+            nothing of it.
+    """
+
+    axis: int
+    scores: np.ndarray
+
+
+def slice_scores(
+    anomaly: np.ndarray, band: np.ndarray, grid_affine: np.ndarray, file_affine: np.ndarray, shape: Sequence[int]
+) -> SliceScores:
+    """Scores of the slices of a volume across the file's axis of the largest spacing, the last one of equal axes.
+
+    A slice of the file has the score of the nearest slice of the grid.
+
+    Args:
+        anomaly: ``(*spatial)`` on the model's grid, higher = worse.
+        band: where masks and their denoised versions have structures, and a little around, ``(*spatial)`` bool; an
+            empty one stands for everywhere.
+        grid_affine, file_affine, shape: see :func:`file_index`.
+    """
+    spacing = np.linalg.norm(file_affine[:-1, :-1], axis=0)
+    axis = int(np.flatnonzero(spacing >= 0.99 * spacing.max())[-1])
+    along = file_axes(grid_affine, file_affine).index(axis)
+    band = band if band.any() else np.ones_like(band)
+    others = tuple(a for a in range(anomaly.ndim) if a != along)
+    counts = band.sum(others)
+    means = np.where(band, anomaly, 0).sum(others, dtype=np.float64) / np.where(counts > 0, counts, np.nan)
+    centres = np.ones((len(shape) + 1, shape[axis]))
+    centres[:-1] = (np.array(shape)[:, None] - 1) / 2
+    centres[axis] = np.arange(shape[axis])
+    index = np.rint(np.linalg.solve(grid_affine, file_affine @ centres)[along]).astype(int)
+    inside = (index >= 0) & (index < len(means))
+    return SliceScores(axis, np.where(inside, means[index.clip(0, len(means) - 1)], np.nan).astype(np.float32))
 
 
 def worst_place(anomaly: np.ndarray, band: np.ndarray) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy import ndimage
 from gnsm_monai.explain.displacement import align, directions, joint_counts, length, move, structure_dice
 from gnsm_monai.explain.findings import Finding, Structure, UsualVolume
 from gnsm_monai.explain.parts import describe
+from gnsm_monai.explain.relabelling import RELABELLED, best_relabelling, relabelling_findings
 from gnsm_monai.explain.sentences import NO_REASON, Words
 
 __all__ = ["NO_REASON", "explain"]
@@ -73,7 +73,7 @@ def explain(
     maps = _Maps(np.pad(given[box], MARGIN), np.pad(expected[box], MARGIN), tuple(structures), mm)
     findings, maps = _displaced(maps)
     present = list(_structures(maps))
-    exchanged = {frozenset((*f.names, f.other)) for f in findings}
+    exchanged = {frozenset(pair) for f in findings if f.kind in RELABELLED for pair in f.pairs}
     rest = [_sized(finding, usual or {}) for structure in present for finding in describe(structure)]
     findings += [f for f in rest if not (f.other and frozenset((*f.names, f.other)) in exchanged)]
     worst = sorted(_merged(findings, [s.name for s in present]), key=lambda f: -f.weight)[:MAX_REASONS]
@@ -132,34 +132,38 @@ def _displaced(maps: _Maps) -> tuple[list[Finding], _Maps]:
     if not maps.denoised.any() or (1 - before).max(initial=0) < WHOLE:
         return [], maps
     best, findings, corrected = 0.0, [], maps
-    for explanations, after in (_swaps(maps), _shift(maps), *(_mirror(maps, axis) for axis in range(maps.label.ndim))):
+    for explanations, after in (
+        _relabelled(maps),
+        _shift(maps),
+        *(_mirror(maps, axis) for axis in range(maps.label.ndim)),
+    ):
         gains = after.dice() - before
         gain = float(gains.sum())
         # What is nearly symmetric can be mirrored or shifted: the simpler explanation comes first, and wins if near.
         if gain <= best + 0.05 * lost:
             continue
-        # What moves the whole must harm no structure; exchanged labels concern two of them, however bad the others.
-        if explanations[0].kind == "swapped" or (gain >= GAIN * lost and gains.min() > -HARM):
+        # What moves the whole must harm no structure; exchanged labels concern some of them, however bad the others.
+        if explanations[0].kind in RELABELLED or (gain >= GAIN * lost and gains.min() > -HARM):
             of = {name: float(g) for (name, _), g in zip(maps.structures, gains, strict=True)}
-            weights = [of[f.names[0]] + of[f.other] if f.names else gain for f in explanations]
+            concerned = [{name for pair in f.pairs for name in pair} if f.names else of for f in explanations]
+            weights = [sum(of[name] for name in names) for names in concerned]
             findings = [replace(f, weight=weight) for f, weight in zip(explanations, weights, strict=True)]
             best, corrected = gain, after
     return findings, corrected
 
 
-def _swaps(maps: _Maps) -> tuple[list[Finding], _Maps]:
-    """Pairs of structures of which each lies mostly where the other should."""
+def _relabelled(maps: _Maps) -> tuple[list[Finding], _Maps]:
+    """Structures of which each lies mostly where another one should."""
     joint = maps.joint()
-    single = [(name, int(classes[0])) for name, classes in maps.structures if len(classes) == 1]
-    exchange = np.arange(len(joint))
-    findings = []
-    for (name, a), (other, b) in combinations(single, 2):
-        if not joint[a, b] or not joint[b, a] or exchange[a] != a or exchange[b] != b or a == b:
-            continue
-        if all(joint[i, j] > EXCHANGED * max(joint[i].sum(), joint[:, j].sum()) for i, j in ((a, b), (b, a))):
-            exchange[[a, b]] = b, a
-            findings.append(Finding("swapped", (name,), other=other))
-    return findings, replace(maps, label=exchange[maps.label])
+    single = {int(classes[0]): name for name, classes in maps.structures if len(classes) == 1}
+    sizes = np.maximum(joint.sum(axis=1)[:, None], joint.sum(axis=0)[None])
+    present = [c for c in sorted(single) if c > 0 and joint[c].any()]
+    shares = joint / np.maximum(sizes, 1)
+    shares[:, [c not in single for c in range(len(joint))]] = 0
+    moves = best_relabelling(shares, present, EXCHANGED)
+    table = np.arange(len(joint))
+    table[list(moves)] = list(moves.values())
+    return relabelling_findings(moves, single), replace(maps, label=table[maps.label])
 
 
 def _shift(maps: _Maps) -> tuple[list[Finding], _Maps]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.explain.findings import Finding
 
-__all__ = ["NO_REASON", "Words", "joined"]
+__all__ = ["NO_REASON", "Words", "cropped_sentence", "joined", "spacing_sentence"]
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
 
@@ -19,6 +20,8 @@ def joined(*reasons: str) -> str:
 _ANATOMY = {"R": ("left", "right"), "L": ("right", "left"), "A": ("back", "front"), "P": ("front", "back")}
 _ANATOMY |= {"S": ("bottom", "top"), "I": ("top", "bottom")}
 _PICTURE = (("left", "right"), ("top", "bottom"))
+MAX_PAIRS = 2  # labels off by one number that are named
+_WORDS = {1: "one", 2: "two", 3: "three"}
 _END = {"top": "upper", "bottom": "lower"}
 _TOWARDS = {"top": "upwards", "bottom": "downwards"}
 
@@ -105,6 +108,15 @@ def _of(f: Finding) -> str:
     return f" of {_listed(f.names)}" if f.names else ""
 
 
+def _numbered(w: Words, f: Finding) -> str:
+    """Labels that are off by one or more numbers: too low where the label stands before the right one."""
+    pairs = [f"{name} is labelled {label}" for name, label in f.pairs]
+    shown = pairs if len(pairs) <= MAX_PAIRS + 1 else [*pairs[:MAX_PAIRS], f"{len(pairs) - MAX_PAIRS} more"]
+    number = _WORDS.get(abs(f.count), str(abs(f.count)))
+    subject = "labels" if f.other.lower() in ("", "label") else f"{f.other} labels"
+    return f"{subject} are {number} too {'low' if f.count < 0 else 'high'}: {_listed(shown, len(shown))}"
+
+
 def _shifted(w: Words, f: Finding) -> str:
     subject = f"{_listed(f.names)} {_are(f)} " if f.names else ""
     return f"{subject}shifted {_number(f.mm)} mm {w.towards(f)}"
@@ -164,6 +176,8 @@ _SENTENCES: dict[str, Callable[[Words, Finding], str]] = {
     "missing": _missing,
     "unexpected": _unexpected,
     "swapped": lambda w, f: f"{f.names[0]} and {f.other} are swapped",
+    "numbered": _numbered,
+    "relabelled": lambda w, f: f"{f.names[0]} is labelled {f.other}",
     "swapped_in_part": lambda w, f: f"{f.names[0]} and {f.other} are swapped in part ({w.share(f)})",
     "labelled": lambda w, f: f"part of {f.names[0]} is labelled {f.other} ({w.share(f)})",
     "shifted": _shifted,
@@ -178,3 +192,47 @@ _SENTENCES: dict[str, Callable[[Words, Finding], str]] = {
     "everywhere": lambda w, f: f"boundary{_of(f)} differs by about {_number(f.mm)} mm everywhere",
     "boundary": lambda w, f: f"boundary{_of(f)} differs by about {_number(f.mm)} mm",
 }
+
+
+_UNITS = {2: ("row of pixels", "rows of pixels"), 3: ("slice", "slices")}
+
+
+def cropped_sentence(cropped: Cropped | None) -> str:
+    """What a mask lacks of the field of view of its image or reference; empty where it lacks nothing."""
+    if cropped is None:
+        return ""
+    dims = len(cropped.missing)
+    words, units = Words(dims, cropped.orientation), _UNITS[dims]
+    ends = []
+    for axis, sides in enumerate(cropped.missing):
+        for direction, count in zip((-1, 1), sides, strict=True):
+            if count:
+                where = f"missing at its {words.end(Finding('', places=((axis, direction),)))}"
+                ends.append(f"{count} {units[count > 1]} {where if cropped.located else 'fewer'}")
+    beside = f"beside its {cropped.beside}" if cropped.located else f"than its {cropped.beside}"
+    return f"{_listed(ends, most=6)} {beside}"
+
+
+SPACING_MARGIN = 0.1
+"""Share of a spacing up to which one that no reference has is not named."""
+
+
+def spacing_sentence(spacing: Sequence[float], usual: tuple[Sequence[float], Sequence[float]]) -> str:
+    """Names a spacing that no reference has; empty where it is usual.
+
+    Args:
+        spacing: of the mask's file, mm per axis.
+        usual: finest and coarsest spacing of the references, likewise.
+    """
+    finest, coarsest = usual
+    odd = [
+        not low * (1 - SPACING_MARGIN) <= mm <= high * (1 + SPACING_MARGIN)
+        for mm, low, high in zip(spacing, finest, coarsest, strict=True)
+    ]
+    if not any(odd):
+        return ""
+    ranges = [f"{a:.3g}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g} to {b:.3g}" for a, b in zip(*usual, strict=True)]
+    here, there = ([*dict.fromkeys(texts)] for texts in ([f"{mm:.3g}" for mm in spacing], ranges))
+    if len(here) > 1 or len(there) > 1:
+        here, there = [f"{mm:.3g}" for mm in spacing], ranges
+    return f"voxels of {' x '.join(here)} mm, references have {' x '.join(there)} mm"

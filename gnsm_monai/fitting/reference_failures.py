@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from gnsm_monai.data.compare import mean_foreground_dice
+from gnsm_monai.data.compare import foreground_dice, surface_distances
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter
-from gnsm_monai.data.loading import one_line
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 
 __all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
@@ -34,12 +34,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """One failure: its kind, the case with the bad mask as ``label`` (and the image that the network saw), its Dice."""
+    """A bad mask made from a reference.
+
+    Args:
+        kind: in what way it is bad.
+        case: with the mask as ``label``, and the image that the network saw.
+        structure_dice: of each structure to the reference, ``(S,)``; NaN where neither has it.
+        distances: mean surface distance of each structure in mm, ``(S,)``; NaN where not both have it.
+        of_network: whether it is a mask of a network.
+    """
 
     kind: str
     case: dict[str, Any]
-    dice: float
+    structure_dice: np.ndarray
+    distances: np.ndarray
     of_network: bool = False
+
+    @property
+    def dice(self) -> float:
+        """Mean over the structures that are in either map."""
+        return float(self.structure_dice[~np.isnan(self.structure_dice)].mean())
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ class ReferenceFailures:
         device: str | torch.device = "cpu",
     ) -> None:
         self.references, self.source, self.seed, self.device = references, source, seed, device
-        if source == "networks" and references.images_dir is None:
+        if source == "networks" and references.images is None:
             raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
         self.plans = {
             "selection": FailurePlan(0, copies, None),
@@ -100,7 +114,7 @@ class ReferenceFailures:
         Raises:
             InputError: ``networks`` where too few images can be read.
         """
-        if self.source != "copies" and self.references.images_dir is not None:
+        if self.source != "copies" and self.references.images is not None:
             self.segmenter = self._trained()
         if self.source == "networks" and self.segmenter is None:
             raise InputError(f"failures: 'networks' needs {MIN_CASES} images of training references that can be read")
@@ -126,17 +140,17 @@ class ReferenceFailures:
                 kinds = [*kinds, *self.segmenter.damaged_kinds]
             for kind in kinds if plan.masks is None else kinds_in_turn(kinds, number, plan.masks):
                 failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
-                yield Failure(kind, failed, self._dice(failed[LABEL][0].numpy(), shown[LABEL][0].numpy()), True)
+                yield self._failure(kind, failed, shown[LABEL][0].numpy(), of_network=True)
         for copy in range(copies):
             kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
             rng = np.random.default_rng([self.seed, plan.stream, number, copy])
             worse = degrade_like_a_segmenter(
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
-            yield Failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, self._dice(worse, label))
+            yield self._failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, label)
         if plan.empty:
             nothing = np.where(label == IGNORE_INDEX, label, 0)
-            yield Failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, 0.0)
+            yield self._failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, label)
 
     def with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
         """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""
@@ -148,9 +162,12 @@ class ReferenceFailures:
             logger.warning("no failures of a network are made from this case: %s", reason)
             return None
 
-    def _dice(self, label: np.ndarray, reference: np.ndarray) -> float:
-        scheme = self.references.scheme
-        return mean_foreground_dice(label, reference, scheme.num_classes, scheme.structure_classes)
+    def _failure(self, kind: str, case: dict[str, Any], reference: np.ndarray, of_network: bool = False) -> Failure:
+        label, scheme = case[LABEL][0].numpy(), self.references.scheme
+        dice = foreground_dice(label, reference, scheme.num_classes, scheme.structure_classes)
+        spacing, structures = self.references.voxel_size, scheme.structure_classes
+        distances = surface_distances(label, reference, scheme.num_classes, spacing, structures)
+        return Failure(kind, case, dice, distances, of_network)
 
     def _trained(self) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,80 +16,19 @@ from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
-from gnsm_monai.fitting.reference_failures import Failure, ReferenceFailures
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.rules.anomaly import AnomalyModel
-from gnsm_monai.rules.calibration import Calibration, DicePredictor
-from gnsm_monai.rules.choice import rank_correlation
-from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels, to_array
-from gnsm_monai.rules.rule import FitData
-from gnsm_monai.rules.statistics import STATISTICS
+from gnsm_monai.rules.calibration import Calibration
+from gnsm_monai.rules.failures import PartPredictors
+from gnsm_monai.rules.levels import CaseStatistics
+from gnsm_monai.rules.predictors import DicePredictor
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ReferenceFit"]
-
-
-@dataclass(frozen=True)
-class ReferenceStatistics:
-    """The references of one use, and failures made from them.
-
-    Args:
-        cases: ids of the references.
-        levels: of the references, ``(N, L)`` each.
-        structures: ``(N, structures, L)``.
-        failures: their level statistics, ``(M, L)`` each.
-        dice: of the failures, ``(M,)``.
-        kinds: of the failures.
-        of_networks: which failures are masks of networks, ``(M,)`` bool.
-        groups: number of the reference that each failure was made from, ``(M,)``.
-    """
-
-    cases: list[str]
-    levels: LevelStatistics
-    structures: np.ndarray
-    failures: LevelStatistics
-    dice: np.ndarray
-    kinds: list[str]
-    of_networks: np.ndarray
-    groups: np.ndarray
-
-    def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
-        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`."""
-        data = FitData(self.levels, self.failures, self.dice, self.groups, self.of_networks, level_weights, seed)
-        return AnomalyModel.fit(data, rule)
-
-    def level_figures(self) -> dict[str, np.ndarray]:
-        """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
-        everything = {name: np.concatenate([values, self.failures[name]]) for name, values in self.levels.items()}
-        quality = np.concatenate([np.ones(len(self.cases)), self.dice])
-        return {
-            name: np.array([rank_correlation(level, quality) for level in values.T])
-            for name, values in everything.items()
-            if np.isfinite(values).all()
-        }
-
-    def selection_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays for an npz file, of the references that the rule is selected on."""
-        return {
-            "statistic": np.array(STATISTICS),
-            "fit": to_array(self.levels),
-            "failures": to_array(self.failures),
-            "failure_dice": self.dice,
-            "failure_kinds": np.array(self.kinds),
-            "failure_of_networks": self.of_networks,
-            "failure_groups": self.groups,
-        }
-
-    def calibration_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays for an npz file, of the references kept for calibration."""
-        return {
-            "calibration": to_array(self.levels),
-            "calibration_failures": to_array(self.failures),
-            "calibration_failure_dice": self.dice,
-            "calibration_failure_kinds": np.array(self.kinds),
-        }
 
 
 LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
@@ -154,12 +93,13 @@ class ReferenceFit:
         selection = self._statistics("selection", shapes)
         model = selection.fit(self.rule, self.seed, level_weights)
         calibration = self._statistics("calibration", shapes)
+        selected = selection.failures(model, model.fair_scores)
+        calibrated = calibration.failures(model, model.score(calibration.failure_levels))
         # Failures alone: a predicted mask, however good, never equals its reference.
-        predictor = DicePredictor.fit(
-            model.fair_scores, selection.dice, model.score(calibration.failures), calibration.dice
-        )
+        predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
         structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
-        decisions = Calibration(model.score(calibration.levels), structures, predictor)
+        parts = PartPredictors(selected, calibrated)
+        decisions = Calibration(model.score(calibration.levels), structures, predictor, parts)
         arrays = {
             **selection.selection_arrays(),
             **calibration.calibration_arrays(),
@@ -184,26 +124,17 @@ class ReferenceFit:
     def _statistics(self, use: str, shapes: Mapping[str, ReferenceShapes]) -> ReferenceStatistics:
         """Scores the references of one use, each judged by its own shapes."""
         cases, plan = self.references.used_for(use), self.failures.plans[use]
-        references: list[tuple[LevelStatistics, np.ndarray]] = []
-        failures: list[tuple[Failure, LevelStatistics, int]] = []
+        references: list[CaseStatistics] = []
+        failures: list[ScoredFailure] = []
         for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
             judgement = shapes.get(case["case"])
-            statistics = self._score(maps, judgement)
-            references.append((statistics.levels, statistics.structures))
+            references.append(_without_maps(self._score(maps, judgement)))
             for failure in self.failures.of(case, maps, number, plan):
-                failures.append((replace(failure, case={}), self._score(failure.case, judgement).levels, number))
+                statistics = _without_maps(self._score(failure.case, judgement))
+                failures.append(ScoredFailure(replace(failure, case={}), statistics, number))
                 if failure.kind == "empty":  # one is enough: all of them look alike
                     plan = replace(plan, empty=False)
-        return ReferenceStatistics(
-            cases=[case["case"] for case in cases],
-            levels=stack_levels([levels for levels, _ in references]),
-            structures=np.stack([structures for _, structures in references]),
-            failures=stack_levels([levels for _, levels, _ in failures]),
-            dice=np.array([failure.dice for failure, _, _ in failures]),
-            kinds=[failure.kind for failure, _, _ in failures],
-            of_networks=np.array([failure.of_network for failure, _, _ in failures], dtype=bool),
-            groups=np.array([number for _, _, number in failures]),
-        )
+        return ReferenceStatistics([case["case"] for case in cases], references, failures)
 
     def _images(self) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
@@ -237,3 +168,9 @@ class ReferenceFit:
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         save_json(self.model_dir / SETTINGS, settings)
         return settings
+
+
+def _without_maps(statistics: CaseStatistics) -> CaseStatistics:
+    """Those of hundreds of failures are kept at a time."""
+    nothing = np.empty(0)
+    return replace(statistics, anomaly_map=nothing, denoised=nothing, band=nothing)

@@ -72,7 +72,7 @@ class TrainingCheckpoint:
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
-        self._early_stop = EarlyStopping(self.patience, lambda _: -self._value(), engine)
+        self._early_stop = EarlyStopping(self.patience, lambda _: self._goodness(), engine)
         self._early_stop.logger = self.logger  # its own one prints in a format of its own
         self.objects.update(trainer=engine, best=self, early_stop=self._early_stop)
         engine.add_event_handler(Events.STARTED, self._begin)
@@ -90,6 +90,11 @@ class TrainingCheckpoint:
 
     def _value(self) -> float:
         return float(self.evaluator.state.metrics[METRIC])
+
+    def _goodness(self) -> float:
+        """Higher = better. No number is worse than all others: ignite would take it for the best one ever since."""
+        value = self._value()
+        return -value if math.isfinite(value) else -math.inf
 
     def _begin(self, engine: Engine) -> None:
         self._start = time.monotonic()

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 
-from gnsm_monai.data.constants import FILE_AFFINE, LABEL
+from gnsm_monai.data.class_index import label_values, scheme_values
+from gnsm_monai.data.constants import FILE_AFFINE, LABEL, LABEL_NAMES
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.explain.planes import to_file_geometry
 from gnsm_monai.files import write_atomically
+from gnsm_monai.handlers.after_ranking import AfterRanking
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.report.colours import COLOUR_TABLES, itk_snap_labels, slicer_colours
-from gnsm_monai.scoring.result import CaseResult, scored
+from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["FlaggedWriter", "MapWriter"]
 
@@ -47,11 +48,11 @@ class MapWriter:
             save_nifti(self.folder / f"{result.case}.nii.gz", values, maps.file_affine)
 
 
-class FlaggedWriter:
+class FlaggedWriter(AfterRanking):
     """Writes ``flagged/CASE.nii.gz`` for every flagged mask, once the ranking stands, for 3D Slicer and ITK-SNAP.
 
-    A copy of the mask, with the values and the geometry of its file, whatever its format was: it lies on the map of
-    the same name in ``maps/``. Beside the masks are ``labels.ctbl`` (colour table of 3D Slicer) and
+    A copy of the mask in the geometry of its file, whatever its format was, with the model's label values: it lies on
+    the map of the same name in ``maps/``. Beside the masks are ``labels.ctbl`` (colour table of 3D Slicer) and
     ``labels.label.txt`` (label descriptions of ITK-SNAP), with the colours of the report.
 
     Args:
@@ -70,22 +71,18 @@ class FlaggedWriter:
         scheme: LabelScheme,
         spatial_dims: int,
     ) -> None:
-        self.folder, self.ranking, self.scheme = Path(output_dir) / "flagged", ranking, scheme
-        self.paths = {case["case"]: case[LABEL] for case in cases}
+        super().__init__(Path(output_dir) / "flagged", ranking, cases)
+        self.scheme = scheme
         self.load = LoadMapsd([LABEL], spatial_dims).load
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _write(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
-            return
+    def write(self, results: Sequence[CaseResult]) -> None:
         write_atomically(self.folder / COLOUR_TABLES[0], slicer_colours(self.scheme).encode(errors="backslashreplace"))
         names = itk_snap_labels(self.scheme)
         write_atomically(self.folder / COLOUR_TABLES[1], names.encode(errors="backslashreplace"))
-        flagged = [r.case for r in scored(self.ranking.ranking.results) if r.decision.flagged]
+        flagged = [result.case for result in results if result.decision.flagged]
         keep_only(self.folder, flagged)
         for case in flagged:
             mask = self.load(self.paths[case])
-            values = small_integers(np.rint(mask.numpy()[0]).astype(np.int64))
-            save_nifti(self.folder / f"{case}.nii.gz", values, np.asarray(mask.meta[FILE_AFFINE]))
+            names = mask.meta.get(LABEL_NAMES, {})
+            values = scheme_values(label_values(mask, self.paths[case])[0], names, self.scheme, self.paths[case])
+            save_nifti(self.folder / f"{case}.nii.gz", small_integers(values), np.asarray(mask.meta[FILE_AFFINE]))

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
+from gnsm_monai.evaluation.verdict import flagged_by_rate
 from gnsm_monai.memory import release_free_memory
 from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.strips import thumbnail
@@ -40,13 +41,16 @@ class RankingCollector:
         journal: keeps the results of a run that is killed, for the next one.
         strict: end at the first case that cannot be scored, with exit code 3 and one line that names it. No ranking is
             written then; the journal keeps what was scored.
+        fdr: masks are flagged at this false-discovery rate within their folder, in (0, 1), in place of alpha.
 
     Attributes:
         ranking: what was found, on every rank; empty before the engine completes.
     """
 
-    def __init__(self, writer: ResultsWriter, journal: Journal | None = None, strict: bool = False) -> None:
-        self.writer, self.journal, self.strict = writer, journal, strict
+    def __init__(
+        self, writer: ResultsWriter, journal: Journal | None = None, strict: bool = False, fdr: float | None = None
+    ) -> None:
+        self.writer, self.journal, self.strict, self.fdr = writer, journal, strict, fdr
         self.ranking = Ranking((), {})
         self._scored: list[CaseResult] = []
         self._failed: list[FailedCase] = []
@@ -105,6 +109,7 @@ class RankingCollector:
         """Gathers the results of all processes and has them written; called when the engine completes."""
         # Samplers repeat cases so that every rank has as many; equal rows of one case count once.
         results = ranked({result.case: result for part in self._gather() for result in part}.values())
+        results = flagged_by_rate(results, self.fdr)
         summary = self.writer(results, seconds_per_case) if idist.get_rank() == 0 else {}
         self.ranking = Ranking(results, summary)
 

@@ -18,6 +18,7 @@ from gnsm_monai.model.files import ModelFiles
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
+from gnsm_monai.rules.held_out import Basis, HeldOut
 from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
@@ -39,6 +40,7 @@ class TrainedModel:
         calibration: anomaly score to p-value and predicted Dice.
         shapes: shapes and sizes of the references.
         images: smoothness of the references' images; None where the network sees none.
+        held_out: how well the score did on failures of held-out references.
 
     Example::
 
@@ -55,6 +57,7 @@ class TrainedModel:
     calibration: Calibration
     shapes: ReferenceShapes
     images: ReferenceImages | None
+    held_out: HeldOut
 
     @classmethod
     def load(cls, model_dir: str | Path) -> TrainedModel:
@@ -73,6 +76,7 @@ class TrainedModel:
             files.fitted(Calibration.from_arrays),
             files.fitted(ReferenceShapes.from_arrays),
             files.fitted(ReferenceImages.from_arrays),
+            files.fitted(HeldOut.from_arrays),
         )
         files.configured(lambda _: (model.scheme, model.fields_of_view))  # what cannot be read is refused now
         return model
@@ -91,6 +95,11 @@ class TrainedModel:
     def structures(self) -> dict[str, tuple[int, ...]]:
         """Classes of each foreground structure, by its name."""
         return dict(zip(self.scheme.structure_names, self.scheme.structure_classes, strict=True))
+
+    @property
+    def basis(self) -> Basis:
+        """What verdicts on whole folders rest on."""
+        return Basis(self.calibration, self.held_out)
 
     @property
     def volumes(self) -> dict[str, UsualVolume]:

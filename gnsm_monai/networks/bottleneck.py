@@ -77,7 +77,7 @@ class BottleneckNetwork(nn.Module):
         self.latent = nn.Linear(hidden, latents)
         self.latent_film = FiLM(embedding, latents)
         self.write = nn.Linear(latents, width * math.prod(coarse))
-        channels = [max(16, width >> n) for n in range(len(self.steps))] + [num_classes]
+        channels = [max(min(16, width), width >> n) for n in range(len(self.steps))] + [num_classes]
         conv, transposed = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
         layers: list[nn.Module] = []
         for step, (coarser, finer) in zip(reversed(self.steps), itertools.pairwise(channels), strict=True):

@@ -16,16 +16,10 @@ from gnsm_monai.files import write_atomically
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
 from gnsm_monai.report.colours import NUM_TONES, class_hex
-from gnsm_monai.report.content import (
-    Cell,
-    Column,
-    former_store_key,
-    header,
-    metric_tables,
-    store_key,
-    table,
-)
+from gnsm_monai.report.content import Cell, Column, header, metric_tables, score_text, table, verdict_block
+from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
+from gnsm_monai.report.storage import former_store_key, store_key
 from gnsm_monai.report.wording import ScoreFormat, budget_entries, budget_lines, number
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
@@ -52,6 +46,7 @@ def build_report(
     reference_scores: npt.ArrayLike,
     *,
     max_cards: int = MAX_CARDS,
+    marks: Mapping[str, Mark] | None = None,
 ) -> None:
     """Writes a ranking as one self-contained HTML page, whole or not at all.
 
@@ -67,11 +62,12 @@ def build_report(
             ``residual_risk`` (both in [0, 1]).
         reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
         max_cards: worst cases that are shown with pictures.
+        marks: of an earlier report, by case. Marks of masks that have the same score stand where new ones are set.
     """
     references = np.asarray(reference_scores, dtype=np.float64).ravel()
     references = references[np.isfinite(references)]
     cases = scored(results)
-    overview = _overview(results, cases, summary, references)
+    overview = _overview(results, cases, summary, references, marks or {})
     drawn = figures.ranking_figures(cases, summary, references)
     rules = _column_rules(overview["columns"], [line["cells"] for line in overview["cases"]])
     style, script = _asset("report.css") + _tone_rules() + rules, _asset("report.js")
@@ -93,24 +89,35 @@ def build_report(
 
 
 def _overview(
-    results: Sequence[Result], cases: Sequence[CaseResult], summary: Mapping[str, Any], references: _Floats
+    results: Sequence[Result],
+    cases: Sequence[CaseResult],
+    summary: Mapping[str, Any],
+    references: _Floats,
+    marks: Mapping[str, Mark],
 ) -> dict[str, Any]:
     """Header, review budget and the table of all cases."""
-    columns, cells = table(results, ScoreFormat(figures.anomaly_scores(cases).tolist()))
+    columns, cells = table(results, ScoreFormat(figures.anomaly_scores(cases).tolist()), marks)
     budget = summary.get("review_budget") or {}
     entries = budget_entries(summary)
     folders = list(dict.fromkeys(result.folder for result in results))
     return {
         "head": header(results, summary, references),
+        "verdict": verdict_block(summary),
         "columns": columns,
-        "cases": [_line(*each, folders) for each in zip(range(1, len(results) + 1), results, cells, strict=True)],
+        "cases": [
+            _line(*each, folders, marks.get(each[1].case))
+            for each in zip(range(1, len(results) + 1), results, cells, strict=True)
+        ],
+        "earlier_marks": bool(marks),
         "folders": folders,
         "budget": {**budget, "lines": budget_lines(entries, BUDGET_LINES)} if entries else None,
         "correct_empty": summary.get("correct_empty", 0),
     }
 
 
-def _line(rank: int, result: Result, cells: Mapping[str, Cell], folders: Sequence[str]) -> dict[str, Any]:
+def _line(
+    rank: int, result: Result, cells: Mapping[str, Cell], folders: Sequence[str], mark: Mark | None
+) -> dict[str, Any]:
     """A case in the table of all cases."""
     return {
         "rank": rank,
@@ -120,6 +127,8 @@ def _line(rank: int, result: Result, cells: Mapping[str, Cell], folders: Sequenc
         "flagged": isinstance(result, CaseResult) and result.decision.flagged,
         "message": result.message if isinstance(result, FailedCase) else "",
         "cells": cells,
+        "earlier": mark.mark if mark else "",
+        "given": mark if mark and mark.holds_for(score_text(result)) else None,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from gnsm_monai.report.content import interval
 from gnsm_monai.report.pictures import draw_plane
 from gnsm_monai.report.wording import MISSING, ScoreFormat, number, p_text, share
+from gnsm_monai.scoring.decision import PredictedValue
 from gnsm_monai.scoring.result import CaseResult, StructureResult
 
 __all__ = ["case_card"]
@@ -42,16 +43,30 @@ def case_card(
         "soft": result.soft,
         "predicted": None if predicted is None else share(predicted),
         "interval": interval(decision),
+        "distance": _millimetres(decision.distance.value),
+        "distance_interval": _range(decision.distance),
         "dice": share(result.dice) if result.has_dice else None,
         "worst_structure": result.place.structure,
         "reason": result.reason,
+        "note": result.note,
         "planes": _planes(result, heat),
         "structures": [_structure(entry, structure_scores, tones) for entry in result.structures],
         "structures_have": {
             key: any(number(getattr(entry, key)) is not None for entry in result.structures)
             for key in ("p_value", "volume_ml", "dice")
-        },
+        }
+        | {"predicted": any(number(entry.predicted_dice.value) is not None for entry in result.structures)},
     }
+
+
+def _millimetres(value: float) -> str:
+    """Two digits at least; empty where it is not known."""
+    return "" if number(value) is None else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _range(predicted: PredictedValue) -> str:
+    low, high = _millimetres(predicted.low), _millimetres(predicted.high)
+    return f"{low} to {high}" if low and high else ""
 
 
 def _planes(result: CaseResult, heat: tuple[float, float]) -> list[dict[str, Any]]:
@@ -78,4 +93,5 @@ def _structure(entry: StructureResult, scores: ScoreFormat, tones: Mapping[str, 
         "p_value": p_text(number(entry.p_value)),
         "volume_ml": MISSING if volume is None else f"{volume:.3g}",
         "dice": share(number(entry.dice)),
+        "predicted": share(number(entry.predicted_dice.value)),
     }

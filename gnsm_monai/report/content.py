@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.report.marks import Mark
+from gnsm_monai.report.verdict_words import folder_lines
 from gnsm_monai.report.wording import (
     METRICS,
     MISSING,
@@ -26,11 +26,11 @@ from gnsm_monai.report.wording import (
     share,
 )
 from gnsm_monai.rules.calibration import smallest_p_value
-from gnsm_monai.scoring.result import Decision, FailedCase, Place, Result, scored
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import FailedCase, Place, Result, scored
 
 __all__ = [
-    "Cell", "Column", "flag_threshold", "former_store_key", "header", "interval", "metric_tables", "store_key",
-    "table",
+    "Cell", "Column", "header", "interval", "metric_tables", "score_text", "table", "verdict_block",
 ]  # fmt: skip
 
 
@@ -76,6 +76,8 @@ COLUMNS = (
     Column("folder", "Folder"),
     Column("status", "Status", "failed: could not be scored"),
     Column("soft", "Scored from"),
+    Column("earlier_mark", "Earlier mark", "from the marks that were read"),
+    Column("earlier_note", "Earlier note"),
     Column("message", "Message"),
 )
 
@@ -85,7 +87,8 @@ def header(
 ) -> dict[str, Any]:
     """What was scored, by which model, and what a flag means."""
     settings = summary.get("settings", {})
-    alpha, smallest = number(settings.get("alpha")), smallest_p_value(references)
+    alpha, fdr, smallest = number(settings.get("alpha")), number(settings.get("fdr")), smallest_p_value(references)
+    limit = alpha if fdr is None else fdr
     cases = scored(results)
     judged = any(number(result.decision.p_value) is not None for result in cases)
     return {
@@ -107,25 +110,35 @@ def header(
         "flagged": sum(result.decision.flagged for result in cases) if judged else None,
         "by_chance": None if alpha is None else alpha * len(cases),
         "smallest_p": smallest,
-        "flags_possible": alpha is None or smallest <= alpha,
+        "fdr": fdr,
+        "flags_possible": limit is None or smallest <= limit,
     }
 
 
-def flag_threshold(references: npt.NDArray[np.float64], alpha: float | None) -> float | None:
-    """Score above which p = (1 + #{references >= score}) / (n + 1) is at most alpha; None if this holds for no score,
-    or for all.
-
-    With k = alpha (n + 1) - 1 references allowed at or above a score, that is the (k + 1)-th largest reference.
-    """
-    if alpha is None:
+def verdict_block(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The verdicts at the top of the page; None where the ranking has none."""
+    if not summary.get("folders"):
         return None
-    allowed = math.floor(alpha * (len(references) + 1) - 1 + 1e-9)
-    return float(np.sort(references)[::-1][allowed]) if 0 <= allowed < len(references) else None
+    score = summary["score_on_failures"]
+    return {
+        "text": summary["verdict"],
+        "score": score["text"],
+        "strength": score["strength"],
+        "folders": folder_lines(summary["folders"]),
+        "failure_dice": summary["folders"][0]["failure_dice"],
+        "limits": summary["limits"],
+    }
 
 
-def table(results: Sequence[Result], scores: ScoreFormat) -> tuple[list[Column], list[dict[str, Cell]]]:
+def table(
+    results: Sequence[Result], scores: ScoreFormat, marks: Mapping[str, Mark] | None = None
+) -> tuple[list[Column], list[dict[str, Cell]]]:
     """The columns that apply to any of the cases, and a cell for each of them per case, in rank order."""
-    lines = [_cells(rank, result, scores) for rank, result in enumerate(results, start=1)]
+    earlier = marks or {}
+    lines = [
+        _cells(rank, result, scores) | _mark_cells(earlier.get(result.case), score_text(result))
+        for rank, result in enumerate(results, start=1)
+    ]
     columns = [column for column in COLUMNS if _applies(column, [line[column.name] for line in lines])]
     return columns, [{column.name: line[column.name] for column in columns} for line in lines]
 
@@ -147,30 +160,6 @@ def metric_tables(summary: Mapping[str, Any]) -> tuple[list[str], list[dict[str,
         values = [_metric(metrics.get(name)) for _, metrics in sets]
         lines.append({"title": title, "meaning": meaning, "values": values})
     return [name for name, _ in sets], lines
-
-
-def store_key(summary: Mapping[str, Any], path: str | Path) -> str:
-    """Under which a browser keeps the marks: those of a report of the same model at the same place.
-
-    Ranking once more into the same folder keeps the marks; another folder has its own. A report that is moved or copied
-    takes its key along.
-
-    Args:
-        summary: content of summary.json.
-        path: of the report.
-    """
-    return _storage_name(summary.get("settings", {}).get("weights_sha256"), Path(path).resolve())
-
-
-def former_store_key(summary: Mapping[str, Any]) -> str:
-    """Under which version 0.2 kept them: as folders were given, so that two of one relative path shared it."""
-    settings = summary.get("settings", {})
-    return _storage_name(*(settings.get(key) for key in ("weights_sha256", "model_dir", "predictions_dir")))
-
-
-def _storage_name(*identity: object) -> str:
-    text = "\n".join(map(str, identity)).encode(errors="backslashreplace")
-    return f"gnsm_monai marks {hashlib.sha256(text).hexdigest()[:16]}"
 
 
 def _metric(entry: Mapping[str, Any] | None) -> dict[str, str]:
@@ -211,7 +200,21 @@ def _cells(rank: int, result: Result, scores: ScoreFormat) -> dict[str, Cell]:
         "worst_structure": Cell(result.place.structure),
         "worst_slice": Cell(_slice_text(result.place)),
         "soft": Cell("probabilities" if result.soft else "labels"),
+        "message": Cell(result.note),
     }
+
+
+def score_text(result: Result) -> str:
+    """The score of a case as the page and its marks hold it; empty where it has none."""
+    return "" if isinstance(result, FailedCase) else _sort_value(number(result.decision.anomaly))
+
+
+def _mark_cells(mark: Mark | None, score: str) -> dict[str, Cell]:
+    """What an earlier report's reader said of a case, and whether the mask has changed since."""
+    if mark is None:
+        return {"earlier_mark": Cell(""), "earlier_note": Cell("")}
+    changed = "" if mark.holds_for(score) or not mark.mark else " (another mask or model)"
+    return {"earlier_mark": Cell(mark.mark + changed), "earlier_note": Cell(mark.note)}
 
 
 def _number_cell(raw: float | None, form: Callable[[float | None], str]) -> Cell:

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gnsm_monai.evaluation.metrics import auroc, risk_coverage_curve
 from gnsm_monai.report.colours import class_hex
-from gnsm_monai.report.content import flag_threshold
 from gnsm_monai.report.pictures import data_uri
 from gnsm_monai.report.wording import budget_entries, number
+from gnsm_monai.rules.calibration import flag_threshold
 from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["MIN_MEASURED", "anomaly_scores", "failure_limits", "pixels", "ranking_figures", "roc_curves", "svg"]
@@ -83,7 +83,10 @@ def ranking_figures(cases: Sequence[CaseResult], summary: Mapping[str, Any], ref
     """
     drawn = {}
     if cases:
-        threshold = flag_threshold(references, number(summary.get("settings", {}).get("alpha")))
+        settings = summary.get("settings", {})
+        # Flags by a false-discovery rate have no threshold that other masks would share.
+        alpha = None if settings.get("fdr") else number(settings.get("alpha"))
+        threshold = flag_threshold(references, alpha)
         drawn["histogram"] = score_histogram(anomaly_scores(cases), references, threshold)
     if len(budget := budget_entries(summary)) > 1:
         drawn["budget_curve"] = budget_curve(budget, len(cases))
@@ -122,6 +125,7 @@ def score_histogram(scores: _Floats, references: _Floats, threshold: float | Non
         beyond = int((scores > bins[-1]).sum())
         if beyond:
             axes.set_xlabel(f"anomaly score (higher = worse; last bar: {beyond} beyond)")
+        axes.yaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10)))  # 2.5 % would be labelled 2 %
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend()
         return figure

@@ -12,24 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 from gnsm_monai.data.nifti import keep_only
+from gnsm_monai.data.notes import NO_DICE
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import build_report
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.figures import MIN_MEASURED
+from gnsm_monai.report.marks import Mark
+from gnsm_monai.report.results_json import results_content
+from gnsm_monai.report.rows import (
+    RANKING_COLUMNS,
+    SLICE_COLUMNS,
+    STRUCTURE_COLUMNS,
+    case_row,
+    slice_rows,
+    structure_fields,
+)
+from gnsm_monai.report.verdict_words import verdict_summary
 from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.held_out import Basis
 from gnsm_monai.rules.levels import stack_levels, to_array
 from gnsm_monai.rules.statistics import STATISTICS
-from gnsm_monai.scoring.result import FailedCase, Result, scored
+from gnsm_monai.scoring.result import Result, scored
 
-__all__ = ["RANKING_COLUMNS", "STRUCTURE_COLUMNS", "ResultsWriter", "case_row"]
+__all__ = ["ResultsWriter"]
 
-RANKING_COLUMNS = (
-    "rank", "case", "status", "anomaly_score", "p_value", "flag", "predicted_dice", "predicted_dice_low",
-    "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message",
-)  # fmt: skip
-STRUCTURE_COLUMNS = ("case", "structure", "anomaly_score", "p_value", "volume_ml", "dice")
 RANKING, REPORT, BOARD, MAPS, FLAGGED = "ranking.csv", "report.html", "tensorboard", "maps", "flagged"
 
 logger = logging.getLogger(__name__)
@@ -39,10 +47,10 @@ logger = logging.getLogger(__name__)
 class ResultsWriter:
     """Writes what a ranking found to ``output_dir``, in place of what an earlier one left there.
 
-    ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``summary.json``, ``report.html``,
-    ``level_statistics.npz`` (``levels``: statistics per case and level, ``(N, L, S)``) and, with references,
-    ``levels.csv``: correlation with Dice of every statistic at every level. What the report shows also goes to
-    ``tensorboard/``.
+    ``ranking.csv`` (worst first, failed cases last), ``structures.csv``, ``slices.csv``, ``summary.json``,
+    ``results.json`` (all of these for programs), ``report.html``, ``level_statistics.npz`` (``levels``: statistics per
+    case and level, ``(N, L, S)``) and, with references, ``levels.csv``: correlation with Dice of every statistic at
+    every level. What the report shows also goes to ``tensorboard/``.
 
     Args:
         output_dir: folder of the results.
@@ -51,6 +59,8 @@ class ResultsWriter:
         reference_scores: anomaly scores of the calibration references, for the report.
         seed: of the bootstrap.
         with_maps: whether this ranking has maps and flagged masks; without, those of an earlier one are removed.
+        basis: what verdicts on whole folders rest on; without it there are none.
+        marks: of an earlier report, by case, to be shown in this one.
     """
 
     output_dir: str | Path
@@ -59,6 +69,8 @@ class ResultsWriter:
     reference_scores: npt.ArrayLike = ()
     seed: int = 0
     with_maps: bool = False
+    basis: Basis | None = None
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     def __call__(self, results: Sequence[Result], seconds_per_case: float) -> dict[str, Any]:
         """Writes the files and returns the content of summary.json.
@@ -71,10 +83,14 @@ class ResultsWriter:
         self._remove_earlier_maps(folder, results)
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
+        if self.basis is not None:
+            summary |= verdict_summary(results, self.basis, self.failure_dice[-1], self.seed)
         save_json(folder / "summary.json", summary)
-        build_report(folder / REPORT, results, summary, self.reference_scores)
+        save_json(folder / "results.json", results_content(results, summary))
+        build_report(folder / REPORT, results, summary, self.reference_scores, marks=self.marks)
         write_board(folder / BOARD, results, summary, self.reference_scores)
         self._log(summary)
+        self._log_notes([result.note for result in scored(results) if result.note])
         return summary
 
     def _remove_earlier_maps(self, folder: Path, results: Sequence[Result]) -> None:
@@ -87,13 +103,10 @@ class ResultsWriter:
 
     def _write_tables(self, folder: Path, results: Sequence[Result]) -> None:
         cases = scored(results)
-        structures = [
-            dict(zip(STRUCTURE_COLUMNS, (result.case, e.name, e.anomaly, e.p_value, e.volume_ml, e.dice), strict=True))
-            for result in cases
-            for e in result.structures
-        ]
+        structures = [{"case": result.case, **structure_fields(e)} for result in cases for e in result.structures]
         save_table(folder / RANKING, RANKING_COLUMNS, [case_row(*each) for each in enumerate(results, start=1)])
         save_table(folder / "structures.csv", STRUCTURE_COLUMNS, structures)
+        save_table(folder / "slices.csv", SLICE_COLUMNS, [row for result in cases for row in slice_rows(result)])
         if cases:
             statistics = {
                 "case": np.array([result.case for result in cases]),
@@ -111,33 +124,30 @@ class ResultsWriter:
         counts = (summary[name] for name in ("scored", "flagged", "failed"))
         logger.info("%d cases ranked, %d flagged, %d failed: %s", *counts, path)
         references = np.asarray(self.reference_scores, dtype=np.float64)
-        alpha, smallest = self.settings.get("alpha"), smallest_p_value(references)
-        if alpha is not None and smallest > alpha:
-            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and alpha is %g"
-            logger.warning(text, int(np.isfinite(references).sum()), smallest, alpha)
+        name = "alpha" if self.settings.get("fdr") is None else "fdr"
+        limit, smallest = self.settings.get(name), smallest_p_value(references)
+        if limit is not None and smallest > limit:
+            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and %s is %g"
+            logger.warning(text, int(np.isfinite(references).sum()), smallest, name, limit)
         folders = summary.get("metrics_per_folder", {})
         for name, metrics in {"pooled": summary.get("metrics"), **(folders if len(folders) > 1 else {})}.items():
             if metrics and metrics["spearman"]["value"] is not None:
                 values = ", ".join(f"{m} {metrics[m]['value']:.3f}" for m in ("spearman", "pearson", "norm_aurc"))
-                logger.info("anomaly against Dice, %s (%d masks): %s", name, metrics["spearman"]["n"], values)
+                masks = f"{metrics['spearman']['n']} masks"
+                if len(folders) > 1:
+                    masks = f"{name} ({masks})"
+                logger.info("anomaly against Dice, %s: %s", masks, values)
 
-
-def case_row(rank: int, result: Result) -> dict[str, Any]:
-    """The line of a case in ranking.csv, by column; columns that do not apply are left out."""
-    row = {"rank": rank, "case": result.case, "status": result.status}
-    if isinstance(result, FailedCase):
-        return {**row, "message": result.message}
-    decision, place = result.decision, result.place
-    return {
-        **row,
-        "anomaly_score": decision.anomaly,
-        "p_value": decision.p_value,
-        "flag": int(decision.flagged),
-        "predicted_dice": decision.predicted_dice,
-        "predicted_dice_low": decision.predicted_dice_low,
-        "predicted_dice_high": decision.predicted_dice_high,
-        "worst_structure": place.structure,
-        "worst_slice_axis": place.slice_axis,
-        "worst_slice": place.slice_index,
-        "dice": result.dice,
-    }
+    def _log_notes(self, notes: Sequence[str]) -> None:
+        """One line for all masks that were ranked without some of their files."""
+        uncompared = sum(NO_DICE in note for note in notes)
+        parts = [
+            f"{count} {one if count == 1 else many}"
+            for count, one, many in (
+                (uncompared, "reference could not be compared", "references could not be compared"),
+                (len(notes) - uncompared, "ranked mask has a remark", "ranked masks have a remark"),
+            )
+            if count
+        ]
+        if parts:
+            logger.warning("%s: see `message` in %s", ", ".join(parts), Path(self.output_dir) / RANKING)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
-from sklearn.neighbors import KNeighborsRegressor
 
-__all__ = ["Calibration", "DicePredictor", "p_values", "smallest_p_value"]
+from gnsm_monai.rules.failures import PartPredictors
+from gnsm_monai.rules.predictors import DicePredictor
 
-CONFIDENCE = 0.9
-"""Nominal coverage of the interval of a predicted Dice."""
+__all__ = ["Calibration", "flag_threshold", "p_values", "q_values", "smallest_p_value", "unlike_references"]
 
-NEIGHBOURS, MIN_SPREAD = 20, 0.01
-"""How many failures of the nearest scores give the spread by their mean error, and the least spread (a Dice)."""
+DRAWS = 1999
+"""Draws of a folder's statistic under exchangeability: its p-value is 0.0005 at least."""
 
 
 def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
@@ -33,70 +32,67 @@ def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores), np.nan, (1 + at_least) / (len(references) + 1))
 
 
+def q_values(p: np.ndarray) -> np.ndarray:
+    """q-values ``(N,)`` of the p-values ``(N,)`` of one folder: the least false-discovery rate that flags each mask.
+
+    Benjamini and Hochberg (1995): ``q_(i) = min_{j >= i} m p_(j) / j``, at most 1. Conformal p-values that share
+    their calibration references depend on each other positively, so that the rate still holds (Bates et al., Annals of
+    Statistics 51, 2023, arXiv 2104.08279). NaN stays NaN, and does not count.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    finite = np.flatnonzero(np.isfinite(p))
+    order = finite[np.argsort(p[finite], kind="stable")]
+    scaled = len(order) * p[order] / np.arange(1, len(order) + 1)
+    q = np.full(p.shape, np.nan)
+    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
+    return q
+
+
+def unlike_references(p: np.ndarray, references: int, seed: int = 0) -> float:
+    """p-value of a folder as a whole: that all its masks are exchangeable with the references, in (0, 1].
+
+    Fisher's statistic ``-sum(log p)``, large where many masks, or a few by far, score higher than references do. The
+    masks' conformal p-values depend on each other by the references that they share, so that the chi-squared
+    distribution does not hold (Bates et al. 2023, as above). The exact one does not
+    depend on the score: of exchangeable masks, the numbers that fall between neighbouring references are a Polya urn,
+    multinomial with probabilities that are uniform on the simplex. It is drawn from here. Masks that tie with
+    references have larger p-values, and make the test err on the safe side.
+
+    Args:
+        p: conformal p-values of the masks, ``(m,)``; NaN are left out.
+        references: number ``n`` of the calibration references.
+        seed: of the draws.
+
+    Returns:
+        ``(1 + #{draws at least as large}) / (draws + 1)``; NaN without masks or references.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    p = p[np.isfinite(p)]
+    if not len(p) or not references:
+        return float("nan")
+    costs = -np.log(np.arange(1, references + 2) / (references + 1))
+    rng = np.random.default_rng(seed)
+    shares = rng.standard_exponential((DRAWS, references + 1))
+    counts = rng.multinomial(len(p), shares / shares.sum(1, keepdims=True))
+    observed = -np.log(p).sum() * (1 - 1e-12)  # the same sum in another order of adding
+    return float((1 + np.count_nonzero(counts @ costs >= observed)) / (DRAWS + 1))
+
+
 def smallest_p_value(calibration: np.ndarray) -> float:
     """The p-value of a mask that is worse than all references, the lowest that there is; NaN without references."""
     return float(p_values(np.array([np.inf]), calibration)[0])
 
 
-@dataclass(frozen=True)
-class DicePredictor:
-    """Dice of a mask, predicted from its anomaly score alone.
+def flag_threshold(references: np.ndarray, alpha: float | None) -> float | None:
+    """Score above which p = (1 + #{references >= score}) / (n + 1) is at most alpha; None if this holds for no score,
+    or for all.
 
-    Isotonic regression (a higher score never predicts a higher Dice) on failures of references, degraded copies and
-    masks of a small network, with a locally weighted split-conformal interval from failures of other references (Lei
-    et al. 2018, section 5.2): narrow where the score tells much of Dice, wide where it does not. The interval is only
-    as good as these failures resemble those of the segmenter: on one that fails in other ways its coverage is not
-    guaranteed.
-
-    Args:
-        scores: knots of the regression, rising, ``(m,)``.
-        dice: predicted Dice at the knots, falling, ``(m,)``.
-        spread: typical size of an error at the knots, ``(m,)``.
-        residuals: true minus predicted Dice of the calibration failures in units of the spread, rising, ``(n,)``.
+    With k = alpha (n + 1) - 1 references allowed at or above a score, that is the (k + 1)-th largest reference.
     """
-
-    scores: np.ndarray
-    dice: np.ndarray
-    spread: np.ndarray
-    residuals: np.ndarray
-
-    @classmethod
-    def fit(
-        cls, scores: np.ndarray, dice: np.ndarray, calibration_scores: np.ndarray, calibration_dice: np.ndarray
-    ) -> DicePredictor:
-        """Fits scores ``(N,)`` with known Dice, and calibrates on others ``(n,)`` of references not seen so far."""
-        regression = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, dice)
-        knots = np.unique(scores)
-        errors = np.abs(dice - regression.predict(scores))
-        local = KNeighborsRegressor(min(NEIGHBOURS, len(scores))).fit(scores[:, None], errors)
-        spread = np.maximum(local.predict(knots[:, None]), MIN_SPREAD)
-        fitted = cls(knots, regression.predict(knots), spread, np.empty(0))
-        residuals = (calibration_dice - fitted._at(calibration_scores)[0]) / fitted._at(calibration_scores)[1]
-        return replace(fitted, residuals=np.sort(residuals))
-
-    def _at(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted Dice and spread."""
-        return np.interp(scores, self.scores, self.dice), np.interp(scores, self.scores, self.spread)
-
-    def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Predicted Dice and the ends of its interval, ``(N, 3)``, each in [0, 1], of anomaly scores ``(N,)``."""
-        predicted, spread = self._at(np.asarray(scores, dtype=np.float64))
-        n = len(self.residuals)
-        # The quantiles of finite samples: at least this share of n + 1 exchangeable residuals lies between them.
-        outside = int(round((1 - CONFIDENCE) / 2 * (n + 1), 9))
-        low, high = self.residuals[max(0, outside - 1)], self.residuals[min(n - 1, n - outside)]
-        ends = [predicted, predicted + min(low, 0.0) * spread, predicted + max(high, 0.0) * spread]
-        return np.stack(ends, axis=-1).clip(0, 1)
-
-    def failure_probability(self, scores: np.ndarray, limit: float) -> np.ndarray:
-        """Probability ``(N,)`` of a Dice below ``limit``, for anomaly scores ``(N,)``.
-
-        The share of calibration errors that would bring Dice below the limit, smoothed as ``(1 + #) / (n + 2)``: a few
-        failures must not make anything certain.
-        """
-        predicted, spread = self._at(np.asarray(scores, dtype=np.float64))
-        below = np.searchsorted(self.residuals, (limit - predicted) / spread, side="left")
-        return np.asarray((1 + below) / (len(self.residuals) + 2), dtype=np.float64)
+    if alpha is None:
+        return None
+    allowed = math.floor(alpha * (len(references) + 1) - 1 + 1e-9)
+    return float(np.sort(references)[::-1][allowed]) if 0 <= allowed < len(references) else None
 
 
 @dataclass(frozen=True)
@@ -107,31 +103,29 @@ class Calibration:
         scores: their anomaly scores, ``(n,)``.
         structures: their anomaly per structure, ``(n, structures)``; NaN where a structure is absent.
         dice: predicts Dice.
+        parts: predicts distances, and the Dice of structures; None for a model of version 0.2.
     """
 
     scores: np.ndarray
     structures: np.ndarray
     dice: DicePredictor
+    parts: PartPredictors | None = None
 
     def structure_p_values(self, scores: np.ndarray) -> np.ndarray:
         """p-value ``(structures,)`` of each structure's anomaly in one mask."""
-        return np.array(
-            [p_values(score, references) for score, references in zip(scores, self.structures.T, strict=True)]
-        )
+        return np.array([p_values(score, others) for score, others in zip(scores, self.structures.T, strict=True)])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         return {
             "calibration_scores": self.scores,
             "calibration_structures": self.structures,
-            "predicted_dice_scores": self.dice.scores,
-            "predicted_dice": self.dice.dice,
-            "predicted_dice_spread": self.dice.spread,
-            "predicted_dice_residuals": self.dice.residuals,
+            **self.dice.to_arrays("predicted_dice"),
+            **({} if self.parts is None else self.parts.to_arrays()),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        keys = ("predicted_dice_scores", "predicted_dice", "predicted_dice_spread", "predicted_dice_residuals")
-        predictor = DicePredictor(*(arrays[key] for key in keys))
-        return cls(arrays["calibration_scores"], arrays["calibration_structures"], predictor)
+        dice = DicePredictor.from_arrays(arrays, "predicted_dice")
+        parts = PartPredictors.from_arrays(arrays)
+        return cls(arrays["calibration_scores"], arrays["calibration_structures"], dice, parts)

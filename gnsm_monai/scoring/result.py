@@ -4,81 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from gnsm_monai.explain.planes import CasePicture
-from gnsm_monai.rules.calibration import Calibration, p_values
+from gnsm_monai.explain.planes import CasePicture, SliceScores
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
 
-__all__ = ["AnomalyMap", "CaseResult", "Decision", "FailedCase", "Place", "Result", "StructureResult", "scored"]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the anomaly score of a mask means, judged by references that were used for nothing else.
-
-    What an empty mask means is decided here and nowhere else. Where every reference has a structure no mask is worse
-    than an empty one: it never scores below the worst that is known (:meth:`of`, :meth:`rescored`), it comes before
-    all others in a ranking (:attr:`severity`), and it has the highest score there (:meth:`among`).
-
-    Args:
-        anomaly: score of the mask, higher = worse.
-        p_value: share of references that score as high or higher, in (0, 1]; NaN without references.
-        flagged: whether the p-value is at most alpha.
-        predicted_dice: Dice that the score lets expect, in [0, 1].
-        predicted_dice_low: lower end of its interval.
-        predicted_dice_high: upper end of its interval.
-        failure_probability: probability of a Dice below the limit of a failure.
-        empty: nothing is segmented, and every reference has something.
-    """
-
-    anomaly: float
-    p_value: float
-    flagged: bool
-    predicted_dice: float
-    predicted_dice_low: float
-    predicted_dice_high: float
-    failure_probability: float
-    empty: bool
-
-    @classmethod
-    def of(
-        cls, anomaly: float, empty: bool, worst: float, calibration: Calibration, alpha: float, failure_dice: float
-    ) -> Decision:
-        """Decides on a mask of this score.
-
-        Args:
-            anomaly: score of the mask, higher = worse.
-            empty: see the class.
-            worst: highest score of the references and of the failures that the model was made with.
-            calibration: turns scores into p-values and Dice.
-            alpha: a mask is flagged where its p-value is at most this; in (0, 1).
-            failure_dice: a mask below this Dice is a failure.
-        """
-        score = np.array(max(anomaly, worst) if empty else anomaly)
-        p_value = float(p_values(score, calibration.scores))
-        predicted, low, high = calibration.dice.predict(score).tolist()
-        probability = float(calibration.dice.failure_probability(score, failure_dice))
-        return cls(float(score), p_value, p_value <= alpha, predicted, low, high, probability, empty)
-
-    def rescored(self, anomaly: float, references: np.ndarray, alpha: float) -> Decision:
-        """The same mask by another score, with the p-value among the scores of other references, ``(n,)``."""
-        above_all = float(np.nextafter(references.max(), np.inf))
-        score = max(anomaly, above_all) if self.empty else anomaly
-        p_value = float(p_values(np.array(score), references))
-        return replace(self, anomaly=score, p_value=p_value, flagged=p_value <= alpha)
-
-    def among(self, highest: float) -> Decision:
-        """As it stands in a ranking of this highest score."""
-        return replace(self, anomaly=highest) if self.empty else self
-
-    @property
-    def severity(self) -> float:
-        """What masks are ranked by, higher = worse: the score, or infinity for an empty mask."""
-        return math.inf if self.empty else self.anomaly
+__all__ = [
+    "AnomalyMap", "CaseResult", "Correction", "FailedCase", "Place", "Result", "StructureResult", "by_folder", "scored",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +28,8 @@ class StructureResult:
         p_value: share of references whose structure scores as high or higher; NaN where ``anomaly`` is.
         volume_ml: in ml; the area in square centimetres of a 2D mask.
         dice: against the reference; NaN where the structure is in neither, None without a reference.
+        predicted_dice: that the scores let expect.
+        distance: mean surface distance in mm that they let expect; of a structure that is missing none.
     """
 
     name: str
@@ -98,6 +37,8 @@ class StructureResult:
     p_value: float
     volume_ml: float
     dice: float | None = None
+    predicted_dice: PredictedValue = UNTOLD
+    distance: PredictedValue = UNTOLD
 
 
 @dataclass(frozen=True)
@@ -133,6 +74,23 @@ class AnomalyMap:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """A change of labels that alone makes a mask like the references.
+
+    Args:
+        change: what is changed, in words.
+        moves: class in the mask, and the class that it should be, of those that change.
+        axis: array axis of the file along which the mask is turned round; None where it stays as it lies.
+        decision: of the changed mask.
+    """
+
+    change: str
+    moves: tuple[tuple[int, int], ...]
+    axis: int | None
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """A predicted mask that was scored.
 
@@ -143,12 +101,15 @@ class CaseResult:
         structures: one per foreground structure.
         place: where it is worst.
         reason: what is wrong with it, in words; empty where there are none.
+        note: which of its other files were not used, or not as they are, and why; one line, empty where all were.
         levels: level statistics by name, ``(L,)`` float64 each.
         dice: mean over structures; NaN where neither mask nor reference has any, None without a reference.
         soft: whether probabilities were scored.
         picture: slices through the worst place; empty where they are not kept.
         thumbnail: packed, see :func:`gnsm_monai.report.strips.thumbnail`.
         anomaly_map: for those who write maps; need not be kept of every case.
+        slices: scores of its slices; None of a 2D mask.
+        correction: what makes it usual, where a change of labels alone does.
     """
 
     status: ClassVar[str] = "ok"
@@ -162,9 +123,12 @@ class CaseResult:
     levels: LevelStatistics
     dice: float | None = None
     soft: bool = False
+    note: str = ""
     picture: CasePicture = ()
     thumbnail: np.ndarray | None = None
     anomaly_map: AnomalyMap | None = None
+    slices: SliceScores | None = None
+    correction: Correction | None = None
 
     @property
     def has_dice(self) -> bool:
@@ -195,6 +159,17 @@ class FailedCase:
 
 
 Result = CaseResult | FailedCase
+
+
+AnyResult = TypeVar("AnyResult", CaseResult, Result)
+
+
+def by_folder(results: Iterable[AnyResult]) -> dict[str, list[AnyResult]]:
+    """The results of each folder, in their order."""
+    folders: dict[str, list[AnyResult]] = {}
+    for result in results:
+        folders.setdefault(result.folder, []).append(result)
+    return folders
 
 
 def scored(results: Iterable[Result]) -> list[CaseResult]:

@@ -20,7 +20,7 @@ CODES = "codes"
 MIN_STEPS, MAX_STEPS, PASSES = 600, 3000, 60
 NARROW, WIDE, MANY_ROWS = 128, 256, 5000
 VALIDATION_ROWS = 2000
-VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 4_000_000, 2_000_000, 30_000_000
+VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 1_000_000, 2_000_000, 30_000_000
 """Bounds of memory and time for tables with thousands of categories: numbers in a validation batch, in a training
 batch, and in a whole validation."""
 
@@ -87,7 +87,7 @@ class TrainingTable:
 
     Args:
         encoder: values of the columns to category codes.
-        codes: of the rows of each use, ``train``, ``validation`` and others, ``(N, F)`` int64.
+        codes: of the rows of each use, ``train``, ``validation`` and others, ``(N, F)`` integer.
         columns: names of the columns, ``(F,)``; empty where they have none.
         source: name of the file; empty where there is none.
         missing: texts that stand for a missing value in files; None where there are none.

@@ -41,7 +41,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         contamination: share of anomalies among the training rows, in (0, 0.5]; it sets the threshold alone.
         noise: what :func:`gnsm_monai.noise.build_schedule` takes; ``None`` for :data:`DEFAULT_NOISE`.
         objective: ``posterior``, or ``kl`` and ``dsm`` for the published direct parametrisation.
-        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``context_misfit`` for
+        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``coupled_misfit`` for
             the objective ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
@@ -129,14 +129,14 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             normal = codes[np.sort(order[:MAX_REFERENCES])]
             self.model_ = TrainedTable.fit(rows, network.cpu(), normal, rule, self.num_draws, seed)
             self.network_, self.scorer_ = self.model_.network, self.model_.scorer
-            self.decision_scores_ = self._score(codes)[0]
+            self.decision_scores_ = self._scores(codes)
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Anomaly score of every row, ``(N,)`` float64; higher = worse. In nats for the rule ``context_misfit``."""
-        return self._score(self._codes(X))[0]
+        """Anomaly score of every row, ``(N,)`` float64; higher = worse. In nats for misfits."""
+        return self._scores(self._codes(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """1 for every row whose score is above ``threshold_``, 0 for the others, ``(N,)``."""
@@ -171,13 +171,22 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         For misfits the contributions add up to ``decision_function``. For the densities of the published score, which
         are of norms over all features, they are shares of the squared norm.
         """
-        return self._score(self._codes(X))[1]
+        return np.asarray(sum(self.explain_terms(X).values()))
 
-    def _score(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def explain_terms(self, X: Any) -> dict[str, np.ndarray]:
+        """The same by term, ``(N, F)`` each: why the field is odd.
+
+        ``context_misfit``: the value is improbable beside the row's others. ``coupled_frequencies``: it is a value that
+        occurs with rare ones in training. Other rules have the one term that they are of.
+        """
+        rows, inverse = np.unique(self._codes(X), axis=0, return_inverse=True)
+        parts = self.model_.score(rows)[1]
+        return {name: parts[inverse.reshape(-1), place] for place, name in enumerate(self.model_.anomaly.terms)}
+
+    def _scores(self, codes: np.ndarray) -> np.ndarray:
         # Rows repeat in categorical tables: each is scored once.
         rows, inverse = np.unique(codes, axis=0, return_inverse=True)
-        scores, contributions = self.model_.score(rows)
-        return scores[inverse.reshape(-1)], contributions[inverse.reshape(-1)]
+        return self.model_.scores(rows)[inverse.reshape(-1)]
 
     def _codes(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

@@ -118,17 +118,21 @@ class TableEncoder:
         return self
 
     def transform(self, table: Any) -> np.ndarray:
-        """Codes ``(N, F)`` int64, ``0 <= codes[:, f] < cardinalities[f]``; the last is that of unknown values."""
+        """Codes ``(N, F)``, ``0 <= codes[:, f] < cardinalities[f]``; the last is that of unknown values.
+
+        They are uint8 where they fit into it, and int16 otherwise: tables of many rows stay small.
+        """
         columns = columns_of(table)
         if len(columns) != len(self.categories):
             raise InputError(f"the table has {len(columns)} columns, training had {len(self.categories)}")
-        codes = np.empty((len(columns[0]), len(columns)), dtype=np.int64)
+        small = np.uint8 if max(self.cardinalities) <= 256 else np.int16
+        codes = np.empty((len(columns[0]), len(columns)), dtype=small)
         for place, (column, edges, categories) in enumerate(zip(columns, self.edges, self.categories, strict=True)):
             texts, index = _distinct(column, edges)
             # Encoders of version 0.2 have other spellings: what stood in their tables is found as it stood there.
             spellings = {canonical(text): code for text, code in reversed(categories.items())} | categories
             codes_of = [spellings.get(text, spellings.get(canonical(text), len(categories))) for text in texts]
-            codes[:, place] = np.array(codes_of, dtype=np.int64)[index]
+            codes[:, place] = np.array(codes_of, dtype=small)[index]
         return codes
 
     def to_dict(self) -> dict[str, Any]:

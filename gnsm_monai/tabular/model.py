@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.rules.rule import stored_rule
 from gnsm_monai.tabular.batches import TrainingTable
+from gnsm_monai.tabular.coupling import coupled_frequencies
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
 from gnsm_monai.tabular.rows import RowScorer
@@ -68,7 +70,8 @@ class TrainedTable:
     ) -> TrainedTable:
         """Fits a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES` to normal rows, codes ``(N, F)``."""
         scorer = RowScorer(network, rule.statistic, num_draws, seed)
-        anomaly = rule.fit(scorer(codes), seed=seed)
+        coupled = coupled_frequencies(table.codes["train"], table.cardinalities) if rule.couples else ()
+        anomaly = rule.fit(scorer(codes), codes, coupled, seed)
         return cls(table.encoder, scorer, anomaly, np.empty(0), table.columns, table.missing)
 
     @classmethod
@@ -115,10 +118,20 @@ class TrainedTable:
         save_json(folder / SETTINGS, {**needed, **more})
 
     def score(self, codes: np.ndarray, inferer: Inferer | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Scores ``(N,)`` and contributions ``(N, F)`` of category codes ``(N, F)``; higher = worse."""
-        scores, contributions = [], []
+        """Scores ``(N,)`` of category codes ``(N, F)``, and what each feature adds to each term; higher = worse.
+
+        The latter, ``(N, terms, F)``, add up to the scores for rules that are sums; ``anomaly.terms`` has the names.
+        """
+        scored = [(self.anomaly.score(*piece), self.anomaly.parts(*piece)) for piece in self._pieces(codes, inferer)]
+        scores, parts = zip(*scored, strict=True)
+        return np.concatenate(scores), np.concatenate(parts)
+
+    def scores(self, codes: np.ndarray) -> np.ndarray:
+        """Scores ``(N,)`` alone, which many rows take far less memory for."""
+        return np.concatenate([self.anomaly.score(*piece) for piece in self._pieces(codes, None)])
+
+    def _pieces(self, codes: np.ndarray, inferer: Inferer | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Statistics and codes of some rows at a time."""
         for start in range(0, len(codes), ROWS_AT_ONCE):
-            statistics = self.scorer(codes[start : start + ROWS_AT_ONCE], inferer)
-            scores.append(self.anomaly.score(statistics))
-            contributions.append(self.anomaly.contributions(statistics))
-        return np.concatenate(scores), np.concatenate(contributions)
+            piece = codes[start : start + ROWS_AT_ONCE]
+            yield self.scorer(piece, inferer), piece

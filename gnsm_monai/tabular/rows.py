@@ -51,7 +51,7 @@ class RowScorer:
         statistic: str = "context_misfit",
         num_draws: int = 0,
         seed: int = 0,
-        max_values: int = 4_000_000,
+        max_values: int = 1_000_000,
     ) -> None:
         self.parametrisation = "posterior" if network.posterior else "direct"
         if ROW_STATISTICS.get(statistic, "unknown") not in ("", self.parametrisation):
@@ -65,13 +65,13 @@ class RowScorer:
         """Statistic ``(N, L, F)`` float32 of category codes ``(N, F)``; by default the inferer is ``SimpleInferer``."""
         inferer, network = inferer or SimpleInferer(), self.network
         device = next(network.parameters()).device
-        rows = torch.from_numpy(np.asarray(codes, dtype=np.int64))
+        rows = torch.from_numpy(np.ascontiguousarray(codes))
         out = np.empty((len(rows), self.schedule.num_levels, self.blocks.num_features), dtype=np.float32)
         # Known categories at the centre of the noise make no relaxed rows, and need no two levels at once.
         centre = self.statistic == "context_misfit" and not self.num_draws and isinstance(network, ScoreMLP)
         chunk = self.chunk * self.schedule.num_levels if centre else self.chunk
         for start in range(0, len(rows), chunk):
-            piece = rows[start : start + chunk].to(device)
+            piece = rows[start : start + chunk].to(device, torch.int64)
             if centre:
                 anomaly = self._noise_free_context(partial(inferer, network=network.context_logits), piece)
             else:

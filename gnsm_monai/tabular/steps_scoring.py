@@ -30,10 +30,10 @@ MOSTLY = 0.5
 TOP = 3
 RANKING_COLUMNS = [
     *("rank", "row", "anomaly_score", "p_value", "flag"),
-    *(f"{what}_{place}" for place in range(1, TOP + 1) for what in ("feature", "value", "anomaly")),
+    *(f"{what}_{place}" for place in range(1, TOP + 1) for what in ("feature", "value", "anomaly", "term")),
 ]
 """Columns of ranking.csv. ``row`` counts from 1, the first row below the column names. ``feature_1`` is the field that
-adds most to the row's score, ``value_1`` its value, ``anomaly_1`` what it adds."""
+adds most to the row's score, ``value_1`` its value, ``anomaly_1`` what it adds, ``term_1`` the term that adds most."""
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -82,7 +82,7 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
 
 
 def score_rows(model: TrainedTable, inferer: Inferer) -> Callable[[Engine, dict[str, Any]], Any]:
-    """Step of an engine: scores ``(B,)`` and contributions ``(B, F)`` of a batch of rows; higher = worse."""
+    """Step of an engine: scores ``(B,)`` and what features add to them ``(B, terms, F)``; higher = worse."""
     return lambda engine, batch: model.score(batch[CODES].numpy(), inferer)
 
 
@@ -105,8 +105,8 @@ class TableRanking:
         engine.add_event_handler(Events.COMPLETED, lambda _: self.write())
 
     def write(self) -> None:
-        scores, contributions = (np.concatenate(pieces) for pieces in zip(*self.scored, strict=True))
-        self.lines = self._ranked(scores, contributions)
+        scores, parts = (np.concatenate(pieces) for pieces in zip(*self.scored, strict=True))
+        self.lines = self._ranked(scores, parts)
         save_table(self.output_dir / "ranking.csv", RANKING_COLUMNS, self.lines)
         flagged = sum(line["flag"] for line in self.lines)
         settings = {
@@ -119,8 +119,9 @@ class TableRanking:
         save_json(self.output_dir / "summary.json", {"rows": len(self.lines), "flagged": flagged, "settings": settings})
         logger.info("%d rows, %d flagged at alpha %.3g: %s", len(self.lines), flagged, self.alpha, self.output_dir)
 
-    def _ranked(self, scores: np.ndarray, contributions: np.ndarray) -> list[dict[str, Any]]:
-        """Lines of ranking.csv from scores ``(N,)`` and contributions ``(N, F)``; equal scores in the file's order."""
+    def _ranked(self, scores: np.ndarray, parts: np.ndarray) -> list[dict[str, Any]]:
+        """Lines of ranking.csv from scores ``(N,)`` and parts ``(N, terms, F)``; equal scores in the file's order."""
+        contributions, terms = parts.sum(1), parts.argmax(1)
         p = p_values(scores, self.model.calibration)
         unknown = self.rows.codes == np.array(self.model.encoder.cardinalities) - 1
         worst = np.argsort(-contributions, axis=1, kind="stable")[:, :TOP]
@@ -133,5 +134,6 @@ class TableRanking:
                 text = MISSING if value is None else f"{value} {UNKNOWN}" if unknown[place, feature] else value
                 line |= {f"feature_{number}": self.model.columns[feature], f"value_{number}": text}
                 line[f"anomaly_{number}"] = contributions[place, feature]
+                line[f"term_{number}"] = self.model.anomaly.terms[terms[place, feature]]
             ranking.append(line)
         return ranking

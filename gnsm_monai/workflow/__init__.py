@@ -15,6 +15,7 @@ from gnsm_monai.workflow.options import (
 )
 from gnsm_monai.workflow.scoring import (
     load_model,
+    marks,
     predictions,
     ranking_settings,
     references_dir,
@@ -50,6 +51,7 @@ __all__ = [
     "finish_training",
     "join_processes",
     "load_model",
+    "marks",
     "noise_schedule",
     "part_processes",
     "phantoms_if_none",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gnsm_monai.data.layouts import AUTO, LAYOUTS
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.fitting.reference_failures import SOURCES
 from gnsm_monai.handlers.checkpoint import CHECKPOINT
@@ -103,13 +104,17 @@ OPTIONS = {
     "condition_on_image": Option(bool),
     "epochs": Option(minimum=1),
     "failure_dice": Option(float, maximum=1, several=True),
+    "fdr": Option(float, maximum=1, below=True, optional=True),
     "failures": Option(choices=tuple(SOURCES)),
+    "layout": Option(choices=(AUTO, *(layout.name for layout in LAYOUTS))),
     "learning_rate": Option(float),
+    "lists": Option(bool),
     "max_minutes": Option(float, optional=True),
     "max_voxels": Option(float),
     "num_workers": Option(),
     "objective": Option(choices=tuple(LOSSES)),
     "patience": Option(minimum=1),
+    "propose": Option(bool),
     "resume": Option(bool),
     "seed": Option(),
     "soft": Option(choices=("auto", "off", False)),  # YAML reads off as False

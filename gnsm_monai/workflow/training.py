@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.datalist import find_spatial_dims
+from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
@@ -99,14 +100,15 @@ def train(trainer: Trainer) -> None:
 
 
 @exit_on_input_error()
-def spatial_dims(dataset_dir: str | None, labels_dir: str | None) -> int:
+def spatial_dims(dataset_dir: str | None, labels_dir: str | None, layout: str = AUTO) -> int:
     """2 or 3, from the label files; 3 for phantoms."""
     check_folder_names(dataset_dir=dataset_dir, labels_dir=labels_dir)
     folder = labels_dir or dataset_dir
     if not folder or not Path(folder).is_dir():  # what is missing is named where references are read
         return 3
-    labels = Path(folder) if labels_dir else Path(folder) / "labelsTr"
-    return find_spatial_dims(labels) if labels.is_dir() else 3
+    if not labels_dir and not (Path(folder) / "labelsTr").is_dir() and not (Path(folder) / "dataset.json").is_file():
+        return 3
+    return find_spatial_dims(folder, bool(labels_dir), layout)
 
 
 @exit_on_input_error()
@@ -151,10 +153,13 @@ def references(
     bare: bool = False,
     exclude: Sequence[str] = (),
     loading: Sequence[Callable[..., Any]] | None = None,
+    layout: str = AUTO,
 ) -> References:
     """See :func:`gnsm_monai.data.references.read_references`."""
     check_case_ids("exclude_cases", exclude)
-    references = read_references(dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading)
+    references = read_references(
+        dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading, layout
+    )
     logger.info(
         "%s: %d references (%d for training, %d for selection, %d for calibration), %s, grid of %s voxels of %s mm",
         dataset_dir,

@@ -83,24 +83,6 @@ def _twice(path: Path, mask: Mask) -> None:
     _save(path.with_name(path.name[: -len(".gz")]), mask[0], mask[1])
 
 
-def _soft(change: Callable[[np.ndarray], np.ndarray]) -> Builder:
-    """Probabilities beside a good mask, as nnU-Net saves them but for one change."""
-
-    def build(path: Path, mask: Mask) -> None:
-        label, affine, channels = mask
-        _save(path, label, affine)
-        one_hot = np.zeros((channels, *label.shape[::-1]), np.float16)
-        one_hot[0] = 1
-        np.savez_compressed(path.with_name(path.name.replace(".nii.gz", ".npz")), probabilities=change(one_hot))
-
-    return build
-
-
-def _below_zero(probabilities: np.ndarray) -> np.ndarray:
-    probabilities[:2, 0, 0, 0] = 1.5, -0.5  # they still sum to 1
-    return probabilities
-
-
 def _singular(path: Path, mask: Mask) -> None:
     """The first two axes of the file point the same way."""
     _save(path, mask[0], np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
@@ -128,9 +110,6 @@ BAD: dict[str, tuple[str, Builder, str]] = {
     "folder": (".nii.gz", lambda p, m: p.mkdir(), "is a folder, not a file"),
     "link to nowhere": (".nii.gz", _dangling, "is a link to a file that is not there"),
     "two files for a case": (".nii.gz", _twice, "2 files for case"),
-    "probabilities of another shape": (".nii.gz", _soft(lambda a: a[:, 1:]), "where its mask asks for"),
-    "pickled objects for probabilities": (".nii.gz", _soft(lambda a: a.astype(object)), "must be float16 or float32"),
-    "probabilities below 0": (".nii.gz", _soft(_below_zero), "probabilities must lie in [0, 1], found -0.5"),
 }
 """Kinds of bad files: ending, what writes one, and what its message must say."""
 

@@ -23,7 +23,7 @@ from qc_figures import save
 from scipy.stats import rankdata
 from scores import Scores, check_same_masks, load_all
 
-from gnsm_monai.data.datalist import find_images
+from gnsm_monai.data.images import Images
 
 PICTURE = "segmentation_qc/blind_spots.png"
 LABELS, IMAGES = "gnsm", "gnsm_image"
@@ -89,7 +89,7 @@ def draw(dataset: Dataset, masks: Sequence[Mask]) -> None:
     """Each mask and its reference on the image, in the plane of each kind in which they differ most."""
     figure, axes = plt.subplots(len(masks), 3, figsize=(10, 2.9 * len(masks)), layout="constrained")
     for row, mask in zip(axes, masks, strict=True):
-        image = dataset.read_map(find_images(dataset.images[mask.folder], mask.case)[0])
+        image = dataset.read_map(Images.of_folder(dataset.images[mask.folder], [mask.case]).of(mask.case)[0])
         wrong = (mask.label != mask.reference) & (mask.reference >= 0)
         for axis, (ax, name) in enumerate(zip(row, ("sagittal", "coronal", "axial"), strict=True)):
             worst = int(wrong.sum(tuple(a for a in range(3) if a != axis)).argmax())

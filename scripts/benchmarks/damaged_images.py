@@ -24,7 +24,8 @@ from methods import METHODS
 from qc_data import Dataset, load_dataset
 from scores import Scores, load_all, mean_with_interval
 
-from gnsm_monai.data.datalist import find_images, find_label_maps
+from gnsm_monai.data.datalist import find_label_maps
+from gnsm_monai.data.images import Images
 from gnsm_monai.scoring.reference_images import FAR, ReferenceImages, smoothness
 
 Cases = Mapping[str, set[str]]
@@ -46,7 +47,7 @@ def damaged_cases(dataset: Dataset) -> Cases:
     """Cases with an image whose integers overflowed, by folder of masks."""
     cases = find_label_maps(dataset.references)
     damaged = {
-        folder: {case for case in cases if any(map(overflowed, find_images(folder, case)))}
+        folder: {case for case in cases if any(map(overflowed, Images.of_folder(folder, [case]).of(case)))}
         for folder in set(dataset.images.values())
     }
     return {name: damaged[folder] for name, folder in dataset.images.items()}
@@ -93,7 +94,9 @@ def _smoothness(dataset: Dataset, images: Path, labels: Path) -> dict[str, npt.N
     """Smoothness ``(C,)`` of each case's image, as it is in its file."""
     values = {}
     for case in sorted(find_label_maps(labels)):
-        image = torch.from_numpy(np.stack([dataset.read_map(path) for path in find_images(images, case)]))
+        image = torch.from_numpy(
+            np.stack([dataset.read_map(path) for path in Images.of_folder(images, [case]).of(case)])
+        )
         values[case] = smoothness(image, torch.ones(1, *image.shape[1:], dtype=torch.bool))
     return values
 

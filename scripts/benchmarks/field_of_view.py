@@ -16,7 +16,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from gnsm_monai.data.datalist import find_images, find_label_maps
+from gnsm_monai.data.datalist import find_label_maps
+from gnsm_monai.data.images import Images
 from gnsm_monai.files import save_json
 
 __all__ = ["MIN_VOXELS", "SHARE", "draw_margins", "vary", "write_varied"]
@@ -68,7 +69,7 @@ def write_varied(
                 mask = vary(_alike(masks[case], reference), drawn)
                 _save(mask, output / "predictions" / folder.name / masks[case].name)
         for folder in images:
-            for image in find_images(folder, case):
+            for image in Images.of_folder(folder, [case]).of(case):
                 cut = vary(_alike(image, reference), drawn, mode="edge")
                 _save(cut, output / "images" / folder.name / image.name)
     save_json(done, {"seed": seed, "skipped": skipped, "margins": margins})

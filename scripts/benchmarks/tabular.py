@@ -148,6 +148,7 @@ Method = Callable[..., np.ndarray | tuple[np.ndarray, float] | None]
 
 METHODS: dict[str, Method] = {
     "GNSM (default)": ours(),
+    "GNSM (misfit alone)": ours(anomaly_score="context_misfit"),
     "IForest": one_hot(isolation_forest),
     "MarginalNLL": marginal,
     "kNN5": one_hot(nearest_neighbours),

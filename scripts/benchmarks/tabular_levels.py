@@ -42,12 +42,13 @@ def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> It
     """Each way to score, with the held-out loss of a single level."""
     network, losses = detector.network_, detector.validation_loss_
     statistics = detector.scorer_(codes)
-    yield "all levels (the default)", statistics.sum(2).mean(1), float(losses.mean())
+    yield "the default", detector.model_.scores(codes), float(losses.mean())
+    yield "all levels, without coupled frequencies", statistics.sum(2).mean(1), float(losses.mean())
     for level, beta in enumerate(network.schedule.betas):
         yield f"contextual misfit at beta {beta}", statistics[:, level].sum(1), float(losses[level])
     yield "features by the square root of their misfit", np.sqrt(statistics.mean(1)).sum(1), None
-    scaled = rule_named("context_misfit_scaled", ROW_RULES).fit(detector.scorer_(train))
-    yield "features in units of their spread", scaled.score(statistics), None
+    scaled = rule_named("context_misfit_scaled", ROW_RULES).fit(detector.scorer_(train), train)
+    yield "features in units of their spread", scaled.score(statistics, codes), None
     own = RowScorer(network, "misfit")
     yield "misfit that sees the feature's own value", own(codes).sum(2).mean(1), None
     for draws in DRAWS if len(codes) <= MAX_DRAWN else ():

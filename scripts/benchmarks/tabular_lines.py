@@ -19,6 +19,9 @@ parentheses where it is not five), in percent; anomalies are the positive class.
 they are figures of baselines.json, measured elsewhere on the same protocol (five seeds, census three). `GNSM
 (published)` has the published noise, loss and density on this network, not the published network of 20 layers and up
 to two million steps.
+
+`GNSM (misfit alone)` is the default without its term of coupled frequencies, on the same networks. Where fewer than
+five seeds of the default were run, its difference to the best baseline is one between unequal seeds.
 """
 
 

@@ -78,6 +78,7 @@ def test_a_misspelt_override_is_refused_with_the_nearest_name(dataset: Path, tmp
         ("anomaly_score", "typo", "'typo' is not one of auto"),
         ("epochs", "0", "must be a whole number of at least 1"),
         ("device", "cuda:7", "device: 'cuda:7'"),
+        ("layout", "flat", "layout: 'flat' is not one of auto, files, bids, freesurfer, structures, folders, dicom"),
     ],
 )
 def test_option_values_that_cannot_work_are_refused(

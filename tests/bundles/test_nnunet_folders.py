@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_json
 from tests.bundles.conftest import INFERENCE, TINY, TRAIN, run_config
 
@@ -62,18 +61,23 @@ def test_probabilities_are_scored_where_there_are_any(model: Path, masks: Path, 
     assert volumes[0] == volumes[1]  # of the hard mask
 
 
-def test_damaged_probabilities_fail_their_case_alone(model: Path, masks: Path, tmp_path: Path) -> None:
+def test_damaged_probabilities_leave_the_mask_to_be_scored(
+    model: Path, masks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = sorted(masks.glob("*.npz"))
     first.write_bytes(first.read_bytes()[:100])
     np.savez(second, probabilities=np.full((4, 1, 64, 64), 0.3, np.float16))
-    with pytest.raises(SystemExit) as stop:
-        rank(model, masks, tmp_path / "out")
-    assert stop.value.code == steps.SCORING_FAILED
-    rows = read(tmp_path / "out" / "ranking.csv")
+    with caplog.at_level("WARNING", "gnsm_monai"):
+        rows = rank(model, masks, tmp_path / "out")
     assert rows[first.stem]["message"].startswith(f"{first}: cannot be read: ")
-    assert rows[second.stem]["message"] == f"{second}: the probabilities of a voxel must sum to 1, found 1.2"
-    assert sorted(row["status"] for row in rows.values()) == ["failed", "failed", "ok", "ok"]
-    assert all(row["status"] == "ok" for row in rank(model, masks, tmp_path / "off", soft=False).values())
+    sums = f"{second}: the probabilities of a voxel must sum to 1, found 1.2: the mask itself is scored"
+    assert rows[second.stem]["message"] == sums
+    assert "2 ranked masks have a remark: see `message` in " in caplog.text
+    hard = rank(model, masks, tmp_path / "off", soft=False)
+    for case, row in rows.items():
+        assert row["status"] == "ok" and hard[case]["message"] == ""
+    for path in (first, second):
+        assert rows[path.stem]["anomaly_score"] == hard[path.stem]["anomaly_score"]
 
 
 def test_an_unknown_value_of_the_option_is_refused(

@@ -16,7 +16,7 @@ from monai.data import DataLoader
 from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_arrays
 from gnsm_monai.model.trained import TrainedModel
-from gnsm_monai.report.write_results import RANKING_COLUMNS, STRUCTURE_COLUMNS
+from gnsm_monai.report.rows import RANKING_COLUMNS, STRUCTURE_COLUMNS
 from gnsm_monai.rules import STATISTICS
 from gnsm_monai.rules.levels import stored_levels
 from gnsm_monai.workflow import scoring as scoring_steps
@@ -61,8 +61,8 @@ def test_decisions_follow_from_the_scores_of_unseen_references(results: Path, mo
         at_least = sum(score >= float(row["anomaly_score"]) for score in known)
         assert float(row["p_value"]) == pytest.approx((1 + at_least) / (len(known) + 1))
         assert row["flag"] == str(int(float(row["p_value"]) <= 0.05))
-        low, middle, high = (float(row[f"predicted_dice{end}"]) for end in ("_low", "", "_high"))
-        assert 0 <= low <= middle <= high <= 1
+        assert 0 <= float(row["predicted_dice"]) <= 1
+        assert row["predicted_dice_low"] == row["predicted_dice_high"] == ""  # fewer than 19 failures calibrate it
     predicted = [float(row["predicted_dice"]) for row in rows]
     assert predicted == sorted(predicted)
     assert all(row["worst_slice"] == row["worst_slice_axis"] == "" for row in rows)  # pictures are no volumes
@@ -162,6 +162,50 @@ def test_bad_masks_fail_one_by_one_and_the_others_are_ranked(model: Path, datase
     assert all(f"{case}." in message and "\n" not in message for case, message in failed.items())
     assert [row["status"] for row in rows] == ["ok"] * 5 + ["failed"] * 3
     assert rows[0]["case"] == "empty"  # an empty mask is the worst possible one
+
+
+def test_files_beside_a_mask_that_do_not_fit_cost_their_own_use_alone(
+    model: Path, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks, references = tmp_path / "masks", tmp_path / "references"
+    masks.mkdir()
+    references.mkdir()
+    cases = sorted((dataset / "labelsTs").glob("*.png"))
+    for path in cases:
+        image = sitk.ReadImage(str(path))
+        sitk.WriteImage(image, str(masks / path.name))
+        sitk.WriteImage(image, str(references / path.name))
+    torn, twice, cut, coarse = (path.stem for path in cases)
+    (references / f"{torn}.png").write_bytes(b"")
+    sitk.WriteImage(sitk.ReadImage(str(cases[1])), str(references / f"{twice}.tif"))
+    whole = sitk.ReadImage(str(cases[2]))
+    sitk.WriteImage(whole[:, :-9], str(masks / cases[2].name))
+    (masks / cases[3].name).unlink()
+    stretched = sitk.ReadImage(str(cases[3]))
+    stretched.SetSpacing((1.3, 1.3))
+    sitk.WriteImage(stretched, str(masks / f"{coarse}.mha"))
+    options = {"model_dir": str(model), "device": "cpu", "predictions_dir": str(masks)}
+    plain = run_config(INFERENCE, "infer", output_dir=str(tmp_path / "plain"), **options)
+    with caplog.at_level("WARNING", "gnsm_monai"):
+        compared = run_config(
+            INFERENCE, "infer", output_dir=str(tmp_path / "out"), references_dir=str(references), **options
+        )
+    both = [{r.case: r for r in run.parser.get_parsed_content("ranking").ranking.results} for run in (plain, compared)]
+    for case, result in both[1].items():
+        assert repr(result.decision) == repr(both[0][case].decision)  # a reference never changes a score
+    notes = {case: result.note for case, result in both[1].items()}
+    assert notes[torn].startswith(f"no Dice: {references / torn}.png: cannot be read") and both[1][torn].dice is None
+    assert notes[twice].startswith(f"no Dice: {references}: 2 files for case '{twice}'")
+    assert notes[cut] == "9 rows of pixels missing at its lower end beside its reference"
+    assert both[1][cut].reason.startswith(notes[cut])
+    pixels = sitk.GetArrayFromImage(whole)
+    filled = pixels.copy()
+    filled[-9:] = 0
+    dice = [2 * ((filled == c) & (pixels == c)).sum() / ((filled == c).sum() + (pixels == c).sum()) for c in (1, 2, 3)]
+    assert both[1][cut].dice == pytest.approx(np.mean(dice))
+    assert both[1][coarse].dice == 1 and "taken voxel by voxel" in notes[coarse]
+    assert both[0][coarse].reason.startswith("voxels of 1.3 mm, references have 1 mm")
+    assert "2 references could not be compared, 2 ranked masks have a remark: see `message` in " in caplog.text
 
 
 def test_evaluate_is_a_small_overlay_that_does_what_inference_does() -> None:

@@ -15,8 +15,10 @@ from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.model.files import load_weights
+from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules import STATISTICS
+from gnsm_monai.rules.failures import PartPredictors
 from tests.bundles.conftest import CONFIGS, TINY, TRAIN, run_config
 
 
@@ -165,3 +167,24 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)
+
+
+def test_a_model_keeps_what_its_failures_tell_of_structures_and_distances(model: Path) -> None:
+    arrays = load_arrays(model / "reference_statistics.npz")
+    parts = PartPredictors.from_arrays(arrays)
+    assert parts is not None
+    for table in (parts.selection, parts.calibration):
+        mean = np.nanmean(table.structure_dice, axis=1)
+        assert table.dice == pytest.approx(mean)
+        assert table.structure_scores.shape == table.structure_dice.shape == (len(table.dice), 3)
+        empty = table.kinds == "empty"
+        assert np.isnan(table.distances[empty]).all() and (table.structure_dice[empty] == 0).all()
+        assert (table.distances[~empty & (table.dice > 0)] >= 0).any()
+
+
+def test_what_a_model_says_of_its_score_is_what_training_logged(model: Path) -> None:
+    trained, parts = TrainedModel.load(model), TrainedModel.load(model).calibration.parts
+    assert parts is not None
+    assert trained.held_out.spearman == trained.anomaly.comparison[trained.anomaly.rule]
+    residuals = trained.calibration.dice.residuals_of(parts.calibration.scores, parts.calibration.dice)
+    assert trained.held_out.residuals == pytest.approx(residuals)

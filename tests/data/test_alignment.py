@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from monai.data import MetaTensor
 
 from gnsm_monai.data import alignment
 from gnsm_monai.data.alignment import AlignToReferencesd, FieldsOfView, best_shift, place_of
-from gnsm_monai.data.constants import FILE_AFFINE, IGNORE_INDEX, IMAGE, LABEL
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.transforms import FitToGridd
 
 GRID = (20, 16)
@@ -151,6 +152,20 @@ def test_the_place_of_a_map_is_measured_along_its_axes() -> None:
     np.testing.assert_allclose(place.directions, [[0, 1], [1, 0]])
 
 
+def test_places_that_nibabel_makes_up_are_known_as_such() -> None:
+    """What version 0.2 kept of references whose sform and qform have code 0."""
+    places = []
+    for shape in ((32, 30, 20), (31, 28, 22)):
+        header = nib.Nifti1Image(np.zeros(shape, np.uint8), None).header
+        header.set_zooms((1.5, 1.5, 2.0))
+        affine = header.get_base_affine()
+        places.append(place_of(MetaTensor(torch.zeros(1, *shape), affine=torch.from_numpy(affine))))
+        assert FieldsOfView.of(places).made_up
+    affine[0, 3] += 1
+    places.append(place_of(MetaTensor(torch.zeros(1, *shape), affine=torch.from_numpy(affine))))
+    assert not FieldsOfView.of(places).made_up and not USUAL.made_up
+
+
 def test_images_move_along_and_places_in_the_world_stay() -> None:
     cut = case(body()[5:])
     found = AlignToReferencesd([LABEL, IMAGE], log_prior(), USUAL)(cut)
@@ -186,3 +201,26 @@ def test_the_best_place_is_that_of_the_highest_likelihood() -> None:
     shift, reached = best_shift(label, prior, np.array([1, -2]), np.array([1, 0]))
     assert shift == list(max(near, key=likelihood))
     assert reached == pytest.approx(max(map(likelihood, near)))
+
+
+def test_the_corner_is_that_of_the_references_first_voxel_whichever_way_a_file_is_stored() -> None:
+    usual = FieldsOfView(([4.0, 5.0], [4.0, 5.0]), ([0.0, 3.0], [0.0, 3.0]), [2.0, 0.5], [0.0, 0.0])
+    label = MetaTensor(torch.zeros(1, 4, 5), affine=torch.tensor([[1.0, 0, 0.5], [0, 1, -1.5], [0, 0, 1]]))
+    corners = []
+    for flips in np.ndindex(2, 2):
+        file = label.affine.numpy().copy()
+        for axis, flipped in enumerate(flips):
+            if flipped:
+                file[axis, axis], file[axis, 2] = -1, file[axis, 2] + label.shape[1 + axis] - 1
+        label.meta[FILE_AFFINE], label.meta[FILE_SHAPE] = file, (4, 5)
+        corners.append(place_of(label, usual).corner)
+    np.testing.assert_allclose(corners, [[0.0, 3.0]] * 4)
+
+
+def test_spacings_of_the_files_are_kept_along_the_axes_of_the_maps() -> None:
+    label = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([1.0, 1.0, 1.0])))
+    label.meta[FILE_AFFINE], label.meta[FILE_SHAPE] = np.array([[0.0, 2.0, 0], [-3.0, 0, 0], [0, 0, 1]]), (5, 4)
+    assert place_of(label).spacing.tolist() == [2, 3]
+    usual = FieldsOfView.of([place_of(label), place_of(case(body())[LABEL])])
+    assert usual.spacings == ([1, 1], [2, 3]) and FieldsOfView(**usual.to_dict()) == usual
+    assert FieldsOfView(**{k: v for k, v in usual.to_dict().items() if k != "spacings"}).spacings is None

@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.data.datalist import case_id, find_images, find_label_maps, find_predictions, split_references
+from gnsm_monai.data.case_names import case_id
+from gnsm_monai.data.datalist import find_label_maps, find_predictions
+from gnsm_monai.data.images import Images
+from gnsm_monai.data.splits import split_references
 from gnsm_monai.errors import InputError
+
+
+def find_images(folder: Path, case: str) -> list[Path]:
+    return Images.of_folder(folder, [case]).of(case)
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -137,11 +144,12 @@ class TestFindPredictions:
         assert first["message"] == f"{folder}: 2 files for case 'a': a.mha and a.nii.gz"
         assert "message" not in second
 
-    def test_two_references_for_one_case_fail_that_case_only(self, tmp_path: Path) -> None:
+    def test_two_references_for_one_case_cost_its_dice_alone(self, tmp_path: Path) -> None:
         masks, references = touch(tmp_path / "m", "a.mha", "b.mha"), touch(tmp_path / "r", "a.mha", "a.nii.gz", "b.mha")
         first, second = find_predictions(masks, references)
-        assert first["message"] == f"{references}: 2 files for case 'a': a.mha and a.nii.gz"
-        assert second["reference"] == references / "b.mha" and "message" not in second
+        assert first["note"] == f"no Dice: {references}: 2 files for case 'a': a.mha and a.nii.gz"
+        assert "message" not in first and "reference" not in first
+        assert second["reference"] == references / "b.mha" and "note" not in second
 
     def test_probabilities_beside_a_mask_are_found_where_asked_for(self, tmp_path: Path) -> None:
         folder = touch(tmp_path / "m", "a.b.nii.gz", "a.b.npz", "c.nii.gz", "d.npz")

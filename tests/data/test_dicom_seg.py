@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.transforms import Compose
 
 from gnsm_monai import cli
+from gnsm_monai.data.class_index import ToClassIndexd
+from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.dicom_seg import convert_segmentations, read_segmentation
+from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 
 highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed: no highdicom")
@@ -124,12 +133,76 @@ def test_declared_names_decide_the_values(series: Path, tmp_path: Path) -> None:
         convert_segmentations(tmp_path / "seg", tmp_path / "out", series, LabelScheme(("heart",), (0, 1)))
 
 
-def test_what_cannot_be_one_label_map_is_refused(series: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_the_smallest_of_overlapping_segments_stands(
+    series: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     overlapping = np.stack([anatomy() > 0, anatomy() == 2], -1)
-    with pytest.raises(InputError, match=r"o\.dcm: .*overlap"):
-        read_segmentation(write(tmp_path / "o.dcm", series, overlapping.astype(np.uint8)))
-    with pytest.raises(InputError, match=r"f\.dcm: its segments overlap"):
-        read_segmentation(write(tmp_path / "f.dcm", series, overlapping.astype(np.float32), "FRACTIONAL"))
+    values, affine, _ = read_segmentation(write(tmp_path / "o.dcm", series, overlapping.astype(np.uint8), kind))
+    inside = {tuple(np.round(affine @ [*v, 1], 3)) for v in np.argwhere(values == 2)}
+    expected, grid = as_nifti(anatomy())
+    assert inside == {tuple(np.round(grid @ [*v, 1], 3)) for v in np.argwhere(expected == 2)}
+    assert (values == 1).sum() == (anatomy() == 1).sum()
+    assert f"o.dcm: segments overlap in {(anatomy() == 2).sum()} voxels" in caplog.text
+
+
+def test_a_tie_of_fractions_costs_no_file_and_the_greatest_fraction_counts(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fractions = np.stack([0.9 * (anatomy() == 1), 0.9 * (anatomy() == 2)], -1)
+    fractions[2, 3, 4], fractions[3, 3, 4], fractions[4, 3, 4] = (0.5, 0.5), (0.55, 0.6), (0.7, 0.55)
+    write(tmp_path / "seg" / "a.dcm", series, fractions.astype(np.float32), "FRACTIONAL")
+    (path,) = convert_segmentations(tmp_path / "seg", tmp_path / "out", series)
+    expected = anatomy()
+    expected[2, 3, 4] = expected[3, 3, 4] = 2
+    assert same_place(path, expected)
+    assert "segments overlap in 3 voxels" in caplog.text
+
+
+def test_segments_of_one_name_are_one_structure(series: Path, tmp_path: Path) -> None:
+    values, _, names = read_segmentation(write(tmp_path / "a.dcm", series, anatomy(), names=("node", "node")))
+    assert names == {"node": 1} and set(np.unique(values)) == {0, 1}
+    assert (values == 1).sum() == (anatomy() > 0).sum()
+
+
+def test_a_file_is_read_where_a_label_map_is_due(series: Path, tmp_path: Path) -> None:
+    for name in ("a.dcm", "IM0001"):
+        label = LoadMapsd("label", 3)({"label": write(tmp_path / name, series, anatomy())})["label"]
+        assert label.meta[LABEL_NAMES] == {1: "liver", 2: "left kidney"}
+        assert label.shape == (1, 5, *SHAPE[1:]) and sorted(label.pixdim.tolist()) == [1.5, 2.0, 3.0]
+        assert read_header(str(tmp_path / name))[0] == (5, *SHAPE[1:])
+
+
+def test_a_folder_of_files_is_ranked_as_it_is_and_names_decide(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model numbers the same structures otherwise, and images lie among the files."""
+    shutil.copytree(series, tmp_path / "seg" / "images")
+    for patient in ("p_1", "p_2"):
+        write(tmp_path / "seg" / patient / "seg.dcm", series, anatomy(), names=("Liver", "Left-Kidney"))
+    with caplog.at_level(logging.INFO):
+        cases = find_predictions(tmp_path / "seg")
+    assert {case["case"]: case["label"].parent.name for case in cases} == {"p_1_seg": "p_1", "p_2_seg": "p_2"}
+    assert f"{tmp_path / 'seg'}: read as: DICOM segmentations (SEG)" in caplog.text
+    scheme = LabelScheme(("kidney_left", "spleen", "liver"), (0, 1, 2, 5))
+    read = Compose([LoadMapsd("label", 3), ToClassIndexd("label", scheme, 3)])
+    for case in cases:
+        label = read(case)["label"]
+        counts = np.bincount(np.asarray(label).ravel(), minlength=4).tolist()
+        assert counts[1:] == [(anatomy() == 2).sum(), 0, (anatomy() == 1).sum()]
+
+
+def test_without_highdicom_a_folder_says_what_to_install(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "seg" / "a.dcm", series, anatomy())
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    for layout in ("auto", "dicom"):
+        with pytest.raises(InputError, match=r"^DICOM needs highdicom: pip install 'gnsm_monai\[dicom\]'$"):
+            find_predictions(tmp_path / "seg", layout=layout)
+
+
+def test_what_cannot_be_one_label_map_is_refused(series: Path, tmp_path: Path) -> None:
     write(tmp_path / "two" / "a.dcm", series, anatomy())
     write(tmp_path / "two" / "b.dcm", series, anatomy(), names=("spleen", "liver"))
     with pytest.raises(InputError, match=r"b\.dcm: segment 1 is 'spleen' here and otherwise in other files"):

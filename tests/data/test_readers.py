@@ -16,13 +16,14 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from gnsm_monai.data.file_checks import check_claimed_size, check_spacing
 from gnsm_monai.data.loading import LoadMapsd
-from gnsm_monai.data.readers import SimpleITKReader, check_claimed_size, check_spacing
+from gnsm_monai.data.readers import read_file
 from gnsm_monai.errors import InputError
 
 LABEL_3D = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
 LABEL_2D = LABEL_3D[:, :, 0]
-VOLUME_FORMATS = [".nii", ".nii.gz", ".mha", ".nrrd"]
+VOLUME_FORMATS = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"]
 PICTURE_FORMATS = [".png", ".tif", ".bmp"]
 
 
@@ -57,13 +58,11 @@ def test_a_volume_has_the_array_and_affine_that_nibabel_gives_its_nifti(tmp_path
     np.testing.assert_allclose(found.pixdim.numpy(), [1.5, 2, 3], atol=1e-5)
 
 
-@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
-def test_the_simpleitk_reader_alone_gives_nibabels_affine(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd"])
+def test_the_reader_alone_gives_nibabels_affine(tmp_path: Path, ending: str) -> None:
     sitk.WriteImage(oblique_3d(), str(tmp_path / "like.nii.gz"))
     sitk.WriteImage(oblique_3d(), str(tmp_path / f"case{ending}"))
-    reader = SimpleITKReader()
-    assert reader.verify_suffix(tmp_path / f"case{ending}") and not reader.verify_suffix("case.nii.gz")
-    array, meta = reader.get_data(reader.read(tmp_path / f"case{ending}"))
+    array, meta = read_file(str(tmp_path / f"case{ending}"), 3)
     np.testing.assert_array_equal(array, LABEL_3D)
     np.testing.assert_allclose(meta["affine"], nib.load(tmp_path / "like.nii.gz").affine, atol=1e-5)
 

@@ -113,3 +113,30 @@ def test_transforms_of_loading_can_be_replaced(folder: Path) -> None:
     flipped = read_references(folder, 3, loading=loading)
     found, due = (x.maps_of([plain.cases[0]])[0][LABEL].as_tensor() for x in (flipped, plain))
     assert torch.equal(found, swap(due)) and not torch.equal(found, due)
+
+
+def test_images_are_turned_as_their_label_maps_and_other_headers_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Images in another storage order, and images whose headers were lost: each voxel stays beside its label."""
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        labels = rng.integers(0, 2, (9, 10, 8)).astype(np.uint8)
+        label = nib.Nifti1Image(labels, np.diag([-1.0, -1, 2, 1]))
+        image = nib.Nifti1Image(labels.astype(np.float32), label.affine)
+        if number < 3:
+            image = nib.as_closest_canonical(image)
+        elif number < 6:
+            image = nib.Nifti1Image(labels.astype(np.float32), np.diag([1.0, 1, 1, 1]))
+        for folder, file in (("labelsTr", label), ("imagesTr", image)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            nib.save(file, tmp_path / folder / f"case{number}{'_0000' if folder == 'imagesTr' else ''}.nii.gz")
+    references = read_references(tmp_path, 3, with_images=True)
+    assert "headers of images and label maps differ by up to " in caplog.text
+    for case in references.cases:
+        maps = references.maps_of([case])[0]
+        references.stored._images.clear()  # as if they had not fitted in memory
+        again = references.maps_of([case])[0]
+        for image in (maps[IMAGE], again[IMAGE]):
+            values = image.numpy()[maps[LABEL].numpy() == 1]
+            assert np.ptp(values) < 1e-5 and values.min() > image.numpy()[maps[LABEL].numpy() == 0].max()

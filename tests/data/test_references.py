@@ -192,7 +192,7 @@ class TestImages:
         folder = dataset()
         self.images(save)
         save("imagesTr/case3_0000.nii.gz", np.ones((20, 23), np.float32))
-        expected = "case3.nii.gz: shape (20, 24) differs from its image's (20, 23)"
+        expected = "imagesTr/case3_0000.nii.gz: shows another part of the body than its label map"
         assert refusal(folder, with_images=True).endswith(expected)
 
 

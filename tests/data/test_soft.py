@@ -118,7 +118,7 @@ class TestReading:
 
     def test_a_file_without_probabilities_is_refused(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", softmax=softmax())
-        with pytest.raises(InputError, match=r"a\.npz: holds no array 'probabilities', .*--soft off"):
+        with pytest.raises(InputError, match=r"a\.npz: holds no array 'probabilities', as nnU-Net v2"):
             read_probabilities(tmp_path / "a.npz", 3, SHAPE)
 
     @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:200], lambda content: b"hello"])
@@ -235,11 +235,12 @@ class TestPlacing:
         path = save("a.png", np.ones((4, 5), np.uint8))
         assert set(load_case(SCHEME, 2, [LABEL, SOFT])({LABEL: path})) == {LABEL}
 
-    def test_the_probabilities_of_another_mask_fail_their_case_in_one_line(
+    def test_probabilities_of_another_shape_leave_the_mask_to_be_scored(
         self, save: Callable[..., Path], tmp_path: Path
     ) -> None:
         path = save("a.png", np.ones((4, 5), np.uint8))
         npz = save_npz(tmp_path / "a.npz", softmax((5, 4)))
-        found = CaughtErrors(load_case(SCHEME, 2, [LABEL, SOFT]))({"case": "a", LABEL: path, SOFT: npz})
-        expected = f"{npz}: shape (3, 1, 4, 5) of 'probabilities' where its mask asks for (3, 1, 5, 4)"
-        assert found["message"] == expected
+        case = CaughtErrors(load_case(SCHEME, 2, [LABEL, SOFT]))({"case": "a", LABEL: path, SOFT: npz})
+        shapes = "shape (3, 1, 4, 5) of 'probabilities' where its mask asks for (3, 1, 5, 4)"
+        assert case["note"] == f"{npz}: {shapes}: the mask itself is scored"
+        assert SOFT not in case and case[LABEL].shape == (1, 4, 5)

@@ -15,7 +15,7 @@ from monai.transforms import LoadImage
 
 from gnsm_monai.data.class_index import ToClassIndexd, distinct_values
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.loading import CaughtErrors, one_line
+from gnsm_monai.data.loading import CaughtErrors
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import (
     FitToGridd,
@@ -25,6 +25,7 @@ from gnsm_monai.data.transforms import (
     load_case,
 )
 from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
 
 SCHEME = LabelScheme(("a", "b"), (0, 1, 2))
 APART = LabelScheme(("a", "b"), (0, 100, 70_000), ignore_value=255)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from gnsm_monai.explain import planes
-from gnsm_monai.explain.planes import file_axes, file_index, picture_of, to_file_geometry, worst_place, worst_slices
+from gnsm_monai.explain.planes import (
+    file_axes,
+    file_index,
+    picture_of,
+    slice_scores,
+    to_file_geometry,
+    worst_place,
+    worst_slices,
+)
 
 GRID = np.diag([2.0, 1.0, 1.0, 1.0])
 """A grid in RAS: 2 mm along x."""
@@ -50,6 +58,28 @@ def test_the_worst_place_is_a_cluster_not_a_voxel() -> None:
     anomaly[2, 2, 2] = 3.0
     anomaly[12:15, 12:15, 12:15] = 2.0
     assert worst_place(anomaly, np.ones(anomaly.shape, dtype=bool)) == (13, 13, 13)
+
+
+@pytest.mark.parametrize(
+    ("permutation", "flips"), [([0, 1, 2], [1, 1, 1]), ([0, 1, 2], [-1, -1, -1]), ([2, 0, 1], [-1, 1, -1])]
+)
+def test_every_slice_across_the_thick_axis_has_the_mean_of_its_band(permutation: list[int], flips: list[int]) -> None:
+    """A file of 4 mm along the head-foot axis, on a grid of 1 mm there that begins 4 mm further up."""
+    extent = (6, 6, 8)  # voxels of the file along right, front, head
+    shape = tuple(extent[ras] for ras in permutation)
+    thick = np.diag([1.0, 1.0, 4.0, 1.0]) @ file_affine(permutation, flips, shape)
+    grid = np.eye(4)
+    grid[2, 3] = 4.0
+    anomaly, band = np.zeros((6, 6, 20)), np.zeros((6, 6, 20), dtype=bool)
+    band[1:3, 2:4, 4:13] = True
+    anomaly[1, 2:4] = np.arange(20.0)  # half of the band
+    anomaly[5] = 99.0
+    slices = slice_scores(anomaly, band, grid, thick, shape)
+    assert slices.axis == permutation.index(2)
+    # File slice k lies at 4k mm, which is index 4k - 4 of the grid; the band has 4 to 12.
+    expected = np.array([np.nan, np.nan, 2.0, 4.0, 6.0, np.nan, np.nan, np.nan])
+    up = slices.scores if flips[slices.axis] > 0 else slices.scores[::-1]
+    np.testing.assert_allclose(up, expected)
 
 
 @pytest.mark.parametrize(

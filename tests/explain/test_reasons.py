@@ -7,10 +7,11 @@ import pytest
 from scipy import ndimage
 
 from gnsm_monai.data.degradations import KINDS, degrade
+from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.data.phantoms import LABELS, make_phantom
 from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.explain.reasons import NO_REASON, explain
-from gnsm_monai.explain.sentences import joined
+from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
 
 NAMES = [("anterior", (1,)), ("posterior", (2,))]
 MM = (1.0, 1.0, 1.0)
@@ -355,3 +356,82 @@ def test_reasons_that_say_nothing_are_left_out_beside_others() -> None:
     assert joined("a", NO_REASON) == joined("", "a") == joined(NO_REASON, "a") == joined("a", "") == "a"
     assert joined("", NO_REASON) == NO_REASON
     assert joined("", "") == ""
+
+
+@pytest.mark.parametrize(
+    ("missing", "orientation", "located", "words"),
+    [
+        (((0, 0), (0, 0), (0, 3)), "RAS", True, "3 slices missing at its upper end beside its image"),
+        (((0, 0), (0, 0), (1, 0)), "LPI", True, "1 slice missing at its upper end beside its image"),
+        (
+            ((2, 0), (0, 4), (0, 0)),
+            "LPS",
+            True,
+            "2 slices missing at its right end and 4 slices missing at its back end beside its image",
+        ),
+        (((0, 0), (0, 0), (3, 0)), "RAS", False, "3 slices fewer than its image"),
+        (((0, 0), (7, 0)), "LP", True, "7 rows of pixels missing at its upper end beside its image"),
+    ],
+)
+def test_slices_that_are_missing_are_named_by_the_end_of_the_patient(
+    missing: tuple[tuple[int, int], ...], orientation: str, located: bool, words: str
+) -> None:
+    assert cropped_sentence(Cropped("image", missing, orientation, located)) == words
+    assert cropped_sentence(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("spacing", "words"),
+    [
+        ([1.0, 1.2, 1.5], ""),
+        ([0.95, 1.0, 1.6], ""),  # within a tenth
+        ([8.0, 8.0, 8.0], "voxels of 8 mm, references have 1 to 1.5 mm"),
+        ([1.0, 1.0, 5.0], "voxels of 1 x 1 x 5 mm, references have 1 to 1.5 x 1 to 1.5 x 1 to 1.5 mm"),
+        ([0.5, 1.0, 1.0], "voxels of 0.5 x 1 x 1 mm, references have 1 to 1.5 x 1 to 1.5 x 1 to 1.5 mm"),
+    ],
+)
+def test_a_spacing_that_no_reference_has_is_named(spacing: list[float], words: str) -> None:
+    assert spacing_sentence(spacing, ([1.0] * 3, [1.5] * 3)) == words
+
+
+# ---- labels along a chain --------------------------------------------------------------------------------------------
+
+RIBS = [(f"rib_{i}", (i,)) for i in range(1, 9)]
+
+
+def ladder() -> np.ndarray:
+    """Six of eight ribs, 2 to 7, one above the other."""
+    label = np.zeros((40, 30, 60), dtype=np.int16)
+    for i in range(2, 8):
+        label[8 : 28 + i, 10:20, 7 * i - 8 : 7 * i - 3] = i
+    return label
+
+
+@pytest.mark.parametrize(("step", "words"), [(1, "high"), (-1, "low")])
+def test_labels_off_by_one_along_a_chain_are_one_finding(step: int, words: str) -> None:
+    wrong = np.where(ladder() > 0, ladder() + step, 0)
+    pairs = " and ".join([f"rib_2 is labelled rib_{2 + step}, rib_3 is labelled rib_{3 + step}", "4 more"])
+    assert explain(wrong, ladder(), RIBS, MM) == f"rib labels are one too {words}: {pairs}"
+
+
+def test_a_shift_of_some_labels_leaves_the_others_to_their_own_findings() -> None:
+    wrong = ladder()
+    wrong[wrong >= 6] += 1  # 6 and 7 are labelled 7 and 8
+    wrong[14:20, 12:18, 6:10][ladder()[14:20, 12:18, 6:10] == 2] = 0
+    words = explain(wrong, ladder(), RIBS, MM)
+    assert words.startswith("rib labels are one too high: rib_6 is labelled rib_7 and rib_7 is labelled rib_8; ")
+    assert words.endswith("in rib_2")
+
+
+def test_one_label_in_place_of_another_is_named() -> None:
+    wrong = np.where(ladder() == 7, 1, ladder())
+    assert explain(wrong, ladder(), RIBS, MM) == "rib_7 is labelled rib_1"
+
+
+def test_a_cycle_of_labels_is_no_swap() -> None:
+    table = np.arange(9)
+    table[[2, 4, 7]] = 4, 7, 2
+    words = explain(table[ladder()], ladder(), RIBS, MM)
+    assert sorted(words.split("; ")) == [
+        "rib_2 is labelled rib_4", "rib_4 is labelled rib_7", "rib_7 is labelled rib_2",
+    ]  # fmt: skip

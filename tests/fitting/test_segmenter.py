@@ -12,7 +12,6 @@ import torch
 from gnsm_monai import workflow
 from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.datalist import find_images
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.errors import InputError
@@ -131,7 +130,7 @@ def test_the_loss_does_not_see_ignored_voxels() -> None:
 
 def test_without_images_copies_are_all(references: References, tmp_path: Path) -> None:
     bare = read_references(references.cases[0][LABEL].parent, spatial_dims=2, bare=True)
-    assert bare.images_dir is None
+    assert bare.images is None
     makes = ReferenceFailures(bare)
     makes.train_segmenter()
     assert makes.segmenter is None
@@ -146,8 +145,8 @@ def test_an_image_that_cannot_be_read_costs_its_masks_alone(
     folder = write_phantom_dataset(tmp_path, spatial_dims=2, num_train=20, num_test=1, seed=3)
     references = read_references(folder, spatial_dims=2)
     case = references.used_for("selection")[0]
-    assert references.images_dir is not None
-    (image,) = find_images(references.images_dir, case["case"])
+    assert references.images is not None
+    (image,) = references.images.of(case["case"])
     image.write_bytes(b"no image")
     broken = ReferenceFailures(references, "copies")
     broken.segmenter = makes.segmenter

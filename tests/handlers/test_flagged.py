@@ -67,3 +67,13 @@ def test_a_flagged_picture_becomes_a_volume_of_one_slice(tmp_path: Path) -> None
     image: Any = nib.load(folder / "p.nii.gz")
     assert (image.shape, image.get_data_dtype()) == ((4, 3, 1), np.uint8)
     np.testing.assert_array_equal(np.asarray(image.dataobj)[..., 0], label)
+
+
+def test_a_flagged_mask_in_another_numbering_has_that_of_the_colour_tables(tmp_path: Path) -> None:
+    label = np.zeros((6, 5, 4), np.int16)
+    label[1:4, 2:4, 1:3], label[5, 0, 3] = 1, 2
+    nib.save(nib.Nifti1Image(label, AFFINES["straight"]), tmp_path / "a.nii.gz")
+    (tmp_path / "labels.tsv").write_text("index\tname\n1\taorta\n2\tleft_atrium\n")
+    folder = write(tmp_path, [case_result("a", flagged=True)], [{"case": "a", "label": tmp_path / "a.nii.gz"}])
+    copy: Any = nib.load(folder / "a.nii.gz")
+    np.testing.assert_array_equal(np.asarray(copy.dataobj), np.array([0, 300, 1])[label])

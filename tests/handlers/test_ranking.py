@@ -71,3 +71,16 @@ def test_other_processes_know_the_ranking_and_write_nothing(tmp_path: Path, monk
     ranking = collect(tmp_path, [case_result("a")]).ranking
     assert [result.case for result in ranking.results] == ["b", "a"]
     assert ranking.summary == {} and not list(tmp_path.iterdir())
+
+
+def test_masks_are_flagged_at_a_rate_where_one_is_given(tmp_path: Path) -> None:
+    results: list[Result] = [
+        case_result(f"case_{i}", anomaly=-p, p_value=p, flagged=p <= 0.05) for i, p in enumerate((0.03, 0.04, 0.9, 1.0))
+    ]
+    ranking = collect(tmp_path, results, fdr=0.1).ranking
+    assert [(r.decision.q_value, r.decision.flagged) for r in scored(ranking.results)] == [
+        (pytest.approx(0.08), True), (pytest.approx(0.08), True), (1.0, False), (1.0, False)
+    ]  # fmt: skip
+    assert ranking.summary["flagged"] == 2
+    stricter = collect(tmp_path, results, fdr=0.05).ranking
+    assert stricter.summary["flagged"] == 0

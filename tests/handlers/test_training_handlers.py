@@ -132,7 +132,19 @@ class FakeEvaluator:
         return {"val_loss": self.values[self.epoch - 1]}
 
 
-@pytest.mark.parametrize(("values", "best", "epochs"), [([3.0, 1.0, 2.0, 2.5, 2.0], 1.0, 4), ([3.0, 2.0, 1.0], 1.0, 3)])
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "epochs"),
+    [
+        ([3.0, 1.0, 2.0, 2.5, 2.0], 1.0, 4),
+        ([3.0, 2.0, 1.0], 1.0, 3),
+        ([1.0, NAN, 2.0, 0.5], 1.0, 3),  # no number is no better one
+        ([1.0, 2.0, NAN, 0.5], 1.0, 3),
+        ([NAN, 2.0, 3.0, 3.0, 1.0], 2.0, 4),
+    ],
+)
 def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
     tmp_path: Path, values: list[float], best: float, epochs: int
 ) -> None:

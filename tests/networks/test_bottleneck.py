@@ -90,3 +90,9 @@ def test_the_noise_free_map_matters_at_every_level() -> None:
     for level in (torch.tensor([0]), torch.tensor([1])):
         x = SCHEDULE.noise_free(one_hot, level)
         assert not torch.allclose(network(x, level), network(SCHEDULE.noise_free(one_hot.roll(1, 1), level), level))
+
+
+@pytest.mark.parametrize("width", [1, 6, 15])
+def test_a_narrow_writer_works(width: int) -> None:
+    network = BottleneckNetwork(SCHEDULE, 3, (16, 24), [[2, 2]] * 2, latents=4, hidden=16, width=width)
+    assert network(*noisy(16, 24)).shape == (2, 3, 16, 24)

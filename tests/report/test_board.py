@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gnsm_monai.evaluation.budget import measured_budget
 from gnsm_monai.report.board import write_board
+from gnsm_monai.report.figures import score_histogram
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import HEIGHT, LINE, THUMBNAIL, WIDTH, case_strip, sprite, thumbnail
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
@@ -126,3 +127,10 @@ def test_strips_carry_their_caption_above_the_slices(make_result: Make) -> None:
     Image.fromarray(strip).save(buffer, "PNG")
     assert buffer.tell() < 200_000
     assert sprite(thumbnail(picture)).shape == (THUMBNAIL, THUMBNAIL, 3)
+
+
+@pytest.mark.parametrize("masks", [8, 12, 20, 31])
+def test_shares_are_written_as_they_are(masks: int) -> None:
+    axes = score_histogram(np.linspace(0, 1, masks), np.zeros(0), None).axes[0]
+    percent = 100 * axes.get_yticks()
+    np.testing.assert_allclose(percent, percent.round(), atol=1e-9)

@@ -15,7 +15,8 @@ import pytest
 
 from gnsm_monai.files import save_table
 from gnsm_monai.report import build_report
-from gnsm_monai.report.write_results import case_row
+from gnsm_monai.report.marks import Mark, read_marks
+from gnsm_monai.report.rows import case_row
 
 playwright_api = pytest.importorskip(
     "playwright.sync_api", reason="the extra 'browser' is not installed: no playwright"
@@ -385,3 +386,38 @@ def test_of_two_thousand_cases_only_those_in_sight_are_laid_out(
     page.emulate_media(media="print")
     assert page.eval_on_selector_all("#table tbody tr", skipped) == 0
     context.close()
+
+
+def test_marks_that_were_exported_stand_in_the_next_report(
+    page: Any, results: Any, summarise: Callable[..., Any], references: np.ndarray, tmp_path: Path
+) -> None:
+    page.locator("#row-1 [data-mark=bad]").click()
+    page.locator("#row-1 .note").fill('=1+1, "so"')
+    page.locator("#row-2 [data-mark=ok]").click()
+    page.locator("#row-3 [data-mark=unsure]").click()
+    exported(page, tmp_path / "marks.csv")
+    marks = read_marks(tmp_path / "marks.csv")
+    assert {case: (mark.mark, mark.note) for case, mark in marks.items()} == {
+        results[0].case: ("bad", '=1+1, "so"'), results[1].case: ("ok", ""), results[2].case: ("unsure", ""),
+    }  # fmt: skip
+    third = results[2]
+    anew = replace(third, decision=replace(third.decision, anomaly=third.decision.anomaly - 1e-4))
+    results = [*results[:2], anew, *results[3:]]
+    path = tmp_path / "next" / "report.html"
+    path.parent.mkdir()
+    build_report(path, results, summarise(results), references, max_cards=4, marks={**marks, EVIL: Mark("", EVIL)})
+    page.goto(path.as_uri())
+    marked = [page.locator(f"#row-{rank}").get_attribute("data-mark") or "" for rank in (1, 2, 3)]
+    assert marked == ["bad", "ok", ""]  # the third mask is another one
+    assert page.locator("#row-1 .note").input_value() == '=1+1, "so"'
+    assert page.locator("#card-2").get_attribute("data-mark") == "ok"
+    assert "unsure (another mask or model)" in (page.locator("#row-3").text_content() or "")
+    page.select_option("#earlier-filter", "unsure")
+    assert visible_cases(page) == [anew.case]
+    page.select_option("#earlier-filter", "*")
+    page.select_option("#mark-filter", "bad")
+    assert visible_cases(page) == [results[0].case]
+    page.locator("#row-1 [data-mark=bad]").click()  # taken back here
+    page.reload()
+    assert not page.locator("#row-1").get_attribute("data-mark")
+    assert page.title() != "hacked"

@@ -109,6 +109,17 @@ def test_every_case_is_in_the_table_in_rank_order_and_the_worst_have_cards(
     assert "fold_1/broken.nii.gz: cannot be read: file ends" in page.text
 
 
+def test_only_the_reason_of_a_flagged_mask_looks_like_an_alarm(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    cases = scored(results)
+    flags = [number < 2 for number in range(len(cases))]
+    cases = [replace(c, decision=replace(c.decision, flagged=f)) for c, f in zip(cases, flags, strict=True)]
+    page = build(cases, summarise(cases), max_cards=len(cases))
+    classes = [p["class"] for p in page.all("p") if p.get("class", "").startswith("reason")]
+    assert classes == ["reason bad" if flag else "reason" for flag in flags]
+
+
 def test_the_header_says_what_was_scored_by_which_model(
     build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
@@ -252,3 +263,32 @@ def test_the_wheel_holds_the_template_its_style_and_its_script() -> None:
     package = Path(build_report.__code__.co_filename).parent
     found = {path for pattern in listed.group(1).split() for path in package.glob(pattern)}
     assert found == set((package / "templates").iterdir())
+
+
+def test_the_verdicts_stand_first_and_the_rest_is_folded(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    folder = {"folder": "fold_0", "mean_dice": {"value": 0.7, "low": 0.6, "high": 0.8}, "failure_dice": 0.7,
+              "failure_share": {"value": 0.4, "low": 0.2, "high": 0.6}, "measured_dice": None,
+              "unlike_references": 0.4}  # fmt: skip
+    score = {"strength": "weak", "text": "weak (Spearman -0.27): do not stop reviewing."}
+    verdict = {"folders": [folder, {**folder, "folder": "fold_1"}], "verdict": "2 folders: 0.70.", "limits": ["No mm."]}
+    page = build(results, {**summarise(results), **verdict, "score_on_failures": score})
+    assert [a["class"] for a in page.all("p") if "verdict" in a.get("class", "")] == ["verdict", "verdict doubtful"]
+    assert (
+        page.text.index("2 folders: 0.70.")
+        < page.text.index("weak (Spearman -0.27)")
+        < page.text.index("What a flag means")
+    )
+    (details,) = page.all("details")
+    assert "open" not in details
+    assert "No mm." in page.text and "0.70 (0.60 to 0.80)" in page.text
+    assert not build(results, summarise(results)).all("details")  # an audit has no verdict
+
+
+def test_flags_by_a_rate_are_explained_as_such(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    summary = summarise(results)
+    page = build(results, {**summary, "settings": {**summary["settings"], "fdr": 0.1}})
+    assert "The q-value is at most 0.1" in page.text and "The p-value is at most" not in page.text

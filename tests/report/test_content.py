@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gnsm_monai.report.content import (
-    flag_threshold,
-    former_store_key,
-    interval,
-    metric_tables,
-    store_key,
-    table,
-)
+from gnsm_monai.report.content import interval, metric_tables, table
+from gnsm_monai.report.storage import former_store_key, store_key
 from gnsm_monai.report.wording import ScoreFormat, budget_lines, folder_names, metric_title, noise_text, number, p_text
+from gnsm_monai.rules.calibration import flag_threshold
 from gnsm_monai.scoring.result import FailedCase, Place
 from tests.results import case_result
 

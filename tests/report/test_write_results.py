@@ -26,6 +26,11 @@ def measured(number: int, folder: str = "") -> CaseResult:
     )  # fmt: skip
 
 
+UNTOLD_PARTS = {
+    f"{name}{end}": "" for name in ("predicted_dice", "predicted_distance_mm") for end in ("", "_low", "_high")
+}
+
+
 def read(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -42,7 +47,8 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
     assert first == {
         "rank": "1", "case": "case_0", "status": "ok", "anomaly_score": "9", "p_value": "0.5", "flag": "1",
         "predicted_dice": "0.8", "predicted_dice_low": "0.7", "predicted_dice_high": "0.9", "worst_structure": "aorta",
-        "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "",
+        "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "", "q_value": "",
+        "predicted_distance_mm": "", "predicted_distance_mm_low": "", "predicted_distance_mm_high": "", "reason": "",
     }  # fmt: skip
     assert (second["rank"], second["case"], second["flag"], second["p_value"]) == ("2", "'=b", "0", "")
     assert {key: value for key, value in third.items() if value} == {
@@ -50,9 +56,9 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
     }  # fmt: skip
     assert read(tmp_path / "structures.csv") == [
         {"case": "case_0", "structure": "aorta", "anomaly_score": "0.25", "p_value": "0.5", "volume_ml": "12.5",
-         "dice": "0.75"},
+         "dice": "0.75", **UNTOLD_PARTS},
         {"case": "case_0", "structure": "left atrium", "anomaly_score": "", "p_value": "", "volume_ml": "0",
-         "dice": ""},
+         "dice": "", **UNTOLD_PARTS},
     ]  # fmt: skip
     summary = load_json(tmp_path / "summary.json")
     assert (summary["cases"], summary["failed"], summary["seconds_per_case"]) == (3, 1, 1.5)
@@ -67,19 +73,36 @@ def test_levels_are_compared_with_dice_where_three_masks_have_one(tmp_path: Path
     assert not (tmp_path / "levels.csv").exists()  # one of an earlier ranking would say something else
 
 
-@pytest.mark.parametrize(("folders", "sets"), [([""], ["pooled"]), (["x", "y"], ["pooled", "x", "y"])])
+@pytest.mark.parametrize(
+    ("folders", "sets"), [([""], ["4 masks"]), (["x", "y"], ["pooled (8 masks)", "x (4 masks)", "y (4 masks)"])]
+)
 def test_the_agreement_with_dice_is_said_once_per_set_of_masks(
     folders: list[str], sets: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     ResultsWriter(tmp_path)([measured(number, folder) for folder in folders for number in range(4)], 1.0)
     said = [message for message in caplog.messages if message.startswith("anomaly against Dice")]
-    assert [message.split(", ")[1].partition(" (")[0] for message in said] == sets
+    assert [message.split(", ")[1].partition(":")[0] for message in said] == sets
 
 
 def test_too_few_references_to_flag_anything_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ResultsWriter(tmp_path, {"alpha": 0.05}, reference_scores=[0.1, np.nan, 0.3])([case_result()], 1.0)
     assert "nothing is flagged: 2 calibration references give no p-value below 0.333, and alpha is 0.05" in caplog.text
+
+
+def test_notes_stand_beside_the_status_ok_and_are_counted_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = ["no Dice: r.png: torn", "no Dice: s.png: torn", "probabilities turned", ""]
+    results = [case_result(f"c{number}", note=note) for number, note in enumerate(notes)]
+    ResultsWriter(tmp_path)(results, 1.0)
+    rows = read(tmp_path / "ranking.csv")
+    assert [(row["status"], row["message"]) for row in rows] == [("ok", note) for note in notes]
+    said = [record.getMessage() for record in caplog.records if "see `message`" in record.getMessage()]
+    line = "2 references could not be compared, 1 ranked mask has a remark: see `message` in "
+    assert said == [f"{line}{tmp_path / 'ranking.csv'}"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("no Dice: r.png: torn") == 2  # on its card, and in the table
 
 
 def masks(folder: Path) -> list[str]:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import chi2, false_discovery_control, norm
 
 from gnsm_monai.rules import Calibration, DicePredictor, p_values
+from gnsm_monai.rules.calibration import q_values, unlike_references
 
 
 def test_p_values_count_the_references_that_are_no_better() -> None:
@@ -29,6 +30,46 @@ def test_false_alarms_are_no_more_frequent_than_stated(alpha: float) -> None:
     assert np.floor(alpha * 40) / 40 == pytest.approx(np.mean(flags), abs=4 * np.std(flags) / np.sqrt(2000))
 
 
+def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
+    p = np.random.default_rng(0).integers(1, 41, 60) / 40
+    with_gaps = np.insert(p, [0, 7], np.nan)
+    q = q_values(with_gaps)
+    assert q[np.isfinite(with_gaps)] == pytest.approx(false_discovery_control(p))
+    assert np.isnan(q[~np.isfinite(with_gaps)]).all()
+    assert q_values(np.array([])).shape == (0,)
+
+
+def test_the_share_of_good_masks_among_the_flagged_is_no_more_than_stated() -> None:
+    """15 of 50 masks are bad; all are judged by the same 39 references, so that p-values depend on each other."""
+    rng = np.random.default_rng(1)
+    wrong = []
+    for _ in range(1000):
+        scores = rng.normal(size=50) + np.repeat([4.0, 0.0], [15, 35])
+        flagged = q_values(p_values(scores, rng.normal(size=39))) <= 0.2
+        wrong.append(flagged[15:].sum() / max(flagged.sum(), 1))
+    assert 0.05 < np.mean(wrong) <= 0.2 * 35 / 50 + 4 * np.std(wrong) / np.sqrt(1000)
+
+
+def test_a_folder_like_the_references_is_called_unlike_them_no_more_often_than_stated() -> None:
+    rng = np.random.default_rng(2)
+    tests = [p_values(rng.normal(size=400), rng.normal(size=39)) for _ in range(150)]
+    ours = np.mean([unlike_references(p, 39) <= 0.1 for p in tests])
+    assert abs(ours - 0.1) < 3 * np.sqrt(0.09 / 150)
+    # What is right for independent p-values cries wolf here: the masks share their references.
+    assert np.mean([chi2.sf(-2 * np.log(p).sum(), 800) <= 0.01 for p in tests]) > 0.05
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
+def test_a_folder_of_one_mask_has_the_p_value_of_the_mask(p: float) -> None:
+    assert unlike_references(np.array([p, np.nan]), 9) == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / 2000))
+
+
+def test_a_folder_that_is_worse_throughout_is_unlike_and_one_without_references_is_neither() -> None:
+    rng = np.random.default_rng(3)
+    assert unlike_references(p_values(rng.normal(1.5, 1, 50), rng.normal(size=39)), 39) < 0.005
+    assert np.isnan(unlike_references(np.array([np.nan]), 0))
+
+
 def samples(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     score = rng.uniform(0, 4, n)
@@ -46,10 +87,14 @@ def test_a_higher_score_never_predicts_a_higher_dice_and_the_interval_covers() -
     assert ((low <= predicted) & (predicted <= high)).all()
 
 
-def test_an_interval_from_few_copies_is_their_whole_range() -> None:
-    predictor = DicePredictor(
-        np.array([0.0, 1.0]), np.array([0.9, 0.5]), np.array([0.1, 0.2]), np.array([-3.0, -1.0, 0.5])
-    )
+@pytest.mark.parametrize("count", [0, 9, 18])
+def test_an_interval_from_fewer_than_19_failures_is_none(count: int) -> None:
+    predictor = DicePredictor(*np.array([[0.0, 1.0], [0.9, 0.5], [0.1, 0.2]]), np.linspace(-3, 0.5, count))
+    assert predictor.predict(np.array(0.0)) == pytest.approx([0.9, np.nan, np.nan], nan_ok=True)
+
+
+def test_an_interval_from_19_failures_is_their_whole_range() -> None:
+    predictor = DicePredictor(*np.array([[0.0, 1.0], [0.9, 0.5], [0.1, 0.2]]), np.linspace(-3, 0.5, 19))
     assert predictor.predict(np.array(0.0)) == pytest.approx([0.9, 0.6, 0.95])
     assert predictor.predict(np.array(5.0)) == pytest.approx([0.5, 0.0, 0.6])
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gnsm_monai.rules.calibration import Calibration, DicePredictor
-from gnsm_monai.scoring.result import Decision, FailedCase, scored
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import FailedCase, scored
 from tests.results import case_result
 
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
@@ -17,7 +18,9 @@ SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 
 @pytest.fixture
 def calibration() -> Calibration:
-    predictor = DicePredictor(np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.array([0.1, 0.1]), np.array([-1.0, 1.0]))
+    predictor = DicePredictor(
+        np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.array([0.1, 0.1]), np.repeat([-1.0, 1.0], 20)
+    )
     return Calibration(SCORES, np.empty((9, 0)), predictor)
 
 
@@ -38,8 +41,8 @@ def test_a_score_lets_expect_a_dice_and_a_failure(calibration: Calibration) -> N
     good, bad = decide(calibration, 0.25), decide(calibration, 0.75)
     dice = (good.predicted_dice_low, good.predicted_dice, good.predicted_dice_high)
     assert dice == pytest.approx((0.65, 0.75, 0.85))
-    # Of two errors none, or both, would bring Dice below 1/2: (1 + #) / (2 + 2).
-    assert (good.failure_probability, bad.failure_probability) == (0.25, 0.75)
+    # Of 40 errors none, or all, would bring Dice below 1/2: (1 + #) / (40 + 2).
+    assert (good.failure_probability, bad.failure_probability) == pytest.approx((1 / 42, 41 / 42))
 
 
 def test_an_empty_mask_never_scores_below_the_worst_that_is_known(calibration: Calibration) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+import tifffile
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import zeros
@@ -29,6 +31,7 @@ from gnsm_monai.overrides import check_overrides
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.records import load_record, save_record
 from tests.builders import TINY
+from tests.data.test_formats import write_slicer
 
 SHAPE = (12, 10, 8)
 SCHEME = LabelScheme(("a", "b"), (0, 1, 2))
@@ -149,6 +152,39 @@ def itk(ending: str) -> Callable[[Path], Reader]:
     return make
 
 
+def other_format(ending: str, write: Callable[[Path], Any]) -> Callable[[Path], Reader]:
+    def make(folder: Path) -> Reader:
+        path = folder.parent / f"valid{ending}"
+        write(path)
+        return _files(damage(path.read_bytes()), f"mask{ending}", _read_mask)
+
+    return make
+
+
+def _write_segments(path: Path) -> None:
+    layers = np.stack([label_map() == 1, label_map() > 0], -1)
+    write_slicer(path, layers, [("a", 1, 0), ("b", 1, 1)])
+
+
+def label_tables(_: Path) -> Reader:
+    """A sound mask with a damaged table beside it, or in its header."""
+    tables = ('1 255 0 0 1 1 1 "a"\n2 0 255 0 1 1 1 "b"\n', "index\tname\n1\ta\n2\tb\n", "1 a 0 0 0 0\n2 b 1 1 1\n")
+    xml = b'<CaretExtension><LabelTable><Label Key="1">a</Label><Label Key="2">b</Label></LabelTable></CaretExtension>'
+    ends = st.sampled_from(["labels.txt", "mask.tsv", "dseg.tsv", "labels.ctbl"])
+    examples = st.tuples(ends, st.sampled_from(tables).flatmap(lambda text: damage(text.encode())), damage(xml))
+
+    def read(example: tuple[str, bytes, bytes], work: Path) -> str | None:
+        name, table, header = example
+        folder = Path(tempfile.mkdtemp(dir=work))
+        (folder / name).write_bytes(table)
+        image = nib.Nifti1Image(label_map(), np.eye(4))
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(0, header))
+        nib.save(image, folder / "mask.nii")
+        return refusal(lambda: load_case(SCHEME, 3, ["label"])({"label": folder / "mask.nii"}))
+
+    return Reader(examples, read)
+
+
 def npz(_: Path) -> Reader:
     """The probabilities beside a mask, and the arrays of a model."""
     buffer = io.BytesIO()
@@ -262,6 +298,10 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "MetaImage files": itk(".mha"),
     "NRRD files": itk(".nrrd"),
     "PNG files": itk(".png"),
+    "FreeSurfer files": other_format(".mgz", lambda path: nib.save(nib.MGHImage(label_map(), np.eye(4)), path)),
+    "TIFF stacks": other_format(".tif", lambda path: tifffile.imwrite(path, data=label_map()[:3], compression="zlib")),
+    "segmentations of 3D Slicer": other_format(".seg.nrrd", _write_segments),
+    "tables of labels": label_tables,
     "npz files": npz,
     "files of the journal": journal,
     "dataset.json": dataset_json,

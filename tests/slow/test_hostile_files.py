@@ -158,16 +158,27 @@ def test_json_nested_too_deep_is_refused(start: str, tmp_path: Path) -> None:
     assert refusal(lambda: load_json(tmp_path / "dataset.json")) is not None
 
 
-def test_a_dataset_map_reads_nothing_outside_its_folder(dataset: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(dataset / "labelsTr", data / "labelsTr")
-    shutil.copy(next((dataset / "labelsTr").iterdir()), tmp_path / "secret.png")
+def test_a_dataset_map_is_read_where_it_points_and_writes_nothing(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    data.mkdir()
+    shutil.copytree(dataset / "labelsTr", elsewhere)
     declared = json.loads((dataset / "dataset.json").read_text())
-    declared["dataset"] = {"x": {"label": "../secret.png", "images": ["../../etc/passwd"]}}
+    labels = [f"../elsewhere/{path.name}" for path in sorted(elsewhere.iterdir())]
+    declared["dataset"] = {f"../../evil_{i}": {"label": label, "images": []} for i, label in enumerate(labels)}
     declared["name"] = "../../evil"
     (data / "dataset.json").write_text(json.dumps(declared))
+    before = set(tmp_path.rglob("*"))
     cases = workflow.references(str(data), 2, False, 300000, 0).cases
-    assert len(cases) == 16 and all(case["label"].resolve().is_relative_to(data.resolve()) for case in cases)
+    assert len(cases) == 16 and all(case["label"].resolve().parent == elsewhere.resolve() for case in cases)
+    declared["dataset"]["../../evil_0"]["label"] = "../../../../../../../../../../etc/passwd"
+    (data / "dataset.json").write_text(json.dumps(declared))
+    with pytest.raises(SystemExit):
+        workflow.references(str(data), 2, False, 300000, 0)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "root:" not in line  # nothing of what it holds
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_case_names_that_are_paths_write_nothing_outside_the_results(

@@ -49,6 +49,9 @@ def test_unseen_and_missing_values_are_surprising_and_named_by_explain(detector:
     parts = detector.explain(new)
     assert parts.shape == (2, 3) and parts.argmax(1).tolist() == [1, 1]
     assert np.allclose(parts.sum(1), detector.decision_function(new))
+    terms = detector.explain_terms(new)
+    assert list(terms) == ["context_misfit", "coupled_frequencies"]
+    assert np.allclose(sum(terms.values()), parts)
 
 
 def test_pyod_attributes_agree_with_each_other(detector: GNSMDetector) -> None:

@@ -76,3 +76,11 @@ def test_it_survives_json() -> None:
     again = TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert np.array_equal(encoder.transform(table), again.transform(table))
     assert again.cardinalities == encoder.cardinalities
+
+
+@pytest.mark.parametrize(("categories", "dtype"), [(255, np.uint8), (256, np.int16), (9999, np.int16)])
+def test_codes_are_as_small_as_the_last_category_allows(categories: int, dtype: type) -> None:
+    values = np.arange(categories).astype(str)[:, None]
+    encoder = TableEncoder().fit(values)
+    codes = encoder.transform(np.concatenate([values, [["unheard"]]]))
+    assert codes.dtype == dtype and sorted(codes[:, 0].tolist()) == list(range(categories + 1))

@@ -11,6 +11,7 @@ from torch import nn
 
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, mixing_schedule
+from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.tabular.row_rules import ROW_RULES
 from gnsm_monai.tabular.rows import RowScorer
 
@@ -64,9 +65,9 @@ def test_misfit_knows_the_features_own_value() -> None:
 def test_the_mean_over_levels_of_erasing_noise_is_the_rows_log_probability() -> None:
     # Two features: at a share b of hidden ones E = b * marginal + (1 - b) * conditional; the integral over b is exact.
     levels = scorer(Exact())(ROWS)[:, [0, 2]]
-    model = ROW_RULES[0].fit(levels)
-    assert np.allclose(model.score(levels), -np.log(JOINT), atol=4e-3)
-    assert np.allclose(model.contributions(levels).sum(1), model.score(levels))
+    model = rule_named("context_misfit", ROW_RULES).fit(levels, ROWS)
+    assert np.allclose(model.score(levels, ROWS), -np.log(JOINT), atol=4e-3)
+    assert np.allclose(model.parts(levels, ROWS).sum((1, 2)), model.score(levels, ROWS))
 
 
 def test_neither_pieces_nor_order_change_a_row() -> None:

@@ -24,6 +24,10 @@ const stored = (key) => new Map(JSON.parse(localStorage.getItem(key) ?? "[]").ma
 // Writes nothing. What an earlier version kept is under another key, and gives way to what stands under this one.
 function load() {
   let readable = true;
+  for (const { dataset } of rows) {
+    if (dataset.givenMark === undefined || marks.has(dataset.case)) continue; // marks of an earlier report
+    marks.set(dataset.case, { mark: dataset.givenMark, note: dataset.givenNote });
+  }
   for (const key of [formerStore, store]) {
     try {
       for (const [name, mark, note, score] of stored(key).values()) {
@@ -185,13 +189,14 @@ headings.forEach((heading, index) => {
 });
 
 // Numbers are not searched: "09" is meant to find a case, not a Dice.
-const searched = ["case", "folder", "worst_structure", "message"].map((name) => columns.indexOf(name));
+const searched = ["case", "folder", "worst_structure", "earlier_note", "message"].map((name) => columns.indexOf(name));
 const textOf = (row) => searched.map((i) => row.cells[i]?.textContent.toLowerCase() ?? "").join(" ");
 
 function filter() {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const folder = $("folder")?.value ?? "*";
   const mark = $("mark-filter").value;
+  const earlier = $("earlier-filter")?.value ?? "*";
   const flagged = $("only-flagged")?.checked;
   const failed = $("only-failed")?.checked;
   let shown = 0;
@@ -202,6 +207,7 @@ function filter() {
       words.every((word) => text.includes(word)) &&
       (folder === "*" || folder === dataset.folder) &&
       (mark === "*" || mark === (dataset.mark ?? "")) &&
+      (earlier === "*" || earlier === (dataset.earlier ?? "")) &&
       (!flagged || dataset.flag) &&
       (!failed || dataset.status === "failed")
     );

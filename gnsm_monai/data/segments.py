@@ -1,0 +1,108 @@
+"""Segments that may overlap, as 3D Slicer and DICOM store them, joined to one label map."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Segment", "join_layers", "join_segments", "say_overlap", "slicer_segments", "unique_numbers"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a file.
+
+    Args:
+        name: of its structure.
+        value: by which its voxels are marked.
+        layer: that it lies in; segments of one layer do not overlap.
+    """
+
+    name: str
+    value: int
+    layer: int = 0
+
+
+def slicer_segments(metadata: Mapping[str, str]) -> list[Segment]:
+    """The segments that the header of a ``.seg.nrrd`` file describes, in their order; none for another file.
+
+    Source: https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html
+    """
+    numbers = sorted(int(match[1]) for key in metadata if (match := re.fullmatch(r"Segment(\d+)_LabelValue", key)))
+    return [
+        Segment(
+            metadata.get(f"Segment{n}_Name", "").strip(),
+            int(metadata[f"Segment{n}_LabelValue"]),
+            int(metadata.get(f"Segment{n}_Layer", 0)),
+        )
+        for n in numbers
+    ]
+
+
+def unique_numbers(segments: Sequence[Segment]) -> list[int]:
+    """A number for each segment: its value where values tell structures apart, else its place from 1.
+
+    Segments of one name are parts of one structure and share the number of the first.
+    """
+    names = [segment.name or f"\0{place}" for place, segment in enumerate(segments)]
+    firsts = {name: place for place, name in reversed(list(enumerate(names)))}
+    values = [segments[firsts[name]].value for name in firsts]
+    by_value = len(set(values)) == len(values)
+    return [segments[firsts[name]].value if by_value else firsts[name] + 1 for name in names]
+
+
+def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, dict[int, str], int]:
+    """Layers ``(*spatial, L)`` of a segmentation as one label map; see :func:`join_segments`.
+
+    Returns:
+        The map ``(*spatial)``, the names of its numbers, and voxels that several structures claim. A single layer whose
+        values tell all structures apart comes back as it is.
+    """
+    numbers = unique_numbers(segments)
+    names = {number: segment.name for number, segment in zip(numbers, segments, strict=True) if segment.name}
+    if layers.shape[-1] == 1 and numbers == [segment.value for segment in segments]:
+        return layers[..., 0], names, 0
+    pairs = zip(numbers, segments, strict=True)
+    values, overlap = join_segments([(n, layers[..., s.layer] == s.value) for n, s in pairs], layers.shape[:-1])
+    return values, names, overlap
+
+
+def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Structures that may overlap as one label map.
+
+    A voxel goes to the structure that claims it most strongly and, among equals, to the smallest one: a tumour stands
+    in the organ around it, whichever comes first in the file.
+
+    Args:
+        claims: number of each structure, and how strongly it claims each voxel, ``(*shape)``: a boolean, or a fraction
+            that is 0 outside.
+        shape: of the map.
+
+    Returns:
+        The map ``(*shape)``, int32, 0 where nothing is claimed; and voxels that several structures claim.
+    """
+    values = np.zeros(shape, np.int32)
+    best = np.zeros(shape, np.float32 if any(claim.dtype.kind == "f" for _, claim in claims) else bool)
+    several = np.zeros(shape, bool)
+    for number, claim in sorted(claims, key=lambda item: -np.count_nonzero(item[1])):
+        inside = claim > 0
+        several |= inside & (values > 0) & (values != number)
+        taken = inside & (claim >= best)
+        values[taken], best[taken] = number, claim[taken]
+    return values, int(several.sum())
+
+
+def say_overlap(path: str | Path, voxels: int) -> str:
+    """Logs how much of a file several structures claim; the same as a note on the case, empty where nothing is."""
+    if not voxels:
+        return ""
+    text = f"segments overlap in {voxels} voxels: the strongest claim counts, and the smallest structure among equals"
+    logger.warning("%s: %s", path, text)
+    return text

@@ -1,0 +1,61 @@
+"""Which references train the network, which select the score's rule, and which calibrate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gnsm_monai.data.datalist import Case
+from gnsm_monai.errors import InputError
+
+__all__ = ["check_enough", "split_references"]
+
+
+def check_enough(cases: Sequence[Case]) -> None:
+    """Raises InputError for fewer than 8 references, which leave nothing to learn from."""
+    if len(cases) < 8:
+        folder = f"{Path(cases[0]['label']).parent}: " if cases else ""
+        raise InputError(f"{folder}at least 8 reference label maps are needed, found {len(cases)}")
+
+
+def split_references(
+    cases: Sequence[Case],
+    seed: int = 0,
+    selection: float = 0.14,
+    calibration: float = 0.26,
+    structured: Sequence[bool] | None = None,
+) -> list[Case]:
+    """Gives every reference one ``use``: training of the network, selection of the score's rule, or its calibration.
+
+    A reference has no second use. The models of shapes (:mod:`gnsm_monai.fitting.shapes`) are an exception: they may
+    learn from held-out references, but judge none that they have seen. References without a structure are dealt out in
+    proportion, so that every part has some with structures: nothing can fail in an empty one.
+
+    Args:
+        cases: reference cases.
+        seed: of the shuffle.
+        selection: share for validation in training, the choice and fit of the rule, and the predicted Dice.
+        calibration: share for p-values and the interval of the predicted Dice.
+        structured: whether each case has a structure; all by default.
+
+    Raises:
+        InputError: fewer than 8 cases, or fewer than 3 with a structure, one for each use.
+    """
+    check_enough(cases)
+    filled = np.ones(len(cases), dtype=bool) if structured is None else np.asarray(structured, dtype=bool)
+    if filled.sum() < 3:
+        raise InputError(
+            f"{Path(cases[0]['label']).parent}: structures are needed in at least 3 label maps, to train on, to select "
+            f"the score on and to calibrate it on; found them in {filled.sum()}"
+        )
+    total = np.array([max(2, round(share * len(cases))) for share in (selection, calibration)])
+    least = min(2, filled.sum() // 3)
+    of_filled = np.maximum(least, np.rint(total * filled.mean()).astype(int))
+    uses, rng = np.empty(len(cases), dtype=object), np.random.default_rng(seed)
+    for where, held_out in ((filled, of_filled), (~filled, total - of_filled)):
+        dealt = np.repeat(["train", "selection", "calibration"], [where.sum() - held_out.sum(), *held_out])
+        rng.shuffle(dealt)
+        uses[where] = dealt
+    return [{**case, "use": str(use)} for case, use in zip(cases, uses, strict=True)]

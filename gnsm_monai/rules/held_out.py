@@ -1,0 +1,97 @@
+"""How far a score can be trusted: what it did on failures of held-out references, and how much its errors vary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.calibration import Calibration
+from gnsm_monai.rules.levels import stored_levels
+from gnsm_monai.rules.predictors import MIN_FAILURES, DicePredictor
+
+__all__ = ["STRENGTHS", "Basis", "HeldOut", "strength"]
+
+STRENGTHS = (("strong", 0.8), ("fair", 0.5), ("weak", 0.2))
+"""Least size of the Spearman correlation with Dice for each word; ``none`` below.
+
+Of two failures drawn at random a share of ``1/2 + asin(2 sin(pi rho / 6)) / pi`` is in the right order where score and
+Dice are jointly normal: four of five at .8, two of three at .5, and at .2 not six of ten, where chance has five.
+"""
+
+MIN_KINDS = 5
+"""Fewest kinds of failures from which it is told how much the error of a whole folder varies."""
+
+
+def strength(spearman: float, failures: int) -> str:
+    """``strong``, ``fair``, ``weak`` or ``none`` for a correlation with Dice, -1 is best; ``unknown`` of too few."""
+    if failures < MIN_FAILURES or not np.isfinite(spearman):
+        return "unknown"
+    return next((word for word, least in STRENGTHS if spearman <= -least), "none")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What training found out about the score on failures made from references that the network had not learnt from.
+
+    Args:
+        spearman: correlation of the score with Dice on the failures that the rule was chosen on, -1 is best.
+        failures: number of these.
+        residuals: true minus predicted Dice of the calibration failures in units of the predictor's spread, ``(n,)``:
+            of copies too where there are masks of networks. Those are all of one small network, and would have errors
+            of segmenters vary less than they do.
+        kinds: number of the kind of each of them, ``(n,)``.
+    """
+
+    spearman: float
+    failures: int
+    residuals: np.ndarray
+    kinds: np.ndarray
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> HeldOut:
+        """From those of a model's file, also where version 0.2 wrote it."""
+        model = AnomalyModel.from_arrays(arrays)
+        of_networks = arrays["failure_of_networks"]
+        scores = model.score(stored_levels(arrays, "calibration_failures"))
+        predictor = DicePredictor.from_arrays(arrays, "predicted_dice")
+        residuals = predictor.residuals_of(scores, arrays["calibration_failure_dice"])
+        _, kinds = np.unique(arrays["calibration_failure_kinds"], return_inverse=True)
+        spearman = float(model.comparison.get(model.rule, np.nan))
+        return cls(spearman, int(np.count_nonzero(of_networks) or len(of_networks)), residuals, kinds)
+
+    @property
+    def strength(self) -> str:
+        """In a word; see :func:`strength`."""
+        return strength(self.spearman, self.failures)
+
+    @property
+    def kind_errors(self) -> np.ndarray:
+        """Mean residual of each kind of failure, ``(K,)``."""
+        return np.asarray(np.bincount(self.kinds, self.residuals) / np.bincount(self.kinds))
+
+    @property
+    def follows_dice(self) -> bool:
+        """Whether a mean over masks can be told from their scores. Where it is weak the answer would be that of the
+        failures that happened to be made."""
+        return self.strength not in ("weak", "none")
+
+    @property
+    def judges_folders(self) -> bool:
+        """Whether there are enough failures, of enough kinds, for an interval of what is estimated of a folder."""
+        return len(self.residuals) >= MIN_FAILURES and len(np.unique(self.kinds)) >= MIN_KINDS
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What verdicts on folders rest on, of a trained model.
+
+    Args:
+        calibration: of its scores.
+        held_out: how well these did on failures of held-out references.
+    """
+
+    calibration: Calibration
+    held_out: HeldOut

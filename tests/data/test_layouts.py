@@ -1,0 +1,232 @@
+"""Folders as tools leave them: the layout that is found by looking, the cases in it, and what is told apart."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from gnsm_monai.data.case_names import match_cases
+from gnsm_monai.data.datalist import find_predictions, find_references
+from gnsm_monai.data.layouts import look_into
+from gnsm_monai.data.loading import CaughtErrors
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.transforms import load_case
+from gnsm_monai.errors import InputError
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "totalsegmentator"
+
+NAMES = ("aorta", "liver", "spleen")
+SCHEME = LabelScheme(NAMES, (0, 1, 2, 3))
+
+FOLDERS = {
+    "files": [["a.nii.gz", "b.nii.gz"], ["a_seg.nii.gz", "b_seg.nii.gz"], ["a.seg.nrrd", "b.seg.nrrd"]],
+    "folders": [["a/a_trans.nii.gz", "b/b_trans.nii.gz"], ["a/seg.nii.gz", "a/image.nii.gz", "b/seg.nii.gz"]],
+    "freesurfer": [
+        ["a/mri/aparc+aseg.mgz", "a/mri/orig.mgz", "b/mri/aparc+aseg.mgz"],
+        ["a/mri/aparc.DKTatlas+aseg.deep.mgz", "b/mri/aparc.DKTatlas+aseg.deep.mgz"],
+    ],
+    "structures": [
+        ["a/aorta.nii.gz", "a/liver.nii.gz", "b/aorta.nii.gz", "b/liver.nii.gz"],
+        ["1/rib_1.nii.gz", "1/rib_2.nii.gz", "2/rib_1.nii.gz", "2/rib_2.nii.gz"],
+        ["a/segmentations/aorta.nii.gz", "a/ct.nii.gz", "b/segmentations/aorta.nii.gz"],
+    ],
+    "bids": [["sub-a/anat/sub-a_dseg.nii.gz"], ["sub-a/ses-1/anat/sub-a_ses-1_dseg.nii.gz"]],
+}
+
+
+def fill(folder: Path, names: list[str]) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(values, np.diag([2.0, 2.0, 3.0, 1.0])), path)  # type: ignore[attr-defined, no-untyped-call]
+
+
+def read(path: Path, scheme: LabelScheme = SCHEME) -> np.ndarray:
+    return np.asarray(load_case(scheme, 3)({"label": path})["label"])[0]
+
+
+def blocks() -> np.ndarray:
+    values = np.zeros((6, 7, 8), np.uint8)
+    values[0, :2], values[2:4, 3:], values[5, 5:, 5:] = 1, 2, 3
+    return values
+
+
+@pytest.mark.parametrize(("layout", "names"), [(layout, names) for layout, sets in FOLDERS.items() for names in sets])
+def test_the_layout_is_found_by_looking(layout: str, names: list[str], tmp_path: Path) -> None:
+    maps = look_into(fill(tmp_path, names))
+    assert maps.layout.name == layout
+    if layout != "bids":
+        assert [case.removesuffix("_seg") for case in maps.files] in (["a", "b"], ["1", "2"])
+    assert look_into(tmp_path, layout).files == maps.files
+
+
+def test_a_layout_that_does_not_fit_says_what_is_there(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.nii.gz", "b.nii.gz"])
+    with pytest.raises(InputError, match=r"no label maps .* in the layout 'bids' .*in it: 2 files \.gz$"):
+        look_into(tmp_path, "bids")
+    with pytest.raises(InputError, match=r"'flat' is not one of auto, files, bids, freesurfer, structures, folders"):
+        look_into(tmp_path, "flat")
+
+
+def test_images_probabilities_and_previews_are_no_cases(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [
+        "a.nii.gz",
+        "b.nii.gz",
+        "a_0000.nii.gz",
+        "b_image.nii.gz",
+        "b_probabilities.nii.gz",
+        "a.png",
+        "overview.png",
+    ]
+    with caplog.at_level(logging.WARNING):
+        cases = find_predictions(fill(tmp_path, names))
+    assert {case["case"]: case["label"].name for case in cases} == {"a": "a.nii.gz", "b": "b.nii.gz"}
+    assert "5 files passed over" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["{}_seg", "{}_trans", "{}_pred", "pred_{}", "{}.seg"])
+def test_what_all_masks_share_in_their_names_does_not_hide_their_references(name: str, tmp_path: Path) -> None:
+    masks = fill(tmp_path / "masks", [f"{name.format(case)}.nii.gz" for case in ("p_1", "p_2")])
+    references = fill(tmp_path / "references", ["p_1.nii.gz", "p_2.nii.gz", "p_3.nii.gz"])
+    cases = find_predictions(masks, references)
+    assert [case["reference"].name for case in cases] == ["p_1.nii.gz", "p_2.nii.gz"]
+
+
+def test_other_organs_do_not_meet() -> None:
+    assert match_cases(["heart_01", "heart_02"], ["liver_01", "liver_02"]) == {}
+
+
+@pytest.mark.parametrize("what", ["references_dir", "images_dir"])
+def test_a_folder_of_other_cases_is_refused_and_few_are_said(
+    what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = fill(tmp_path / "masks", ["a.nii.gz", "b.nii.gz", "c.nii.gz"])
+    other = fill(tmp_path / "other", ["x1.nii.gz", "y2.nii.gz"])
+    with pytest.raises(InputError, match="a mask is called 'a', and here is 'x1'"):
+        find_predictions(masks, **{what: other})
+    fill(other, ["b.nii.gz"])
+    find_predictions(masks, **{what: other})
+    assert "only 1 of 3 masks" in caplog.text
+
+
+def test_files_of_structures_give_the_map_of_their_labels(tmp_path: Path) -> None:
+    """Written in another case of letters, and beside a structure that the model does not know."""
+    values = blocks()
+    for number, name in enumerate(("Aorta", "LIVER", "spleen"), start=1):
+        save(tmp_path / "a" / f"{name}.nii.gz", (values == number).astype(np.uint8))
+    save(tmp_path / "a" / "brain.nii.gz", (values == 0).astype(np.uint8))
+    assert (read(tmp_path / "a") == values).all()
+
+
+def test_a_structure_without_a_file_is_absent_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = blocks()
+    save(tmp_path / "a" / "liver.nii.gz", (values == 2).astype(np.uint8))
+    save(tmp_path / "a" / "brain.nii.gz", (values == 3).astype(np.uint8))
+    assert (read(tmp_path / "a") == np.where(values == 2, 2, 0)).all()
+    assert "no file of aorta, spleen: taken as absent" in caplog.text and "not of the model: brain" in caplog.text
+
+
+def test_overlaps_are_counted_and_go_to_the_smaller_structure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    liver, spleen = np.zeros((2, 6, 7, 8), np.uint8)
+    liver[1:5], spleen[4:] = 1, 1
+    spleen[:, 3:] = 0
+    save(tmp_path / "a" / "liver.nii.gz", liver)
+    save(tmp_path / "a" / "spleen.nii.gz", spleen)
+    label = read(tmp_path / "a")
+    assert (label == np.where(spleen, 3, 2 * liver)).all()
+    assert f"overlap in {int((liver & spleen).sum())} voxels" in caplog.text
+
+
+def test_structures_of_other_names_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "femur.nii.gz", (blocks() == 1).astype(np.uint8))
+    case = CaughtErrors(load_case(SCHEME, 3))({"case": "a", "label": tmp_path / "a"})
+    assert case["message"].endswith("none is called like one of the model's: aorta, liver, spleen; here are femur")
+
+
+def test_a_folder_named_by_the_models_structures_is_one_case(tmp_path: Path) -> None:
+    for name in NAMES:
+        save(tmp_path / "case_1" / f"{name}.nii.gz", blocks())
+    (case,) = find_predictions(tmp_path / "case_1", structures=NAMES)
+    assert (case["case"], case["label"]) == ("case_1", tmp_path / "case_1")
+
+
+def test_the_cases_that_dataset_json_lists_are_read(tmp_path: Path) -> None:
+    listed = {"k": {"images": ["../x/k_im.nii.gz"], "label": "../x/k_gt.nii.gz"}}
+    fill(tmp_path, ["x/k_im.nii.gz", "x/k_gt.nii.gz", "d/dataset.json"])
+    (tmp_path / "d" / "dataset.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"dataset": listed}).encode())
+    (case,), images = find_references(tmp_path / "d")
+    assert case["label"].resolve() == (tmp_path / "x" / "k_gt.nii.gz").resolve()
+    assert images is not None and images.of("k")[0].name == "k_im.nii.gz"
+
+
+def test_numbers_of_four_digits_name_cases_and_channels_apart(tmp_path: Path) -> None:
+    cases = ["patient_0001", "patient_0002"]
+    masks = fill(tmp_path / "masks", [f"{case}.nii.gz" for case in cases])
+    images = fill(tmp_path / "images", [f"{case}_000{n}.nii.gz" for case in cases for n in (0, 1)])
+    predictions = find_predictions(masks, masks, images)
+    assert [case["case"] for case in predictions] == cases
+    assert [case["reference"].name for case in predictions] == [f"{case}.nii.gz" for case in cases]
+    assert [path.name for path in predictions[1]["image"]] == ["patient_0002_0000.nii.gz", "patient_0002_0001.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "patient_0001.nii.gz", "a_seg.nii.gz"])
+def test_a_single_mask_is_a_case(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        (case,) = find_predictions(fill(tmp_path, [name]), tmp_path)
+    assert (case["label"].name, case["reference"].name) == (name, name)
+    assert not caplog.text  # a flat folder is plain to see
+
+
+def test_folders_of_structures_given_one_by_one_meet_flat_references(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says how all of them were read, however many they are."""
+    cases = ["p_1", "p_2", "p_3"]
+    fill(tmp_path / "masks", [f"{case}/{name}.nii.gz" for case in cases for name in NAMES])
+    references = fill(tmp_path / "references", [f"{case}.nii.gz" for case in cases])
+    with caplog.at_level(logging.INFO):
+        predictions = find_predictions(sorted((tmp_path / "masks").iterdir()), references, structures=NAMES)
+    assert [(case["case"], case["reference"].name) for case in predictions] == [(c, f"{c}.nii.gz") for c in cases]
+    assert [case["label"] for case in predictions] == [tmp_path / "masks" / case for case in cases]
+    assert caplog.text.count("read as") == 1
+    assert (
+        f"{tmp_path / 'masks' / 'p_1'} and 2 more: read as: one folder per case, one file per structure" in caplog.text
+    )
+
+
+def test_an_image_among_masks_is_called_one(tmp_path: Path) -> None:
+    """Fewer fractions are those of a label map that was scaled."""
+    rng = np.random.default_rng(0)
+    save(tmp_path / "image.nii.gz", rng.normal(100, 50, (6, 7, 8)).astype(np.float32))
+    save(tmp_path / "scaled.nii.gz", (blocks() / 2).astype(np.float32))
+    messages = [
+        CaughtErrors(load_case(SCHEME, 3))({"case": name, "label": tmp_path / f"{name}.nii.gz"})["message"]
+        for name in ("image", "scaled")
+    ]
+    assert messages[0].startswith(f"{tmp_path / 'image.nii.gz'}: ")
+    assert messages[0].endswith("an image or probabilities, by its many values")
+    assert messages[1].endswith("label values must be whole numbers, found 0.5")
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/totalsegmentator is absent")
+def test_both_forms_of_a_real_output_are_the_same_map() -> None:
+    """117 files, most of them empty, and one label map whose header names its labels."""
+    joined = REAL / "example_seg_fast.nii.gz"
+    names = load_case(None, 3)({"label": joined})["label"].meta["label_names"]
+    scheme = LabelScheme(tuple(names.values()), (0, *names))
+    expected = np.asarray(nib.load(joined).dataobj)  # type: ignore[attr-defined]
+    whole, parts = read(joined, scheme), read(REAL / "example_seg_fast", scheme)
+    assert len(names) == 117 and len(np.unique(expected)) > 10
+    assert sorted(np.bincount(whole.ravel(), minlength=118)) == sorted(np.bincount(expected.ravel(), minlength=118))
+    assert (whole == parts).all()

@@ -1,0 +1,229 @@
+"""Labels that are shifted, swapped or mirrored, beside the truth that they were made from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, Orientationd
+
+from gnsm_monai.cli_commands import rank, train
+from gnsm_monai.data.class_index import ToClassIndexd
+from gnsm_monai.data.loading import LoadMapsd
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.engines import Corrections
+from gnsm_monai.engines.corrections import changed_values
+from tests.builders import CHAIN, TINY, chain
+from tests.results import case_result
+
+AFFINE = np.array([[-1.0, 0, 0, 30], [0, 1, 0, -7], [0, 0, 1, 3], [0, 0, 0, 1]])
+VALUES = np.array([0, *(5 * i for i in range(1, 10))])
+"""Value in the files of each class."""
+
+
+def write(path: Path, label: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(VALUES[label][..., None].astype(np.int16), AFFINE), path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chain")
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        write(folder / "data" / "labelsTr" / f"c{i:02d}.nii.gz", chain(rng))
+    names = {"background": 0, **dict(zip([*CHAIN, "flank"], VALUES[1:].tolist(), strict=True))}
+    content = {"labels": names, "numTraining": 60, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}}
+    (folder / "data" / "dataset.json").write_text(json.dumps(content))
+    settings = {**TINY, "anomaly_score": "shape", "fit::shapes::steps": 0}
+    train(folder / "model", dataset_dir=folder / "data", **settings)
+    return folder / "model"
+
+
+def shifted(step: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda label: np.where((label > 0) & (label < 9), label + step, label)
+
+
+def swapped(label: np.ndarray) -> np.ndarray:
+    table = np.arange(10)
+    table[[4, 6]] = 6, 4
+    return np.asarray(table[label])
+
+
+WRONG: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "high": (shifted(1), "vertebra labels are one too high: vertebra_T"),
+    "low": (shifted(-1), "vertebra labels are one too low: vertebra_T"),
+    "swap": (swapped, "vertebra_T12 and vertebra_L2 are swapped"),
+    "mirror": (lambda label: label[::-1], "mirrored from left to right"),
+}
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "proposed" / "proposed.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_the_copy_of_a_mask_with_wrong_labels_is_the_truth(model: Path, tmp_path: Path, kind: str) -> None:
+    damage, words = WRONG[kind]
+    rng = np.random.default_rng(len(kind))
+    truths = [chain(rng) for _ in range(9)]
+    inner = [truth for truth in truths if set(range(3, 7)) <= set(np.unique(truth)) <= {0, 2, 3, 4, 5, 6, 7, 9}]
+    for i, truth in enumerate(inner):
+        write(tmp_path / "masks" / f"m{i}.nii.gz", damage(truth))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
+    rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu")
+    rows = table(tmp_path / "out")
+    assert len(inner) >= 3
+    assert {row["file"] for row in rows} == set(before)
+    for row in rows:
+        truth = inner[int(row["case"][1:])]
+        copy: Any = nib.load(tmp_path / "out" / "proposed" / row["file"])
+        np.testing.assert_array_equal(np.asarray(copy.dataobj)[..., 0], VALUES[truth])
+        assert copy.get_data_dtype() == np.int16
+        np.testing.assert_array_equal(copy.affine, AFFINE)
+        assert row["change"].startswith(words)
+        assert float(row["anomaly_score_after"]) < float(row["anomaly_score_before"])
+        assert float(row["p_value_after"]) >= float(row["p_value_before"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+    again = tmp_path / "again"
+    rank(model, [tmp_path / "out" / "proposed"], again, propose=True, device="cpu")  # the score of the file itself
+    scores = {row["case"]: row["anomaly_score"] for row in csv.DictReader((again / "ranking.csv").open(newline=""))}
+    assert scores == {row["case"]: row["anomaly_score_after"] for row in rows}
+    assert table(again) == []
+    rank(model, [tmp_path / "masks"], tmp_path / "out", device="cpu")  # copies of an earlier ranking
+    assert not (tmp_path / "out" / "proposed").exists()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_right_masks_get_no_copy_however_many_are_suspect(model: Path, tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    for i in range(8):
+        write(tmp_path / "masks" / f"m{i}.nii.gz", chain(rng))
+    rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu", alpha=0.9)
+    flags = [row["flag"] for row in csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline=""))]
+    assert flags.count("1") >= 4
+    assert table(tmp_path / "out") == []
+
+
+def test_a_mask_keeps_its_rank_where_its_file_cannot_be_read_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "masks" / "m.nii.gz", chain(np.random.default_rng(0))[::-1])
+
+    def torn(*_: Any) -> Any:
+        raise OSError("torn")
+
+    monkeypatch.setattr(Corrections, "_read", torn)
+    assert rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu") == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline="")))
+    assert [row["status"] for row in rows] == ["ok"]
+    assert table(tmp_path / "out") == []
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+SCHEME = LabelScheme(("a", "b", "c"), (0, 7, 8, 3))
+
+
+def asymmetric() -> np.ndarray:
+    label = np.zeros((12, 10, 8), dtype=np.int64)
+    label[2:4, 2:8, 2:6], label[5:7, 2:5, 2:6], label[7:9, 5:8, 1:3] = 1, 2, 3
+    return label
+
+
+def corrected(path: Path, mask: np.ndarray, truth: np.ndarray, affine: np.ndarray, **more: Any) -> tuple[Any, Any]:
+    """What is found of a mask by a judge that knows the truth on the grid; and how often it was asked."""
+    nib.save(nib.Nifti1Image(np.array(SCHEME.values)[mask].astype(np.uint8), affine), path)
+    prior = np.stack([np.where(truth == c, 0.91, 0.03) for c in range(4)])
+    network = SimpleNamespace(num_classes=4, position_size=truth.shape, log_prior=torch.from_numpy(np.log(prior)))
+    settings = {"spatial_dims": 3}
+    structures = {name: (c,) for c, name in enumerate(SCHEME.names, start=1)}
+    calibration = SimpleNamespace(scores=np.linspace(0, 0.01, 40))
+    model: Any = SimpleNamespace(
+        network=SimpleNamespace(**{**vars(network), **more}), settings=settings, structures=structures,
+        calibration=calibration, scheme=SCHEME,
+    )  # fmt: skip
+    preprocessing = Compose(
+        [LoadMapsd(["label"], 3), ToClassIndexd(["label"], SCHEME, 3), Orientationd("label", "RAS", labels=None)]
+    )
+    case = {"case": "x", "label": path}
+    asked = []
+
+    def score(given: Any) -> Any:
+        asked.append(given)
+        wrong = float((given["label"].numpy()[0] != truth).mean())
+        p_value = (1 + int((calibration.scores >= wrong).sum())) / 41
+        return case_result("x", anomaly=wrong, p_value=p_value, flagged=p_value <= 0.05)
+
+    first = preprocessing(case)
+    found = Corrections(model, preprocessing, [case])(score(first), first, first["label"].numpy()[0], score)
+    return found, len(asked) - 1
+
+
+ORIENTATIONS = {
+    "RAS": np.diag([1.0, 1, 1, 1]),
+    "ILP": np.array([[0, -1.0, 0, 9], [0, 0, -1, 4], [-1, 0, 0, 2], [0, 0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("axis", range(3))
+def test_a_mirror_image_is_turned_round_along_the_axis_of_its_file(tmp_path: Path, orientation: str, axis: int) -> None:
+    affine, truth = ORIENTATIONS[orientation], asymmetric()
+    world = nib.orientations.io_orientation(affine)
+    file = nib.orientations.apply_orientation(truth, nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), world))  # fmt: skip
+    file_axis = int(np.flatnonzero(world[:, 0] == axis)[0])
+    found, _ = corrected(tmp_path / "x.nii.gz", np.flip(file, file_axis), truth, affine)
+    assert (found.correction.axis, found.correction.moves) == (file_axis, ())
+    assert found.correction.decision.anomaly == 0
+    assert "mirrored from" in found.reason
+
+
+def test_symmetric_references_do_not_tell_a_mirror_image(tmp_path: Path) -> None:
+    truth = np.zeros((12, 10, 8), dtype=np.int64)
+    truth[2:10, 2:8, 2:6] = 1
+    mask = truth.copy()
+    mask[2, 2:6, 2:6] = 0  # on one side
+    mask[9, 2:5, 2:6] = 2
+    found, asked = corrected(tmp_path / "x.nii.gz", mask, truth, np.eye(4))
+    assert found.decision.flagged
+    assert found.correction is None
+    assert asked == 0  # nothing agrees better with the references, so the network is spared
+
+
+def test_without_places_a_cycle_is_found_by_the_denoised_version_alone(tmp_path: Path) -> None:
+    truth = asymmetric()
+    mask = np.array([0, 2, 3, 1])[truth]
+    found, _ = corrected(tmp_path / "x.nii.gz", mask, truth, np.eye(4))
+    assert found.correction.moves == ((1, 3), (2, 1), (3, 2))
+    unplaced, _ = corrected(tmp_path / "y.nii.gz", mask, truth, np.eye(4), position_size=None)
+    assert unplaced.correction is None  # the denoised version that is given here is the mask itself
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_changed_values_are_those_of_the_scheme(dtype: type) -> None:
+    values = np.array([[0, 7, 8], [3, 7, 0]], dtype=dtype)
+    changed = changed_values(values, ((1, 2), (2, 1)), None, SCHEME)
+    assert changed.dtype == dtype
+    np.testing.assert_array_equal(changed, [[0, 8, 7], [3, 8, 0]])
+    np.testing.assert_array_equal(changed_values(values, ((1, 2),), 1, SCHEME), [[8, 8, 0], [0, 8, 3]])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("gnsm_monai")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    yield
+    log.setLevel(before)

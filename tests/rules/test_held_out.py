@@ -1,0 +1,46 @@
+"""How far a score can be trusted, as training left it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gnsm_monai.rules.held_out import HeldOut, strength
+
+
+@pytest.mark.parametrize(
+    ("spearman", "failures", "word"),
+    [(-0.94, 100, "strong"), (-0.8, 19, "strong"), (-0.79, 100, "fair"), (-0.5, 100, "fair"), (-0.265, 100, "weak"),
+     (-0.19, 100, "none"), (0.9, 100, "none"), (-0.94, 18, "unknown"), (np.nan, 100, "unknown")],
+)  # fmt: skip
+def test_a_correlation_has_a_word(spearman: float, failures: int, word: str) -> None:
+    assert strength(spearman, failures) == word
+
+
+def arrays(of_networks: bool) -> dict[str, Any]:
+    """Those of a model whose score is the statistic itself, and whose prediction is 1 - score with a spread of 0.1."""
+    return {
+        "rule": np.array("disagreement_equal"), "level_weights": np.ones(1), "worst": np.array(1.0),
+        "compared": np.array(["misfit", "disagreement_equal"]), "spearman": np.array([-0.3, -0.9]),
+        "statistic": np.array(["disagreement"]),
+        "failure_kinds": np.array(["early", "holes", "holes"]),
+        "failure_of_networks": np.array([of_networks, False, False]),
+        "calibration_failures": np.array([0.2, 0.4, 0.6, 0.8]).reshape(4, 1, 1),
+        "calibration_failure_dice": np.array([0.9, 0.5, 0.4, 0.4]),
+        "calibration_failure_kinds": np.array(["early", "early", "holes", "holes"]),
+        "predicted_dice_scores": np.array([0.0, 1.0]), "predicted_dice": np.array([1.0, 0.0]),
+        "predicted_dice_spread": np.array([0.1, 0.1]), "predicted_dice_residuals": np.zeros(4),
+    }  # fmt: skip
+
+
+def test_a_model_file_tells_how_its_score_did_and_errs_by_kind() -> None:
+    held_out = HeldOut.from_arrays(arrays(of_networks=False))
+    assert (held_out.spearman, held_out.failures, held_out.strength) == (-0.9, 3, "unknown")
+    assert held_out.kind_errors == pytest.approx([0.0, 1.0])  # (1 - 1) / 2 of early, (0 + 2) / 2 of holes
+    assert not held_out.judges_folders
+
+
+def test_the_strength_is_of_the_failures_that_rules_were_compared_on() -> None:
+    assert HeldOut.from_arrays(arrays(of_networks=True)).failures == 1  # of networks alone
