@@ -28,11 +28,8 @@ from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 __all__ = ["HeldOutScorer"]
 
 IMAGES = "images"
-LEAST = {"selection": 8, "calibration": 19, IMAGES: 4}
-"""Fewest references of each use, whatever the time: with fewer than 19 for calibration no p-value reaches 0.05."""
-
-LEAST_FAILURES = 16
-"""Failures of a use from which on no more are made once its time is over."""
+LEAST = 4
+"""References of a use, and failures made from them, that are scored whatever the time: less is nothing to fit to."""
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +96,7 @@ class HeldOutScorer:
 
         def scoring(engine: Engine, number: int) -> None:
             step(number)
-            if limit.over and LEAST[use] <= number + 1 < count:
+            if limit.over and LEAST <= number + 1 < count:
                 engine.terminate_epoch()
 
         engine = Engine(scoring)
@@ -138,10 +135,10 @@ class _ScoredUse:
         """Of the planned failures of a reference, the part that there is time for."""
         if not share.limited:
             return 1
-        if self.limit.over and len(self.failures) >= LEAST_FAILURES:
-            return 0
-        each = seconds / (len(self.references) + len(self.failures))
-        return min(1, max(share.left, each) / (max(each, 1e-9) * self.made.most(self.plan)))
+        each = max(seconds / (len(self.references) + len(self.failures)), 1e-9)
+        if share.left < each and len(self.failures) >= LEAST:
+            return 0  # references come first: they give p-values
+        return min(1, max(share.left / each, 1) / self.made.most(self.plan))
 
 
 def in_order(cases: Sequence[Case], limit: TimeLimit, seed: int) -> list[Case]:
