@@ -129,7 +129,7 @@ class Server:
                 raise ServerError(f"{self.url}: {what}: {text}", 200)
 
     def _pages(self, what: str, search: Callable[..., Any], key: str, **options: Any) -> Iterator[dict[str, Any]]:
-        """All results of a search, however many come at once; a server that knows no pages sends the same ones again."""
+        """All results of a search, however many come at once; a server without pages sends the same ones again."""
         seen: set[str] = set()
         offset = 0
         while True:

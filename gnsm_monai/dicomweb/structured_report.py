@@ -125,6 +125,7 @@ class Reporter:
         frame = str(segmentation.FrameOfReferenceUID)
         volume = highdicom.Volume(np.asarray(values, np.float32), affine, "PATIENT", frame_of_reference_uid=frame)
         low, high = float(volume.array.min()), float(volume.array.max())
+        window = highdicom.VOILUTTransformation(window_center=(low + high) / 2, window_width=max(high - low, 1e-6))
         mapping = RealWorldValueMapping(
             lut_label="anomaly",
             lut_explanation="anomaly of a voxel, higher is worse",
@@ -147,8 +148,7 @@ class Reporter:
             device_serial_number=self.identity[:16],
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
-            window_center=(low + high) / 2,
-            window_width=max(high - low, 1e-6),
+            voi_lut_transformations=[window],
             content_label="ANOMALY",
             series_description="Anomaly of a segmentation (gnsm_monai)",
         )

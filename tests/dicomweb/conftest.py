@@ -27,7 +27,9 @@ import pydicom  # noqa: E402
 from pydicom.sr.codedict import codes  # noqa: E402
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid  # noqa: E402
 
-SIZE, SPACING = (32, 40, 24), (1.5, 1.2, 2.0)  # x, y, z: pixels are not square, and rows are not columns
+SIZE, SPACING = (32, 40, 24), (1.5, 1.25, 2.0)  # x, y, z: pixels are not square, and rows are not columns
+"""In mm. NIfTI has 32 bits for these, and 1.2 mm would be rounded: voxels half-way between two others would turn."""
+
 ORIGIN = (-20.0, 15.0, 100.0)
 NAMES = ("Right-Ventricle", "ventricle", "Myocardium")
 """Labels of the segments 1, 2 and 3: the model's structures in another order and spelling."""
@@ -39,18 +41,26 @@ PROGRAM, PLUGIN = Path("/usr/sbin/Orthanc"), Path("/usr/share/orthanc/plugins/li
 
 @dataclass(frozen=True)
 class Study:
-    """A patient's image series, its segmentation, and the same segmentation as a label map ``(x, y, z)``."""
+    """A patient's image series and its segmentation, and both as arrays ``(x, y, z)``."""
 
     patient: str
     images: list[pydicom.Dataset]
     segmentation: Any
     label: np.ndarray
+    hounsfield: np.ndarray
 
     def save_nifti(self, folder: Path) -> None:
+        self._save(folder, self.label)
+
+    def save_image(self, folder: Path) -> None:
+        """Grey values as they were before they became DICOM, in HU."""
+        self._save(folder, self.hounsfield)
+
+    def _save(self, folder: Path, values: np.ndarray) -> None:
         folder.mkdir(exist_ok=True)
         affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
         affine[:3, 3] = -ORIGIN[0], -ORIGIN[1], ORIGIN[2]
-        nib.save(nib.Nifti1Image(self.label, affine), folder / f"{self.patient}.nii.gz")
+        nib.save(nib.Nifti1Image(values, affine), folder / f"{self.patient}.nii.gz")  # type: ignore[attr-defined, no-untyped-call]
 
 
 def make_study(seed: int, patient: str, charset: str = "ISO_IR 100", name: str = "M\u00fcller^Eva") -> Study:
@@ -67,10 +77,8 @@ def make_study(seed: int, patient: str, charset: str = "ISO_IR 100", name: str =
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         one.SpecificCharacterSet = charset
         one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, generate_uid()
-        one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = (
-            CTImageStorage,
-            one.SOPInstanceUID,
-        )
+        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
         one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
         one.PatientID, one.PatientName, one.Modality, one.InstanceNumber = patient, name, "CT", z + 1
         one.PatientBirthDate = one.PatientSex = one.AccessionNumber = one.StudyID = one.ReferringPhysicianName = ""
@@ -98,7 +106,7 @@ def make_study(seed: int, patient: str, charset: str = "ISO_IR 100", name: str =
         images, numbered.transpose(2, 1, 0), "BINARY", segments, generate_uid(), 7, generate_uid(), 1,
         "maker", "segmenter", "1", "1", series_description="heart",
     )  # fmt: skip
-    return Study(patient, images, segmentation, label)
+    return Study(patient, images, segmentation, label, hounsfield.transpose(2, 1, 0))
 
 
 @pytest.fixture(scope="session")
@@ -151,11 +159,8 @@ class Orthanc:
 
     def store_bytes(self, *files: bytes) -> None:
         parts = b"".join(b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + file + b"\r\n" for file in files)
-        kind = {
-            "Content-Type": 'multipart/related; type="application/dicom"; boundary=cut',
-            "Accept": "application/json",
-        }
-        self.ask("POST", "/dicom-web/studies", data=parts + b"--cut--", headers=kind)
+        kind = 'multipart/related; type="application/dicom"; boundary=cut'
+        self.ask("POST", "/dicom-web/studies", data=parts + b"--cut--", headers={"Content-Type": kind})
 
     def store_study(self, study: Study) -> None:
         self.store(*study.images, study.segmentation)
