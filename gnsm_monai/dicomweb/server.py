@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,6 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.url = check_url(url)
-        logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # it would log headers
         self._client = DICOMwebClient(self.url, session=open_session(), timeout=TIMEOUT, permissive_uid=True)
         # Its own way to try again swallows every exception, also those that say what to do.
         self._client.set_http_retry_params(retry=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +24,11 @@ USER, PASSWORD, TOKEN = "GNSM_DICOMWEB_USER", "GNSM_DICOMWEB_PASSWORD", "GNSM_DI
 TIMEOUT = (10.0, 300.0)
 """Seconds to wait for a connection, and between two bytes of an answer."""
 
-RETRIES = Retry(total=2, backoff_factor=0.5, status_forcelist=(429, 503, 504), raise_on_status=False)
-"""Of what changes nothing on the server; a POST is sent once."""
+RETRIES = Retry(total=2, read=False, backoff_factor=0.5, status_forcelist=(429, 503, 504), raise_on_status=False)
+"""Of what the server cannot have acted on: no connection, or too busy for a search. A POST is sent once."""
+
+LOGGERS = ("dicomweb_client", "retrying", "urllib3")
+"""They log headers, and tracebacks of what is said in one line."""
 
 DENIED = (401, 403, 407)
 
@@ -95,6 +99,8 @@ def open_session(environment: Mapping[str, str] = os.environ) -> requests.Sessio
     Raises:
         InputError: credentials that are incomplete, or cannot be sent.
     """
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     session = _Session()
     session.mount("http://", HTTPAdapter(max_retries=RETRIES))
     session.mount("https://", HTTPAdapter(max_retries=RETRIES))
