@@ -14,11 +14,12 @@ import pydicom
 
 from gnsm_monai.data.dicom_grid import referenced_series, save_grid, series_grid
 from gnsm_monai.data.dicom_seg import TO_RAS
+from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nifti import save_nifti
 from gnsm_monai.dicomweb.server import Place, Server
 from gnsm_monai.dicomweb.session import ServerError
 from gnsm_monai.errors import InputError
-from gnsm_monai.files import one_line_of, write_atomically
+from gnsm_monai.files import load_json, one_line_of, save_json, write_atomically
 
 __all__ = ["Fetched", "dicom_bytes"]
 
@@ -32,18 +33,27 @@ class Fetched:
 
     Args:
         folder: made with the first of them.
+        structures: names of the model's structures. A segmentation that has none of them is of something else, and is
+            passed over; without names every one counts.
         with_images: whether to fetch their image series as well, for a model that sees images.
     """
 
-    def __init__(self, folder: Path, with_images: bool = False) -> None:
+    def __init__(self, folder: Path, structures: Iterable[str] = (), with_images: bool = False) -> None:
         self.masks, self.images, self.with_images = folder / "segmentations", folder / "images", with_images
+        self.structures = sorted(set(structures))
+        self._note = folder / "passed_over.json"
+        self.passed_over: dict[str, list[str]] = self._read_passed_over()
+        """Labels of the segments of each segmentation that is of something else, by its UID."""
         self.places: dict[str, Place] = {}
         """Where each case lies on the server."""
         self.failed: dict[str, str] = {}
         """Why a segmentation could not be fetched, by its UID."""
         for path in sorted(self.masks.glob("*.dcm")):
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER))
-            self.places[path.stem] = Place(*(str(header[name].value) for name in HEADER))
+            try:
+                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER))
+                self.places[path.stem] = Place(*(str(header[name].value) for name in HEADER))
+            except Exception:  # damaged since: it is fetched again
+                continue
 
     def look(self, server: Server, studies: Sequence[str] = ()) -> list[str]:
         """Fetches what is new on a server. A segmentation that cannot be fetched costs one line of the log.
@@ -55,20 +65,26 @@ class Fetched:
             ServerError: the server cannot be searched, or refuses every request.
         """
         fetched: list[str] = []
+        before = len(self.passed_over)
         for series in server.segmentation_series(studies):
             present = sum(place.series == series.series for place in self.places.values())
             if series.count is not None and present >= series.count:
                 continue
             fetched += self._fetch_new(server, server.instances(series))
+        if len(self.passed_over) > before:
+            text = "%s: %d segmentations without a structure of this model are passed over: %s"
+            logger.info(text, server.url, len(self.passed_over), self._note)
+            save_json(self._note, {"structures": self.structures, "passed_over": self.passed_over})
         return fetched
 
     def _fetch_new(self, server: Server, places: Iterable[Place]) -> list[str]:
         fetched: list[str] = []
         for place in places:
-            if place.instance in self.places:
+            if place.instance in self.places or place.instance in self.passed_over:
                 continue
             try:
-                self._fetch(server, place)
+                if not self._fetch(server, place):
+                    continue
             except InputError as error:
                 if isinstance(error, ServerError) and error.ends_run:
                     raise
@@ -81,17 +97,27 @@ class Fetched:
             fetched.append(place.instance)
         return fetched
 
-    def _fetch(self, server: Server, place: Place) -> None:
-        """The SEG is written last: where it lies, everything that belongs to it does."""
+    def _fetch(self, server: Server, place: Place) -> bool:
+        """Whether a segmentation is one to rank. Its file is written last, after all that belongs to it."""
         segmentation = server.instance(place)
         path = self.masks / f"{place.instance}.dcm"
         try:
             content = dicom_bytes(segmentation)
             series = referenced_series(segmentation)
+            labels = [str(item.SegmentLabel) for item in segmentation.SegmentSequence]
         except Exception as error:  # pydicom raises many kinds
             raise InputError(f"{server.url}: instance {place.instance}: is damaged: {one_line_of(error)}") from error
+        if self.structures and not set(map(name_key, self.structures)) & set(map(name_key, labels)):
+            self.passed_over[place.instance] = labels
+            return False
         self._fetch_grid(server, place, series, path)
         write_atomically(path, content)
+        return True
+
+    def _read_passed_over(self) -> dict[str, list[str]]:
+        """Of an earlier run with the same structures."""
+        content = load_json(self._note) if self._note.is_file() else {}
+        return dict(content["passed_over"]) if content.get("structures") == self.structures else {}
 
     def _fetch_grid(self, server: Server, place: Place, series: Sequence[str], path: Path) -> None:
         """The grid of the image series; without it only the slices count that the SEG stores."""

@@ -14,6 +14,8 @@ import numpy as np
 import pydicom
 
 from gnsm_monai.data.dicom_seg import TO_RAS
+from gnsm_monai.data.label_names import usable_names
+from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.dicomweb.fetch import Fetched, dicom_bytes
 from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.dicomweb.server import Server
@@ -68,7 +70,10 @@ class ServerRanking:
         channels = files.settings["network"]["image_channels"]
         if channels > 1:
             raise InputError(f"{model}: reads {channels} images of a case, and a SEG names one image series")
-        self.fetched = Fetched(output / FOLDER, with_images=channels == 1)
+        scheme = LabelScheme.from_dict(files.settings["labels"])
+        # Regions of several labels cannot be told by names.
+        names = {} if scheme.regions else usable_names(dict(enumerate(scheme.names, start=1)))
+        self.fetched = Fetched(output / FOLDER, names.values(), with_images=channels == 1)
         self.reporter = Reporter(hashlib.sha256("".join(files.identity).encode()).hexdigest())
         self.unstored: dict[str, str] = {}
         """Why no report of a case could be stored."""
@@ -88,9 +93,12 @@ class ServerRanking:
             if self.ranking is None:
                 reasons = list(self.fetched.failed.values())
                 where = f" in study {', '.join(self.options.study)}" if self.options.study else ""
-                raise InputError(reasons[0] if reasons else f"{self.server.url}: no segmentation (SEG){where}")
+                what = "no segmentation (SEG)" + " of a structure of this model" * bool(self.fetched.passed_over)
+                raise InputError(reasons[0] if reasons else f"{self.server.url}: {what}{where}")
             return self.ranking
         self._watch(new)
+        if self.ranking is None:
+            logger.info("%s: no segmentation came", self.server.url)
         return self.ranking
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pydicom
 from dicomweb_client.api import DICOMwebClient
@@ -15,8 +17,12 @@ from gnsm_monai.dicomweb.session import TIMEOUT, ServerError, asking, check_url,
 
 __all__ = ["Place", "Segmentations", "Server"]
 
+logger = logging.getLogger(__name__)
+
 PAGE = 200
 """Most results of one search."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 CLASSES = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")
@@ -61,6 +67,8 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.url = check_url(url)
+        if urlsplit(self.url).scheme == "http" and urlsplit(self.url).hostname not in LOOPBACK:
+            logger.warning("%s: is not encrypted: credentials and images can be read on the way", self.url)
         self._client = DICOMwebClient(self.url, session=open_session(), timeout=TIMEOUT, permissive_uid=True)
         # Its own way to try again swallows every exception, also those that say what to do.
         self._client.set_http_retry_params(retry=False)

@@ -24,7 +24,14 @@ USER, PASSWORD, TOKEN = "GNSM_DICOMWEB_USER", "GNSM_DICOMWEB_PASSWORD", "GNSM_DI
 TIMEOUT = (10.0, 300.0)
 """Seconds to wait for a connection, and between two bytes of an answer."""
 
-RETRIES = Retry(total=2, read=False, backoff_factor=0.5, status_forcelist=(429, 503, 504), raise_on_status=False)
+RETRIES = Retry(
+    total=2,
+    read=False,
+    backoff_factor=0.5,
+    status_forcelist=(429, 503, 504),
+    raise_on_status=False,
+    respect_retry_after_header=False,  # which may name a day
+)
 """Of what the server cannot have acted on: no connection, or too busy for a search. A POST is sent once."""
 
 LOGGERS = ("dicomweb_client", "retrying", "urllib3")

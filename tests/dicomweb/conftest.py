@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Study:
         nib.save(nib.Nifti1Image(values, affine), folder / f"{self.patient}.nii.gz")  # type: ignore[attr-defined, no-untyped-call]
 
 
-def make_study(seed: int, patient: str, charset: str = "ISO_IR 100", name: str = "M\u00fcller^Eva") -> Study:
+def make_study(seed: int, patient: str, names: Sequence[str] = NAMES) -> Study:
     label, image = make_phantom(np.random.default_rng(seed), 3, SIZE)
     if seed % 2:  # a bad mask among good ones
         label = np.roll(label, 6, axis=0)
@@ -75,12 +75,12 @@ def make_study(seed: int, patient: str, charset: str = "ISO_IR 100", name: str =
         one = pydicom.Dataset()
         one.file_meta = pydicom.dataset.FileMetaDataset()
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        one.SpecificCharacterSet = charset
+        one.SpecificCharacterSet = "ISO_IR 100"
         one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, generate_uid()
         one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
         one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
         one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
-        one.PatientID, one.PatientName, one.Modality, one.InstanceNumber = patient, name, "CT", z + 1
+        one.PatientID, one.PatientName, one.Modality, one.InstanceNumber = patient, "M\u00fcller^Eva", "CT", z + 1
         one.PatientBirthDate = one.PatientSex = one.AccessionNumber = one.StudyID = one.ReferringPhysicianName = ""
         one.StudyDate, one.StudyTime = "20260102", "120000"
         one.Rows, one.Columns = pixels.shape
@@ -97,7 +97,7 @@ def make_study(seed: int, patient: str, charset: str = "ISO_IR 100", name: str =
         highdicom.seg.SegmentDescription(
             number, text, codes.SCT.Organ, codes.SCT.Heart, highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
         )
-        for number, text in enumerate(NAMES, start=1)
+        for number, text in enumerate(names, start=1)
     ]
     numbered = np.zeros_like(label)
     for number, value in enumerate(NUMBERS, start=1):

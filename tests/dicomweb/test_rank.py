@@ -175,16 +175,17 @@ def test_a_killed_watch_goes_on_and_stores_no_report_twice(
     assert set(results(tmp_path)) == set(map(uid_of, studies))
 
 
-def test_a_damaged_segmentation_costs_its_own_line(
+def test_a_damaged_segmentation_costs_its_own_line_and_one_of_something_else_is_passed_over(
     orthanc: Orthanc, model: Path, studies: list[Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     orthanc.store_study(studies[0])
     bad = pydicom.dcmread(io.BytesIO(orthanc_file(studies[2].segmentation)))
     bad.PixelData = bad.PixelData[: len(bad.PixelData) // 2]
     orthanc.store(bad)
-    other = make_study(4, "elsewhere")
-    orthanc.store_study(other)
-    named = [str(study.segmentation.StudyInstanceUID) for study in (studies[0], studies[2])]
+    foreign = make_study(4, "foreign", ("liver", "spleen", "colon"))
+    orthanc.store_study(foreign)
+    orthanc.store_study(studies[1])
+    named = [str(study.segmentation.StudyInstanceUID) for study in (studies[0], studies[2], foreign)]
     assert rank(orthanc.url, model, tmp_path, "--study", *named, "--store") == 3
     cases = results(tmp_path)
     assert set(cases) == {uid_of(studies[0]), uid_of(studies[2])}
@@ -192,6 +193,8 @@ def test_a_damaged_segmentation_costs_its_own_line(
     failed = cases[uid_of(studies[2])]
     assert failed["status"] == "failed" and f"{uid_of(studies[2])}.dcm: " in failed["message"]
     assert [str(report.StudyInstanceUID) for report in orthanc.find("SR")] == [named[0]]
+    noted = json.loads((tmp_path / "dicomweb" / "passed_over.json").read_text())["passed_over"]
+    assert noted == {uid_of(foreign): ["liver", "spleen", "colon"]}
     assert "Traceback" not in capsys.readouterr().err
 
 
