@@ -21,6 +21,7 @@ from gnsm_monai.errors import InputError
 pytest.importorskip("dicomweb_client", reason="the extra 'dicom' is not installed: no dicomweb-client")
 from gnsm_monai.dicomweb import session
 from gnsm_monai.dicomweb.fetch import Fetched
+from gnsm_monai.dicomweb.rank import ServerRanking
 from gnsm_monai.dicomweb.server import Server
 from gnsm_monai.dicomweb.session import ServerError, check_url
 
@@ -235,6 +236,41 @@ def test_options_of_a_server_need_one_and_a_watch_an_end(tmp_path: Path) -> None
     options = {"dicomweb": "u", "study": ["1"], "alpha": 0.1}
     assert ServerOptions.take(options) == ServerOptions("u", study=("1",))
     assert options == {"alpha": 0.1}
+
+
+BUSY, DENIED = ServerError("busy", 503), ServerError("who are you?", 401)
+
+
+@pytest.mark.parametrize(
+    ("looks", "error"),
+    [
+        ([BUSY, 0, BUSY, 1, 2], None),
+        ([0, DENIED], DENIED),
+        ([BUSY] * 9 + [0] + [BUSY] * 10, BUSY),
+    ],
+    ids=["busy", "denied", "down for long"],
+)
+def test_a_watch_survives_what_may_pass(
+    looks: list[Any], error: ServerError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(looks)
+
+    def look(_: Any) -> int:
+        outcome = next(left)
+        if isinstance(outcome, ServerError):
+            raise outcome
+        return int(outcome)
+
+    monkeypatch.setattr(ServerRanking, "_look", look)
+    work = object.__new__(ServerRanking)
+    work.options = ServerOptions("http://h", watch=True, watch_count=3, watch_every=1e-3)
+    if error is None:
+        work._watch(0)
+    else:
+        with pytest.raises(ServerError) as caught:
+            work._watch(0)
+        assert caught.value is error
+    assert list(left) == []
 
 
 def test_without_its_libraries_the_command_says_what_to_install(
