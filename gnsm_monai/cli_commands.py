@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from gnsm_monai.data.dicom_seg import convert_segmentations
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.dicomweb import open_server
+from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
@@ -49,18 +52,32 @@ def train(output: Path, **overrides: Any) -> int:
     return 0
 
 
-def rank(model: Path, predictions: Sequence[Path], output: Path, strict: bool = False, **overrides: Any) -> int:
-    """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml.
+def rank(model: Path, output: Path, predictions: Sequence[Path] = (), strict: bool = False, **overrides: Any) -> int:
+    """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml, or options of a DICOMweb server.
 
     Returns:
         0, or 3 where some masks could not be scored.
     """
+    if server := ServerOptions.take(overrides):
+        return _rank_server(server, model, output, strict=strict, **overrides)
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
     ranking = _score(output, **overrides)
     if is_first_process():
         _show(output, ranking)
     return _code(ranking)
+
+
+def _rank_server(server: ServerOptions, model: Path, output: Path, **overrides: Any) -> int:
+    """``gnsm rank --dicomweb``; see :class:`gnsm_monai.dicomweb.rank.ServerRanking`."""
+    options = {"model_dir": model, "layout": "dicom", "journal::keep": True, **overrides}
+    options |= {"write_maps": True} if server.store_maps else {}
+    work = open_server(server, model, output, functools.partial(_score, output, **options))
+    ranking = work.run()
+    if ranking is None:
+        return 0
+    _show(output, ranking)
+    return SCORING_FAILED if work.num_failed else _code(ranking)
 
 
 def demo(output: Path, **overrides: Any) -> int:

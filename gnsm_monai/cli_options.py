@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gnsm_monai
+from gnsm_monai.dicomweb.options import add_server_options
 from gnsm_monai.errors import EXIT_INPUT_ERROR
 
 __all__ = ["build_parser", "read_arguments"]
@@ -126,6 +127,7 @@ def _device(parser: argparse.ArgumentParser) -> None:
 def _rank(parser: argparse.ArgumentParser) -> None:
     _inputs_of_rank(parser)
     _results_of_rank(parser)
+    add_server_options(parser, _positive)
     what = "processes that read files (default: 0)"
     parser.add_argument("--workers", dest="num_workers", type=_whole, metavar="N", help=what)
     _device(parser)
@@ -134,8 +136,11 @@ def _rank(parser: argparse.ArgumentParser) -> None:
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--model", "folder that gnsm train has written", required=True)
+    masks = parser.add_mutually_exclusive_group(required=True)
     what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
-    parser.add_argument("--predictions", type=_path, nargs="+", required=True, metavar="DIR", help=what)
+    masks.add_argument("--predictions", type=_path, nargs="+", metavar="DIR", help=what)
+    what = "DICOMweb server whose segmentations (SEG) are fetched and ranked"
+    masks.add_argument("--dicomweb", metavar="URL", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
     _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
     what = "folder of references, to measure the ranking against Dice"
