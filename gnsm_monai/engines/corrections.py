@@ -35,9 +35,7 @@ MIN_MIRROR_GAIN = 0.1  # the same for a mirror image: references that are nearly
 MIN_SHARE = 2 / 3  # of the excess over the flag threshold that must go
 
 
-def changed_values(
-    values: npt.NDArray[Any], moves: Sequence[tuple[int, int]], axis: int | None
-) -> npt.NDArray[Any]:
+def changed_values(values: npt.NDArray[Any], moves: Sequence[tuple[int, int]], axis: int | None) -> npt.NDArray[Any]:
     """The values of a file after a :class:`gnsm_monai.scoring.result.Correction`, of the same shape and type.
 
     Args:

@@ -51,7 +51,9 @@ def write_varied_copies(folder: Path, number: int) -> dict[str, int]:
     image = nib.load(REAL / "example_seg_fast.nii.gz")  # type: ignore[attr-defined]
     real = torch.from_numpy(np.asarray(image.dataobj).astype(np.int16))[None]
     (table,) = (extension.get_content() for extension in image.header.extensions)
-    numbers = {e.text: int(e.attrib["Key"]) for e in ElementTree.fromstring(table.strip(b"\0 ")).iter("Label") if e.text}
+    numbers = {
+        e.text: int(e.attrib["Key"]) for e in ElementTree.fromstring(table.strip(b"\0 ")).iter("Label") if e.text
+    }
     (folder / "labelsTr").mkdir(parents=True)
     vary = augmentation(3, truncate=0.1).set_random_state(0)
     for n in range(number):
