@@ -33,8 +33,8 @@ ROUNDING = 1e-3
 file holds integers times a slope below 1, labels were rounded to half a slope, and so much more is allowed."""
 
 MAX_FRACTIONS = 100
-"""Most different fractions of a label map that was only scaled. Those that linear interpolation of real label maps leaves
-are hundreds to thousands, as those of images and probabilities are: they tell the three apart from labels alone."""
+"""Most different fractions of a label map that was only scaled. Linear interpolation of real label maps leaves hundreds
+to thousands, as images and probabilities have: fractions do not tell these three apart."""
 
 MAX_STRAY_VALUES = 100
 """Most whole numbers of a label map that are not declared. Real images had 156 to 1001 of them, real label maps 2 to 41

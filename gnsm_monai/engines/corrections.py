@@ -51,12 +51,7 @@ def changed_values(values: npt.NDArray[Any], moves: Sequence[tuple[int, int]], a
 
 @dataclass(frozen=True)
 class _Numbered:
-    """A label map in the numbering of the model, and what its file calls these numbers.
-
-    Args:
-        label: with the model's numbers.
-        numbers: the file's number for a number of the model; None if it has the model's numbering.
-    """
+    """A label map with the model's numbers, and the file's number for each of them; None where they are the same."""
 
     label: MetaTensor
     numbers: Mapping[int, int] | None

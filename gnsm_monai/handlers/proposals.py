@@ -86,7 +86,7 @@ class ProposalWriter(AfterRanking):
         with table.open(newline="", encoding="utf-8", errors="replace") as file:
             names = [row.get("file") or "" for row in csv.DictReader(file)]
         copies = [self.folder / name for name in names if name]
-        for path in [*copies, *(data for path in copies for data in data_files(path))]:
+        for path in [*copies, *(data for copy in copies for data in data_files(copy))]:
             if path.is_file() and path.resolve().is_relative_to(self.folder.resolve()):
                 path.unlink()
         table.unlink()

@@ -403,7 +403,8 @@ def test_a_spacing_that_no_reference_has_is_named(spacing: list[float], words: s
         (
             [1.0, 1.0, 1.0],
             [32.0, 32.0, 24.0],
-            "voxels of 1 mm and a field of view of 32 x 32 x 24 mm, references have one of 45 to 48 x 45 to 48 x 45 to 48 mm",
+            "voxels of 1 mm and a field of view of 32 x 32 x 24 mm, "
+            "references have one of 45 to 48 x 45 to 48 x 45 to 48 mm",
         ),
         (
             [15.0, 15.0, 20.0],
