@@ -29,7 +29,8 @@ from gnsm_monai.explain.planes import (
     worst_slices,
 )
 from gnsm_monai.explain.reasons import explain
-from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
+from gnsm_monai.explain.sentences import cropped_sentence, joined
+from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
 from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
@@ -185,9 +186,13 @@ class ScoreStep:
 
 def _geometry(case: Mapping[str, Any], model: TrainedModel) -> str:
     """What the files of a case tell of its mask: slices that are missing, a spacing that no reference has."""
-    usual = model.fields_of_view.spacings
-    spacing = place_of(case[LABEL]).spacing.tolist()
-    return joined(cropped_sentence(case.get(CROPPED)), spacing_sentence(spacing, usual) if usual else "")
+    usual, place = model.fields_of_view, place_of(case[LABEL])
+    spacing = place.spacing.tolist()
+    if usual.spacings is None:
+        odd = field_of_view_sentence(spacing, place.file_length.tolist(), usual.lengths)
+    else:
+        odd = spacing_sentence(spacing, usual.spacings)
+    return joined(cropped_sentence(case.get(CROPPED)), odd)
 
 
 def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
