@@ -47,9 +47,9 @@ class Settings:
         given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         values = {name: str({**given, **conf}.get(name) or default) for name, default in asdict(cls()).items()}
         settings = cls(**values)
-        for name in ("gnsm", "model"):
+        for name, there in (("gnsm", shutil.which), ("model", os.path.isdir)):
             value = getattr(settings, name)
-            if not (shutil.which(value) or Path(value).is_dir()):
+            if not (value and there(value)):
                 missing = f"{value}: not there" if value else "not given"
                 raise ValueError(f"setting '{name}' ({path}, or --conf {name} VALUE): {missing}")
         return settings
