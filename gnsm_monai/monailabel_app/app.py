@@ -11,7 +11,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from .process import Settings
 from .records import KEY
-from .tasks import STRATEGIES, NextCase, RankMasks, StoredFile, UnusualVoxels, map_of
+from .tasks import STRATEGIES, NextCase, RankMasks, ScoredCases, StoredFile, UnusualVoxels, map_of
 from .unusual import UNUSUAL
 
 __all__ = ["App"]
@@ -42,6 +42,9 @@ class App(MONAILabelApp):
             ANOMALY_MAP: StoredFile("Anomaly of every voxel, higher = worse", anomaly, {}, dims),
             UNUSUAL_VOXELS: UnusualVoxels("Where the predicted label is worst", anomaly, UNUSUAL, dims),
         }
+
+    def init_batch_infer(self) -> ScoredCases:
+        return ScoredCases()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
         """As MONAI Label does, with the id of the case, which it replaces by a path, and its record.

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -20,7 +21,7 @@ from .process import MAPS, RESULTS, Settings, rank
 from .records import KEY, NO_PREDICTION, load_results, record_of_cases, say_of
 from .unusual import write_unusual
 
-__all__ = ["STRATEGIES", "NextCase", "RankMasks", "StoredFile", "UnusualVoxels"]
+__all__ = ["STRATEGIES", "NextCase", "RankMasks", "ScoredCases", "StoredFile", "UnusualVoxels"]
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,18 @@ class UnusualVoxels(StoredFile):
 
     def write(self, path: str, copy: str) -> None:
         write_unusual(path, copy)
+
+
+class ScoredCases(BatchInferTask):
+    """``POST /batch/infer/NAME``: of the scored cases, as the first case without a file would end the batch."""
+
+    def get_images(self, request: Mapping[str, Any], datastore: Datastore) -> list[str]:
+        records = {image: datastore.get_image_info(image).get(KEY) for image in super().get_images(request, datastore)}
+        return [image for image, record in records.items() if record and record["status"] == "ok"]
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore, infer: Callable[..., Any]) -> Any:
+        # Without a GPU, multi_gpu, which is on by default, divides by the number of them.
+        return super().__call__({**request, "device": "cpu", "multi_gpu": False}, datastore, infer)
 
 
 def map_of(output: Path) -> Callable[[str], str]:
