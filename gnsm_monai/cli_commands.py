@@ -11,6 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from gnsm_monai.annotation import APP, STUDIES, write_app
 from gnsm_monai.audit import PLAN, merge_folds, plan_folds
 from gnsm_monai.data.dicom_seg import convert_segmentations
 from gnsm_monai.data.layouts import AUTO
@@ -29,7 +30,7 @@ from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.training import is_first_process, num_processes
 
-__all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
+__all__ = ["audit", "demo", "from_dicom", "monailabel_app", "rank", "table_fit", "table_score", "train"]
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
@@ -143,6 +144,16 @@ def from_dicom(segmentations: Path, output: Path, series: Path | None = None, da
         raise InputError(f"{dataset}: no dataset.json")
     maps = convert_segmentations(segmentations, output, series, labels)
     _say("label maps", f"{len(maps)} in {output}")
+    return 0
+
+
+def monailabel_app(output: Path, model: Path, predictions: Path, images: Path, link_images: bool = False) -> int:
+    """``gnsm monailabel-app``: a folder for MONAI Label in ``output``; see :mod:`gnsm_monai.annotation`."""
+    check_output_dir(output, model, predictions, images)
+    write_app(output, model, predictions, images, link_images)
+    _say("app", output / APP)
+    print("\nin the environment of MONAI Label:")
+    print(f"monailabel start_server --app {output} --studies {output / STUDIES}")
     return 0
 
 
