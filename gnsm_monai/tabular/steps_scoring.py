@@ -66,7 +66,7 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
     """
     if not path:
         raise InputError("dataset_dir: name the CSV file of rows to score")
-    missing, auto = ((), ".") if model.missing is None else (model.missing, "auto")
+    missing, auto = ((), None) if model.missing is None else (model.missing, "auto")
     table = read_table(path, missing, auto if decimal == "auto" else decimal)
     if table.read_as:
         logger.info("%s: read %s", path, table.read_as)
