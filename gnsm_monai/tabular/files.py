@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class Table:
         """Columns by name, in the order of ``names``. Raises InputError where one is missing."""
         if missing := [name for name in names if name not in self.names]:
             raise InputError(f"{where}: lacks the column '{missing[0]}' that the model was trained with")
+        if list(names) == self.names:  # many rows need not be there twice
+            return self.values
         picked: np.ndarray = self.values[:, [self.names.index(name) for name in names]]
         return picked
 
@@ -86,24 +89,24 @@ def _csv(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
     """Names of the columns ``(F,)``; for each value ``(N, F)`` the place of its text; these places; the delimiter."""
     places: defaultdict[str, int] = defaultdict(count().__next__)
     codes = array("i")
+    opened: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
     try:
-        widths = {mark: len(next(_rows(path, delimiter=mark), [])) for mark in ",;\t"}
-        delimiter = max(widths, key=widths.__getitem__)
-        rows = (row for row in _rows(path, delimiter=delimiter, strict=True) if row)
-        names = next(rows, [])
-        for number, row in enumerate(rows, start=1):
-            if len(row) != len(names):
-                raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
-            codes.extend(map(places.__getitem__, row))
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            text = file if file.seekable() else io.StringIO(file.read(), newline="")  # such as a pipe
+            widths = {}
+            for mark in ",;\t":
+                widths[mark] = len(next(csv.reader(text, delimiter=mark), []))
+                text.seek(0)
+            delimiter = max(widths, key=widths.__getitem__)
+            rows = (row for row in csv.reader(text, delimiter=delimiter, strict=True) if row)
+            names = next(rows, [])
+            for number, row in enumerate(rows, start=1):
+                if len(row) != len(names):
+                    raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
+                codes.extend(map(places.__getitem__, row))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
     return names, np.asarray(codes, dtype=np.int32).reshape(-1, max(1, len(names))), places, delimiter
-
-
-def _rows(path: Path, **options: Any) -> Iterator[list[str]]:
-    opened: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as text:
-        yield from csv.reader(text, **options)
 
 
 def _columnar(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
