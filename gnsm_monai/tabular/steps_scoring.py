@@ -17,15 +17,13 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import save_json, save_table
 from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.tabular.batches import CODES, RowBatches
+from gnsm_monai.tabular.column_words import often_unknown, say_unknown, unknown_shares
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.model import ROWS_AT_ONCE, TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 
 __all__ = ["TableRanking", "check_options", "load_model", "read_rows", "score_rows"]
-
-MOSTLY = 0.5
-"""Share of unknown values in a column above which a warning is due."""
 
 TOP = 3
 RANKING_COLUMNS = [
@@ -66,18 +64,13 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
     """
     if not path:
         raise InputError("dataset_dir: name the CSV file of rows to score")
-    missing, auto = ((), ".") if model.missing is None else (model.missing, "auto")
+    missing, auto = ((), None) if model.missing is None else (model.missing, "auto")
     table = read_table(path, missing, auto if decimal == "auto" else decimal)
     if table.read_as:
         logger.info("%s: read %s", path, table.read_as)
     values = table.select(model.columns, path)
     codes = model.encoder.transform(values)
-    unknown = codes == np.array(model.encoder.cardinalities) - 1
-    for place, name in enumerate(table.places(model.columns)):
-        if unknown[:, place].mean() > MOSTLY:
-            example, number = values[unknown[:, place], place][0], unknown[:, place].sum()
-            text = "column %s: %d of %d values are unknown to the model, such as '%s': was it written otherwise?"
-            logger.warning(text, name, number, len(values), "" if example is None else example)
+    say_unknown(table, model.columns, codes, model.encoder)
     return Rows(str(path), values, codes)
 
 
@@ -116,7 +109,11 @@ class TableRanking:
             "alpha": self.alpha,
             "dataset_dir": self.rows.path,
         }
-        save_json(self.output_dir / "summary.json", {"rows": len(self.lines), "flagged": flagged, "settings": settings})
+        unknown = dict(
+            zip(self.model.columns, unknown_shares(self.rows.codes, self.model.encoder).tolist(), strict=True)
+        )
+        summary = {"rows": len(self.lines), "flagged": flagged, "unknown_values": unknown, "settings": settings}
+        save_json(self.output_dir / "summary.json", summary)
         logger.info("%d rows, %d flagged at alpha %.3g: %s", len(self.lines), flagged, self.alpha, self.output_dir)
 
     def _ranked(self, scores: np.ndarray, parts: np.ndarray) -> list[dict[str, Any]]:
@@ -124,6 +121,12 @@ class TableRanking:
         contributions, terms = parts.sum(1), parts.argmax(1)
         p = p_values(scores, self.model.calibration)
         unknown = self.rows.codes == np.array(self.model.encoder.cardinalities) - 1
+        # What many rows have tells none of them from the others.
+        often = often_unknown(self.rows.codes, self.model.encoder)
+        told = [
+            f"({UNKNOWN[1:-1]}, as {100 * share:.0f} % of rows)" if many else UNKNOWN
+            for share, many in zip(unknown.mean(0), often, strict=True)
+        ]
         worst = np.argsort(-contributions, axis=1, kind="stable")[:, :TOP]
         ranking = []
         for rank, place in enumerate(np.argsort(-scores, kind="stable").tolist(), start=1):
@@ -131,7 +134,7 @@ class TableRanking:
             line["flag"] = int(p[place] <= self.alpha)
             for number, feature in enumerate(worst[place].tolist(), start=1):
                 value = self.rows.values[place, feature]
-                text = MISSING if value is None else f"{value} {UNKNOWN}" if unknown[place, feature] else value
+                text = MISSING if value is None else f"{value} {told[feature]}" if unknown[place, feature] else value
                 line |= {f"feature_{number}": self.model.columns[feature], f"value_{number}": text}
                 line[f"anomaly_{number}"] = contributions[place, feature]
                 line[f"term_{number}"] = self.model.anomaly.terms[terms[place, feature]]
