@@ -94,12 +94,13 @@ class ReferenceFit:
         model = selection.fit(self.rule, self.seed, level_weights)
         calibration = self._statistics("calibration", shapes)
         selected = selection.failures(model, model.fair_scores)
-        calibrated = calibration.failures(model, model.score(calibration.failure_levels))
+        calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))
         # Failures alone: a predicted mask, however good, never equals its reference.
         predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
         structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
         parts = PartPredictors(selected, calibrated)
-        decisions = Calibration(model.score(calibration.levels), structures, predictor, parts)
+        scores, empty = model.score(calibration.levels, calibration.empty), calibration.empty
+        decisions = Calibration(scores, structures, predictor, parts, empty if empty.any() else empty[:0])
         arrays = {
             **selection.selection_arrays(),
             **calibration.calibration_arrays(),
@@ -126,15 +127,18 @@ class ReferenceFit:
         cases, plan = self.references.used_for(use), self.failures.plans[use]
         references: list[CaseStatistics] = []
         failures: list[ScoredFailure] = []
+        empty, some = [], not self.references.never_empty
         for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
             judgement = shapes.get(case["case"])
             references.append(_without_maps(self._score(maps, judgement)))
+            empty.append(some and not bool((maps[LABEL] > 0).any()))
             for failure in self.failures.of(case, maps, number, plan):
                 statistics = _without_maps(self._score(failure.case, judgement))
-                failures.append(ScoredFailure(replace(failure, case={}), statistics, number))
-                if failure.kind == "empty":  # one is enough: all of them look alike
+                without_maps = replace(failure, case={})
+                failures.append(ScoredFailure(without_maps, statistics, number, some and failure.empty))
+                if failure.kind == "empty" and not some:  # one is enough: all of them look alike
                     plan = replace(plan, empty=False)
-        return ReferenceStatistics([case["case"] for case in cases], references, failures)
+        return ReferenceStatistics([case["case"] for case in cases], references, failures, np.array(empty, dtype=bool))
 
     def _images(self) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
