@@ -99,8 +99,9 @@ class ReferenceFit:
         predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
         structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
         parts = PartPredictors(selected, calibrated)
-        scores, empty = model.score(calibration.levels, calibration.empty), calibration.empty
-        decisions = Calibration(scores, structures, predictor, parts, empty if empty.any() else empty[:0])
+        empty = np.empty(0, dtype=bool) if calibration.empty is None else calibration.empty
+        scores = model.score(calibration.levels, empty if len(empty) else False)
+        decisions = Calibration(scores, structures, predictor, parts, empty)
         arrays = {
             **selection.selection_arrays(),
             **calibration.calibration_arrays(),
@@ -138,7 +139,9 @@ class ReferenceFit:
                 failures.append(ScoredFailure(without_maps, statistics, number, some and failure.empty))
                 if failure.kind == "empty" and not some:  # one is enough: all of them look alike
                     plan = replace(plan, empty=False)
-        return ReferenceStatistics([case["case"] for case in cases], references, failures, np.array(empty, dtype=bool))
+        return ReferenceStatistics(
+            [case["case"] for case in cases], references, failures, np.array(empty, dtype=bool) if some else None
+        )
 
     def _images(self) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""

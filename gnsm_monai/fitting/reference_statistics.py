@@ -40,13 +40,13 @@ class ReferenceStatistics:
         cases: ids of the references.
         references: what the network says of them, without maps.
         scored_failures: the failures.
-        empty: which references are empty, ``(N,)`` bool.
+        empty: which references are empty, ``(N,)`` bool; None where every reference of the model has a structure.
     """
 
     cases: list[str]
     references: Sequence[CaseStatistics]
     scored_failures: Sequence[ScoredFailure]
-    empty: np.ndarray
+    empty: np.ndarray | None = None
 
     @cached_property
     def levels(self) -> LevelStatistics:
@@ -93,8 +93,9 @@ class ReferenceStatistics:
 
         Where some references are empty, the rule is fitted to all other masks.
         """
-        filled, failed = ~self.empty, ~self.empty_failures
-        numbers = np.argsort(np.argsort(self.empty, kind="stable"))  # of those that are not empty, then of the others
+        empty = np.zeros(len(self.cases), dtype=bool) if self.empty is None else self.empty
+        filled, failed = ~empty, ~self.empty_failures
+        numbers = np.argsort(np.argsort(empty, kind="stable"))  # of those that are not empty, then of the others
         data = FitData(
             {name: values[filled] for name, values in self.levels.items()},
             {name: values[failed] for name, values in self.failure_levels.items()},
@@ -103,7 +104,7 @@ class ReferenceStatistics:
             self.of_networks[failed],
             level_weights,
             seed,
-            int(self.empty.sum()),
+            None if self.empty is None else int(self.empty.sum()),
         )
         model = AnomalyModel.fit(data, rule)
         fair_scores = model.score(self.failure_levels, self.empty_failures)
@@ -140,7 +141,7 @@ class ReferenceStatistics:
             "failures": to_array(self.failure_levels),
             "failure_of_networks": self.of_networks,
             "failure_groups": self.groups,
-            **({"fit_empty": self.empty, "failure_empty": self.empty_failures} if self.empty.any() else {}),
+            **({} if self.empty is None else {"fit_empty": self.empty, "failure_empty": self.empty_failures}),
         }
 
     def calibration_arrays(self) -> dict[str, np.ndarray]:
@@ -148,5 +149,5 @@ class ReferenceStatistics:
         return {
             "calibration": to_array(self.levels),
             "calibration_failures": to_array(self.failure_levels),
-            **({"calibration_failure_empty": self.empty_failures} if self.empty_failures.any() else {}),
+            **({} if self.empty is None else {"calibration_failure_empty": self.empty_failures}),
         }

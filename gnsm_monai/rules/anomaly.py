@@ -57,8 +57,9 @@ class AnomalyModel:
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
-        least = data.num_references if data.num_empty else max(rule.min_references for rule in RULES)
-        usable = [one for one in RULES if one.measured(data.everything) and one.min_references <= least]
+        measured = [one for one in RULES if one.measured(data.everything)]
+        asked = rule if data.num_references > 1 else ""
+        usable = [one for one in measured if one.name == asked or data.suffices(one.min_references)]
         fitted = {one.name: one.fit(data) for one in usable}
         if not fitted:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
@@ -75,16 +76,16 @@ class AnomalyModel:
         best = fitted[name]
         worst = float(best.anomaly(data.everything).max())
         model = cls(best, worst, comparison, best.fair_scores(data))
-        return model._with_empty_masks(data) if data.num_empty else model
+        return model if data.num_empty is None else model._with_empty_masks(data, data.num_empty)
 
-    def _with_empty_masks(self, data: FitData) -> AnomalyModel:
+    def _with_empty_masks(self, data: FitData, num_empty: int) -> AnomalyModel:
         """The same for references of which some are empty: the rule judges the masks that are not, and no others.
 
         An outcome that a share of the references has is as unusual as a score that this share of them exceeds. So an
         empty mask scores that quantile of the other references, if no image shows a structure. The more levels at
         which one does, the higher it stands among the failures; at the worst of them, if all do.
         """
-        share = (1 + data.num_empty) / (1 + data.num_empty + data.num_references)
+        share = (1 + num_empty) / (1 + num_empty + data.num_references)
         usual = np.quantile(self.fitted.anomaly(data.references), 1 - share)
         scores = self.fitted.anomaly(data.everything)
         worse = np.append(usual, scores[scores > usual])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,7 +11,10 @@ import numpy as np
 
 from gnsm_monai.rules.levels import LevelStatistics
 
-__all__ = ["Compared", "FitData"]
+__all__ = ["FOLDS", "Compared", "FitData"]
+
+FOLDS = 5
+"""Folds of the references: each is scored by rules that were fitted to the others."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class FitData:
         level_weights: what each level counts in means, ``(L,)``, not negative, such as
             :func:`gnsm_monai.rules.anomaly.uncertainty_weights`; equal by default.
         seed: of densities and of the choice between rules.
-        num_empty: how many held-out references are empty, and therefore not among ``references``.
+        num_empty: how many held-out references are empty, and therefore not among ``references``; None where every
+            reference of the model has a structure.
     """
 
     references: LevelStatistics
@@ -55,7 +61,7 @@ class FitData:
     from_networks: np.ndarray | None = None
     level_weights: np.ndarray | None = None
     seed: int = 0
-    num_empty: int = 0
+    num_empty: int | None = None
 
     @property
     def num_references(self) -> int:
@@ -99,7 +105,7 @@ class FitData:
         What has no number, place or size of its own differs so much between references that a rule may follow Dice on
         failures, and still blame some references more than any failure.
         """
-        if not self.num_empty:
+        if self.num_empty is None:
             return Compared(self.failures, self.dice, self.sources, self.judges, self.judges)
         count = self.num_references
         right = np.ones(count, dtype=bool)
@@ -110,6 +116,16 @@ class FitData:
             np.concatenate([self.judges, right]),
             np.concatenate([self.judges, ~right]),
         )
+
+    def suffices(self, least: Callable[[int], int]) -> bool:
+        """Whether there are references enough for a rule that needs ``least`` of so many levels, a fold left out.
+
+        Where no reference is empty, none is left out of the fit, and every rule is tried.
+        """
+        if self.num_empty is None:
+            return True
+        left = self.num_references - math.ceil(self.num_references / FOLDS)
+        return max(left, 1) >= least(len(self.weights))
 
     def without(self, left_out: np.ndarray) -> FitData:
         """The rest where some references, ``(N,)`` bool, and the failures made from them are left out."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.fit_data import FitData
+from gnsm_monai.rules.fit_data import FOLDS, FitData
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.statistics import statistic_named
 
@@ -54,9 +54,6 @@ class FittedRule(ABC):
 
 AnyRule = TypeVar("AnyRule", bound=FittedRule)
 
-FOLDS = 5
-"""Folds of the references: each is scored by rules that were fitted to the others."""
-
 
 def rule_named(name: str, rules: Sequence[AnyRule]) -> AnyRule:
     """The rule of that name. Raises InputError where it is none of ``rules``."""
@@ -80,12 +77,13 @@ class Rule(FittedRule):
     learns_dice: ClassVar[bool] = False
     """Whether Dice itself is what it is fitted to."""
 
-    min_references: ClassVar[int] = 1
-    """How many references it needs where others are empty."""
-
     @abstractmethod
     def fit(self, data: FitData) -> Self:
         """This rule, fitted."""
+
+    def min_references(self, num_levels: int) -> int:
+        """How many references it needs to be taken unasked where others are empty, and few may be left."""
+        return 1
 
     @abstractmethod
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
@@ -101,7 +99,7 @@ class Rule(FittedRule):
         It is nothing that their own Dice chose, nor, for a reference, what was fitted to this reference.
         """
         scores = self.fair_scores(data)
-        return np.concatenate([scores, self._of_unseen_references(data)]) if data.num_empty else scores
+        return np.concatenate([scores, self._of_unseen_references(data)]) if data.num_empty is not None else scores
 
     def _of_unseen_references(self, data: FitData) -> np.ndarray:
         """Anomaly of each reference, ``(N,)``, by this rule fitted to the references of other folds."""
@@ -110,8 +108,8 @@ class Rule(FittedRule):
         for number in np.unique(fold):
             unseen = fold == number
             others = data.without(unseen)
-            enough = others.num_references >= self.min_references and len(others.dice) > 0
-            fitted = self.fit(others) if enough else self  # one reference alone: nobody else can tell
+            enough = others.num_references > 1 and len(others.dice) > 0
+            fitted = self.fit(others) if enough else self  # one other reference alone has no spread
             scores[unseen] = fitted.anomaly({name: values[unseen] for name, values in data.references.items()})
         return scores
 

@@ -99,8 +99,10 @@ class MeanOverLevels(Rule):
 class DensityRule(Rule):
     """Density of the statistics at all levels among held-out references; of ``score_norm`` the published score."""
 
-    min_references = 2
     density: type[Density] = GaussianMixtureDensity
+
+    def min_references(self, num_levels: int) -> int:
+        return self.density.min_points(len(self.reads) * num_levels)
 
     def fit(self, data: FitData) -> Self:
         arrays = self.density.fit(self.flat(data.references), data.seed)

@@ -108,6 +108,7 @@ def statistics(seed: int = 0) -> ReferenceStatistics:
 def test_correct_empty_masks_are_usual_and_missed_structures_are_the_worst(rule: str) -> None:
     """By whatever rule: none sees empty masks."""
     made = statistics()
+    assert made.empty is not None
     model = made.fit(rule, 0, None)
     references, failed = model.score(made.levels, made.empty), model.score(made.failure_levels, made.empty_failures)
     assert references[made.empty].max() <= references[~made.empty].max()
@@ -117,12 +118,12 @@ def test_correct_empty_masks_are_usual_and_missed_structures_are_the_worst(rule:
 
 def test_rules_are_fitted_as_without_the_empty_references() -> None:
     made = statistics()
+    assert made.empty is not None
     seen = [each for each in made.scored_failures if not each.empty and not made.empty[each.group]]
     only = ReferenceStatistics(
         made.cases[::2],
         [one for one, empty in zip(made.references, made.empty, strict=True) if not empty],
         [replace(each, group=each.group // 2) for each in seen],
-        np.zeros(6, dtype=bool),
     )
     one, other = (statistics.fit("deviation", 0, None) for statistics in (made, only))
     np.testing.assert_allclose(one.fitted.anomaly(made.failure_levels), other.fitted.anomaly(made.failure_levels))
@@ -133,7 +134,7 @@ def test_files_of_a_model_without_empty_references_hold_nothing_of_them() -> Non
     filled = replace(
         made,
         scored_failures=[each for each in made.scored_failures if not each.empty],
-        empty=np.zeros(12, dtype=bool),
+        empty=None,
     )
     for each, names in ((made, True), (filled, False)):
         arrays = each.selection_arrays() | each.calibration_arrays() | each.fit("deviation", 0, None).to_arrays()

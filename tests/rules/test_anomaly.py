@@ -389,14 +389,25 @@ def test_where_no_reference_is_empty_failures_alone_choose_and_references_cannot
     references, degraded, dice = data
     degraded["shape"][:] = 1 - dice[:, None]
     references["shape"][:] = 2.0
-    alone, beside = (AnomalyModel.fit(FitData(references, degraded, dice, num_empty=n)) for n in (0, 1))
+    alone, beside = (AnomalyModel.fit(FitData(references, degraded, dice, num_empty=n)) for n in (None, 0))
     assert alone.comparison == beside.comparison
     assert alone.rule == "shape" != beside.rule
     spread = {name: rank_correlation(values.mean(1), dice) for name, values in degraded.items()}
     assert alone.comparison["disagreement_equal"] == pytest.approx(spread["disagreement"])
 
 
-def test_densities_of_a_single_reference_are_no_candidates_beside_empty_ones(data: Data) -> None:
-    references = {name: values[:1] for name, values in data[0].items()}
-    comparison = AnomalyModel.fit(FitData(references, *data[1:], np.zeros(80, dtype=int), num_empty=3)).comparison
-    assert "misfit_gmm" not in comparison and "deviation" in comparison
+@pytest.mark.parametrize(("count", "absent"), [(1, "misfit_knn"), (7, "misfit_knn"), (8, "misfit_gmm"), (10, "")])
+def test_rules_that_need_more_references_than_are_not_empty_are_no_candidates(count: int, absent: str) -> None:
+    """Nearest neighbours need six, a Gaussian two per level, when a fifth is left out."""
+    rng = np.random.default_rng(0)
+    data = FitData(noise(count, rng), noise(40, rng), rng.random(40), np.arange(40) % count, num_empty=3)
+    comparison = AnomalyModel.fit(data).comparison
+    assert "deviation" in comparison
+    assert all((name in comparison) == (absent != name) for name in {absent} - {""})
+    assert ("misfit_gmm" in comparison) == (count == 10)
+
+
+def test_a_density_that_is_asked_for_is_fitted_to_few_references_too() -> None:
+    rng = np.random.default_rng(0)
+    data = FitData(noise(2, rng), noise(40, rng), rng.random(40), np.arange(40) % 2, num_empty=3)
+    assert AnomalyModel.fit(data, "misfit_gmm").rule == "misfit_gmm"
