@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from gnsm_monai.data.compare import foreground_dice, surface_distances
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter
+from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, false_structures
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
@@ -56,8 +59,14 @@ class Failure:
 
     @property
     def dice(self) -> float:
-        """Mean over the structures that are in either map."""
-        return float(self.structure_dice[~np.isnan(self.structure_dice)].mean())
+        """Mean over the structures that are in either map; NaN where none is."""
+        defined = self.structure_dice[~np.isnan(self.structure_dice)]
+        return float(defined.mean()) if len(defined) else float("nan")
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no structure."""
+        return not bool((self.case[LABEL] > 0).any())
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,10 @@ class ReferenceFailures:
     def of(
         self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float = 1
     ) -> Iterator[Failure]:
-        """Failures of one reference; an empty reference has nothing to fail at.
+        """Failures of one reference that can be told from what is right.
+
+        Where some references are empty, all of them fail by false structures, too. An empty mask of an empty reference
+        is no failure; of another one it is, but from labels alone nobody can tell.
 
         Args:
             case: the reference.
@@ -139,8 +151,17 @@ class ReferenceFailures:
             plan: which failures.
             share: of them, in (0, 1], where time does not allow all; at least one of each sort is made.
         """
+        blind = not self.references.never_empty and not self.references.image_channels
+        for failure in self._made(case, maps, number, plan, share):
+            if not np.isnan(failure.dice) and not (blind and failure.empty):
+                yield failure
+
+    def _made(
+        self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float
+    ) -> Iterator[Failure]:
         label = maps[LABEL][0].numpy()
-        if not (label > 0).any():
+        filled = bool((label > 0).any())
+        if not filled and self.references.never_empty:
             return
         copies = plan.copies
         shown = self.with_image(case) if self.segmenter else None
@@ -153,23 +174,33 @@ class ReferenceFailures:
                 failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
                 yield self._failure(kind, failed, shown[LABEL][0].numpy(), of_network=True)
         copies = _some(copies, share)
+        if not self.references.never_empty:  # what has no number of its own also appears where it is not
+            for copy in range((copies + 1) // 2):
+                rng = np.random.default_rng([self.seed, plan.stream, number, copy])
+                worse = false_structures(label, self._pieces, rng)
+                # They judge beside a network's masks, which are mostly right where there is nothing to segment.
+                judges = self.segmenter is not None
+                yield self._failure("false_structures", _with(maps, worse), label, judges)
+        if not filled:
+            return
         for copy in range(copies):
             kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
             rng = np.random.default_rng([self.seed, plan.stream, number, copy])
             worse = degrade_like_a_segmenter(
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
-            yield self._failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, label)
+            yield self._failure(kind, _with(maps, worse), label)
         if plan.empty:
-            nothing = np.where(label == IGNORE_INDEX, label, 0)
-            yield self._failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, label)
+            yield self._failure("empty", _with(maps, np.where(label == IGNORE_INDEX, label, 0)), label)
 
     def most(self, plan: FailurePlan) -> int:
         """How many failures are made from one reference."""
-        if self.segmenter is None:
-            return plan.copies + plan.empty
-        masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
-        return masks + (plan.copies + 1) // 2 + plan.empty
+        masks, copies = 0, plan.copies
+        if self.segmenter is not None:
+            masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
+            copies = (copies + 1) // 2
+        false = 0 if self.references.never_empty else (copies + 1) // 2
+        return masks + copies + false + plan.empty
 
     def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
         """Of the small network's masks; a model of label maps alone would see the damaged ones twice."""
@@ -192,9 +223,24 @@ class ReferenceFailures:
         distances = surface_distances(label, reference, scheme.num_classes, spacing, structures)
         return Failure(kind, case, dice, distances, of_network)
 
+    def _filled(self, case: Mapping[str, Any]) -> bool:
+        return bool((self.references.stored.label(dict(case)) > 0).any())
+
+    @cached_property
+    def _pieces(self) -> list[np.ndarray]:
+        """The structures of some training references, each cut out with the box that holds them."""
+        labels = (self.references.stored.label(case)[0].numpy() for case in self.references.used_for("train"))
+        boxes = ((label, ndimage.find_objects((label > 0).astype(np.int8))) for label in labels)
+        pieces = (label[box[0]] for label, box in boxes if box)
+        return [np.where(piece > 0, piece, 0) for piece in islice(pieces, MAX_CASES)]
+
     def _trained(self, limit: TimeLimit) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []
-        for case in self.references.used_for("train"):
+        training = self.references.used_for("train")
+        if not self.references.never_empty:
+            # What holds structures first: a network that meets little else than empty maps learns to give nothing.
+            training = sorted(training, key=lambda case: not self._filled(case))
+        for case in training:
             if len(cases) < MAX_CASES and not limit.over and (shown := self.with_image(case, grow=False)) is not None:
                 cases.append(shown)
         if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1 or limit.over:
@@ -213,6 +259,11 @@ class ReferenceFailures:
 def _some(count: int, share: float) -> int:
     """A share of a number; of more than none at least one."""
     return count if share == 1 else min(count, max(1, round(count * share)))
+
+
+def _with(maps: Mapping[str, Any], label: np.ndarray) -> dict[str, Any]:
+    """The maps with another label map, ``(*spatial)``."""
+    return {**maps, LABEL: maps[LABEL].new_tensor(label[None])}
 
 
 def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:
