@@ -178,11 +178,11 @@ def _middle(mask: np.ndarray, frame: str) -> _Floats:
 
 def _reach(mask: np.ndarray, middle: _Floats) -> npt.NDArray[np.int64]:
     """Least size per axis of a box around ``middle`` that holds all structures, rounding of the middle included."""
-    inside: np.ndarray = (mask > 0).any(0)
+    inside = np.any(mask > 0, axis=0)
     if not inside.any():
         return np.ones(inside.ndim, dtype=np.int64)
     size = []
     for axis, centre in enumerate(middle):
-        hit = np.flatnonzero(inside.any(tuple(a for a in range(inside.ndim) if a != axis)))
+        hit = np.flatnonzero(np.any(inside, axis=tuple(a for a in range(inside.ndim) if a != axis)))
         size.append(2 * np.ceil(max(centre - hit[0], hit[-1] - centre)) + 2)
     return np.array(size, dtype=np.int64)
