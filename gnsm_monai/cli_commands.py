@@ -18,6 +18,7 @@ from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
+from gnsm_monai.folder.ranking import rank_folders
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.report.rows import case_row
@@ -30,6 +31,13 @@ __all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "t
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
+NEED_MODEL = {
+    "alpha": "--alpha", "fdr": "--fdr", "soft": "--soft", "write_maps": "--maps", "propose": "--propose",
+    "lists": "--lists",
+}  # fmt: skip
+"""Options of ``gnsm rank`` that nothing can be done with where no model is given."""
+BY_ITSELF = ("references_dir", "images_dir", "layout", "failure_dice", "marks")
+"""Options that a ranking without a model takes."""
 RESULTS = (
     "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
     "proposed", "lists", "tensorboard",
@@ -49,17 +57,36 @@ def train(output: Path, **overrides: Any) -> int:
     return 0
 
 
-def rank(model: Path, predictions: Sequence[Path], output: Path, strict: bool = False, **overrides: Any) -> int:
+def rank(
+    model: Path | None = None,
+    predictions: Sequence[Path] = (),
+    output: Path = Path("results"),
+    strict: bool = False,
+    **overrides: Any,
+) -> int:
     """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml.
+
+    Without ``model`` the masks are compared with each other; see :mod:`gnsm_monai.folder`.
 
     Returns:
         0, or 3 where some masks could not be scored.
     """
+    if model is None:
+        return _rank_by_itself(predictions, output, strict, overrides)
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
     ranking = _score(output, **overrides)
     if is_first_process():
         _show(output, ranking)
+    return _code(ranking)
+
+
+def _rank_by_itself(predictions: Sequence[Path], output: Path, strict: bool, given: Mapping[str, Any]) -> int:
+    if unused := [option for name, option in NEED_MODEL.items() if name in given]:
+        raise InputError(f"{unused[0]}: needs what only a model can tell: give one with --model, made by gnsm train")
+    taken = {name: given[name] for name in BY_ITSELF if name in given}
+    ranking = rank_folders(predictions, output, strict=strict, **taken)
+    _show(output, ranking)
     return _code(ranking)
 
 
@@ -192,6 +219,12 @@ def _show(output: Path, ranking: Ranking) -> None:
         columns = [name for name in names if any(_short(row[name]) for row in rows)]
         _show_worst(rows, "masks", ["rank", "case", *columns])
     print()
+    if itself := ranking.summary["settings"].get("folder_itself"):
+        for name, text in (("note", itself["limits"]), ("apart", itself["standing_apart"])):
+            _say(name, text)
+        for warning in itself["warnings"]:
+            _say("warning", warning)
+        print()
     if "verdict" in ranking.summary:
         _say("folders" if len(ranking.summary["folders"]) > 1 else "folder", ranking.summary["verdict"])
         _say("score", ranking.summary["score_on_failures"]["text"])

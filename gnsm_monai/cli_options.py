@@ -20,6 +20,7 @@ examples:
   gnsm rank  --model runs/model --predictions predictions --output runs/results
   gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
              --output runs/results
+  gnsm rank  --predictions predictions --output runs/results      (without references: masks are compared)
   gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
   gnsm from-dicom --segmentations exported --series exported --output predictions
   gnsm table fit   --data train.csv --output runs/table
@@ -133,7 +134,8 @@ def _rank(parser: argparse.ArgumentParser) -> None:
 
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
-    _path_option(parser, "--model", "folder that gnsm train has written", required=True)
+    what = "folder that gnsm train has written; without it the masks are compared with each other"
+    _path_option(parser, "--model", what)
     what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
     parser.add_argument("--predictions", type=_path, nargs="+", required=True, metavar="DIR", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
