@@ -22,6 +22,7 @@ from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
+from gnsm_monai.folder.ranking import rank_folders
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.report.rows import case_row
@@ -34,6 +35,13 @@ __all__ = ["audit", "demo", "from_dicom", "monailabel_app", "rank", "table_fit",
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
 WORST_SHOWN = 5
+NEED_MODEL = {
+    "alpha": "--alpha", "fdr": "--fdr", "soft": "--soft", "write_maps": "--maps", "propose": "--propose",
+    "lists": "--lists",
+}  # fmt: skip
+"""Options of ``gnsm rank`` that nothing can be done with where no model is given."""
+BY_ITSELF = ("references_dir", "images_dir", "layout", "failure_dice", "marks")
+"""Options that a ranking without a model takes."""
 RESULTS = (
     "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
     "proposed", "lists", "tensorboard",
@@ -53,14 +61,20 @@ def train(output: Path, **overrides: Any) -> int:
     return 0
 
 
-def rank(model: Path, output: Path, predictions: Sequence[Path] = (), strict: bool = False, **overrides: Any) -> int:
+def rank(
+    output: Path, model: Path | None = None, predictions: Sequence[Path] = (), strict: bool = False, **overrides: Any
+) -> int:
     """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml, or options of a DICOMweb server.
+
+    Without ``model`` the masks are compared with each other; see :mod:`gnsm_monai.folder`.
 
     Returns:
         0, or 3 where some masks could not be scored.
     """
     if server := ServerOptions.take(overrides):
         return _rank_server(server, model, output, strict=strict, **overrides)
+    if model is None:
+        return _rank_by_itself(predictions, output, strict, overrides)
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
     ranking = _score(output, **overrides)
@@ -69,8 +83,10 @@ def rank(model: Path, output: Path, predictions: Sequence[Path] = (), strict: bo
     return _code(ranking)
 
 
-def _rank_server(server: ServerOptions, model: Path, output: Path, **overrides: Any) -> int:
+def _rank_server(server: ServerOptions, model: Path | None, output: Path, **overrides: Any) -> int:
     """``gnsm rank --dicomweb``; see :class:`gnsm_monai.dicomweb.rank.ServerRanking`."""
+    if model is None:
+        raise InputError("--dicomweb: needs a model: give one with --model, made by gnsm train")
     options = {"model_dir": model, "layout": "dicom", "journal::keep": True, **overrides}
     options |= {"write_maps": True} if server.store_maps else {}
     work = open_server(server, model, output, functools.partial(_score, output, **options))
@@ -79,6 +95,15 @@ def _rank_server(server: ServerOptions, model: Path, output: Path, **overrides: 
         return 0
     _show(output, ranking)
     return SCORING_FAILED if work.num_failed else _code(ranking)
+
+
+def _rank_by_itself(predictions: Sequence[Path], output: Path, strict: bool, given: Mapping[str, Any]) -> int:
+    if unused := [option for name, option in NEED_MODEL.items() if name in given]:
+        raise InputError(f"{unused[0]}: needs what only a model can tell: give one with --model, made by gnsm train")
+    taken = {name: given[name] for name in BY_ITSELF if name in given}
+    ranking = rank_folders(predictions, output, strict=strict, **taken)
+    _show(output, ranking)
+    return _code(ranking)
 
 
 def demo(output: Path, **overrides: Any) -> int:
@@ -97,7 +122,7 @@ def demo(output: Path, **overrides: Any) -> int:
     _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
     logger.info("ranking masks with failures of eight kinds, beside their known Dice")
     folders = sorted(path for path in (dataset / "predictions").iterdir() if path.is_dir())
-    code = rank(output / "model", folders, output / "results", references_dir=dataset / "labelsTs")
+    code = rank(output / "results", output / "model", folders, references_dir=dataset / "labelsTs")
     _say_model(output / "model")
     return code
 
@@ -220,6 +245,12 @@ def _show(output: Path, ranking: Ranking) -> None:
         columns = [name for name in names if any(_short(row[name]) for row in rows)]
         _show_worst(rows, "masks", ["rank", "case", *columns])
     print()
+    if itself := ranking.summary["settings"].get("folder_itself"):
+        for name, text in (("note", itself["limits"]), ("apart", itself["standing_apart"])):
+            _say(name, text)
+        for warning in itself["warnings"]:
+            _say("warning", warning)
+        print()
     if "verdict" in ranking.summary:
         _say("folders" if len(ranking.summary["folders"]) > 1 else "folder", ranking.summary["verdict"])
         _say("score", ranking.summary["score_on_failures"]["text"])

@@ -21,6 +21,7 @@ examples:
   gnsm rank  --model runs/model --predictions predictions --output runs/results
   gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
              --output runs/results
+  gnsm rank  --predictions predictions --output runs/results      (without references: masks are compared)
   gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
   gnsm from-dicom --segmentations exported --series exported --output predictions
   gnsm monailabel-app --model runs/model --predictions predictions --images imagesTs --output runs/label
@@ -137,7 +138,8 @@ def _rank(parser: argparse.ArgumentParser) -> None:
 
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
-    _path_option(parser, "--model", "folder that gnsm train has written", required=True)
+    what = "folder that gnsm train has written; without it the masks are compared with each other"
+    _path_option(parser, "--model", what)
     masks = parser.add_mutually_exclusive_group(required=True)
     what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
     masks.add_argument("--predictions", type=a_path, nargs="+", metavar="DIR", help=what)
