@@ -96,7 +96,7 @@ def demo(output: Path, **overrides: Any) -> int:
     _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
     logger.info("ranking masks with failures of eight kinds, beside their known Dice")
     folders = sorted(path for path in (dataset / "predictions").iterdir() if path.is_dir())
-    code = rank(output / "model", folders, output / "results", references_dir=dataset / "labelsTs")
+    code = rank(output / "model", output / "results", folders, references_dir=dataset / "labelsTs")
     _say_model(output / "model")
     return code
 
