@@ -144,6 +144,7 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     _show_worst(lines, "rows", ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"])
     print()
     _say("ranking", output / "ranking.csv")
+    _say("report", output / "report.html")
     return 0
 
 
