@@ -129,17 +129,13 @@ def score_histogram(
     bins = np.linspace(low, high if high > low else low + 1, 31)
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("anomaly score (higher = worse)", f"share of {things}")
-        drawn_as: Any = {
-            "color": BLUE,
-            "histtype": "step",
-            "linewidth": 1.8,
-            "label": f"scored {things} ({scores.size})",
-        }
-        ground: Any = {"color": "#c8c8c8", "histtype": "stepfilled", "label": f"{normal} ({references.size})"}
-        for values, options in ((references, ground), (scores, drawn_as)):
+        for values, name, options in (
+            (references, normal, {"color": "#c8c8c8", "histtype": "stepfilled"}),
+            (scores, f"scored {things}", {"color": BLUE, "histtype": "step", "linewidth": 1.8}),
+        ):
             if values.size:
-                weights = np.full(values.size, 1 / values.size)
-                axes.hist(np.minimum(values, bins[-1]), bins=bins, weights=weights, **options)
+                options |= {"weights": np.full(values.size, 1 / values.size), "label": f"{name} ({values.size})"}
+                axes.hist(np.minimum(values, bins[-1]), bins=bins, **options)  # type: ignore[arg-type]
         if threshold is not None:
             axes.axvline(threshold, color=RED, linestyle="--", linewidth=1.5, label="flagged to the right of this")
         beyond = int((scores > bins[-1]).sum())

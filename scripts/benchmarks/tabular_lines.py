@@ -30,9 +30,10 @@ five seeds of the default were run, its difference to the best baseline is one b
 
 
 PAIRED = """\
-Sets won, tied (within half a point of AUROC) and lost by the default. Means are over the seeds that both were run on, or
-over all seeds where the other's are not known (*). p: Wilcoxon signed-rank test, two-sided, with a set as a pair (Demšar,
-JMLR 2006); not given for fewer than six sets. `MaskDiff-AD` is the code of arXiv 2605.30046 with its defaults, one seed.
+Sets won, tied (within half a point of AUROC) and lost by the default. Means are over the seeds that both were run on,
+or over all seeds where those of the other are not known (*). p: Wilcoxon signed-rank test, two-sided, each set a pair
+(Demšar, JMLR 2006); it is not given for fewer than six sets. `MaskDiff-AD` is the code of arXiv 2605.30046 with its
+defaults, one seed.
 """
 
 
