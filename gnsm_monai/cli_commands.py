@@ -191,6 +191,7 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     show_worst(lines, "rows", ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"])
     print()
     say("ranking", output / "ranking.csv")
+    say("report", output / "report.html")
     return 0
 
 

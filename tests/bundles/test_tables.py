@@ -232,6 +232,9 @@ class TestCommands:
         ranking = (tmp_path / "out" / "ranking.csv").read_text()
         assert "AT (unknown, as 20 % of rows)" in ranking and "crate (unknown)" in ranking
         summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert re.search(r"<bdi>country</bdi> \(20 % of rows\)\.", page)
+        assert re.search(r'<td class="odd"><bdi>crate \(unknown\)</bdi> <span class="adds">\+\d', page)
         shares = summary["unknown_values"]
         assert (shares["country"], shares["carrier"], shares["kind"]) == (0.2, 0, 0.01)
 
