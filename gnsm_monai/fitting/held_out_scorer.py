@@ -61,7 +61,8 @@ class HeldOutScorer:
         counts = len(scored.references), len(scored.cases), len(scored.failures)
         logger.info(text + (": time allowed no more" if scored.shortened else ""), use, *counts)
         names = [case["case"] for case in scored.cases[: len(scored.references)]]
-        return ReferenceStatistics(names, scored.references, scored.failures)
+        empty = None if self.references.never_empty else np.array(scored.empty, dtype=bool)
+        return ReferenceStatistics(names, scored.references, scored.failures, empty)
 
     def images(self, limit: TimeLimit = NO_LIMIT) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
@@ -118,6 +119,7 @@ class _ScoredUse:
         self.maps, self.plan = scorer.references.maps_of(self.cases), self.made.plans[use]
         self.references: list[CaseStatistics] = []
         self.failures: list[ScoredFailure] = []
+        self.empty: list[bool] = []
         self.shortened = False
         self._seconds = 0.0
 
@@ -125,13 +127,16 @@ class _ScoredUse:
         """Scores a reference, and as many of its failures as its share of the time allows."""
         maps, case = self.maps[number], self.cases[number]
         share, start = self.limit.share(1 / (len(self.cases) - number)), self.limit.clock()
+        some_empty = not self.scorer.references.never_empty
         self.references.append(self.scorer.score(maps, case["case"]))
+        self.empty.append(some_empty and not bool((maps[LABEL] > 0).any()))
         part = self._part(share, self._seconds + self.limit.clock() - start)
         self.shortened = self.shortened or part < 1
         for failure in self.made.of(case, maps, number, self.plan, part) if part else ():
             statistics = self.scorer.score(failure.case, case["case"])
-            self.failures.append(ScoredFailure(replace(failure, case={}), statistics, number))
-            if failure.kind == "empty":  # one is enough: all of them look alike
+            without_maps = replace(failure, case={})
+            self.failures.append(ScoredFailure(without_maps, statistics, number, some_empty and failure.empty))
+            if failure.kind == "empty" and not some_empty:  # one is enough: all of them look alike
                 self.plan = replace(self.plan, empty=False)
         self._seconds += self.limit.clock() - start
 

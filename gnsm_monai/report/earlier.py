@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnsm_monai.data.nifti import keep_only
+from gnsm_monai.data.rewriting import data_files
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.lists import remove_lists
 
@@ -42,7 +43,8 @@ def _remove_proposals(folder: Path) -> None:
         return
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         names = [row.get("file") or "" for row in csv.DictReader(file)]
-    for path in [(folder / name) for name in names if name]:
+    copies = [folder / name for name in names if name]
+    for path in [*copies, *(data for copy in copies for data in data_files(copy))]:
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             path.unlink()
     table.unlink()
