@@ -254,7 +254,8 @@ def test_training_in_limited_time_is_complete_and_goes_on_later(
         "selection: 2 of 2 references were scored, and 4 failures made from them: time allowed no more",
     ):
         assert lines.count(said) == 1, said
-    assert commands.rank(tmp_path / "model", [dataset / "labelsTs"], tmp_path / "results", device="cpu") == 0
+    ranked = {"model": tmp_path / "model", "predictions": [dataset / "labelsTs"], "device": "cpu"}
+    assert commands.rank(tmp_path / "results", **ranked) == 0
     assert not (tmp_path / "model" / "checkpoint.pt").exists()  # no epoch is whole
     commands.train(tmp_path / "model", resume=True, **settings)
     assert torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 24
