@@ -118,7 +118,7 @@ def _length(parser: argparse.ArgumentParser) -> None:
     """How long each model is trained, and where."""
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=positive(int), metavar="N", help="length of a training (default: 10)")
-    what = "train a model for no longer than the epoch in which these are over"
+    what = "be done with a model in this time, all parts of its training included"
     length.add_argument("--max-minutes", type=positive(float), metavar="M", help=what)
     _device(parser)
 
