@@ -30,7 +30,7 @@ def test_an_error_that_all_masks_share_is_seen_by_references_and_not_without() -
     few = Consensus.of(masks, range(20), 0, grids, FewReferences.of(references, grids).fit())
     alone = Consensus.of(masks, range(20), 0, grids)
     assert np.corrcoef(few.scores, amounts)[0, 1] > 0.9
-    assert few.scores.min() > alone.scores.max() - 0.05  # all of them are wrong
+    assert few.scores.mean() > 2 * alone.scores.mean()  # all of them are wrong
     assert np.corrcoef(alone.scores, amounts)[0, 1] < 0.7
 
 
