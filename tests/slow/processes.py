@@ -102,7 +102,7 @@ def train(dataset: Path, output: Path, **overrides: Any) -> Callable[[], int]:
 
 
 def rank(model: Path, predictions: Path, output: Path, **overrides: Any) -> Callable[[], int]:
-    return partial(commands.rank, model, [predictions], output, **{"device": "cpu", **overrides})
+    return partial(commands.rank, output, model, [predictions], **{"device": "cpu", **overrides})
 
 
 def differing_files(one: Path, other: Path, names: tuple[str, ...]) -> list[str]:
