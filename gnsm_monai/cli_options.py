@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import gnsm_monai
 from gnsm_monai.cli_values import a_path, at_least_two, dice_limits, positive, share, whole
+from gnsm_monai.dicomweb.options import add_server_options
 from gnsm_monai.errors import EXIT_INPUT_ERROR
 
 __all__ = ["build_parser", "read_arguments"]
@@ -20,6 +21,7 @@ examples:
   gnsm rank  --model runs/model --predictions predictions --output runs/results
   gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
              --output runs/results
+  gnsm rank  --predictions predictions --output runs/results      (without references: masks are compared)
   gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
   gnsm from-dicom --segmentations exported --series exported --output predictions
   gnsm monailabel-app --model runs/model --predictions predictions --images imagesTs --output runs/label
@@ -128,6 +130,7 @@ def _device(parser: argparse.ArgumentParser) -> None:
 def _rank(parser: argparse.ArgumentParser) -> None:
     _inputs_of_rank(parser)
     _results_of_rank(parser)
+    add_server_options(parser, positive)
     what = "processes that read files (default: 0)"
     parser.add_argument("--workers", dest="num_workers", type=whole, metavar="N", help=what)
     _device(parser)
@@ -135,9 +138,13 @@ def _rank(parser: argparse.ArgumentParser) -> None:
 
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
-    _path_option(parser, "--model", "folder that gnsm train has written", required=True)
+    what = "folder that gnsm train has written; without it the masks are compared with each other"
+    _path_option(parser, "--model", what)
+    masks = parser.add_mutually_exclusive_group(required=True)
     what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
-    parser.add_argument("--predictions", type=a_path, nargs="+", required=True, metavar="DIR", help=what)
+    masks.add_argument("--predictions", type=a_path, nargs="+", metavar="DIR", help=what)
+    what = "DICOMweb server whose segmentations (SEG) are fetched and ranked"
+    masks.add_argument("--dicomweb", metavar="URL", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
     _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
     what = "folder of references, to measure the ranking against Dice"
