@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 __all__ = ["NO_LIMIT", "PARTS", "TimeLimit"]
 
-PARTS = {"training": 10, "validation": 1, "segmenter": 2, "shapes": 3, "images": 1, "selection": 4, "calibration": 3}
+PARTS = {"training": 10, "validation": 1, "segmenter": 2, "shapes": 3, "images": 1, "selection": 4, "calibration": 4}
 """Parts of a training in their order, with their shares of the time that reading the references leaves.
 
 The score network gets most: everything else judges by it. What a part does not need is left to those after it.

@@ -28,11 +28,8 @@ from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 __all__ = ["HeldOutScorer"]
 
 IMAGES = "images"
-LEAST = {"selection": 8, "calibration": 19, IMAGES: 4}
-"""Fewest references of each use, whatever the time: with fewer than 19 for calibration no p-value reaches 0.05."""
-
-LEAST_FAILURES = 16
-"""Failures of a use from which on no more are made once its time is over."""
+LEAST = 4
+"""References of a use, and failures made from them, that are scored whatever the time: less is nothing to fit to."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +61,8 @@ class HeldOutScorer:
         counts = len(scored.references), len(scored.cases), len(scored.failures)
         logger.info(text + (": time allowed no more" if scored.shortened else ""), use, *counts)
         names = [case["case"] for case in scored.cases[: len(scored.references)]]
-        return ReferenceStatistics(names, scored.references, scored.failures)
+        empty = None if self.references.never_empty else np.array(scored.empty, dtype=bool)
+        return ReferenceStatistics(names, scored.references, scored.failures, empty)
 
     def images(self, limit: TimeLimit = NO_LIMIT) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
@@ -99,7 +97,7 @@ class HeldOutScorer:
 
         def scoring(engine: Engine, number: int) -> None:
             step(number)
-            if limit.over and LEAST[use] <= number + 1 < count:
+            if limit.over and LEAST <= number + 1 < count:
                 engine.terminate_epoch()
 
         engine = Engine(scoring)
@@ -117,6 +115,7 @@ class _ScoredUse:
         self.maps, self.plan = scorer.references.maps_of(self.cases), self.made.plans[use]
         self.references: list[CaseStatistics] = []
         self.failures: list[ScoredFailure] = []
+        self.empty: list[bool] = []
         self.shortened = False
         self._seconds = 0.0
 
@@ -124,13 +123,16 @@ class _ScoredUse:
         """Scores a reference, and as many of its failures as its share of the time allows."""
         maps, case = self.maps[number], self.cases[number]
         share, start = self.limit.share(1 / (len(self.cases) - number)), self.limit.clock()
+        some_empty = not self.scorer.references.never_empty
         self.references.append(self.scorer.score(maps, case["case"]))
+        self.empty.append(some_empty and not bool((maps[LABEL] > 0).any()))
         part = self._part(share, self._seconds + self.limit.clock() - start)
         self.shortened = self.shortened or part < 1
         for failure in self.made.of(case, maps, number, self.plan, part) if part else ():
             statistics = self.scorer.score(failure.case, case["case"])
-            self.failures.append(ScoredFailure(replace(failure, case={}), statistics, number))
-            if failure.kind == "empty":  # one is enough: all of them look alike
+            without_maps = replace(failure, case={})
+            self.failures.append(ScoredFailure(without_maps, statistics, number, some_empty and failure.empty))
+            if failure.kind == "empty" and not some_empty:  # one is enough: all of them look alike
                 self.plan = replace(self.plan, empty=False)
         self._seconds += self.limit.clock() - start
 
@@ -138,10 +140,10 @@ class _ScoredUse:
         """Of the planned failures of a reference, the part that there is time for."""
         if not share.limited:
             return 1
-        if self.limit.over and len(self.failures) >= LEAST_FAILURES:
-            return 0
-        each = seconds / (len(self.references) + len(self.failures))
-        return min(1, max(share.left, each) / (max(each, 1e-9) * self.made.most(self.plan)))
+        each = max(seconds / (len(self.references) + len(self.failures)), 1e-9)
+        if share.left < each and len(self.failures) >= LEAST:
+            return 0  # references come first: they give p-values
+        return min(1, max(share.left / each, 1) / self.made.most(self.plan))
 
 
 def in_order(cases: Sequence[Case], limit: TimeLimit, seed: int) -> list[Case]:
