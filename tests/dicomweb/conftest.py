@@ -212,11 +212,11 @@ def is_up(orthanc: Orthanc) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(1200):
+    for _ in range(9000):
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("waited for two minutes")
+    raise AssertionError("waited for a quarter of an hour")
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def test_a_killed_watch_goes_on_and_stores_no_report_twice(
     orthanc.store_study(studies[0])
     orthanc.store_study(studies[1])
     words = [sys.executable, "-m", "gnsm_monai", "rank", "--dicomweb", orthanc.url, "--model", str(model)]
-    words += ["--output", str(tmp_path), "--store", "--watch", "--watch-every", "0.2", "--watch-minutes", "5"]
+    words += ["--output", str(tmp_path), "--store", "--watch", "--watch-every", "0.2", "--watch-minutes", "30"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: len(orthanc.find("SR")) >= 1 or process.poll() is not None)
         process.kill()
