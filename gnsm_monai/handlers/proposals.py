@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.rewriting import save_changed
+from gnsm_monai.data.rewriting import data_files, save_changed
 from gnsm_monai.engines.corrections import changed_values
 from gnsm_monai.files import one_line_of, save_table
 from gnsm_monai.handlers.after_ranking import AfterRanking
@@ -38,7 +37,6 @@ class ProposalWriter(AfterRanking):
         output_dir: folder of the results.
         ranking: whose corrections count; attach this after it.
         cases: with ``case`` and the path of the mask.
-        scheme: values of the classes.
         propose: whether to write anything.
     """
 
@@ -47,11 +45,10 @@ class ProposalWriter(AfterRanking):
         output_dir: str | Path,
         ranking: RankingCollector,
         cases: Sequence[Mapping[str, Any]],
-        scheme: LabelScheme,
         propose: bool = True,
     ) -> None:
         super().__init__(Path(output_dir) / "proposed", ranking, cases)
-        self.scheme, self.propose = scheme, propose
+        self.propose = propose
 
     def write(self, results: Sequence[CaseResult]) -> None:
         self._remove_earlier()
@@ -66,8 +63,10 @@ class ProposalWriter(AfterRanking):
         """Writes the copy of a mask; its line of the table, or None where its format cannot be written."""
         correction = result.correction
         assert correction is not None
-        change = partial(changed_values, moves=correction.moves, axis=correction.axis, scheme=self.scheme)
         try:
+            if correction.moves is None:
+                raise ValueError("its header has no number for a structure that it should hold")
+            change = partial(changed_values, moves=correction.moves, axis=correction.axis)
             source = Path(self.paths[result.case])
             target = (self.folder / result.case).parent / source.name
             save_changed(source, target, change)
@@ -86,7 +85,8 @@ class ProposalWriter(AfterRanking):
             return
         with table.open(newline="", encoding="utf-8", errors="replace") as file:
             names = [row.get("file") or "" for row in csv.DictReader(file)]
-        for path in [(self.folder / name) for name in names if name]:
+        copies = [self.folder / name for name in names if name]
+        for path in [*copies, *(data for copy in copies for data in data_files(copy))]:
             if path.is_file() and path.resolve().is_relative_to(self.folder.resolve()):
                 path.unlink()
         table.unlink()

@@ -15,7 +15,8 @@ from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.errors import InputError
-from gnsm_monai.fitting.reference_failures import FailurePlan, ReferenceFailures, kinds_in_turn
+from gnsm_monai.fitting.failure import FailurePlan, kinds_in_turn
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.segmenter import CERTAIN, EarlySegmenter, KnownVoxelsLoss
 
 STEPS = (4, 80)
