@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,7 +95,7 @@ def say_unknown(table: Table, columns: Sequence[str], codes: np.ndarray, encoder
     """Warns once of each of those columns; ``codes`` are ``(N, F)``, in the order of ``columns``."""
     for place in np.flatnonzero(often_unknown(codes, encoder)):
         unknown, name = codes[:, place] == encoder.cardinalities[place] - 1, columns[place]
-        example = table.select([name], "")[unknown, 0][0]
+        (example, _), *_ = Counter(table.select([name], "")[unknown, 0].tolist()).most_common(1)
         why = "new rows differ here as a whole, not one by one"
         if unknown.mean() > MOSTLY:
             why = "was it written otherwise?"
