@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers
+from gnsm_monai.tabular.values import days
 
 __all__ = ["doubtful_columns", "often_unknown", "say_unknown", "understood", "unknown_shares"]
 
@@ -35,14 +37,20 @@ def understood(table: Table, columns: Sequence[str], encoder: TableEncoder) -> s
         missing = 1 - len(values) / len(table.values)
         lines["column"].append(str(place + 1))
         lines["name"].append(f"'{_short(name)}'")
-        lines["kind"].append(f"{len(categories)} {'categories' if edges is None else 'bins of numbers'}")
+        dates = bool(values) and days(values[0]) is not None
+        kind = "categories" if edges is None else "bins of dates" if dates else "bins of numbers"
+        lines["kind"].append(f"{len(categories)} {kind}")
         lines["missing"].append(f"{100 * missing:.1f} %" if missing else "none")
-        lines["values"].append(_range(edges) if edges is not None and len(edges) else _most_frequent(values))
+        text = _range(edges, dates) if edges is not None and len(edges) else _most_frequent(values)
+        lines["values"].append(text)
     more = f"\n... and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     return level_table(lines) + more
 
 
-def _range(edges: np.ndarray) -> str:
+def _range(edges: np.ndarray, dates: bool) -> str:
+    if dates:
+        first, last = np.datetime64("1970-01-01") + np.floor(edges[[0, -1]]).astype(int)
+        return f"{first} to {last}"
     return f"{edges[0]:.6g} to {edges[-1]:.6g}"
 
 
@@ -87,7 +95,7 @@ def say_unknown(table: Table, columns: Sequence[str], codes: np.ndarray, encoder
     """Warns once of each of those columns; ``codes`` are ``(N, F)``, in the order of ``columns``."""
     for place in np.flatnonzero(often_unknown(codes, encoder)):
         unknown, name = codes[:, place] == encoder.cardinalities[place] - 1, columns[place]
-        example = table.select([name], "")[unknown, 0][0]
+        (example, _), *_ = Counter(table.select([name], "")[unknown, 0].tolist()).most_common(1)
         why = "new rows differ here as a whole, not one by one"
         if unknown.mean() > MOSTLY:
             why = "was it written otherwise?"

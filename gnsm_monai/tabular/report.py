@@ -35,13 +35,15 @@ def review_budget(p_values: np.ndarray) -> list[dict[str, float]]:
         p_values: of all rows, ``(N,)``, in any order.
     """
     ordered = np.sort(p_values)
-    budget = []
+    budget: list[dict[str, float]] = []
+    odd = 0.0
     for reviewed in (number for number in REVIEWED if number <= len(ordered)):
         # Rows of equal p-value cannot be told apart: the odd ones are as frequent in all of them.
         limit = ordered[reviewed - 1]
         within = int(np.searchsorted(ordered, limit, side="right"))
-        share = max(0.0, 1 - limit * len(ordered) / within)
-        budget.append({"reviewed": reviewed, "odd": reviewed * share, "by_chance": reviewed * (1 - share)})
+        # Who reviews more has seen the fewer ones, too.
+        odd = max(odd, reviewed * (1 - limit * len(ordered) / within))
+        budget.append({"reviewed": reviewed, "odd": odd, "by_chance": reviewed - odd})
     return budget
 
 

@@ -126,18 +126,22 @@ class TableRanking:
         for line in self.lines[:MAX_ROWS]:
             place = line["row"] - 1
             texts = [self._text(place, feature) for feature in range(len(self.model.columns))]
-            worst.append({**line, "texts": texts, "contributions": contributions[place]})
+            shared = [f in self._often and self._unknown(place, f) for f in range(len(texts))]
+            worst.append({**line, "texts": texts, "contributions": np.where(shared, 0, contributions[place])})
         p = p_values(scores, self.model.calibration)
         unlike = {self.model.columns[feature]: share for feature, share in self._often.items()}
         path, known = self.output_dir / "report.html", self.model.calibration
         write_report(path, self.model.columns, worst, scores, p, known, unlike, settings)
+
+    def _unknown(self, place: int, feature: int) -> bool:
+        return bool(self.rows.codes[place, feature] == self.model.encoder.cardinalities[feature] - 1)
 
     def _text(self, place: int, feature: int) -> str:
         """The value of a field, and whether the model does not know it, or so many that it makes no row odd."""
         value: str | None = self.rows.values[place, feature]
         if value is None:
             return MISSING
-        if self.rows.codes[place, feature] != self.model.encoder.cardinalities[feature] - 1:
+        if not self._unknown(place, feature):
             return value
         share = self._often.get(feature)
         return f"{value} {UNKNOWN}" if share is None else f"{value} ({UNKNOWN[1:-1]}, as {100 * share:.0f} % of rows)"

@@ -235,6 +235,8 @@ class TestCommands:
         page = (tmp_path / "out" / "report.html").read_text()
         assert re.search(r"<bdi>country</bdi> \(20 % of rows\)\.", page)
         assert re.search(r'<td class="odd"><bdi>crate \(unknown\)</bdi> <span class="adds">\+\d', page)
+        assert "<td><bdi>AT (unknown, as 20 % of rows)</bdi></td>" in page
+        assert '<td class="odd"><bdi>AT' not in page
         shares = summary["unknown_values"]
         assert (shares["country"], shares["carrier"], shares["kind"]) == (0.2, 0, 0.01)
 

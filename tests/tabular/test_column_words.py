@@ -9,17 +9,21 @@ from gnsm_monai.tabular.files import read_table
 
 
 def test_a_line_per_column_says_what_it_was_taken_for(tmp_path: Path) -> None:
-    rows = [f"{number},{'ab'[number % 2]},{'NA' if number % 4 == 0 else number / 2},{number}" for number in range(100)]
-    rows[7] = "7,a,3.5,about 7"
-    (tmp_path / "rows.csv").write_text("\n".join([",letter,half,whole", *rows]))
+    rows = [
+        f"{number},{'ab'[number % 2]},{'NA' if number % 4 == 0 else number / 2},{number},1.{1 + number % 9}.2024"
+        for number in range(100)
+    ]
+    rows[7] = "7,a,3.5,about 7,31.12.2024"
+    (tmp_path / "rows.csv").write_text("\n".join([",letter,half,whole,day", *rows]))
     table = read_table(tmp_path / "rows.csv")
-    columns = ["letter", "half", "whole"]
-    encoder = TableEncoder([1]).fit(table.select(columns, ""))
+    columns = ["letter", "half", "whole", "day"]
+    encoder = TableEncoder([1, 3]).fit(table.select(columns, ""))
     lines = [re.split("  +", line.strip()) for line in understood(table, columns, encoder).splitlines()[1:]]
     assert lines[0] == ["2", "'letter'", "2 categories", "none", "a (51x), b (49x)"]
     assert lines[1][:2] == ["3", "'half'"] and lines[1][2].endswith(" bins of numbers")
     assert lines[1][3:] == ["25.0 %", "0.5 to 49.5"]
     assert lines[2][:4] == ["4", "'whole'", "100 categories", "none"]
+    assert lines[3][2].endswith(" bins of dates") and lines[3][4] == "2024-01-01 to 2024-12-31"
     doubts = doubtful_columns(table, columns, encoder)
     assert doubts == [
         "column 4 ('whole'): 99 of 100 distinct values are numbers, 'about 7' is not: taken as categories"
