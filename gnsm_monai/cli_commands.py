@@ -23,7 +23,7 @@ from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
-from gnsm_monai.folder.ranking import rank_folders
+from gnsm_monai.folder.ranking import options_without_model, rank_folders
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.journal import PROGRESS
@@ -33,13 +33,6 @@ from gnsm_monai.workflow.training import is_first_process, num_processes
 __all__ = ["audit", "demo", "from_dicom", "monailabel_app", "rank", "table_fit", "table_score", "train"]
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
-NEED_MODEL = {
-    "alpha": "--alpha", "fdr": "--fdr", "soft": "--soft", "write_maps": "--maps", "propose": "--propose",
-    "lists": "--lists",
-}  # fmt: skip
-"""Options of ``gnsm rank`` that nothing can be done with where no model is given."""
-BY_ITSELF = ("references_dir", "images_dir", "layout", "failure_dice", "marks")
-"""Options that a ranking without a model takes."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +61,11 @@ def rank(
     if server := ServerOptions.take(overrides):
         return _rank_server(server, model, output, strict=strict, **overrides)
     if model is None:
-        return _rank_by_itself(predictions, output, strict, overrides)
+        itself = rank_folders(predictions, output, strict=strict, **options_without_model(overrides))
+        show(output, itself)
+        return _code(itself)
+    if "few_references" in overrides:
+        raise InputError("--few-references: is for a ranking without --model; a model has references of its own")
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
     ranking = _score(output, **overrides)
@@ -89,15 +86,6 @@ def _rank_server(server: ServerOptions, model: Path | None, output: Path, **over
         return 0
     show(output, ranking)
     return SCORING_FAILED if work.num_failed else _code(ranking)
-
-
-def _rank_by_itself(predictions: Sequence[Path], output: Path, strict: bool, given: Mapping[str, Any]) -> int:
-    if unused := [option for name, option in NEED_MODEL.items() if name in given]:
-        raise InputError(f"{unused[0]}: needs what only a model can tell: give one with --model, made by gnsm train")
-    taken = {name: given[name] for name in BY_ITSELF if name in given}
-    ranking = rank_folders(predictions, output, strict=strict, **taken)
-    show(output, ranking)
-    return _code(ranking)
 
 
 def demo(output: Path, **overrides: Any) -> int:

@@ -118,7 +118,7 @@ def _length(parser: argparse.ArgumentParser) -> None:
     """How long each model is trained, and where."""
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=positive(int), metavar="N", help="length of a training (default: 10)")
-    what = "train a model for no longer than the epoch in which these are over"
+    what = "be done with a model in this time, all parts of its training included"
     length.add_argument("--max-minutes", type=positive(float), metavar="M", help=what)
     _device(parser)
 
@@ -149,6 +149,8 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
     what = "folder of references, to measure the ranking against Dice"
     _path_option(parser, "--references", what, dest="references_dir")
+    what = "without --model: folder of three references or more, which count more than the masks"
+    _path_option(parser, "--few-references", what)
     what = "auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks"
     parser.add_argument("--soft", choices=("auto", "off"), help=what)
     _layout(parser)

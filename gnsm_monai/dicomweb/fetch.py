@@ -20,6 +20,7 @@ from gnsm_monai.dicomweb.server import Place, Server
 from gnsm_monai.dicomweb.session import ServerError
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json, one_line_of, save_json, write_atomically
+from gnsm_monai.locks import lock_folder
 
 __all__ = ["Fetched", "dicom_bytes"]
 
@@ -40,7 +41,7 @@ class Fetched:
 
     def __init__(self, folder: Path, structures: Iterable[str] = (), with_images: bool = False) -> None:
         self.masks, self.images, self.with_images = folder / "segmentations", folder / "images", with_images
-        self.structures = sorted(set(structures))
+        self.folder, self.structures = folder, sorted(set(structures))
         self._note = folder / "passed_over.json"
         self.passed_over: dict[str, list[str]] = self._read_passed_over()
         """Labels of the segments of each segmentation that is of something else, by its UID."""
@@ -63,10 +64,13 @@ class Fetched:
 
         Raises:
             ServerError: the server cannot be searched, or refuses every request.
+            InputError: another run works in this folder.
         """
         fetched: list[str] = []
         before = len(self.passed_over)
-        for series in server.segmentation_series(studies):
+        listed = server.segmentation_series(studies)
+        lock_folder(self.folder)  # only now: where there is no server, nothing is written
+        for series in listed:
             present = sum(place.series == series.series for place in self.places.values())
             if series.count is not None and present >= series.count:
                 continue

@@ -24,6 +24,7 @@ from gnsm_monai.dicomweb.structured_report import Reporter
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import load_json, one_line_of, save_table, write_atomically
+from gnsm_monai.locks import unlock_folder
 from gnsm_monai.model.files import ModelFiles
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.training import num_processes
@@ -88,6 +89,12 @@ class ServerRanking:
         Raises:
             InputError: nothing can be ranked.
         """
+        try:
+            return self._run()
+        finally:
+            unlock_folder(self.fetched.folder)
+
+    def _run(self) -> Ranking | None:
         new = self._look()
         if not self.options.watch:
             if self.ranking is None:

@@ -76,14 +76,15 @@ class Server:
     def segmentation_series(self, studies: Sequence[str] = ()) -> list[Segmentations]:
         """Every series of segmentations, or those of the studies that are named."""
         series: list[Segmentations] = []
-        for study in studies or [None]:
+        named: list[str | None] = [*studies] or [None]
+        for study in named:
             what = "search for segmentations" + (f" in study {study}" if study else "")
             options = {"study_instance_uid": study, "search_filters": {"Modality": "SEG"}}
             for item in self._pages(what, self._client.search_for_series, SERIES, **options):
                 if _value(item, MODALITY, "SEG") == "SEG":  # a server may pass over a filter
                     count = _value(item, COUNT, None)
-                    uids = self._uids(what, item, (STUDY, SERIES), study)
-                    series.append(Segmentations(*uids, None if count is None else int(count)))
+                    place = self._uids(what, item, (STUDY, SERIES), study)
+                    series.append(Segmentations(place[0], place[1], None if count is None else int(count)))
         return series
 
     def instances(self, series: Segmentations) -> list[Place]:
@@ -91,7 +92,7 @@ class Server:
         what = f"search for the segmentations of series {series.series}"
         options = {"study_instance_uid": series.study, "series_instance_uid": series.series}
         return [
-            Place(series.study, series.series, *self._uids(what, item, (INSTANCE,)))
+            Place(series.study, series.series, self._uids(what, item, (INSTANCE,))[0])
             for item in self._pages(what, self._client.search_for_instances, INSTANCE, **options)
             if _value(item, CLASS, CLASSES[0]) in CLASSES
         ]
@@ -100,7 +101,9 @@ class Server:
         """An instance as it is stored."""
         what = f"fetch instance {place.instance}"
         with asking(self.url, what):
-            dataset = self._client.retrieve_instance(place.study, place.series, place.instance, media_types=AS_STORED)
+            dataset: pydicom.Dataset = self._client.retrieve_instance(
+                place.study, place.series, place.instance, media_types=AS_STORED
+            )
             if dataset.SOPInstanceUID != place.instance:
                 raise ServerError(f"{self.url}: {what}: the server sends another one", 200)
             return dataset

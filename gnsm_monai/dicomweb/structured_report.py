@@ -130,7 +130,7 @@ class Reporter:
             lut_label="anomaly",
             lut_explanation="anomaly of a voxel, higher is worse",
             unit=codes.UCUM.NoUnits,
-            value_range=[low, high],
+            value_range=(low, high),
             slope=1.0,
             intercept=0.0,
             quantity_definition=MAP,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,6 @@ from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["HeldOutScorer"]
 
-IMAGES = "images"
 LEAST = 4
 """References of a use, and failures made from them, that are scored whatever the time: less is nothing to fit to."""
 
@@ -56,7 +56,7 @@ class HeldOutScorer:
     def statistics(self, use: str, limit: TimeLimit = NO_LIMIT) -> ReferenceStatistics:
         """Scores the references of one use, each judged by its own shapes, and failures of each."""
         scored = _ScoredUse(self, use, limit)
-        self._run(scored.add, len(scored.cases), use, limit)
+        self._run(scored.add, len(scored.cases), use, limit, lambda: scored.enough)
         text = "%s: %d of %d references were scored, and %d failures made from them"
         counts = len(scored.references), len(scored.cases), len(scored.failures)
         logger.info(text + (": time allowed no more" if scored.shortened else ""), use, *counts)
@@ -70,9 +70,11 @@ class HeldOutScorer:
             return {}
         cases = in_order(self.references.cases, limit, self.failures.seed)
         maps, smoothness = self.references.maps_of(cases), list[Any]()
-        self._run(
-            lambda number: smoothness.append(case_smoothness(self._placed(maps[number]))), len(cases), IMAGES, limit
-        )
+
+        def measure(number: int) -> None:
+            smoothness.append(case_smoothness(self._placed(maps[number])))
+
+        self._run(measure, len(cases), "images", limit, lambda: len(smoothness) >= LEAST)
         return ReferenceImages.fit(np.stack(smoothness)).to_arrays()
 
     def score(self, maps: Mapping[str, Any], case: str) -> CaseStatistics:
@@ -92,12 +94,14 @@ class HeldOutScorer:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(maps))(dict(maps))
         return {str(key): value for key, value in placed.items()}
 
-    def _run(self, step: Callable[[int], None], count: int, use: str, limit: TimeLimit) -> None:
-        """Does a step for each number, until the limit is over."""
+    def _run(
+        self, step: Callable[[int], None], count: int, use: str, limit: TimeLimit, enough: Callable[[], bool]
+    ) -> None:
+        """Does a step for each number; ends once the limit is over and it is enough."""
 
         def scoring(engine: Engine, number: int) -> None:
             step(number)
-            if limit.over and LEAST <= number + 1 < count:
+            if limit.over and enough():
                 engine.terminate_epoch()
 
         engine = Engine(scoring)
@@ -136,6 +140,11 @@ class _ScoredUse:
                 self.plan = replace(self.plan, empty=False)
         self._seconds += self.limit.clock() - start
 
+    @property
+    def enough(self) -> bool:
+        """Whether something can be fitted to what was scored."""
+        return min(len(self.references), len(self.failures)) >= LEAST
+
     def _part(self, share: TimeLimit, seconds: float) -> float:
         """Of the planned failures of a reference, the part that there is time for."""
         if not share.limited:
@@ -143,7 +152,8 @@ class _ScoredUse:
         each = max(seconds / (len(self.references) + len(self.failures)), 1e-9)
         if share.left < each and len(self.failures) >= LEAST:
             return 0  # references come first: they give p-values
-        return min(1, max(share.left / each, 1) / self.made.most(self.plan))
+        least = math.ceil(LEAST / len(self.cases))
+        return min(1, max(share.left / each, least) / self.made.most(self.plan))
 
 
 def in_order(cases: Sequence[Case], limit: TimeLimit, seed: int) -> list[Case]:

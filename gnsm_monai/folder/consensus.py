@@ -7,7 +7,7 @@ are is told by the scores themselves, see :func:`standing_apart`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,10 @@ from sklearn.mixture import GaussianMixture
 
 from gnsm_monai.scoring.linear_shape import FRAMES, MAX_CELLS, CoarseGrid, CoarseMap, LinearShape, disagreement
 
-__all__ = ["COMPONENTS", "MIN_GROUPS", "Consensus", "Judgement", "deal", "standing_apart"]
+__all__ = [
+    "COMPONENTS", "MIN_GROUPS", "Consensus", "Fit", "Judgement", "deal", "frames_of", "judge", "learnt_by",
+    "of_masks", "standing_apart",
+]  # fmt: skip
 
 COMPONENTS = (2, 5, 10, 20)
 """Numbers of components whose answers are averaged."""
@@ -38,6 +41,15 @@ MAX_APART = 0.5
 
 _Floats = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
+
+
+Fit = Callable[[int, Sequence[CoarseMap]], Sequence[LinearShape]]
+"""Models of shape of a frame, by its number, from masks of that frame."""
+
+
+def of_masks(frame: int, learnt: Sequence[CoarseMap]) -> Sequence[LinearShape]:
+    """One model, of the masks alone: :data:`Fit` where there are no references."""
+    return [LinearShape.fit(learnt, max(COMPONENTS))]
 
 
 @dataclass(frozen=True)
@@ -66,12 +78,18 @@ class Consensus:
 
     Args:
         grids: of the frames.
+        maps: of the masks, per frame.
+        folds: of the masks, ``(N,)``.
+        usual: which masks were learnt from, ``(N,)`` bool.
         judgements: one per mask.
         probability_apart: of each mask to stand apart from the others, ``(N,)``.
         rounds: that were needed.
     """
 
     grids: Sequence[CoarseGrid]
+    maps: Sequence[Sequence[CoarseMap]]
+    folds: npt.NDArray[np.int64]
+    usual: _Bools
     judgements: Sequence[Judgement]
     probability_apart: _Floats
     rounds: int
@@ -82,29 +100,44 @@ class Consensus:
         return np.array([judgement.score for judgement in self.judgements])
 
     @classmethod
-    def of(cls, masks: Sequence[npt.ArrayLike], groups: Sequence[Hashable], seed: int = 0) -> Consensus:
+    def of(
+        cls,
+        masks: Sequence[npt.ArrayLike],
+        groups: Sequence[Hashable],
+        seed: int = 0,
+        grids: Sequence[CoarseGrid] = (),
+        fit: Fit = of_masks,
+    ) -> Consensus:
         """Judges masks ``(S, *spatial)``, one-hot structures, by those of other groups.
 
         Args:
             masks: at one voxel size; they may differ in shape.
             groups: of each mask; masks of one group, such as a patient's, never judge each other.
             seed: of the folds, and of the masks that models of large folders learn from.
+            grids: of the frames; by default those of :func:`frames_of` the masks.
+            fit: makes models of shape from the masks of other folds.
 
         Raises:
             ValueError: fewer than :data:`MIN_GROUPS` groups.
         """
         folds = deal(groups, seed)
-        cells = min(MAX_CELLS, max(MIN_CELLS, MAX_VALUES // (len(masks) * len(np.asarray(masks[0])))))
-        grids = [CoarseGrid.holding(masks, frame, cells) for frame in FRAMES]
+        grids = grids or frames_of(masks)
         maps = [[grid.coarse(mask) for mask in masks] for grid in grids]
         usual, rounds = np.ones(len(masks), dtype=bool), 0
         while True:
-            judgements = _judge(maps, folds, usual, seed)
+            judgements = _judge(maps, folds, usual, seed, fit)
             apart = standing_apart(np.array([judgement.score for judgement in judgements]))
             rounds += 1
-            if rounds == ROUNDS or np.array_equal(usual, left := _usual(judgements, apart)):
-                return cls(grids, judgements, apart, rounds)
+            left = _usual(judgements, apart)
+            if rounds == ROUNDS or np.array_equal(usual, left):
+                return cls(grids, maps, folds, usual, judgements, apart, rounds)
             usual = left
+
+
+def frames_of(masks: Sequence[npt.ArrayLike]) -> list[CoarseGrid]:
+    """A grid in every frame that holds all masks ``(S, *spatial)``: the coarser, the more of them there are."""
+    cells = min(MAX_CELLS, max(MIN_CELLS, MAX_VALUES // (len(masks) * len(np.asarray(masks[0])))))
+    return [CoarseGrid.holding(masks, frame, cells) for frame in FRAMES]
 
 
 def deal(groups: Sequence[Hashable], seed: int) -> npt.NDArray[np.int64]:
@@ -156,36 +189,44 @@ def _usual(judgements: Sequence[Judgement], apart: _Floats) -> _Bools:
     return np.asarray((apart < 0.5) | (scores <= limit))
 
 
+def learnt_by(folds: npt.NDArray[np.int64], usual: _Bools, fold: int, seed: int) -> list[int]:
+    """Numbers of the masks from which the models of a fold learn: usual ones of other folds."""
+    learnt = np.flatnonzero((folds != fold) & usual)
+    if not len(learnt):  # whoever stands apart is better than nobody
+        learnt = np.flatnonzero(folds != fold)
+    if len(learnt) > MAX_LEARNT:
+        learnt = np.random.default_rng([seed, fold]).choice(learnt, MAX_LEARNT, replace=False)
+    return [int(i) for i in learnt]
+
+
 def _judge(
-    maps: Sequence[Sequence[CoarseMap]], folds: npt.NDArray[np.int64], usual: _Bools, seed: int
+    maps: Sequence[Sequence[CoarseMap]], folds: npt.NDArray[np.int64], usual: _Bools, seed: int, fit: Fit
 ) -> list[Judgement]:
     judged: dict[int, Judgement] = {}
     empty = np.array([not one.size.any() for one in maps[0]])
     for fold in np.unique(folds).tolist():
-        learnt = np.flatnonzero((folds != fold) & usual)
-        if not len(learnt):  # whoever stands apart is better than nobody
-            learnt = np.flatnonzero(folds != fold)
-        if len(learnt) > MAX_LEARNT:
-            learnt = np.random.default_rng([seed, fold]).choice(learnt, MAX_LEARNT, replace=False)
-        models = [LinearShape.fit([frame[i] for i in learnt.tolist()], max(COMPONENTS)) for frame in maps]
+        learnt = learnt_by(folds, usual, fold, seed)
+        models = [fit(number, [frame[i] for i in learnt]) for number, frame in enumerate(maps)]
         for i in np.flatnonzero(folds == fold).tolist():
-            judged[i] = _judgement(models, [frame[i] for frame in maps])
+            judged[i] = judge(models, [frame[i] for frame in maps])
             if empty[i]:  # no mask is worse, unless most of them are empty
                 levels = np.full(len(COMPONENTS), float(empty[learnt].mean() <= 0.5))
                 judged[i] = replace(judged[i], levels=levels)
     return [judged[i] for i in range(len(folds))]
 
 
-def _judgement(models: Sequence[LinearShape], mask: Sequence[CoarseMap]) -> Judgement:
-    """Of a mask in every frame, by the model of that frame."""
+def judge(models: Sequence[Sequence[LinearShape]], mask: Sequence[CoarseMap]) -> Judgement:
+    """Judgement of a mask, given in every frame, by the models of each frame."""
     parts, rebuilt = [], []
-    for model, coarse in zip(models, mask, strict=True):
-        each = [LinearShape(model.mean, model.directions[:number]).rebuilt(coarse) for number in COMPONENTS]
-        parts.append([disagreement(coarse, answer) for answer in each])
-        rebuilt.append(np.mean(each, axis=0).astype(np.float32))
-    structures = np.array(parts)  # (frames, components, S)
-    levels = np.nan_to_num(_mean(structures, -1), nan=0.0)  # an empty mask where nothing is expected
-    return Judgement(levels.mean(0), _mean(structures.reshape(-1, structures.shape[-1]), 0), rebuilt)
+    for some, coarse in zip(models, mask, strict=True):
+        shapes = [LinearShape(model.mean, model.directions[:n]) for model in some for n in COMPONENTS]
+        answers = [shape.rebuilt(coarse) for shape in shapes]
+        parts.append([disagreement(coarse, answer) for answer in answers])
+        rebuilt.append(np.mean(answers, axis=0).astype(np.float32))
+    structures = np.array(parts)  # (frames, models x components, S)
+    scores = np.nan_to_num(_mean(structures, -1), nan=0.0)  # an empty mask where nothing is expected
+    levels = scores.reshape(-1, len(COMPONENTS)).mean(0)
+    return Judgement(levels, _mean(structures.reshape(-1, structures.shape[-1]), 0), rebuilt)
 
 
 def _mean(values: _Floats, axis: int) -> _Floats:

@@ -25,7 +25,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 from gnsm_monai.scoring.result import FailedCase
 
-__all__ = ["FolderMask", "FolderMasks", "read_masks"]
+__all__ = ["FolderMask", "FolderMasks", "declared_scheme", "read_masks"]
 
 MAX_VOXELS = 300_000
 """Voxels that a mask's structures may take at the common voxel size, as in training."""
@@ -83,6 +83,22 @@ class FolderMasks:
         index = mask.label().as_tensor()[0].numpy()
         return np.stack([np.isin(index, classes) for classes in self.scheme.structure_classes])
 
+    @property
+    def one_hot(self) -> Sequence[np.ndarray]:
+        """The structures of every mask, unpacked when they are asked for."""
+        return _Structures(self)
+
+
+class _Structures(Sequence[np.ndarray]):
+    def __init__(self, masks: FolderMasks) -> None:
+        self.masks = masks
+
+    def __len__(self) -> int:
+        return len(self.masks.masks)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.masks.structures(self.masks.masks[number])
+
 
 def read_masks(
     folders: Sequence[Path],
@@ -90,6 +106,7 @@ def read_masks(
     images_dir: Path | None = None,
     layout: str = AUTO,
     scheme: LabelScheme | None = None,
+    voxel_size: Sequence[float] = (),
 ) -> FolderMasks:
     """Reads the masks of folders; with references, Dice is measured, and nothing is learnt from them.
 
@@ -99,13 +116,14 @@ def read_masks(
         images_dir: images of the cases, for the pictures of the report.
         layout: see :func:`gnsm_monai.data.layouts.look_into`.
         scheme: classes; by default those that a dataset.json beside the masks declares, or else their values.
+        voxel_size: mm per axis to bring the masks to; by default the median of theirs, or coarser.
 
     Raises:
         InputError: no masks, none that can be read, none with a structure, or folders of different labels.
     """
     several = folders[0] if len(folders) == 1 else list(folders)
     cases = find_predictions(several, references_dir, images_dir, layout=layout)
-    scheme = scheme or next(filter(None, map(_declared, folders)), None)
+    scheme = scheme or next(filter(None, map(declared_scheme, folders)), None)
     if scheme is not None:
         for folder in folders:
             check_same_labels(folder, scheme)
@@ -119,12 +137,12 @@ def read_masks(
         measured = [m.indexed(scheme, case[LABEL]) for m, case in zip(measured, loaded, strict=True)]
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{folders[0]}: the masks hold no structure, only background: nothing tells them apart")
-    voxel_size, _ = grid_of(measured, MAX_VOXELS)
+    voxel_size = voxel_size or grid_of(measured, MAX_VOXELS)[0]
     compare = _Comparison(scheme, spatial_dims, voxel_size)
     return FolderMasks([compare(case, packed.pop(0)) for case in loaded], failed, scheme, voxel_size)
 
 
-def _declared(folder: Path) -> LabelScheme | None:
+def declared_scheme(folder: Path) -> LabelScheme | None:
     """The classes that a dataset.json declares where nnU-Net leaves it; None without one."""
     place = folder.resolve()
     return read_label_scheme(place.parent.parent if place.name == "validation" else place)

@@ -32,14 +32,17 @@ BAND = 2
 """Half-width in voxels of the band around structures in which the worst place is sought."""
 
 
-def case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured: bool) -> CaseResult:
-    """The result of one mask: no p-value and no predicted Dice, as nothing is known to be good.
+def case_result(
+    masks: FolderMasks, consensus: Consensus, number: int, pictured: bool, p_value: float = math.nan
+) -> CaseResult:
+    """The result of one mask: no predicted Dice and no flag, as little or nothing is known to be good.
 
     Args:
         masks: of the folder.
         consensus: their judgement.
         number: of the mask.
         pictured: whether to keep its pictures, with its image where there is one.
+        p_value: among references; NaN without any.
     """
     mask, judgement = masks.masks[number], consensus.judgements[number]
     structures = masks.structures(mask)
@@ -65,7 +68,7 @@ def case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured:
     return CaseResult(
         case=mask.case["case"],
         folder=mask.case["folder"],
-        decision=_decision(judgement, not structures.any()),
+        decision=_decision(judgement, p_value, not structures.any()),
         structures=parts,
         place=place_of_worst(parts, maps, band),
         reason=explain(label.as_tensor()[0].numpy(), denoised, named, list(masks.voxel_size)),
@@ -92,9 +95,9 @@ def usual_labels(expected: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     return index
 
 
-def _decision(judgement: Judgement, empty: bool) -> Decision:
+def _decision(judgement: Judgement, p_value: float, empty: bool) -> Decision:
     nan = math.nan
-    return Decision(judgement.score, nan, False, nan, nan, nan, nan, empty and judgement.score == 1)
+    return Decision(judgement.score, p_value, False, nan, nan, nan, nan, empty and judgement.score == 1)
 
 
 def _structures(case: Mapping[str, Any], judgement: Judgement, scheme: LabelScheme) -> tuple[StructureResult, ...]:

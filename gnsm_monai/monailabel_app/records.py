@@ -41,7 +41,7 @@ def say_of(record: Record | None) -> str:
     if not record:
         return "not scored yet: POST /scoring/gnsm scores all predicted labels"
     if record["status"] == NO_PREDICTION:
-        return "has no predicted label"
+        return "no predicted label"
     if record["status"] != "ok":
         return f"cannot be scored: {record['message']}"
     dice = record["predicted_dice"]

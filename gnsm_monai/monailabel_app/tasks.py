@@ -88,7 +88,7 @@ class NextCase(Strategy):
         image = self.order(waiting, datastore.get_labeled_images(), lambda: load_results(self.output / RESULTS))[0]
         status = [(record or {}).get("status", "not scored") for record in waiting.values()]
         counts = {name.replace(" ", "_"): status.count(name) for name in sorted(set(status))}
-        return {"id": image, "message": f"{image} {say_of(waiting[image])}", "waiting": counts}
+        return {"id": image, "message": f"{image}: {say_of(waiting[image])}", "waiting": counts}
 
 
 STRATEGIES: dict[str, tuple[str, Callable[..., list[str]]]] = {

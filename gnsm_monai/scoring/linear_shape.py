@@ -131,15 +131,19 @@ class LinearShape:
         """
         if not maps:
             raise ValueError("at least one mask is needed.")
-        rows = np.stack([one.shares.ravel() for one in maps])
-        mean = rows.mean(0)
-        # The components from the masks' Gram matrix, which is small: as many of them as masks, not as cells.
-        centred = rows - mean
+        mean = np.mean([one.shares for one in maps], axis=0)
+        return cls.around(mean, np.stack([one.shares - mean for one in maps]), components)
+
+    @classmethod
+    def around(cls, mean: _Floats, deviations: _Floats, components: int = COMPONENTS) -> LinearShape:
+        """Components of deviations ``(N, S, *cells)`` from a mean ``(S, *cells)``, which need not be that of masks."""
+        # From the deviations' Gram matrix, which is small: as many components as masks, not as cells.
+        centred = deviations.reshape(len(deviations), -1)
         variance, vectors = np.linalg.eigh(centred @ centred.T)
         count = min(components, int((variance > 1e-10 * max(1.0, variance[-1])).sum()))
         largest = np.argsort(variance)[::-1][:count]
         directions = (vectors[:, largest] / np.sqrt(variance[largest])).T @ centred
-        return cls(mean.reshape(maps[0].shares.shape), directions)
+        return cls(mean, directions)
 
     def rebuilt(self, mask: CoarseMap) -> _Floats:
         """What the components make of a mask, ``(S, *cells)`` in [0, 1]."""

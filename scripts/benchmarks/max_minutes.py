@@ -1,15 +1,19 @@
 """Whether `gnsm train --max-minutes M` ends in time, and what becomes of its parts.
 
-    OMP_NUM_THREADS=1 python scripts/benchmarks/max_minutes.py --data DATA [--minutes 1 2 5] [--work runs/max_minutes]
+    OMP_NUM_THREADS=1 python scripts/benchmarks/max_minutes.py --data DATA [--minutes 1 2 5] [--clock cpu]
+        [--work runs/max_minutes]
 
 Trains on the hippocampus references, and on 40 generated stacks of 112 x 112 x 16 voxels with images, in a process of
 its own each, with the default options. The seconds are those of the whole command, the interpreter's start included.
+``--clock cpu`` counts the seconds that the process computes, in limit and result: on a machine that other work shares,
+these are what its own work takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +33,17 @@ from gnsm_monai.model.trained import TrainedModel
 
 HIPPOCAMPUS = Path("hippocampus") / "nnUNet_raw" / "Dataset504_HippocampusQC"
 SIZE, COUNT, SPACING = (112, 112, 16), 40, (1.25, 1.25, 8.75)
+TRAIN = """
+import sys, time
+from pathlib import Path
+from gnsm_monai import cli, cli_commands
+cli.speak_plainly()
+limit = {"max_minutes": float(sys.argv[3]), "time_limit::spent": time.process_time()}
+limit["time_limit::clock"] = time.process_time
+cli_commands.train(Path(sys.argv[2]), dataset_dir=Path(sys.argv[1]), device="cpu", **limit)
+"""
+"""`gnsm train` by the clock of its own process."""
+
 SLACK = 60
 """Seconds beyond the limit that count as in time."""
 
@@ -39,7 +54,9 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     content: Content = {"command": options.command, "setting": f"torch {torch.__version__}, {cores}", "runs": []}
     for minutes in options.minutes:
         for name, dataset in datasets.items():
-            content["runs"].append({"data": name, "minutes": minutes, **limited(dataset, options.work, minutes)})
+            content["runs"].append(
+                {"data": name, "minutes": minutes, **limited(dataset, options.work, minutes, options.clock)}
+            )
             yield content
 
 
@@ -57,17 +74,17 @@ def write_stacks(folder: Path) -> Path:
     return folder
 
 
-def limited(dataset: Path, work: Path, minutes: float) -> dict[str, Any]:
+def limited(dataset: Path, work: Path, minutes: float, clock: str) -> dict[str, Any]:
     """Seconds of a training with a limit, what it said of its parts, and what its model is worth."""
     model = work / f"{dataset.name}_{minutes:g}"
     shutil.rmtree(model, ignore_errors=True)
-    command = [sys.executable, "-m", "gnsm_monai", "train", "--dataset", dataset, "--output", model]
-    start, load = time.monotonic(), os.getloadavg()[0]
-    done = subprocess.run(
-        [*map(str, command), "--max-minutes", str(minutes), "--device", "cpu"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    seconds = time.monotonic() - start
+    words = [sys.executable, "-c", TRAIN, dataset, model, minutes]
+    if clock == "wall":
+        words = [sys.executable, "-m", "gnsm_monai", "train", "--dataset", dataset, "--output", model]
+        words += ["--max-minutes", minutes, "--device", "cpu"]
+    start, load, computed = time.monotonic(), os.getloadavg()[0], computed_seconds()
+    done = subprocess.run([*map(str, words)], check=True, capture_output=True, text=True)
+    seconds = time.monotonic() - start if clock == "wall" else computed_seconds() - computed
     said = [line for line in done.stdout.splitlines() if any(words in line for words in ("allowed", "time", "minutes"))]
     trained = TrainedModel.load(model)
     return {
@@ -104,6 +121,12 @@ def lines(content: Content) -> list[str]:
     ]
 
 
+def computed_seconds() -> float:
+    """Of the processes that have ended so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def quoted(said: list[str]) -> list[str]:
     return [f"    {line}" for line in said] or ["    (every part had all its time)"]
 
@@ -116,6 +139,7 @@ BENCHMARK = Benchmark(
     {
         **DATA,
         "--minutes": {"type": float, "nargs": "+", "default": [1.0, 2.0, 5.0]},
+        "--clock": {"choices": ["wall", "cpu"], "default": "wall"},
         "--work": {"type": Path, "default": Path("runs/max_minutes")},
     },
     __doc__,

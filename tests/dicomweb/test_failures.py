@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gnsm_monai import cli
 from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.errors import InputError
+from gnsm_monai.locks import LOCK
 
 pytest.importorskip("dicomweb_client", reason="the extra 'dicom' is not installed: no dicomweb-client")
 from gnsm_monai.dicomweb import session
@@ -198,6 +200,17 @@ def test_a_server_without_pages_is_asked_no_more_than_twice() -> None:
         (series,) = Server(url).segmentation_series()
     assert (series.study, series.series, series.count) == ("1.2", "1.2.3", None)
     assert len(asked) == 2
+
+
+def test_a_second_run_into_one_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    lock = FileLock(tmp_path / "out" / LOCK, timeout=0)
+    refused = pytest.raises(InputError, match="another run is writing here")
+    with serving(says(200, b"[]")) as (url, _), lock, refused:
+        Fetched(tmp_path / "out").look(Server(url))
+    with serving(says(401)) as (url, _), pytest.raises(ServerError):
+        Fetched(tmp_path / "other").look(Server(url))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_server_cannot_name_a_file_outside_of_the_folder(tmp_path: Path) -> None:

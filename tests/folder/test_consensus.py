@@ -7,18 +7,7 @@ import pytest
 from scipy.stats import norm, spearmanr
 
 from gnsm_monai.folder.consensus import COMPONENTS, FOLDS, Consensus, deal, standing_apart
-
-
-def blob(centre: tuple[float, float], radii: tuple[float, float], shape: tuple[int, int] = (24, 28)) -> np.ndarray:
-    """An ellipse whose left half is one structure and whose right half is another, ``(2, *shape)``."""
-    rows, columns = np.indices(shape)
-    inside = ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
-    return np.stack([inside & (columns < centre[1]), inside & (columns >= centre[1])])
-
-
-def usual_masks(number: int, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [blob(tuple(rng.normal((12, 14), 0.5)), tuple(rng.normal((6, 8), 0.4))) for _ in range(number)]
+from tests.folder.masks import blob, usual_masks
 
 
 def test_every_group_is_in_one_fold_and_folds_are_of_nearly_equal_size() -> None:

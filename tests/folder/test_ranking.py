@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gnsm_monai.cli import main
 from gnsm_monai.folder.ranking import LIMITS
 from gnsm_monai.folder.reading import read_masks
+from tests.folder.masks import write
 
 
 def ball(centre: Any, radius: float, shape: tuple[int, int, int] = (20, 22, 18)) -> np.ndarray:
@@ -27,13 +27,6 @@ def ball(centre: Any, radius: float, shape: tuple[int, int, int] = (20, 22, 18))
 def usual(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return ball(rng.normal((10, 11, 9), 0.5), rng.normal(6, 0.4))
-
-
-def write(folder: Path, masks: dict[str, np.ndarray], spacing: float = 1.0) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in masks.items():
-        nib.save(nib.Nifti1Image(values, np.diag([-spacing, -spacing, spacing, 1])), folder / f"{name}.nii.gz")
-    return folder
 
 
 def rows(output: Path, name: str = "ranking.csv") -> list[dict[str, str]]:

@@ -43,7 +43,7 @@ def test_results_that_are_not_there_yet_hold_no_case(tmp_path: Path) -> None:
         (scored(), "rank 2, predicted Dice 0.71: liver is split"),
         (scored(predicted_dice=None, reason=None), "rank 2"),
         ({"status": "failed", "message": "a.nii.gz: is truncated"}, "cannot be scored: a.nii.gz: is truncated"),
-        ({"status": NO_PREDICTION}, "has no predicted label"),
+        ({"status": NO_PREDICTION}, "no predicted label"),
         (None, "not scored yet: POST /scoring/gnsm scores all predicted labels"),
     ],
 )

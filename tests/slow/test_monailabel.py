@@ -148,10 +148,10 @@ def test_an_annotator_is_led_from_the_worst_mask_on(
     for case in ("misplaced", "good_1", "good_2"):
         save_label(server, case, outputs / "masks" / "good_1.png")
     last = following(server)
-    assert last["id"] == "broken" and "broken cannot be scored: " in last["message"]
+    assert last["id"] == "broken" and "broken: cannot be scored: " in last["message"]
     save_label(server, "broken", outputs / "masks" / "good_1.png")
     last = following(server, "most_worth_correcting")
-    assert last["id"] == "without" and last["message"] == "without has no predicted label"
+    assert last["id"] == "without" and last["message"] == "without: no predicted label"
     save_label(server, "without", outputs / "masks" / "good_1.png")
     assert following(server) == {}
 
