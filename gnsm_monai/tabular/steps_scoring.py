@@ -130,8 +130,8 @@ class TableRanking:
             worst.append({**line, "texts": texts, "contributions": np.where(shared, 0, contributions[place])})
         p = p_values(scores, self.model.calibration)
         unlike = {self.model.columns[feature]: share for feature, share in self._often.items()}
-        path, known = self.output_dir / "report.html", self.model.calibration
-        write_report(path, self.model.columns, worst, scores, p, known, unlike, settings)
+        path, held_out = self.output_dir / "report.html", self.model.calibration
+        write_report(path, self.model.columns, worst, scores, p, held_out, unlike, settings)
 
     def _unknown(self, place: int, feature: int) -> bool:
         return bool(self.rows.codes[place, feature] == self.model.encoder.cardinalities[feature] - 1)
