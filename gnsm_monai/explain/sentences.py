@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.explain.findings import Finding
 
-__all__ = ["NO_REASON", "Words", "cropped_sentence", "joined"]
+__all__ = ["NO_REASON", "Words", "cropped_sentence", "empty_sentence", "joined"]
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
 
@@ -195,6 +195,18 @@ _SENTENCES: dict[str, Callable[[Words, Finding], str]] = {
 
 
 _UNITS = {2: ("row of pixels", "rows of pixels"), 3: ("slice", "slices")}
+
+
+def empty_sentence(sees_image: bool, expects: bool) -> str:
+    """What can be said of an empty mask where some references are empty.
+
+    Args:
+        sees_image: whether the network saw the image.
+        expects: whether it expects a structure there.
+    """
+    if not sees_image:
+        return "empty mask, as some references are: whether a structure was missed cannot be told from labels"
+    return "empty mask, where the image lets expect a structure" if expects else "empty mask, as the image lets expect"
 
 
 def cropped_sentence(cropped: Cropped | None) -> str:

@@ -81,7 +81,7 @@ def test_the_copy_of_a_mask_with_wrong_labels_is_the_truth(model: Path, tmp_path
     for i, truth in enumerate(inner):
         write(tmp_path / "masks" / f"m{i}.nii.gz", damage(truth))
     before = {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
-    rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu")
+    rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu")
     rows = table(tmp_path / "out")
     assert len(inner) >= 3
     assert {row["file"] for row in rows} == set(before)
@@ -96,11 +96,11 @@ def test_the_copy_of_a_mask_with_wrong_labels_is_the_truth(model: Path, tmp_path
         assert float(row["p_value_after"]) >= float(row["p_value_before"])
     assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
     again = tmp_path / "again"
-    rank(model, [tmp_path / "out" / "proposed"], again, propose=True, device="cpu")  # the score of the file itself
+    rank(again, model, [tmp_path / "out" / "proposed"], propose=True, device="cpu")  # the score of the file itself
     scores = {row["case"]: row["anomaly_score"] for row in csv.DictReader((again / "ranking.csv").open(newline=""))}
     assert scores == {row["case"]: row["anomaly_score_after"] for row in rows}
     assert table(again) == []
-    rank(model, [tmp_path / "masks"], tmp_path / "out", device="cpu")  # copies of an earlier ranking
+    rank(tmp_path / "out", model, [tmp_path / "masks"], device="cpu")  # copies of an earlier ranking
     assert not (tmp_path / "out" / "proposed").exists()
 
 
@@ -109,7 +109,7 @@ def test_right_masks_get_no_copy_however_many_are_suspect(model: Path, tmp_path:
     rng = np.random.default_rng(100 + seed)
     for i in range(8):
         write(tmp_path / "masks" / f"m{i}.nii.gz", chain(rng))
-    rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu", alpha=0.9)
+    rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu", alpha=0.9)
     flags = [row["flag"] for row in csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline=""))]
     assert flags.count("1") >= 4
     assert table(tmp_path / "out") == []
@@ -124,7 +124,7 @@ def test_a_mask_keeps_its_rank_where_its_file_cannot_be_read_again(
         raise OSError("torn")
 
     monkeypatch.setattr(Corrections, "_read", torn)
-    assert rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu") == 0
+    assert rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu") == 0
     rows = list(csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline="")))
     assert [row["status"] for row in rows] == ["ok"]
     assert table(tmp_path / "out") == []
