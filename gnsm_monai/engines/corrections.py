@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ MAX_TRIED = 3  # changes of one mask that the network is asked about
 MIN_GAIN = 0.02  # by which a change must improve the agreement with where the references' structures lie
 MIN_MIRROR_GAIN = 0.1  # the same for a mirror image: references that are nearly symmetric do not tell it
 MIN_SHARE = 2 / 3  # of the excess over the flag threshold that must go
+
+Moves: TypeAlias = Sequence[tuple[int, int]]
 
 
 def changed_values(values: npt.NDArray[Any], moves: Sequence[tuple[int, int]], axis: int | None) -> npt.NDArray[Any]:
@@ -68,7 +70,7 @@ class _Numbered:
         numbers = {value: keys[name_key(name)] for name, value in of_model if name_key(name) in keys}
         return cls(convert_to_dst_type(matched, label, dtype=matched.dtype)[0], numbers)
 
-    def in_file(self, moves: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...] | None:
+    def in_file(self, moves: Moves) -> tuple[tuple[int, int], ...] | None:
         """Moves between numbers of the model as those of the file; None where the file has no number for one."""
         if self.numbers is None:
             return tuple(moves)
@@ -193,16 +195,10 @@ class Corrections:
         return _Change(relabelling_findings(moves, self.names), tuple(sorted(moves.items())))
 
     def _load(self, name: str) -> _Numbered:
-        path = self.files[name][LABEL]
-        return _Numbered.of(self.load(path), self.model.scheme, str(path))
+        return _Numbered.of(self.load(self.files[name][LABEL]), self.model.scheme, str(self.files[name][LABEL]))
 
     def _read(
-        self,
-        name: str,
-        loaded: MetaTensor,
-        label: MetaTensor,
-        moves: Sequence[tuple[int, int]],
-        grid_axis: int | None,
+        self, name: str, loaded: MetaTensor, label: MetaTensor, moves: Moves, grid_axis: int | None
     ) -> tuple[dict[str, Any], int | None]:
         """The changed mask on the grid, as if it were in a file, and the axis of the file that is turned round."""
         axis = None
