@@ -55,6 +55,7 @@ def rank(
     predictions: Sequence[Path] = (),
     output: Path = Path("results"),
     strict: bool = False,
+    few_references: Path | None = None,
     **overrides: Any,
 ) -> int:
     """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml.
@@ -65,10 +66,11 @@ def rank(
         0, or 3 where some masks could not be scored.
     """
     if model is None:
-        itself = rank_folders(predictions, output, strict=strict, **options_without_model(overrides))
+        given = {"few_references": few_references, "strict": strict, **options_without_model(overrides)}
+        itself = rank_folders(predictions, output, **given)
         _show(output, itself)
         return _code(itself)
-    if "few_references" in overrides:
+    if few_references is not None:
         raise InputError("--few-references: is for a ranking without --model; a model has references of its own")
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}

@@ -78,7 +78,16 @@ def test_overrides_exist_in_the_configs() -> None:
         keys = set(ConfigParser.load_config_files(str(configs / config)))
         (subparsers,) = [a for a in build_parser()._actions if a.dest == "command"]
         options = {action.dest for action in subparsers.choices[command]._actions}  # type: ignore[index, union-attr, attr-defined]
-        assert options - keys <= {"help", "output", "model", "predictions", "soft", "dataset", "folds"}
+        assert options - keys <= {
+            "help",
+            "output",
+            "model",
+            "predictions",
+            "soft",
+            "dataset",
+            "folds",
+            "few_references",
+        }
 
 
 @pytest.mark.parametrize(
