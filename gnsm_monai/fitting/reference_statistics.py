@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from gnsm_monai.fitting.reference_failures import Failure
+from gnsm_monai.fitting.failure import Failure
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.choice import rank_correlation
 from gnsm_monai.rules.failures import FailureTable
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels, to_array
-from gnsm_monai.rules.rule import FitData
 from gnsm_monai.rules.statistics import STATISTICS
 
 __all__ = ["ReferenceStatistics", "ScoredFailure"]
@@ -21,11 +21,15 @@ __all__ = ["ReferenceStatistics", "ScoredFailure"]
 
 @dataclass(frozen=True)
 class ScoredFailure:
-    """A failure without its maps, what the network says of it, and the number of the reference it was made from."""
+    """A failure without its maps, what the network says of it, and the number of the reference it was made from.
+
+    ``empty`` is true for an empty mask where some references are empty.
+    """
 
     failure: Failure
     statistics: CaseStatistics
     group: int
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class ReferenceStatistics:
         cases: ids of the references.
         references: what the network says of them, without maps.
         scored_failures: the failures.
+        empty: which references are empty, ``(N,)`` bool; None where every reference of the model has a structure.
     """
 
     cases: list[str]
     references: Sequence[CaseStatistics]
     scored_failures: Sequence[ScoredFailure]
+    empty: np.ndarray | None = None
 
     @cached_property
     def levels(self) -> LevelStatistics:
@@ -77,10 +83,33 @@ class ReferenceStatistics:
         """Number of the reference that each failure was made from, ``(M,)``."""
         return np.array([each.group for each in self.scored_failures])
 
+    @property
+    def empty_failures(self) -> np.ndarray:
+        """Which failures are empty masks, ``(M,)`` bool; none where no reference is empty."""
+        return np.array([each.empty for each in self.scored_failures], dtype=bool)
+
     def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
-        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`."""
-        data = FitData(self.levels, self.failure_levels, self.dice, self.groups, self.of_networks, level_weights, seed)
-        return AnomalyModel.fit(data, rule)
+        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`.
+
+        Where some references are empty, the rule is fitted to all other masks.
+        """
+        empty = np.zeros(len(self.cases), dtype=bool) if self.empty is None else self.empty
+        filled, failed = ~empty, ~self.empty_failures
+        numbers = np.argsort(np.argsort(empty, kind="stable"))  # of those that are not empty, then of the others
+        data = FitData(
+            {name: values[filled] for name, values in self.levels.items()},
+            {name: values[failed] for name, values in self.failure_levels.items()},
+            self.dice[failed],
+            numbers[self.groups[failed]],
+            self.of_networks[failed],
+            level_weights,
+            seed,
+            None if self.empty is None else int(self.empty.sum()),
+        )
+        model = AnomalyModel.fit(data, rule)
+        fair_scores = model.score(self.failure_levels, self.empty_failures)
+        fair_scores[failed] = model.fair_scores
+        return replace(model, fair_scores=fair_scores)
 
     def level_figures(self) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
@@ -112,6 +141,7 @@ class ReferenceStatistics:
             "failures": to_array(self.failure_levels),
             "failure_of_networks": self.of_networks,
             "failure_groups": self.groups,
+            **({} if self.empty is None else {"fit_empty": self.empty, "failure_empty": self.empty_failures}),
         }
 
     def calibration_arrays(self) -> dict[str, np.ndarray]:
@@ -119,4 +149,5 @@ class ReferenceStatistics:
         return {
             "calibration": to_array(self.levels),
             "calibration_failures": to_array(self.failure_levels),
+            **({} if self.empty is None else {"calibration_failure_empty": self.empty_failures}),
         }
