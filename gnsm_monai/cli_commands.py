@@ -49,7 +49,12 @@ def train(output: Path, **overrides: Any) -> int:
 
 
 def rank(
-    output: Path, model: Path | None = None, predictions: Sequence[Path] = (), strict: bool = False, **overrides: Any
+    output: Path,
+    model: Path | None = None,
+    predictions: Sequence[Path] = (),
+    strict: bool = False,
+    few_references: Path | None = None,
+    **overrides: Any,
 ) -> int:
     """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml, or options of a DICOMweb server.
 
@@ -61,10 +66,11 @@ def rank(
     if server := ServerOptions.take(overrides):
         return _rank_server(server, model, output, strict=strict, **overrides)
     if model is None:
-        itself = rank_folders(predictions, output, strict=strict, **options_without_model(overrides))
+        given = {"few_references": few_references, "strict": strict, **options_without_model(overrides)}
+        itself = rank_folders(predictions, output, **given)
         show(output, itself)
         return _code(itself)
-    if "few_references" in overrides:
+    if few_references is not None:
         raise InputError("--few-references: is for a ranking without --model; a model has references of its own")
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}

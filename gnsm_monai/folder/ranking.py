@@ -19,10 +19,12 @@ from gnsm_monai.folder.few_references import MIN_CALIBRATED, FewReferences
 from gnsm_monai.folder.plausibility import folder_warnings
 from gnsm_monai.folder.reading import FolderMasks, declared_scheme, read_masks
 from gnsm_monai.folder.results import case_result
+from gnsm_monai.locks import locked_folder
 from gnsm_monai.report import ResultsWriter
 from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.marks import marks_of_cases, read_marks
 from gnsm_monai.workflow import check_output_dir
+from gnsm_monai.workflow.training import num_processes
 
 __all__ = ["LIMITS", "options_without_model", "rank_folders"]
 
@@ -92,15 +94,18 @@ def rank_folders(
     shown = marks_of_cases(earlier, [mask.case["case"] for mask in masks.masks])
     writer = ResultsWriter(output, settings, failure_dice, seed=seed, marks=shown)
     merged = ranked([*results, *masks.failed])
-    return Ranking(merged, writer(merged, (time.monotonic() - start) / len(merged)))
+    with locked_folder(output):
+        return Ranking(merged, writer(merged, (time.monotonic() - start) / len(merged)))
 
 
 def options_without_model(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of ``gnsm rank`` that :func:`rank_folders` takes; nothing is computed by torch, and no device matters.
 
     Raises:
-        InputError: an option that needs a model.
+        InputError: an option that needs a model, or several processes.
     """
+    if num_processes() > 1:
+        raise InputError("gnsm rank without --model: runs in one process, without torchrun")
     if unused := [option for name, option in NEED_MODEL.items() if name in given]:
         raise InputError(f"{unused[0]}: needs what only a model can tell: give one with --model, made by gnsm train")
     return {name: value for name, value in given.items() if name not in ("device", "num_workers")}

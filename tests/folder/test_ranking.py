@@ -187,6 +187,15 @@ def test_pictures_and_declared_labels(tmp_path: Path) -> None:
     assert {row["structure"] for row in rows(tmp_path / "out", "structures.csv")} == {"rim", "core"}
 
 
+def test_several_processes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        rank(tmp_path / "out", write(tmp_path / "masks", {f"c{i}": usual(i) for i in range(4)}))
+    assert "without --model: runs in one process" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--alpha", "0.1"], ["--maps"], ["--propose"], ["--fdr", "0.1"]])
 def test_what_only_a_model_can_tell_is_refused(
     tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
