@@ -93,7 +93,7 @@ def often_unknown(codes: np.ndarray, encoder: TableEncoder) -> np.ndarray:
 
 def say_unknown(table: Table, columns: Sequence[str], codes: np.ndarray, encoder: TableEncoder) -> None:
     """Warns once of each of those columns; ``codes`` are ``(N, F)``, in the order of ``columns``."""
-    for place in np.flatnonzero(often_unknown(codes, encoder)):
+    for place in np.flatnonzero(often_unknown(codes, encoder)).tolist():
         unknown, name = codes[:, place] == encoder.cardinalities[place] - 1, columns[place]
         (example, _), *_ = Counter(table.select([name], "")[unknown, 0].tolist()).most_common(1)
         why = "new rows differ here as a whole, not one by one"

@@ -163,7 +163,7 @@ def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
     if column.dtype.kind in "fiub":
         return column.astype(np.float64)
     if column.dtype.kind == "M":
-        return (column - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+        return np.asarray((column - np.datetime64("1970-01-01")) / np.timedelta64(1, "D"))
     values = [np.nan if is_missing(value) or value == "" else value for value in column.tolist()]
     try:
         return np.array(values, dtype=object).astype(np.float64)

@@ -1,6 +1,7 @@
 """Folders of masks ranked by themselves, beside rivals that need no references either, and what references would give.
 
-Nothing is chosen by Dice here: the package's settings are its defaults. `--sets` measures some data sets and keeps what
+The package's settings are its defaults. They were taken after alternatives were compared by Dice on these sets
+(docs/no_references.md), so that the figures are those of development. `--sets` measures some data sets and keeps what
 earlier runs have measured of the others.
 """
 
