@@ -18,6 +18,7 @@ from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 from gnsm_monai.fitting.segmenter import EarlySegmenter
+from gnsm_monai.rules.rule import OTHER
 
 __all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
 
@@ -28,6 +29,9 @@ network that segments the references' images; ``auto``: the second where the dat
 
 MAX_CASES, MIN_CASES = 32, 4
 """Most references that the small network learns from. More would not make its failures more useful."""
+
+OTHERS = 2
+"""Maps of other references per reference that the rule is selected on."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,11 @@ class Failure:
     of_network: bool = False
 
     @property
+    def maker(self) -> str:
+        """What made it: degraded copies are of one maker, masks of a network's stages as well."""
+        return "copy" if self.kind in KINDS else self.kind.rstrip("_0123456789")
+
+    @property
     def dice(self) -> float:
         """Mean over the structures that are in either map."""
         return float(self.structure_dice[~np.isnan(self.structure_dice)].mean())
@@ -65,12 +74,14 @@ class FailurePlan:
         copies: degraded copies, half as many where there are masks of a network too.
         masks: of the small network; None for all that it can make.
         empty: whether to add an empty mask.
+        others: maps of other references, each as it is.
     """
 
     stream: int
     copies: int
     masks: int | None
     empty: bool = True
+    others: int = 0
 
 
 class ReferenceFailures:
@@ -103,7 +114,7 @@ class ReferenceFailures:
         if source == "networks" and references.images is None:
             raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
         self.plans = {
-            "selection": FailurePlan(0, copies, None),
+            "selection": FailurePlan(0, copies, None, others=OTHERS),
             "calibration": FailurePlan(1, calibration_copies, calibration_copies // 2),
         }
         self.segmenter: EarlySegmenter | None = None
@@ -148,9 +159,21 @@ class ReferenceFailures:
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
             yield self._failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, label)
+        for other in self._others(case, number, plan):
+            yield self._failure(OTHER, {**maps, LABEL: maps[LABEL].new_tensor(other[None])}, label)
         if plan.empty:
             nothing = np.where(label == IGNORE_INDEX, label, 0)
             yield self._failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, label)
+
+    def _others(self, case: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[np.ndarray]:
+        """Maps of other references on the field of view of a case: as whole as any, and wrong."""
+        cases = [c for c in self.references.used_for("train") if c["case"] != case["case"]]
+        rng = np.random.default_rng([self.seed, plan.stream, number])
+        size = self.references.stored.label(dict(case)).shape[1:]
+        for place in rng.permutation(len(cases))[: plan.others]:
+            other = {LABEL: self.references.stored.label(cases[place])}
+            values = FitToGridd(size)(other)[LABEL][0].numpy()
+            yield np.where(values == IGNORE_INDEX, 0, values)
 
     def with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
         """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""

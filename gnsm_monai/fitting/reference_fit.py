@@ -24,12 +24,16 @@ from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.failures import PartPredictors
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.predictors import DicePredictor
+from gnsm_monai.rules.rule import OTHER
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 
 __all__ = ["ReferenceFit"]
 
+
+MIN_CONTEXT = 0.02
+"""Least share of the loss of independent voxels that a network which learnt context saves, over all levels."""
 
 LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
 
@@ -91,9 +95,9 @@ class ReferenceFit:
         )
         whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes()
         selection = self._statistics("selection", shapes)
-        model = selection.fit(self.rule, self.seed, level_weights)
+        model = selection.fit(self.rule, self.seed, level_weights, self._context(losses or {}))
         calibration = self._statistics("calibration", shapes)
-        selected = selection.failures(model, model.fair_scores)
+        selected = selection.failures(model, model.fair_scores[: len(selection.scored_failures)])
         calibrated = calibration.failures(model, model.score(calibration.failure_levels))
         # Failures alone: a predicted mask, however good, never equals its reference.
         predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
@@ -115,6 +119,19 @@ class ReferenceFit:
         self.logger.info(text, model.rule, figures)
         return model, selection.level_figures(), settings
 
+    def _context(self, losses: Mapping[str, np.ndarray]) -> bool:
+        """Whether the network does better than voxels that know nothing of each other; says so where it does not."""
+        alone, loss = (losses.get(name) for name in ("no_context_loss", "val_loss"))
+        if alone is None or loss is None or loss.sum() < (1 - MIN_CONTEXT) * alone.sum():
+            return True
+        self.logger.warning(
+            "the network stays at the loss of independent voxels (%.4f, against %.4f): it has learnt no context, and "
+            "has no vote in the anomaly score",
+            loss.mean(),
+            alone.mean(),
+        )
+        return False
+
     def load_weights(self, network: nn.Module) -> None:
         """Loads the weights that training kept. Raises InputError where it kept none."""
         if not (self.model_dir / WEIGHTS).is_file():
@@ -126,15 +143,17 @@ class ReferenceFit:
         cases, plan = self.references.used_for(use), self.failures.plans[use]
         references: list[CaseStatistics] = []
         failures: list[ScoredFailure] = []
+        others: list[ScoredFailure] = []
         for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
             judgement = shapes.get(case["case"])
             references.append(_without_maps(self._score(maps, judgement)))
             for failure in self.failures.of(case, maps, number, plan):
                 statistics = _without_maps(self._score(failure.case, judgement))
-                failures.append(ScoredFailure(replace(failure, case={}), statistics, number))
+                scored = ScoredFailure(replace(failure, case={}), statistics, number)
+                (others if failure.kind == OTHER else failures).append(scored)
                 if failure.kind == "empty":  # one is enough: all of them look alike
                     plan = replace(plan, empty=False)
-        return ReferenceStatistics([case["case"] for case in cases], references, failures)
+        return ReferenceStatistics([case["case"] for case in cases], references, failures, others)
 
     def _images(self) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""

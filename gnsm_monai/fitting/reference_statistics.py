@@ -36,11 +36,14 @@ class ReferenceStatistics:
         cases: ids of the references.
         references: what the network says of them, without maps.
         scored_failures: the failures.
+        others: maps of other references in place of a case's own. They help to choose a rule, and no Dice is predicted
+            from them: nobody would take them for a segmenter's masks.
     """
 
     cases: list[str]
     references: Sequence[CaseStatistics]
     scored_failures: Sequence[ScoredFailure]
+    others: Sequence[ScoredFailure] = ()
 
     @cached_property
     def levels(self) -> LevelStatistics:
@@ -77,9 +80,17 @@ class ReferenceStatistics:
         """Number of the reference that each failure was made from, ``(M,)``."""
         return np.array([each.group for each in self.scored_failures])
 
-    def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
-        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`."""
-        data = FitData(self.levels, self.failure_levels, self.dice, self.groups, self.of_networks, level_weights, seed)
+    def fit(self, rule: str, seed: int, level_weights: np.ndarray | None, context: bool = True) -> AnomalyModel:
+        """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`.
+
+        Its fair scores are those of the failures, and then of the maps of other references.
+        """
+        every = ReferenceStatistics(self.cases, self.references, [*self.scored_failures, *self.others])
+        makers = np.array([each.failure.maker for each in every.scored_failures])
+        data = FitData(
+            self.levels, every.failure_levels, every.dice, every.groups, every.of_networks, level_weights, seed, makers,
+            context,
+        )  # fmt: skip
         return AnomalyModel.fit(data, rule)
 
     def level_figures(self) -> dict[str, np.ndarray]:

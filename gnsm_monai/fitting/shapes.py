@@ -24,6 +24,7 @@ from gnsm_monai.handlers import GradientClip, WarmUpEMA
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.scoring.forms import ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
 from gnsm_monai.scoring.sizes import ReferenceSizes
@@ -84,7 +85,8 @@ class ShapeLearner:
             labels = self._labels(train)
             network = self._train(labels) if self.steps else None
             values, stride = self._coarse(labels)
-            whole = ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(self._voxels(labels)))
+            sizes, forms = ReferenceSizes.fit(self._voxels(labels)), self._forms(labels)
+            whole = ReferenceShapes(ShapeModel.fit(values, stride), network, sizes, forms)
             return whole, {case["case"]: whole for case in held_out}
         whole, judges = self._cross_conformal(self._labels(train + held_out), len(train))
         return whole, {case["case"]: judge for case, judge in zip(held_out, judges, strict=True)}
@@ -100,15 +102,18 @@ class ShapeLearner:
         others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
         linear = [ShapeModel.fit(values[rest], stride) for rest in others]
         sizes = [ReferenceSizes.fit(voxels[rest.numpy()]) for rest in others]
+        forms = [self._forms([x for x, seen in zip(labels, rest, strict=True) if seen]) for rest in others]
         networks = [
             self._train([x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half], network)
             for half in range(HALVES)
             if network is not None
         ]
         last = self._train(labels, network) if network else None
-        whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels))
+        whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels), self._forms(labels))
         return whole, [
-            ReferenceShapes(linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS])
+            ReferenceShapes(
+                linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS], forms[n % FOLDS]
+            )
             for n in range(len(labels) - num_train)
         ]
 
@@ -127,6 +132,11 @@ class ShapeLearner:
         """Voxels of each structure, ``(N, S)``; what lies outside the field of view belongs to none."""
         members = self.references.scheme.structure_classes
         return np.array([[sum(int((x == index).sum()) for index in classes) for classes in members] for x in labels])
+
+    def _forms(self, labels: Sequence[Tensor]) -> ReferenceForms | None:
+        members = self.references.scheme.structure_classes
+        masks = [np.stack([np.isin(x[0].numpy(), list(classes)) for classes in members]) for x in labels]
+        return ReferenceForms.fit(masks, self.references.voxel_size)
 
     def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best
+from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best, steadiest
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.rule import FitData, Rule, stored_rule
-from gnsm_monai.rules.rules import RULES
+from gnsm_monai.rules.rules import RULES, Combined
 
 __all__ = ["AnomalyModel", "uncertainty_weights"]
 
@@ -45,7 +45,11 @@ class AnomalyModel:
 
     @classmethod
     def fit(cls, data: FitData, rule: str = "auto") -> AnomalyModel:
-        """Fits every rule and keeps the one of that name, or for ``auto`` the one of :func:`simplest_of_the_best`.
+        """Fits every rule and keeps the one of that name, or for ``auto`` the one that its failures favour.
+
+        With labels alone that is a combination of statistics, the one that is :func:`steadiest` over the makers of
+        failures, unless a single statistic is steadier by more than a standard error. With images, or where there is
+        no combination, it is the one of :func:`simplest_of_the_best`.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
@@ -59,8 +63,7 @@ class AnomalyModel:
         comparison = {name: rank_correlation(values, dice) for name, values in scores.items()}
         name = rule
         if rule == "auto":
-            candidates = {name: scores[name] for name in _candidates(fitted, data)}
-            name = simplest_of_the_best(candidates, dice, data.seed, data.sources[data.judges])
+            name = _choose(fitted, data)
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         best = fitted[name]
@@ -91,6 +94,35 @@ class AnomalyModel:
         """Raises InputError for a rule that this version does not know."""
         comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
         return cls(stored_rule(arrays, RULES), float(arrays["worst"]), comparison)
+
+
+def _choose(fitted: Mapping[str, Rule], data: FitData) -> str:
+    """Name of the rule that is taken without being asked for."""
+    names = _candidates(fitted, data)
+    combined = [name for name in names if isinstance(fitted[name], Combined)]
+    single = [name for name in names if name not in combined]
+    if any(rule.needs_images for rule in fitted.values()):
+        combined = []
+    if combined:
+        combined, single = (
+            [name for name in group if data.context or not fitted[name].asks_network]
+            for group in (combined, [name for name in single if name in SINGLE])
+        )
+    scores = {name: fitted[name].held_out(data)[data.judges] for name in single}
+    simplest = simplest_of_the_best(scores, data.dice[data.judges], data.seed, data.sources[data.judges])
+    if not combined:
+        return simplest
+    makers = np.where(data.judges, "network", "copy") if data.makers is None else data.makers
+    (name, worst, copies), (_, value, resampled) = (
+        steadiest({name: fitted[name].held_out(data) for name in group}, data.dice, makers, data.sources, data.seed)
+        for group in (combined, [simplest])
+    )
+    return simplest if worst - value > (resampled - copies).std(ddof=1) else name
+
+
+SINGLE = ("shape", "disagreement_equal", "disagreement_level", "disagreement")
+"""Rules of one statistic that may take the place of a combination. Densities and the misfit follow some makers of
+failures, and turn round on others."""
 
 
 def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:

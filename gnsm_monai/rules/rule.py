@@ -17,7 +17,11 @@ from gnsm_monai.rules.statistics import statistic_named
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FitData", "FittedRule", "Rule", "rule_named", "stored_rule"]
+__all__ = ["OTHER", "FitData", "FittedRule", "Rule", "rule_named", "stored_rule"]
+
+
+OTHER = "another_reference"
+"""Maker of failures that are maps of other references."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class FitData:
         level_weights: what each level counts in means, ``(L,)``, not negative, such as
             :func:`gnsm_monai.rules.anomaly.uncertainty_weights`; equal by default.
         seed: of densities and of the choice between rules.
+        makers: what made each failure, ``(M,)`` text, such as a kind of network; all are of one maker by default.
+        context: whether the network learnt anything from the voxels around a voxel; one that did not has no vote.
     """
 
     references: LevelStatistics
@@ -43,6 +49,8 @@ class FitData:
     from_networks: np.ndarray | None = None
     level_weights: np.ndarray | None = None
     seed: int = 0
+    makers: np.ndarray | None = None
+    context: bool = True
 
     @cached_property
     def everything(self) -> LevelStatistics:
@@ -65,10 +73,11 @@ class FitData:
     def judges(self) -> np.ndarray:
         """Failures that rules are compared on, ``(M,)`` bool: masks of networks alone where there are any.
 
-        They are what will be met.
+        They are what will be met. Maps of other references judge only between combinations.
         """
         masks = np.zeros(len(self.dice), dtype=bool) if self.from_networks is None else self.from_networks
-        return masks if masks.any() else ~masks
+        whole = np.ones(len(self.dice), dtype=bool) if self.makers is None else self.makers != OTHER
+        return masks if masks.any() else whole
 
     @property
     def judged_by_networks(self) -> bool:
