@@ -194,5 +194,5 @@ def _outside_largest(structure: np.ndarray) -> float:
 
 
 def _mean(values: _Floats) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else 0.0
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else 0.0
