@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import pkgutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,11 +134,11 @@ def test_an_interrupted_command_says_how_it_continues(
 
 INTERRUPTED = """
 import os, signal, sys
-module = sys.argv.pop(1)
+module, number = sys.argv.pop(1), int(sys.argv.pop(1))
 class Finder:
     def find_spec(self, name, *_):
         if name == module:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Finder())
 from gnsm_monai.cli import run
 sys.exit(run())
@@ -145,11 +146,20 @@ sys.exit(run())
 """``gnsm``, interrupted as it imports a module."""
 
 
-@pytest.mark.parametrize("module", ["torch", "monai.bundle", "gnsm_monai.cli_commands"])
-def test_an_interrupt_during_the_imports_is_one_line(module: str) -> None:
-    words = [sys.executable, "-c", INTERRUPTED, module, "rank", "--model", "m", "--predictions", "p", "--output", "o"]
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("torch", signal.SIGINT),
+        ("monai.bundle", signal.SIGINT),
+        ("gnsm_monai.cli_commands", signal.SIGINT),
+        ("monai.bundle", signal.SIGTERM),
+    ],
+)
+def test_an_interrupt_during_the_imports_is_one_line(module: str, number: int) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, module, str(int(number))]
+    words += ["rank", "--model", "m", "--predictions", "p", "--output", "o"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 130, done.stderr
+    assert done.returncode == 128 + number, done.stderr
     assert done.stderr.strip() == "stopped: the same command continues from here"
     assert done.stdout == ""
 

@@ -19,6 +19,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 from gnsm_monai.rules.rule import OTHER
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
 
@@ -32,6 +33,9 @@ MAX_CASES, MIN_CASES = 32, 4
 
 OTHERS = 2
 """Maps of other references per reference that the rule is selected on."""
+
+MIN_SNAPSHOTS = 3
+"""Fewest copies of the small network: those before have learnt too little to make more than noise."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,18 +123,24 @@ class ReferenceFailures:
         }
         self.segmenter: EarlySegmenter | None = None
 
-    def train_segmenter(self) -> None:
+    def train_segmenter(self, limit: TimeLimit = NO_LIMIT) -> None:
         """Trains the small network on images of training references, where ``source`` wants one and there are some.
+
+        Where the limit leaves too little time, there is none, and failures are degraded copies alone.
 
         Raises:
             InputError: ``networks`` where too few images can be read.
         """
         if self.source != "copies" and self.references.images is not None:
-            self.segmenter = self._trained()
-        if self.source == "networks" and self.segmenter is None:
+            self.segmenter = self._trained(limit)
+        if limit.over and self.segmenter is None:
+            logger.warning("the small segmentation network got too little time: failures are degraded copies alone")
+        elif self.source == "networks" and self.segmenter is None:
             raise InputError(f"failures: 'networks' needs {MIN_CASES} images of training references that can be read")
 
-    def of(self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[Failure]:
+    def of(
+        self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float = 1
+    ) -> Iterator[Failure]:
         """Failures of one reference; an empty reference has nothing to fail at.
 
         Args:
@@ -138,6 +148,7 @@ class ReferenceFailures:
             maps: its maps, of :meth:`References.maps_of`.
             number: of the reference among those of its use.
             plan: which failures.
+            share: of them, in (0, 1], where time does not allow all; at least one of each sort is made.
         """
         label = maps[LABEL][0].numpy()
         if not (label > 0).any():
@@ -146,12 +157,13 @@ class ReferenceFailures:
         shown = self.with_image(case) if self.segmenter else None
         if self.segmenter and shown is not None:
             copies = (copies + 1) // 2
-            kinds = self.segmenter.kinds
-            if self.references.image_channels:  # a model of label maps alone would see the same masks twice
-                kinds = [*kinds, *self.segmenter.damaged_kinds]
-            for kind in kinds if plan.masks is None else kinds_in_turn(kinds, number, plan.masks):
+            kinds = self._kinds(self.segmenter)
+            masks = len(kinds) if plan.masks is None else plan.masks
+            in_turn = kinds if plan.masks is None and share == 1 else kinds_in_turn(kinds, number, _some(masks, share))
+            for kind in in_turn:
                 failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
                 yield self._failure(kind, failed, shown[LABEL][0].numpy(), of_network=True)
+        copies = _some(copies, share)
         for copy in range(copies):
             kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
             rng = np.random.default_rng([self.seed, plan.stream, number, copy])
@@ -159,7 +171,7 @@ class ReferenceFailures:
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
             yield self._failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, label)
-        for other in self._others(case, number, plan):
+        for other in self._others(case, number, plan):  # few: a share of the time leaves them as they are
             yield self._failure(OTHER, {**maps, LABEL: maps[LABEL].new_tensor(other[None])}, label)
         if plan.empty:
             nothing = np.where(label == IGNORE_INDEX, label, 0)
@@ -174,6 +186,17 @@ class ReferenceFailures:
             other = {LABEL: self.references.stored.label(cases[place])}
             values = FitToGridd(size)(other)[LABEL][0].numpy()
             yield np.where(values == IGNORE_INDEX, 0, values)
+
+    def most(self, plan: FailurePlan) -> int:
+        """How many failures are made from one reference."""
+        if self.segmenter is None:
+            return plan.copies + plan.others + plan.empty
+        masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
+        return masks + (plan.copies + 1) // 2 + plan.others + plan.empty
+
+    def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
+        """Of the small network's masks; a model of label maps alone would see the damaged ones twice."""
+        return [*segmenter.kinds, *(segmenter.damaged_kinds if self.references.image_channels else [])]
 
     def with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
         """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""
@@ -192,17 +215,27 @@ class ReferenceFailures:
         distances = surface_distances(label, reference, scheme.num_classes, spacing, structures)
         return Failure(kind, case, dice, distances, of_network)
 
-    def _trained(self) -> EarlySegmenter | None:
+    def _trained(self, limit: TimeLimit) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []
         for case in self.references.used_for("train"):
-            if len(cases) < MAX_CASES and (shown := self.with_image(case, grow=False)) is not None:
+            if len(cases) < MAX_CASES and not limit.over and (shown := self.with_image(case, grow=False)) is not None:
                 cases.append(shown)
-        if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1:
+        if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1 or limit.over:
             return None
         logger.info(
             "training a small segmentation network on %d references, whose failures the score learns", len(cases)
         )
-        return EarlySegmenter.train(cases, self.references, self.seed, self.device)
+        segmenter = EarlySegmenter.train(cases, self.references, self.seed, self.device, limit=limit)
+        if len(segmenter.snapshots) < MIN_SNAPSHOTS:
+            return None
+        if limit.over:
+            logger.info("the small segmentation network: %d steps, as time allowed", max(segmenter.snapshots))
+        return segmenter
+
+
+def _some(count: int, share: float) -> int:
+    """A share of a number; of more than none at least one."""
+    return count if share == 1 else min(count, max(1, round(count * share)))
 
 
 def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:

@@ -14,6 +14,7 @@ from monai.engines import Evaluator
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.locks import unlock_folder
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.paths import bundle_root
@@ -131,6 +132,7 @@ def finish_training(
     }
     logger.info("validation per noise level, nats per feature:\n%s", level_table(columns))
     logger.info("model: %s", model_dir)
+    unlock_folder(model_dir)
 
 
 def _copy_bundle(model_dir: Path, network: ScoreMLP, columns: Sequence[str]) -> None:

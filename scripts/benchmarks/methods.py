@@ -62,6 +62,8 @@ METHODS = {
     "vae_dice": Method("VAE(seg), 1 - Dice, fixed grid", MASK, THREE, trained=True),
     "vae_centred": Method("VAE(seg), ELBO, centred (published)", MASK, THREE, trained=True),
     "vae_centred_dice": Method("VAE(seg), 1 - Dice, centred", MASK, THREE, trained=True),
+    "segmenter_entropy": Method("test-time entropy of a small segmenter", "image", trained=True),
+    "segmenter_dice": Method("1 - Dice to a small segmenter's mask", IMAGE, trained=True),
     "entropy": Method("softmax entropy", "probabilities"),
     "max_probability": Method("1 - mean max probability", "probabilities"),
     "pairwise_dice": Method("pairwise Dice of two networks", "second network"),

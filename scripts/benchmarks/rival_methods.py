@@ -15,6 +15,7 @@ from map_metrics import folder_metrics
 from published_unet import PublishedUNet
 from qc_data import Dataset, Mask
 from scores import Scores
+from segmenter_rival import SmallSegmenter
 from vae import SegVAE
 
 from gnsm_monai.data.nnunet import LabelScheme
@@ -48,6 +49,12 @@ TRAINED: dict[str, tuple[str, Callable[[int], Any], Callable[..., float]]] = {
 SOFTMAX = {"entropy": confidence.entropy, "max_probability": confidence.missing_confidence}
 """Rivals that read the segmenter's probabilities."""
 
+SEGMENTER: dict[str, Callable[..., float]] = {
+    "segmenter_entropy": lambda segmenter, image, mask: segmenter.entropy(image),
+    "segmenter_dice": SmallSegmenter.disagreement,
+}
+"""Rivals that learn to segment the images, by what they are asked."""
+
 Score = Callable[[Mask], float]
 
 
@@ -72,6 +79,12 @@ def score_rival(dataset: Dataset, method: str, seed: int, work: Path) -> Scores 
         folder, make, ask = TRAINED[method]
         network, minutes = _trained(dataset, make(seed), work / dataset.models / f"{folder}-{seed}")
         score = lambda mask: ask(network, mask.label)  # noqa: E731
+    elif method in SEGMENTER:
+        masks = [mask for mask in masks if mask.folder in dataset.images]
+        if masks:
+            segmenter, minutes = _segmenter(dataset, seed, work / dataset.models / f"segmenter-{seed}")
+            images = {name: dataset.images_of(name) for name in {mask.folder for mask in masks}}
+            score = lambda mask: SEGMENTER[method](segmenter, images[mask.folder][mask.case], mask.label)  # noqa: E731
     elif method in SOFTMAX:
         masks = [mask for mask in masks if mask.probabilities is not None]
         score = lambda mask: SOFTMAX[method](_probabilities(mask, dataset.scheme))  # noqa: E731
@@ -127,6 +140,21 @@ def _trained(dataset: Dataset, network: Any, folder: Path) -> tuple[Any, float]:
     network.save(path)
     save_json(known, {"minutes": minutes})
     return network, minutes
+
+
+def _segmenter(dataset: Dataset, seed: int, folder: Path) -> tuple[SmallSegmenter, float]:
+    """As :func:`_trained`, of the images too."""
+    path, minutes_path = folder / "model.pt", folder / "minutes.json"
+    classes, images = dataset.scheme.num_classes, dataset.training_images
+    if minutes_path.is_file():
+        segmenter = SmallSegmenter(seed).load(path, dataset.spatial_dims, classes, len(images[0]))
+        return segmenter, load_json(minutes_path)["minutes"]
+    start = time.monotonic()
+    segmenter = SmallSegmenter(seed).fit(list(zip(images, dataset.training_maps, strict=True)), classes)
+    minutes = (time.monotonic() - start) / 60
+    segmenter.save(path)
+    save_json(minutes_path, {"minutes": minutes})
+    return segmenter, minutes
 
 
 def _probabilities(mask: Mask, scheme: LabelScheme) -> np.ndarray:
