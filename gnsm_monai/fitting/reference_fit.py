@@ -44,8 +44,8 @@ def learnt_context(losses: Mapping[str, np.ndarray]) -> bool:
     if loss is None or alone is None or loss.sum() < (1 - MIN_CONTEXT) * alone.sum():
         return True
     logger.warning(
-        "the network stays at the loss of independent voxels (%.4f, against %.4f): it has learnt no context, and has no "
-        "vote in the anomaly score",
+        "the network stays at the loss of independent voxels (%.4f, against %.4f): it has learnt no context, and has "
+        "no vote in the anomaly score",
         loss.mean(),
         alone.mean(),
     )
