@@ -139,7 +139,7 @@ def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | Non
 def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -> np.ndarray:
     """Scores of a model's calibration references, comparable between folds."""
     if model is not None:
-        return model.score(stored_levels(arrays, "calibration"))
+        return model.score(stored_levels(arrays, "calibration"), arrays.get("calibration_empty", np.array(False)))
     return standardise(arrays["calibration_scores"], arrays["calibration_scores"])
 
 
@@ -158,7 +158,8 @@ def _comparable(
     if model is None:
         score = float(standardise(result.decision.anomaly, arrays["calibration_scores"]))
         return replace(result, decision=replace(result.decision, anomaly=score))
-    decision = result.decision.rescored(float(model.score(stack_levels([result.levels]))[0]), calibration, alpha)
+    score = float(model.score(stack_levels([result.levels]), result.decision.empty_as_some)[0])
+    decision = result.decision.rescored(score, calibration, alpha)
     reason = _reason(result, model) if decision.flagged else result.reason
     return replace(result, decision=decision, reason=reason)
 

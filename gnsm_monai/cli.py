@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ SHARED_OUT = ("train", "rank")
 
 def run() -> int:
     """The program ``gnsm``: :func:`main` for the command line of this process, which speaks plainly."""
+    start = time.monotonic()
     command, given = read_arguments()
     stop_in_one_line(_how_to_continue(command), at_once=True)
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
@@ -33,6 +35,8 @@ def run() -> int:
     import gnsm_monai.cli_commands  # noqa: F401
 
     stop_in_one_line(_how_to_continue(command))
+    if command == "train":
+        given["time_limit::spent"] = time.monotonic() - start  # --max-minutes is of the whole command
     return _execute(command, given)
 
 

@@ -26,8 +26,8 @@ def test_without_minutes_nothing_is_ever_over() -> None:
 
 def test_parts_that_use_their_time_up_fill_the_limit() -> None:
     clock = Clock()
-    limit = TimeLimit(10, {"first": 3, "second": 2, "third": 1}, clock)
-    clock.wait(240)  # of reading, before the first part
+    limit = TimeLimit(10, 60, {"first": 3, "second": 2, "third": 1}, clock)
+    clock.wait(180)  # of reading, before the first part
     spent = []
     for name in limit.parts:
         part = limit.part(name)
@@ -39,7 +39,7 @@ def test_parts_that_use_their_time_up_fill_the_limit() -> None:
 
 def test_what_a_part_leaves_or_takes_too_much_goes_to_those_after_it() -> None:
     clock = Clock()
-    limit = TimeLimit(1, {"first": 1, "second": 1, "third": 1}, clock)
+    limit = TimeLimit(1, 0, {"first": 1, "second": 1, "third": 1}, clock)
     clock.wait(6)  # the first needs no more of its 20 s
     assert limit.part("second").left == pytest.approx(27)
     clock.wait(50)

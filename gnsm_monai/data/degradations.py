@@ -27,7 +27,7 @@ from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
-__all__ = ["KINDS", "degrade", "degrade_folder", "degrade_like_a_segmenter"]
+__all__ = ["KINDS", "degrade", "degrade_folder", "degrade_like_a_segmenter", "false_structures"]
 
 KINDS: tuple[str, ...] = tuple(PLANS)
 """The kinds of failure, in the order of the tables."""
@@ -105,6 +105,29 @@ def degrade_like_a_segmenter(
     """
     drifted = degrade(label, "boundary_drift", rng.uniform(*SEGMENTER_DRIFT), rng, num_classes, spacing)
     return degrade(drifted, kind, rng.uniform(), rng, num_classes, spacing)
+
+
+MAX_FALSE = 25
+"""Most copies of a reference's structures that are put where there is none."""
+
+
+def false_structures(label: LabelMap, pieces: Sequence[LabelMap], rng: np.random.Generator) -> LabelMap:
+    """A map with some structures of others at random places in its background: one to :data:`MAX_FALSE`, mostly few.
+
+    Args:
+        label: label indices, `IGNORE_INDEX` where ignored, shape (*spatial); not modified.
+        pieces: structures of other maps, each cut out as a box of label indices; at least one.
+        rng: the same state gives the same map.
+    """
+    failed = np.array(label)
+    for _ in range(round(MAX_FALSE ** rng.uniform())):
+        piece = pieces[int(rng.integers(len(pieces)))]
+        piece = np.flip(piece, tuple(axis for axis in range(piece.ndim) if rng.random() < 0.5))
+        piece = piece[tuple(slice(n) for n in label.shape)]  # what is larger than the map is cut
+        corner = [rng.integers(n - m + 1) for n, m in zip(label.shape, piece.shape, strict=True)]
+        place = failed[tuple(slice(c, c + m) for c, m in zip(corner, piece.shape, strict=True))]
+        np.copyto(place, piece, where=(piece > 0) & (place == 0))
+    return failed
 
 
 def _search(at: Callable[[float], tuple[float, LabelMap]], unchanged: LabelMap, target: float) -> LabelMap:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.rules.calibration import q_values, unlike_references
+from gnsm_monai.rules.calibration import p_values, q_values, unlike_references
 from gnsm_monai.rules.held_out import Basis
 from gnsm_monai.rules.predictors import CONFIDENCE
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, by_folder, scored
@@ -82,7 +82,7 @@ def folder_verdicts(results: Sequence[Result], basis: Basis, failure_dice: float
         failure_dice: a mask below this Dice is a failure.
         seed: of the draws.
     """
-    references = int(np.isfinite(basis.calibration.scores).sum())
+    references = basis.calibration.scores
     verdicts = []
     for folder, members in by_folder(results).items():
         cases = scored(members)
@@ -90,7 +90,10 @@ def folder_verdicts(results: Sequence[Result], basis: Basis, failure_dice: float
         mean_dice = failure_share = None
         if cases and basis.held_out.follows_dice:
             mean_dice, failure_share = _estimates(cases, basis, failure_dice, seed)
-        unlike = unlike_references(np.array([result.decision.p_value for result in cases]), references, seed)
+        p = np.array([result.decision.p_value for result in cases])
+        if len(basis.calibration.empty):  # the p-values of masks may be among empty references, or others, alone
+            p = p_values(np.array([result.decision.anomaly for result in cases]), references)
+        unlike = unlike_references(p, int(np.isfinite(references).sum()), seed)
         verdicts.append(
             FolderVerdict(
                 folder,

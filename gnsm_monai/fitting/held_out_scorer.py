@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,8 +20,8 @@ from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
 from gnsm_monai.handlers import TerminalProgress
 from gnsm_monai.handlers.trainer import LOG_SECONDS
+from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.rules.levels import CaseStatistics
-from gnsm_monai.rules.rule import OTHER
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
@@ -28,12 +29,8 @@ from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["HeldOutScorer"]
 
-IMAGES = "images"
-LEAST = {"selection": 8, "calibration": 19, IMAGES: 4}
-"""Fewest references of each use, whatever the time: with fewer than 19 for calibration no p-value reaches 0.05."""
-
-LEAST_FAILURES = 16
-"""Failures of a use from which on no more are made once its time is over."""
+LEAST = 4
+"""References of a use, and failures made from them, that are scored whatever the time: less is nothing to fit to."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +57,13 @@ class HeldOutScorer:
     def statistics(self, use: str, limit: TimeLimit = NO_LIMIT) -> ReferenceStatistics:
         """Scores the references of one use, each judged by its own shapes, and failures of each."""
         scored = _ScoredUse(self, use, limit)
-        self._run(scored.add, len(scored.cases), use, limit)
+        self._run(scored.add, len(scored.cases), use, limit, lambda: scored.enough)
         text = "%s: %d of %d references were scored, and %d failures made from them"
         counts = len(scored.references), len(scored.cases), len(scored.failures)
         logger.info(text + (": time allowed no more" if scored.shortened else ""), use, *counts)
         names = [case["case"] for case in scored.cases[: len(scored.references)]]
-        return ReferenceStatistics(names, scored.references, scored.failures, scored.others)
+        empty = None if self.references.never_empty else np.array(scored.empty, dtype=bool)
+        return ReferenceStatistics(names, scored.references, scored.failures, empty, scored.others)
 
     def images(self, limit: TimeLimit = NO_LIMIT) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
@@ -73,9 +71,11 @@ class HeldOutScorer:
             return {}
         cases = in_order(self.references.cases, limit, self.failures.seed)
         maps, smoothness = self.references.maps_of(cases), list[Any]()
-        self._run(
-            lambda number: smoothness.append(case_smoothness(self._placed(maps[number]))), len(cases), IMAGES, limit
-        )
+
+        def measure(number: int) -> None:
+            smoothness.append(case_smoothness(self._placed(maps[number])))
+
+        self._run(measure, len(cases), "images", limit, lambda: len(smoothness) >= LEAST)
         return ReferenceImages.fit(np.stack(smoothness)).to_arrays()
 
     def score(self, maps: Mapping[str, Any], case: str) -> CaseStatistics:
@@ -95,12 +95,14 @@ class HeldOutScorer:
         placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(maps))(dict(maps))
         return {str(key): value for key, value in placed.items()}
 
-    def _run(self, step: Callable[[int], None], count: int, use: str, limit: TimeLimit) -> None:
-        """Does a step for each number, until the limit is over."""
+    def _run(
+        self, step: Callable[[int], None], count: int, use: str, limit: TimeLimit, enough: Callable[[], bool]
+    ) -> None:
+        """Does a step for each number; ends once the limit is over and it is enough."""
 
         def scoring(engine: Engine, number: int) -> None:
             step(number)
-            if limit.over and LEAST[use] <= number + 1 < count:
+            if limit.over and enough():
                 engine.terminate_epoch()
 
         engine = Engine(scoring)
@@ -119,6 +121,7 @@ class _ScoredUse:
         self.references: list[CaseStatistics] = []
         self.failures: list[ScoredFailure] = []
         self.others: list[ScoredFailure] = []
+        self.empty: list[bool] = []
         self.shortened = False
         self._seconds = 0.0
 
@@ -126,25 +129,34 @@ class _ScoredUse:
         """Scores a reference, and as many of its failures as its share of the time allows."""
         maps, case = self.maps[number], self.cases[number]
         share, start = self.limit.share(1 / (len(self.cases) - number)), self.limit.clock()
+        some_empty = not self.scorer.references.never_empty
         self.references.append(self.scorer.score(maps, case["case"]))
+        self.empty.append(some_empty and not bool((maps[LABEL] > 0).any()))
         part = self._part(share, self._seconds + self.limit.clock() - start)
         self.shortened = self.shortened or part < 1
         for failure in self.made.of(case, maps, number, self.plan, part) if part else ():
             statistics = self.scorer.score(failure.case, case["case"])
-            scored = ScoredFailure(replace(failure, case={}), statistics, number)
+            without_maps = replace(failure, case={})
+            scored = ScoredFailure(without_maps, statistics, number, some_empty and failure.empty)
             (self.others if failure.maker == OTHER else self.failures).append(scored)
-            if failure.kind == "empty":  # one is enough: all of them look alike
+            if failure.kind == "empty" and not some_empty:  # one is enough: all of them look alike
                 self.plan = replace(self.plan, empty=False)
         self._seconds += self.limit.clock() - start
+
+    @property
+    def enough(self) -> bool:
+        """Whether something can be fitted to what was scored."""
+        return min(len(self.references), len(self.failures)) >= LEAST
 
     def _part(self, share: TimeLimit, seconds: float) -> float:
         """Of the planned failures of a reference, the part that there is time for."""
         if not share.limited:
             return 1
-        if self.limit.over and len(self.failures) >= LEAST_FAILURES:
-            return 0
-        each = seconds / (len(self.references) + len(self.failures) + len(self.others))
-        return min(1, max(share.left, each) / (max(each, 1e-9) * self.made.most(self.plan)))
+        each = max(seconds / (len(self.references) + len(self.failures) + len(self.others)), 1e-9)
+        if share.left < each and len(self.failures) >= LEAST:
+            return 0  # references come first: they give p-values
+        least = math.ceil(LEAST / len(self.cases))
+        return min(1, max(share.left / each, least) / self.made.most(self.plan))
 
 
 def in_order(cases: Sequence[Case], limit: TimeLimit, seed: int) -> list[Case]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from gnsm_monai.data.compare import foreground_dice, surface_distances
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
-from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter
+from gnsm_monai.data.degradations import KINDS, degrade_like_a_segmenter, false_structures
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
+from gnsm_monai.fitting.failure import Failure, FailurePlan, kinds_in_turn
 from gnsm_monai.fitting.segmenter import EarlySegmenter
-from gnsm_monai.rules.rule import OTHER
+from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
-__all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
+__all__ = ["SOURCES", "ReferenceFailures"]
 
 SOURCES = ("auto", "networks", "copies")
 """Where failures come from: ``copies``: degraded copies of label maps; ``networks``: those, and masks of a small
@@ -31,61 +34,13 @@ network that segments the references' images; ``auto``: the second where the dat
 MAX_CASES, MIN_CASES = 32, 4
 """Most references that the small network learns from. More would not make its failures more useful."""
 
-OTHERS = 2
-"""Maps of other references per reference that the rule is selected on."""
-
 MIN_SNAPSHOTS = 3
 """Fewest copies of the small network: those before have learnt too little to make more than noise."""
 
+OTHERS = 2
+"""Maps of other references per reference that the rule is selected on."""
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A bad mask made from a reference.
-
-    Args:
-        kind: in what way it is bad.
-        case: with the mask as ``label``, and the image that the network saw.
-        structure_dice: of each structure to the reference, ``(S,)``; NaN where neither has it.
-        distances: mean surface distance of each structure in mm, ``(S,)``; NaN where not both have it.
-        of_network: whether it is a mask of a network.
-    """
-
-    kind: str
-    case: dict[str, Any]
-    structure_dice: np.ndarray
-    distances: np.ndarray
-    of_network: bool = False
-
-    @property
-    def maker(self) -> str:
-        """What made it: degraded copies are of one maker, masks of a network's stages as well."""
-        return "copy" if self.kind in KINDS else self.kind.rstrip("_0123456789")
-
-    @property
-    def dice(self) -> float:
-        """Mean over the structures that are in either map."""
-        return float(self.structure_dice[~np.isnan(self.structure_dice)].mean())
-
-
-@dataclass(frozen=True)
-class FailurePlan:
-    """Which failures are made from each reference of one use.
-
-    Args:
-        stream: of the random numbers, one per use.
-        copies: degraded copies, half as many where there are masks of a network too.
-        masks: of the small network; None for all that it can make.
-        empty: whether to add an empty mask.
-        others: maps of other references, each as it is.
-    """
-
-    stream: int
-    copies: int
-    masks: int | None
-    empty: bool = True
-    others: int = 0
 
 
 class ReferenceFailures:
@@ -141,7 +96,10 @@ class ReferenceFailures:
     def of(
         self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float = 1
     ) -> Iterator[Failure]:
-        """Failures of one reference; an empty reference has nothing to fail at.
+        """Failures of one reference that can be told from what is right.
+
+        Where some references are empty, all of them fail by false structures, too. An empty mask of an empty reference
+        is no failure; of another one it is, but from labels alone nobody can tell.
 
         Args:
             case: the reference.
@@ -150,8 +108,17 @@ class ReferenceFailures:
             plan: which failures.
             share: of them, in (0, 1], where time does not allow all; at least one of each sort is made.
         """
+        blind = not self.references.never_empty and not self.references.image_channels
+        for failure in self._made(case, maps, number, plan, share):
+            if not np.isnan(failure.dice) and not (blind and failure.empty):
+                yield failure
+
+    def _made(
+        self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float
+    ) -> Iterator[Failure]:
         label = maps[LABEL][0].numpy()
-        if not (label > 0).any():
+        filled = bool((label > 0).any())
+        if not filled and self.references.never_empty:
             return
         copies = plan.copies
         shown = self.with_image(case) if self.segmenter else None
@@ -164,22 +131,30 @@ class ReferenceFailures:
                 failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
                 yield self._failure(kind, failed, shown[LABEL][0].numpy(), of_network=True)
         copies = _some(copies, share)
+        if not self.references.never_empty:  # what has no number of its own also appears where it is not
+            for copy in range((copies + 1) // 2):
+                rng = np.random.default_rng([self.seed, plan.stream, number, copy])
+                worse = false_structures(label, self._pieces, rng)
+                # They judge beside a network's masks, which are mostly right where there is nothing to segment.
+                judges = self.segmenter is not None
+                yield self._failure("false_structures", _with(maps, worse), label, judges)
+        if not filled:
+            return
         for copy in range(copies):
             kind = KINDS[(number * copies + copy) % len(KINDS)]  # each reference continues where the last one ended
             rng = np.random.default_rng([self.seed, plan.stream, number, copy])
             worse = degrade_like_a_segmenter(
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
-            yield self._failure(kind, {**maps, LABEL: maps[LABEL].new_tensor(worse[None])}, label)
-        for other in self._others(case, number, plan):  # few: a share of the time leaves them as they are
-            yield self._failure(OTHER, {**maps, LABEL: maps[LABEL].new_tensor(other[None])}, label)
+            yield self._failure(kind, _with(maps, worse), label)
+        for other in self._others(case, number, plan):
+            yield self._failure(OTHER, _with(maps, other), label)
         if plan.empty:
-            nothing = np.where(label == IGNORE_INDEX, label, 0)
-            yield self._failure("empty", {**maps, LABEL: maps[LABEL].new_tensor(nothing[None])}, label)
+            yield self._failure("empty", _with(maps, np.where(label == IGNORE_INDEX, label, 0)), label)
 
     def _others(self, case: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[np.ndarray]:
         """Maps of other references on the field of view of a case: as whole as any, and wrong."""
-        cases = [c for c in self.references.used_for("train") if c["case"] != case["case"]]
+        cases = self.references.used_for("train") if self.references.never_empty else []
         rng = np.random.default_rng([self.seed, plan.stream, number])
         size = self.references.stored.label(dict(case)).shape[1:]
         for place in rng.permutation(len(cases))[: plan.others]:
@@ -189,10 +164,13 @@ class ReferenceFailures:
 
     def most(self, plan: FailurePlan) -> int:
         """How many failures are made from one reference."""
-        if self.segmenter is None:
-            return plan.copies + plan.others + plan.empty
-        masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
-        return masks + (plan.copies + 1) // 2 + plan.others + plan.empty
+        masks, copies = 0, plan.copies
+        if self.segmenter is not None:
+            masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
+            copies = (copies + 1) // 2
+        false = 0 if self.references.never_empty else (copies + 1) // 2
+        others = plan.others if self.references.never_empty else 0
+        return masks + copies + others + false + plan.empty
 
     def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
         """Of the small network's masks; a model of label maps alone would see the damaged ones twice."""
@@ -215,9 +193,24 @@ class ReferenceFailures:
         distances = surface_distances(label, reference, scheme.num_classes, spacing, structures)
         return Failure(kind, case, dice, distances, of_network)
 
+    def _filled(self, case: Mapping[str, Any]) -> bool:
+        return bool((self.references.stored.label(dict(case)) > 0).any())
+
+    @cached_property
+    def _pieces(self) -> list[np.ndarray]:
+        """The structures of some training references, each cut out with the box that holds them."""
+        labels = (self.references.stored.label(case)[0].numpy() for case in self.references.used_for("train"))
+        boxes = ((label, ndimage.find_objects((label > 0).astype(np.int8))) for label in labels)
+        pieces = (label[box[0]] for label, box in boxes if box)
+        return [np.where(piece > 0, piece, 0) for piece in islice(pieces, MAX_CASES)]
+
     def _trained(self, limit: TimeLimit) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []
-        for case in self.references.used_for("train"):
+        training = self.references.used_for("train")
+        if not self.references.never_empty:
+            # What holds structures first: a network that meets little else than empty maps learns to give nothing.
+            training = sorted(training, key=lambda case: not self._filled(case))
+        for case in training:
             if len(cases) < MAX_CASES and not limit.over and (shown := self.with_image(case, grow=False)) is not None:
                 cases.append(shown)
         if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1 or limit.over:
@@ -238,11 +231,6 @@ def _some(count: int, share: float) -> int:
     return count if share == 1 else min(count, max(1, round(count * share)))
 
 
-def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:
-    """``count`` kinds of masks for the reference of that ``number``, so that all kinds have their turn.
-
-    Masks of sound and of poor images alternate in the list, a pair for each copy of the small network. The step of 5 is
-    odd, so that a reference gets both sorts, and prime to lengths that are no multiple of 5, so that it gets no kind
-    twice before all have come. The next reference begins ``count`` kinds further on.
-    """
-    return [kinds[(number * count + 5 * i) % len(kinds)] for i in range(count)]
+def _with(maps: Mapping[str, Any], label: np.ndarray) -> dict[str, Any]:
+    """The maps with another label map, ``(*spatial)``."""
+    return {**maps, LABEL: maps[LABEL].new_tensor(label[None])}

@@ -113,13 +113,15 @@ class ReferenceFit:
         selection = held_out.statistics("selection", limit.part("selection"))
         model = selection.fit(self.rule, self.seed, level_weights, learnt_context(losses or {}))
         calibration = held_out.statistics("calibration", limit.part("calibration"))
-        selected = selection.failures(model, model.fair_scores[: len(selection.scored_failures)])
-        calibrated = calibration.failures(model, model.score(calibration.failure_levels))
+        selected = selection.failures(model, model.fair_scores)
+        calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))
         # Failures alone: a predicted mask, however good, never equals its reference.
         predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
         structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
         parts = PartPredictors(selected, calibrated)
-        decisions = Calibration(model.score(calibration.levels), structures, predictor, parts)
+        empty = np.empty(0, dtype=bool) if calibration.empty is None else calibration.empty
+        scores = model.score(calibration.levels, empty if len(empty) else False)
+        decisions = Calibration(scores, structures, predictor, parts, empty)
         arrays = {
             **selection.selection_arrays(),
             **calibration.calibration_arrays(),

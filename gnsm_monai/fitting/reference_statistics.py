@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from gnsm_monai.fitting.reference_failures import Failure
+from gnsm_monai.fitting.failure import Failure
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.choice import rank_correlation
 from gnsm_monai.rules.failures import FailureTable
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels, to_array
-from gnsm_monai.rules.rule import FitData
 from gnsm_monai.rules.statistics import STATISTICS
 
 __all__ = ["ReferenceStatistics", "ScoredFailure"]
@@ -21,11 +21,15 @@ __all__ = ["ReferenceStatistics", "ScoredFailure"]
 
 @dataclass(frozen=True)
 class ScoredFailure:
-    """A failure without its maps, what the network says of it, and the number of the reference it was made from."""
+    """A failure without its maps, what the network says of it, and the number of the reference it was made from.
+
+    ``empty`` is true for an empty mask where some references are empty.
+    """
 
     failure: Failure
     statistics: CaseStatistics
     group: int
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class ReferenceStatistics:
         cases: ids of the references.
         references: what the network says of them, without maps.
         scored_failures: the failures.
+        empty: which references are empty, ``(N,)`` bool; None where every reference of the model has a structure.
         others: maps of other references in place of a case's own. They help to choose a rule, and no Dice is predicted
             from them: nobody would take them for a segmenter's masks.
     """
@@ -43,6 +48,7 @@ class ReferenceStatistics:
     cases: list[str]
     references: Sequence[CaseStatistics]
     scored_failures: Sequence[ScoredFailure]
+    empty: np.ndarray | None = None
     others: Sequence[ScoredFailure] = ()
 
     @cached_property
@@ -80,18 +86,36 @@ class ReferenceStatistics:
         """Number of the reference that each failure was made from, ``(M,)``."""
         return np.array([each.group for each in self.scored_failures])
 
+    @property
+    def empty_failures(self) -> np.ndarray:
+        """Which failures are empty masks, ``(M,)`` bool; none where no reference is empty."""
+        return np.array([each.empty for each in self.scored_failures], dtype=bool)
+
     def fit(self, rule: str, seed: int, level_weights: np.ndarray | None, context: bool = True) -> AnomalyModel:
         """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`.
 
-        Its fair scores are those of the failures, and then of the maps of other references.
+        Where some references are empty, the rule is fitted to all other masks.
         """
-        every = ReferenceStatistics(self.cases, self.references, [*self.scored_failures, *self.others])
-        makers = np.array([each.failure.maker for each in every.scored_failures])
+        empty = np.zeros(len(self.cases), dtype=bool) if self.empty is None else self.empty
+        every = replace(self, scored_failures=[*self.scored_failures, *self.others], others=())
+        filled, failed = ~empty, ~every.empty_failures
+        numbers = np.argsort(np.argsort(empty, kind="stable"))  # of those that are not empty, then of the others
         data = FitData(
-            self.levels, every.failure_levels, every.dice, every.groups, every.of_networks, level_weights, seed, makers,
+            {name: values[filled] for name, values in self.levels.items()},
+            {name: values[failed] for name, values in every.failure_levels.items()},
+            every.dice[failed],
+            numbers[every.groups[failed]],
+            every.of_networks[failed],
+            level_weights,
+            seed,
+            None if self.empty is None else int(self.empty.sum()),
+            np.array([each.failure.maker for each in every.scored_failures])[failed],
             context,
-        )  # fmt: skip
-        return AnomalyModel.fit(data, rule)
+        )
+        model = AnomalyModel.fit(data, rule)
+        fair_scores = model.score(every.failure_levels, every.empty_failures)
+        fair_scores[failed] = model.fair_scores
+        return replace(model, fair_scores=fair_scores[: len(self.scored_failures)])
 
     def level_figures(self) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""
@@ -123,6 +147,7 @@ class ReferenceStatistics:
             "failures": to_array(self.failure_levels),
             "failure_of_networks": self.of_networks,
             "failure_groups": self.groups,
+            **({} if self.empty is None else {"fit_empty": self.empty, "failure_empty": self.empty_failures}),
         }
 
     def calibration_arrays(self) -> dict[str, np.ndarray]:
@@ -130,4 +155,5 @@ class ReferenceStatistics:
         return {
             "calibration": to_array(self.levels),
             "calibration_failures": to_array(self.failure_levels),
+            **({} if self.empty is None else {"calibration_failure_empty": self.empty_failures}),
         }

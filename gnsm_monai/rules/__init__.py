@@ -2,9 +2,10 @@
 
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration, p_values
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels, stored_levels, to_array
 from gnsm_monai.rules.predictors import DicePredictor
-from gnsm_monai.rules.rule import FitData, Rule
+from gnsm_monai.rules.rule import Rule
 from gnsm_monai.rules.rules import RULES
 from gnsm_monai.rules.statistics import STATISTICS
 

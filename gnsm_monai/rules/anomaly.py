@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best, steadiest
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
-from gnsm_monai.rules.rule import FitData, Rule, stored_rule
+from gnsm_monai.rules.rule import Rule, stored_rule
 from gnsm_monai.rules.rules import RULES, Combined
 
 __all__ = ["AnomalyModel", "uncertainty_weights"]
+
+STEPS = 101
+"""How finely the scores of empty masks are kept."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,15 @@ class AnomalyModel:
         comparison: Spearman correlation with Dice of every rule that was considered, on the failures that rules were
             compared on.
         fair_scores: of each failure that it was fitted with, ``(M,)``; see :meth:`Rule.fair_scores`.
+        empty_scores: of an empty mask where some references are empty, ``(STEPS,)``, rising with the share of the
+            levels at which the image shows a structure, from none to all; of no element where no reference is empty.
     """
 
     fitted: Rule
     worst: float
     comparison: Mapping[str, float]
     fair_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+    empty_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @property
     def rule(self) -> str:
@@ -48,31 +55,59 @@ class AnomalyModel:
         """Fits every rule and keeps the one of that name, or for ``auto`` the one that its failures favour.
 
         With labels alone that is a combination of statistics, the one that is :func:`steadiest` over the makers of
-        failures, unless a single statistic is steadier by more than a standard error. With images, or where there is
-        no combination, it is the one of :func:`simplest_of_the_best`.
+        failures, unless a single statistic is steadier by more than a standard error. With images, where some
+        references are empty, or where there is no combination, it is the one of :func:`simplest_of_the_best`.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
         """
-        fitted = {one_rule.name: one_rule.fit(data) for one_rule in RULES if one_rule.measured(data.everything)}
+        measured = [one for one in RULES if one.measured(data.everything)]
+        asked = rule if data.num_references > 1 else ""
+        usable = [one for one in measured if one.name == asked or data.suffices(one.min_references)]
+        fitted = {one.name: one.fit(data) for one in usable}
         if not fitted:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
-        # Densities were fitted to the references themselves: only the failures are fair to compare on.
-        scores = {name: one.held_out(data)[data.judges] for name, one in fitted.items()}
-        dice = data.dice[data.judges]
-        comparison = {name: rank_correlation(values, dice) for name, values in scores.items()}
+        masks = data.compared
+        scores = {name: one.held_out(data) for name, one in fitted.items()}
+        failed = masks.failures
+        comparison = {name: rank_correlation(values[failed], masks.dice[failed]) for name, values in scores.items()}
         name = rule
         if rule == "auto":
-            name = _choose(fitted, data)
+            name = _choose(fitted, scores, data)
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         best = fitted[name]
         worst = float(best.anomaly(data.everything).max())
-        return cls(best, worst, comparison, best.fair_scores(data))
+        model = cls(best, worst, comparison, best.fair_scores(data))
+        return model if data.num_empty is None else model._with_empty_masks(data, data.num_empty)
 
-    def score(self, levels: LevelStatistics) -> np.ndarray:
-        """Anomaly scores ``(N,)`` float64 of the statistics of ``N`` masks; higher = worse."""
-        return self.fitted.anomaly(levels)
+    def _with_empty_masks(self, data: FitData, num_empty: int) -> AnomalyModel:
+        """The same for references of which some are empty: the rule judges the masks that are not, and no others.
+
+        An outcome that a share of the references has is as unusual as a score that this share of them exceeds. So an
+        empty mask scores that quantile of the other references, if no image shows a structure. The more levels at
+        which one does, the higher it stands among the failures; at the worst of them, if all do.
+        """
+        share = (1 + num_empty) / (1 + num_empty + data.num_references)
+        usual = np.quantile(self.fitted.anomaly(data.references), 1 - share)
+        scores = self.fitted.anomaly(data.everything)
+        worse = np.append(usual, scores[scores > usual])
+        return replace(self, empty_scores=np.quantile(worse, np.linspace(0, 1, STEPS)))
+
+    def score(self, levels: LevelStatistics, empty: np.ndarray | bool = False) -> np.ndarray:
+        """Anomaly scores ``(N,)`` float64 of the statistics of ``N`` masks; higher = worse.
+
+        Args:
+            levels: ``(N, L)`` each.
+            empty: which masks are empty, ``(N,)`` bool; they are scored apart where some references are empty.
+        """
+        scores = self.fitted.anomaly(levels)
+        if not len(self.empty_scores):
+            return scores
+        # A network that sees no image gives the same answer to every empty mask: it tells nothing of any.
+        sees = np.isfinite(levels["doubt"]).all(1)
+        shown = np.where(sees, levels["disagreement"].mean(1), 0.0)
+        return np.where(empty, np.interp(shown, np.linspace(0, 1, STEPS), self.empty_scores), scores)
 
     def structure_scores(self, structures: np.ndarray) -> np.ndarray:
         """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.
@@ -87,34 +122,37 @@ class AnomalyModel:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         table = {"compared": np.array(list(self.comparison)), "spearman": np.array(list(self.comparison.values()))}
-        return {**self.fitted.to_arrays(), "worst": np.array(self.worst), **table}
+        empty = {"empty_scores": self.empty_scores} if len(self.empty_scores) else {}
+        return {**self.fitted.to_arrays(), "worst": np.array(self.worst), **table, **empty}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> AnomalyModel:
         """Raises InputError for a rule that this version does not know."""
         comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
-        return cls(stored_rule(arrays, RULES), float(arrays["worst"]), comparison)
+        empty = {"empty_scores": arrays["empty_scores"]} if "empty_scores" in arrays else {}
+        return cls(stored_rule(arrays, RULES), float(arrays["worst"]), comparison, **empty)
 
 
-def _choose(fitted: Mapping[str, Rule], data: FitData) -> str:
-    """Name of the rule that is taken without being asked for."""
+def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data: FitData) -> str:
+    """Name of the rule that is taken without being asked for, by what each says of the masks that are compared on."""
     names = _candidates(fitted, data)
     combined = [name for name in names if isinstance(fitted[name], Combined)]
     single = [name for name in names if name not in combined]
-    if any(rule.needs_images for rule in fitted.values()):
+    if any(rule.needs_images for rule in fitted.values()) or data.num_empty is not None:
         combined = []
     if combined:
         combined, single = (
             [name for name in group if data.context or not fitted[name].asks_network]
             for group in (combined, [name for name in single if name in SINGLE])
         )
-    scores = {name: fitted[name].held_out(data)[data.judges] for name in single}
-    simplest = simplest_of_the_best(scores, data.dice[data.judges], data.seed, data.sources[data.judges])
+    masks = data.compared
+    scores = {name: held_out[name][masks.judges] for name in single}
+    simplest = simplest_of_the_best(scores, masks.dice[masks.judges], data.seed, masks.sources[masks.judges])
     if not combined:
         return simplest
     makers = np.where(data.judges, "network", "copy") if data.makers is None else data.makers
     (name, worst, copies), (_, value, resampled) = (
-        steadiest({name: fitted[name].held_out(data) for name in group}, data.dice, makers, data.sources, data.seed)
+        steadiest({name: held_out[name] for name in group}, data.dice, makers, data.sources, data.seed)
         for group in (combined, [simplest])
     )
     return simplest if worst - value > (resampled - copies).std(ddof=1) else name

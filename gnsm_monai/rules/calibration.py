@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -104,12 +104,27 @@ class Calibration:
         structures: their anomaly per structure, ``(n, structures)``; NaN where a structure is absent.
         dice: predicts Dice.
         parts: predicts distances, and the Dice of structures; None for a model of version 0.2.
+        empty: which of them are empty, ``(n,)`` bool; of no element where none is.
     """
 
     scores: np.ndarray
     structures: np.ndarray
     dice: DicePredictor
     parts: PartPredictors | None = None
+    empty: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
+
+    def p_value(self, score: float, empty: bool, alpha: float) -> float:
+        """p-value of a mask's score, in (0, 1]; see :func:`p_values`.
+
+        Among references that are empty as the mask is, or like it are not, where there are enough of either to flag a
+        mask at ``alpha``: the promise then holds for empty masks and for others (Mondrian conformal prediction, Vovk
+        2005, section 4.5). Among all of them else; it then holds for both together.
+        """
+        if len(self.empty):
+            groups = [self.scores[self.empty], self.scores[~self.empty]]
+            if all(smallest_p_value(group) <= alpha for group in groups):
+                return float(p_values(np.array(score), groups[0] if empty else groups[1]))
+        return float(p_values(np.array(score), self.scores))
 
     def structure_p_values(self, scores: np.ndarray) -> np.ndarray:
         """p-value ``(structures,)`` of each structure's anomaly in one mask."""
@@ -122,10 +137,12 @@ class Calibration:
             "calibration_structures": self.structures,
             **self.dice.to_arrays("predicted_dice"),
             **({} if self.parts is None else self.parts.to_arrays()),
+            **({"calibration_empty": self.empty} if len(self.empty) else {}),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
         dice = DicePredictor.from_arrays(arrays, "predicted_dice")
         parts = PartPredictors.from_arrays(arrays)
-        return cls(arrays["calibration_scores"], arrays["calibration_structures"], dice, parts)
+        empty = arrays.get("calibration_empty", np.empty(0, dtype=bool))
+        return cls(arrays["calibration_scores"], arrays["calibration_structures"], dice, parts, empty)

@@ -43,6 +43,11 @@ class Density(ABC):
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
         """Anomaly of ``(N, F)`` features, ``(N,)``; higher = worse."""
 
+    @staticmethod
+    def min_points(num_features: int) -> int:
+        """Fewest points that so many features can be learnt from."""
+        return 1
+
 
 class GaussianMixtureDensity(Density):
     """``-log density`` in nats of a Gaussian mixture on standardised features (published choice, arXiv 2304.03220).
@@ -52,6 +57,10 @@ class GaussianMixtureDensity(Density):
     """
 
     MAX_COMPONENTS = 5
+
+    @staticmethod
+    def min_points(num_features: int) -> int:
+        return 2 * num_features  # a covariance of hardly more points than features is that of these points alone
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
@@ -75,6 +84,10 @@ class NearestNeighbourDensity(Density):
     """Mean Euclidean distance to the five nearest references, on standardised features."""
 
     NEIGHBOURS = 5
+
+    @staticmethod
+    def min_points(num_features: int) -> int:
+        return NearestNeighbourDensity.NEIGHBOURS + 1
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:

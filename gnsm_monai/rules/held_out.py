@@ -55,7 +55,8 @@ class HeldOut:
         """From those of a model's file, also where version 0.2 wrote it."""
         model = AnomalyModel.from_arrays(arrays)
         of_networks = arrays["failure_of_networks"]
-        scores = model.score(stored_levels(arrays, "calibration_failures"))
+        empty = arrays.get("calibration_failure_empty", np.array(False))
+        scores = model.score(stored_levels(arrays, "calibration_failures"), empty)
         predictor = DicePredictor.from_arrays(arrays, "predicted_dice")
         residuals = predictor.residuals_of(scores, arrays["calibration_failure_dice"])
         _, kinds = np.unique(arrays["calibration_failure_kinds"], return_inverse=True)

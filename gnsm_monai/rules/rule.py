@@ -1,87 +1,23 @@
-"""What a rule is, which makes one number of level statistics, and what it is fitted to."""
+"""What a rule is, which makes one number of level statistics."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
 from gnsm_monai.errors import InputError
+from gnsm_monai.rules.fit_data import FOLDS, FitData
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.statistics import statistic_named
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["OTHER", "FitData", "FittedRule", "Rule", "rule_named", "stored_rule"]
-
-
-OTHER = "another_reference"
-"""Maker of failures that are maps of other references."""
-
-
-@dataclass(frozen=True)
-class FitData:
-    """What rules are fitted to and compared on.
-
-    Args:
-        references: statistics of ``N`` held-out references.
-        failures: statistics of ``M`` failures made from them.
-        dice: of the failures to their references, ``(M,)``.
-        groups: number of the reference that each failure was made from, ``(M,)``; by default every failure has its
-                own.
-        from_networks: which failures are masks of networks, ``(M,)`` bool; none by default.
-        level_weights: what each level counts in means, ``(L,)``, not negative, such as
-            :func:`gnsm_monai.rules.anomaly.uncertainty_weights`; equal by default.
-        seed: of densities and of the choice between rules.
-        makers: what made each failure, ``(M,)`` text, such as a kind of network; all are of one maker by default.
-        context: whether the network learnt anything from the voxels around a voxel; one that did not has no vote.
-    """
-
-    references: LevelStatistics
-    failures: LevelStatistics
-    dice: np.ndarray
-    groups: np.ndarray | None = None
-    from_networks: np.ndarray | None = None
-    level_weights: np.ndarray | None = None
-    seed: int = 0
-    makers: np.ndarray | None = None
-    context: bool = True
-
-    @cached_property
-    def everything(self) -> LevelStatistics:
-        """References, then failures."""
-        return {name: np.concatenate([values, self.failures[name]]) for name, values in self.references.items()}
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """The level weights, ``(L,)``, summing to 1."""
-        num_levels = next(iter(self.references.values())).shape[1]
-        weights = np.ones(num_levels) if self.level_weights is None else self.level_weights.astype(np.float64)
-        return np.asarray(weights / weights.sum())
-
-    @cached_property
-    def sources(self) -> np.ndarray:
-        """``groups``, or a number of its own for each failure."""
-        return np.arange(len(self.dice)) if self.groups is None else self.groups
-
-    @cached_property
-    def judges(self) -> np.ndarray:
-        """Failures that rules are compared on, ``(M,)`` bool: masks of networks alone where there are any.
-
-        They are what will be met. Maps of other references judge only between combinations.
-        """
-        masks = np.zeros(len(self.dice), dtype=bool) if self.from_networks is None else self.from_networks
-        whole = np.ones(len(self.dice), dtype=bool) if self.makers is None else self.makers != OTHER
-        return masks if masks.any() else whole
-
-    @property
-    def judged_by_networks(self) -> bool:
-        return self.from_networks is not None and bool(self.from_networks.any())
+__all__ = ["FittedRule", "Rule", "rule_named", "stored_rule"]
 
 
 @dataclass(frozen=True)
@@ -145,6 +81,10 @@ class Rule(FittedRule):
     def fit(self, data: FitData) -> Self:
         """This rule, fitted."""
 
+    def min_references(self, num_levels: int) -> int:
+        """How many references it needs to be taken unasked where others are empty, and few may be left."""
+        return 1
+
     @abstractmethod
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
         """Anomaly ``(N,)`` float64 of ``N`` masks; higher = worse."""
@@ -154,8 +94,24 @@ class Rule(FittedRule):
         return self.anomaly(data.failures)
 
     def held_out(self, data: FitData) -> np.ndarray:
-        """What the failures are ranked by ``(M,)`` when rules are compared: nothing that their own Dice chose."""
-        return self.fair_scores(data)
+        """What the masks of ``data.compared`` are ranked by ``(n,)`` when rules are compared.
+
+        It is nothing that their own Dice chose, nor, for a reference, what was fitted to this reference.
+        """
+        scores = self.fair_scores(data)
+        return np.concatenate([scores, self._of_unseen_references(data)]) if data.num_empty is not None else scores
+
+    def _of_unseen_references(self, data: FitData) -> np.ndarray:
+        """Anomaly of each reference, ``(N,)``, by this rule fitted to the references of other folds."""
+        fold = np.arange(data.num_references) % FOLDS
+        scores = np.empty(data.num_references)
+        for number in np.unique(fold):
+            unseen = fold == number
+            others = data.without(unseen)
+            enough = others.num_references > 1 and len(others.dice) > 0
+            fitted = self.fit(others) if enough else self  # one other reference alone has no spread
+            scores[unseen] = fitted.anomaly({name: values[unseen] for name, values in data.references.items()})
+        return scores
 
     def most_unusual(self, levels: LevelStatistics) -> tuple[str, float]:
         """The statistic that the score of one mask, ``(1, L)`` each, is of, and that score.

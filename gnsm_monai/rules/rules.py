@@ -16,8 +16,9 @@ from gnsm_monai.rules.density import (
     NearestNeighbourDensity,
     robust_scale,
 )
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
-from gnsm_monai.rules.rule import FitData, Rule
+from gnsm_monai.rules.rule import Rule
 from gnsm_monai.rules.statistics import statistic_named
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class BestLevel(Rule):
         return self.flat(levels)[:, int(self.arrays["level"])]
 
     def held_out(self, data: FitData) -> np.ndarray:
-        return level_held_out(self.flat(data.failures), data.dice, data.sources, data.judges)
+        masks = data.compared
+        return level_held_out(self.flat(masks.levels), masks.dice, masks.sources, masks.failures)
 
 
 class EqualLevels(Rule):
@@ -124,6 +126,9 @@ class DensityRule(Rule):
     """Density of the statistics at all levels among held-out references; of ``score_norm`` the published score."""
 
     density: type[Density] = GaussianMixtureDensity
+
+    def min_references(self, num_levels: int) -> int:
+        return self.density.min_points(len(self.reads) * num_levels)
 
     def fit(self, data: FitData) -> Self:
         arrays = self.density.fit(self.flat(data.references), data.seed)

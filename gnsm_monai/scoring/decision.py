@@ -37,7 +37,10 @@ class Decision:
 
     What an empty mask means is decided here and nowhere else. Where every reference has a structure no mask is worse
     than an empty one: it never scores below the worst that is known (:meth:`of`, :meth:`rescored`), it comes before
-    all others in a ranking (:attr:`severity`), and it has the highest score there (:meth:`among`).
+    all others in a ranking (:attr:`severity`), and it has the highest score there (:meth:`among`). Where some
+    references are empty it is one mask among others: its score says how far the image shows a structure
+    (:meth:`gnsm_monai.rules.anomaly.AnomalyModel.score`), and its p-value is taken among empty references if there are
+    enough (:meth:`gnsm_monai.rules.calibration.Calibration.p_value`).
 
     Args:
         anomaly: score of the mask, higher = worse.
@@ -51,6 +54,7 @@ class Decision:
         distance: mean surface distance in mm that the score lets expect, with its interval.
         q_value: least false-discovery rate at which it is flagged among the masks of its folder, in (0, 1]; NaN before
             the folder is ranked, and where the p-value is.
+        empty_as_some: nothing is segmented, as in some references.
     """
 
     anomaly: float
@@ -63,10 +67,18 @@ class Decision:
     empty: bool
     distance: PredictedValue = UNTOLD
     q_value: float = math.nan
+    empty_as_some: bool = False
 
     @classmethod
     def of(
-        cls, anomaly: float, empty: bool, worst: float, calibration: Calibration, alpha: float, failure_dice: float
+        cls,
+        anomaly: float,
+        empty: bool,
+        worst: float,
+        calibration: Calibration,
+        alpha: float,
+        failure_dice: float,
+        empty_as_some: bool = False,
     ) -> Decision:
         """Decides on a mask of this score.
 
@@ -77,14 +89,17 @@ class Decision:
             calibration: turns scores into p-values and Dice.
             alpha: a mask is flagged where its p-value is at most this; in (0, 1).
             failure_dice: a mask below this Dice is a failure.
+            empty_as_some: see the class.
         """
         score = np.array(max(anomaly, worst) if empty else anomaly)
-        p_value = float(p_values(score, calibration.scores))
+        p_value = calibration.p_value(float(score), empty_as_some, alpha)
         predicted, low, high = calibration.dice.predict(score).tolist()
         probability = float(calibration.dice.failure_probability(score, failure_dice))
         parts = calibration.parts
-        distance = PredictedValue.of(None if parts is None or empty else parts.distance, float(score))
-        return cls(float(score), p_value, p_value <= alpha, predicted, low, high, probability, empty, distance)
+        distance = PredictedValue.of(None if parts is None or empty or empty_as_some else parts.distance, float(score))
+        flagged = p_value <= alpha
+        decision = cls(float(score), p_value, flagged, predicted, low, high, probability, empty, distance)
+        return replace(decision, empty_as_some=empty_as_some)
 
     def rescored(self, anomaly: float, references: np.ndarray, alpha: float) -> Decision:
         """The same mask by another score, with the p-value among the scores of other references, ``(n,)``."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FRAMES", "CoarseGrid", "CoarseMap", "LinearShape"]
+__all__ = ["FRAMES", "MAX_CELLS", "CoarseGrid", "CoarseMap", "LinearShape", "disagreement"]
 
 FRAMES = ("volume", "mask")
 """What the middle of the grid is: that of the field of view, or the centre of mass of all structures."""
@@ -78,20 +78,36 @@ class CoarseGrid:
     def coarse(self, mask: npt.ArrayLike) -> CoarseMap:
         """Lays a mask ``(S, *spatial)``, one-hot without background or soft, on the grid."""
         values = np.asarray(mask, dtype=np.float64)
-        voxels = tuple(int(n) for n in np.multiply(self.cells, self.stride))
-        laid = np.zeros((len(values), *voxels))
+        source, target = self._overlap(values)
+        laid = np.zeros((len(values), *np.multiply(self.cells, self.stride)))
+        laid[target] = values[source]
+        split = tuple(itertools.chain(*zip(self.cells, self.stride, strict=True)))
+        shares = laid.reshape(len(values), *split).mean(tuple(range(2, 2 * values.ndim - 1, 2)))
+        size = values.reshape(len(values), -1).sum(1) / np.prod(self.stride)
+        return CoarseMap(shares, size)
+
+    def fine(self, shares: npt.ArrayLike, mask: npt.ArrayLike) -> _Floats:
+        """Shares ``(C, *cells)`` at the voxels of a mask ``(S, *spatial)``: ``(C, *spatial)``, 0 outside the grid."""
+        like = np.asarray(mask)
+        source, target = self._overlap(like)
+        laid = np.asarray(shares, dtype=np.float64)
+        for axis, step in enumerate(self.stride, start=1):
+            laid = np.repeat(laid, step, axis)
+        values = np.zeros((len(laid), *like.shape[1:]))
+        values[source] = laid[target]
+        return values
+
+    def _overlap(self, mask: np.ndarray) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where a mask ``(S, *spatial)`` and the grid's voxels lie on each other: in the mask, and in the grid."""
         source, target = [slice(None)], [slice(None)]
-        for middle, old, new in zip(_middle(values, self.frame), values.shape[1:], voxels, strict=True):
+        voxels = np.multiply(self.cells, self.stride).tolist()
+        for middle, old, new in zip(_middle(mask, self.frame), mask.shape[1:], voxels, strict=True):
             # Voxel ``i`` comes to ``i + shift``; halves go down, whatever is cropped or padded.
             shift = int(np.floor((new - 1) / 2 - middle + 0.5 - 1e-9))
             low, high = max(0, -shift), min(old, new - shift)
             source.append(slice(low, max(low, high)))
             target.append(slice(low + shift, max(low, high) + shift))
-        laid[tuple(target)] = values[tuple(source)]
-        split = tuple(itertools.chain(*zip(self.cells, self.stride, strict=True)))
-        shares = laid.reshape(len(values), *split).mean(tuple(range(2, 2 * values.ndim - 1, 2)))
-        size = values.reshape(len(values), -1).sum(1) / np.prod(self.stride)
-        return CoarseMap(shares, size)
+        return tuple(source), tuple(target)
 
 
 @dataclass(frozen=True)
@@ -115,15 +131,19 @@ class LinearShape:
         """
         if not maps:
             raise ValueError("at least one mask is needed.")
-        rows = np.stack([one.shares.ravel() for one in maps])
-        mean = rows.mean(0)
-        # The components from the masks' Gram matrix, which is small: as many of them as masks, not as cells.
-        centred = rows - mean
+        mean = np.mean([one.shares for one in maps], axis=0)
+        return cls.around(mean, np.stack([one.shares - mean for one in maps]), components)
+
+    @classmethod
+    def around(cls, mean: _Floats, deviations: _Floats, components: int = COMPONENTS) -> LinearShape:
+        """Components of deviations ``(N, S, *cells)`` from a mean ``(S, *cells)``, which need not be that of masks."""
+        # From the deviations' Gram matrix, which is small: as many components as masks, not as cells.
+        centred = deviations.reshape(len(deviations), -1)
         variance, vectors = np.linalg.eigh(centred @ centred.T)
         count = min(components, int((variance > 1e-10 * max(1.0, variance[-1])).sum()))
         largest = np.argsort(variance)[::-1][:count]
         directions = (vectors[:, largest] / np.sqrt(variance[largest])).T @ centred
-        return cls(mean.reshape(maps[0].shares.shape), directions)
+        return cls(mean, directions)
 
     def rebuilt(self, mask: CoarseMap) -> _Floats:
         """What the components make of a mask, ``(S, *cells)`` in [0, 1]."""
@@ -132,16 +152,8 @@ class LinearShape:
         return np.clip(answer, 0, 1).reshape(self.mean.shape)
 
     def structure_scores(self, mask: CoarseMap) -> _Floats:
-        """Anomaly of each structure ``(S,)`` in [0, 1]; NaN where neither the mask nor the answer has it.
-
-        A structure that the mask lacks has 1 where the answer has more than half a cell of it. What a mask has outside
-        of the grid counts as not rebuilt.
-        """
-        answer = self.rebuilt(mask).reshape(len(self.mean), -1)
-        shares = mask.shares.reshape(answer.shape)
-        overlap = 2 * np.minimum(shares, answer).sum(1) / np.maximum(mask.size + answer.sum(1), 1e-9)
-        expected = (mask.size > 0) | (answer.max(1) > EXPECTED)
-        return np.where(expected, 1 - np.clip(overlap, 0, 1), np.nan)
+        """:func:`disagreement` of each structure with what the components make of the mask, ``(S,)``."""
+        return disagreement(mask, self.rebuilt(mask))
 
     def score(self, mask: CoarseMap) -> float:
         """Anomaly of a mask in [0, 1]: the mean over its structures and those it lacks; 1 for an empty one."""
@@ -163,6 +175,23 @@ class LinearShape:
             return None
         mean, directions = (np.asarray(arrays[prefix + name], dtype=np.float64) for name in ("mean", "directions"))
         return cls(mean, directions)
+
+
+def disagreement(mask: CoarseMap, answer: _Floats) -> _Floats:
+    """1 - soft Dice of each structure ``(S,)``, in [0, 1]; NaN where neither the mask nor the answer has it.
+
+    A structure that the mask lacks has 1 where the answer has more than half a cell of it. What a mask has outside of
+    the grid counts as not in the answer.
+
+    Args:
+        mask: of ``S`` structures.
+        answer: shares of the structures that are expected, ``(S, *cells)``.
+    """
+    expected = answer.reshape(len(answer), -1)
+    shares = mask.shares.reshape(expected.shape)
+    overlap = 2 * np.minimum(shares, expected).sum(1) / np.maximum(mask.size + expected.sum(1), 1e-9)
+    either = (mask.size > 0) | (expected.max(1) > EXPECTED)
+    return np.where(either, 1 - np.clip(overlap, 0, 1), np.nan)
 
 
 def _middle(mask: np.ndarray, frame: str) -> _Floats:

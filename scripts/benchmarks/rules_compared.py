@@ -18,8 +18,8 @@ from gnsm_monai.files import load_arrays
 from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.rules.anomaly import AnomalyModel, uncertainty_weights
 from gnsm_monai.rules.choice import rank_correlation
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics, stored_levels
-from gnsm_monai.rules.rule import FitData
 
 __all__ = ["FIGURES", "rules_rows", "weights_rows"]
 

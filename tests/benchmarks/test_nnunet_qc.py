@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.files import save_table
 from gnsm_monai.rules.anomaly import AnomalyModel
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import stored_levels
-from gnsm_monai.rules.rule import FitData
 from gnsm_monai.rules.statistics import STATISTICS
 
 

@@ -101,3 +101,19 @@ def test_flags_by_a_rate_are_those_of_the_folder_and_q_values_are_always_given()
     assert [case.decision.flagged for case in cases] == [True, True, False, False, False, False]
     by_alpha = scored(flagged_by_rate(results, None))
     assert [case.decision.flagged for case in by_alpha] == [True, True, False, False, True, False]
+
+
+def test_a_folder_is_compared_with_all_references_though_its_masks_have_p_values_among_some() -> None:
+    """Both empty and other masks are like the references; p-values among 19 of 39 are larger than those of 39."""
+    given = basis(np.zeros(40), np.arange(40) % 8)
+    scores = given.calibration.scores
+    grouped = replace(given, calibration=replace(given.calibration, empty=np.arange(39) < 19))
+    among_some = [given.calibration.p_value(score, False, 0.05) for score in scores]
+    results = masks(scores)
+    together = [
+        replace(r, decision=replace(r.decision, p_value=p)) for r, p in zip(results, among_some, strict=True)
+    ]  # fmt: skip
+    apart = [replace(r, decision=replace(r.decision, p_value=1 / 20)) for r in results]
+    (expected,), (verdict,) = folder_verdicts(together, given, 0.7), folder_verdicts(apart, grouped, 0.7)
+    assert verdict.unlike_references == expected.unlike_references
+    assert folder_verdicts(apart, given, 0.7)[0].unlike_references != expected.unlike_references

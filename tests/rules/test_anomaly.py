@@ -316,3 +316,98 @@ def test_rank_correlation_is_spearmans_and_zero_for_a_constant() -> None:
     values = np.random.default_rng(0).random((2, 30))
     assert rank_correlation(*values) == pytest.approx(spearmanr(*values).statistic)
     assert rank_correlation(np.ones(30), values[0]) == 0.0
+
+
+def test_a_rule_that_blames_unseen_references_is_not_chosen(data: Data) -> None:
+    """On failures alone both statistics follow Dice; one of them is highest of all on references."""
+    references, degraded, dice = data
+    degraded["shape"][:] = 1 - dice[:, None]
+    degraded["disagreement"] = (1 - dice)[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(dice), LEVELS))
+    references["shape"][:] = 2.0
+    assert AnomalyModel.fit(FitData(references, degraded, dice, num_empty=1)).rule != "shape"
+    references["shape"][:] = 0.0
+    assert AnomalyModel.fit(FitData(references, degraded, dice, num_empty=1)).rule == "shape"
+
+
+def test_a_reference_is_compared_by_densities_that_have_not_seen_it() -> None:
+    """Each reference has a statistic of its own kind: near itself, and far from all others."""
+    rng = np.random.default_rng(0)
+    references, degraded = noise(10, rng), noise(40, rng)
+    references["misfit"] = 100.0 * np.eye(10)[:, :LEVELS] + 100.0 * np.arange(10)[:, None]
+    data = FitData(references, degraded, rng.random(40), np.repeat(np.arange(10), 4), num_empty=1)
+    rule = next(rule for rule in RULES if rule.name == "misfit_knn").fit(data)
+    unseen = rule.held_out(data)[40:]
+    assert (unseen > rule.anomaly(references)).all()
+
+
+def test_failures_of_a_reference_that_is_left_out_are_left_out_with_it() -> None:
+    rng = np.random.default_rng(0)
+    data = FitData(noise(3, rng), noise(5, rng), rng.random(5), np.array([0, 1, 1, 2, 7]))
+    rest = data.without(np.array([False, True, False]))
+    np.testing.assert_array_equal(rest.dice, data.dice[[0, 3, 4]])
+    np.testing.assert_array_equal(rest.failures["shape"], data.failures["shape"][[0, 3, 4]])
+    np.testing.assert_array_equal(rest.references["shape"], data.references["shape"][[0, 2]])
+
+
+@pytest.fixture
+def seeing(data: Data) -> AnomalyModel:
+    """A model that sees images, of 20 references with structures and 5 without."""
+    for values in data[:2]:
+        values["doubt"][:] = 0.1
+    return AnomalyModel.fit(FitData(*data, num_empty=5), "disagreement_equal")
+
+
+def empty_mask(disagreement: float, doubt: float) -> Levels:
+    """Statistics of an empty mask; all else is far from what any reference has."""
+    levels = dict.fromkeys(STATISTICS, np.full((1, LEVELS), 99.0))
+    return {**levels, "disagreement": np.full((1, LEVELS), disagreement), "doubt": np.full((1, LEVELS), doubt)}
+
+
+def test_an_empty_mask_scores_by_what_the_image_shows(data: Data, seeing: AnomalyModel) -> None:
+    shows_nothing, shows_some, shows_all = (seeing.score(empty_mask(d, 0.1), True)[0] for d in (0.0, 0.25, 1.0))
+    # As unusual as being empty is: (1 + 5) / (1 + 5 + 20) of the references.
+    assert shows_nothing == pytest.approx(np.quantile(seeing.score(data[0]), 1 - 6 / 26))
+    assert shows_nothing < shows_some < shows_all == pytest.approx(seeing.worst)
+    again = AnomalyModel.from_arrays(seeing.to_arrays())
+    assert again.score(empty_mask(0.25, 0.1), True)[0] == shows_some
+    assert again.score(empty_mask(0.25, 0.1))[0] == 0.25  # as any other mask
+
+
+def test_from_labels_alone_all_empty_masks_are_as_usual_as_empty_references(data: Data, seeing: AnomalyModel) -> None:
+    usual = seeing.score(empty_mask(0.0, 0.1), True)
+    np.testing.assert_array_equal(seeing.score(empty_mask(1.0, np.nan), np.array([True])), usual)
+
+
+def test_where_no_reference_is_empty_an_empty_mask_is_scored_by_the_rule(data: Data) -> None:
+    model = AnomalyModel.fit(FitData(*data), "disagreement_equal")
+    assert model.score(empty_mask(0.3, np.nan), True)[0] == pytest.approx(0.3)
+    assert "empty_scores" not in model.to_arrays()
+
+
+def test_where_no_reference_is_empty_failures_alone_choose_and_references_cannot(data: Data) -> None:
+    """The comparison that is stored is of failures in any case; what references score matters where some are empty."""
+    references, degraded, dice = data
+    degraded["shape"][:] = 1 - dice[:, None]
+    references["shape"][:] = 2.0
+    alone, beside = (AnomalyModel.fit(FitData(references, degraded, dice, num_empty=n)) for n in (None, 0))
+    assert alone.comparison == beside.comparison
+    assert alone.rule == "shape" != beside.rule
+    spread = {name: rank_correlation(values.mean(1), dice) for name, values in degraded.items()}
+    assert alone.comparison["disagreement_equal"] == pytest.approx(spread["disagreement"])
+
+
+@pytest.mark.parametrize(("count", "absent"), [(1, "misfit_knn"), (7, "misfit_knn"), (8, "misfit_gmm"), (10, "")])
+def test_rules_that_need_more_references_than_are_not_empty_are_no_candidates(count: int, absent: str) -> None:
+    """Nearest neighbours need six, a Gaussian two per level, when a fifth is left out."""
+    rng = np.random.default_rng(0)
+    data = FitData(noise(count, rng), noise(40, rng), rng.random(40), np.arange(40) % count, num_empty=3)
+    comparison = AnomalyModel.fit(data).comparison
+    assert "deviation" in comparison
+    assert all((name in comparison) == (absent != name) for name in {absent} - {""})
+    assert ("misfit_gmm" in comparison) == (count == 10)
+
+
+def test_a_density_that_is_asked_for_is_fitted_to_few_references_too() -> None:
+    rng = np.random.default_rng(0)
+    data = FitData(noise(2, rng), noise(40, rng), rng.random(40), np.arange(40) % 2, num_empty=3)
+    assert AnomalyModel.fit(data, "misfit_gmm").rule == "misfit_gmm"

@@ -127,3 +127,48 @@ def test_structures_are_compared_with_the_references_that_have_them_and_survive_
     assert again.structure_p_values(np.array([0.4, 0.3])) == pytest.approx([0.5, 0.5])
     assert again.structure_p_values(np.array([0.4, np.nan])) == pytest.approx([0.5, np.nan], nan_ok=True)
     assert np.array_equal(again.dice.predict(np.arange(4.0)), predictor.predict(np.arange(4.0)))
+
+
+def grouped(empty: int, others: int) -> Calibration:
+    """References that score 1, 2, ... where they are empty, and 101, 102, ... where they are not."""
+    scores = np.concatenate([1.0 + np.arange(empty), 101.0 + np.arange(others)])
+    predictor = DicePredictor(np.zeros(2), np.ones(2), np.ones(2), np.zeros(2))
+    return Calibration(scores, np.empty((len(scores), 0)), predictor, empty=np.arange(len(scores)) < empty)
+
+
+def test_empty_masks_are_judged_by_empty_references_where_there_are_enough_of_both() -> None:
+    calibration = grouped(19, 19)
+    assert calibration.p_value(19.0, True, 0.05) == pytest.approx(2 / 20)
+    assert calibration.p_value(20.0, True, 0.05) == pytest.approx(1 / 20)
+    assert calibration.p_value(20.0, False, 0.05) == 1.0
+    assert calibration.p_value(119.5, False, 0.05) == pytest.approx(1 / 20)
+
+
+@pytest.mark.parametrize(("empty", "others"), [(18, 40), (40, 18), (0, 58)])
+def test_few_of_either_are_judged_together(empty: int, others: int) -> None:
+    calibration = grouped(empty, others)
+    for mask in (True, False):
+        assert calibration.p_value(20.0, mask, 0.05) == p_values(np.array(20.0), calibration.scores)
+
+
+def test_false_alarms_hold_within_empty_masks_and_within_others() -> None:
+    """However differently the two score; exchangeable within each."""
+    rng = np.random.default_rng(0)
+    predictor = DicePredictor(np.zeros(2), np.ones(2), np.ones(2), np.zeros(2))
+    flagged: dict[bool, list[bool]] = {True: [], False: []}
+    for _ in range(2000):
+        empty = rng.random(60) < 0.5
+        scores = rng.normal(size=60) + 5 * empty
+        calibration = Calibration(scores, np.empty((60, 0)), predictor, empty=empty)
+        for mask in (True, False):
+            flagged[mask].append(calibration.p_value(rng.normal() + 5 * mask, mask, 0.1) <= 0.1)
+    for mask in (True, False):
+        assert 0.07 < np.mean(flagged[mask]) < 0.11
+
+
+def test_a_calibration_that_does_not_tell_which_references_are_empty_has_one_group() -> None:
+    calibration = grouped(19, 19)
+    arrays = calibration.to_arrays()
+    assert Calibration.from_arrays(arrays).p_value(20.0, True, 0.05) == pytest.approx(1 / 20)
+    del arrays["calibration_empty"]
+    assert Calibration.from_arrays(arrays).p_value(20.0, True, 0.05) == p_values(np.array(20.0), calibration.scores)

@@ -83,3 +83,11 @@ def test_failed_cases_are_left_out() -> None:
     results = [case_result("a"), FailedCase("b", "", "torn"), case_result("c")]
     assert [result.case for result in scored(results)] == ["a", "c"]
     assert [result.status for result in results] == ["ok", "failed", "ok"]
+
+
+def test_an_empty_mask_is_one_among_others_where_some_references_are_empty(calibration: Calibration) -> None:
+    grouped = Calibration(SCORES, calibration.structures, calibration.dice, empty=SCORES < 0.45)
+    empty = Decision.of(0.35, False, 0.95, grouped, 0.2, 0.5, empty_as_some=True)
+    assert (empty.anomaly, empty.severity, empty.flagged) == (0.35, 0.35, False)
+    assert empty.p_value == pytest.approx(2 / 5)  # among the four empty ones
+    assert Decision.of(0.85, False, 0.95, grouped, 0.2, 0.5).p_value == pytest.approx(2 / 6)

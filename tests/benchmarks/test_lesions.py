@@ -1,0 +1,44 @@
+"""Generated sets of lesions, and what the page says of masks of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lesion_sets import MANY, SPACING, make_brain
+from lesions import figures, lines
+from scipy import ndimage
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_lesions_lie_in_the_brain_and_are_brighter(empty: bool) -> None:
+    for seed in range(5):
+        lesions, image, brain = make_brain(np.random.default_rng(seed), empty)
+        assert (lesions.sum() == 0) == empty
+        assert not (lesions > brain).any()
+        if not empty:
+            assert 1 <= ndimage.label(lesions)[1] <= 4 < MANY
+            inside = ndimage.distance_transform_edt(brain, sampling=SPACING) > 2
+            assert image[(lesions > 0) & inside].mean() > image[(lesions == 0) & inside].mean() + 20
+
+
+def rows() -> list[dict[str, str]]:
+    """Forty masks, the four worst flagged: three with false lesions and a correct empty one, of two."""
+    groups = ["many/full_0", "many/full_1", "many/none_0", "truth/none_0", "truth/none_1"]
+    groups += [f"graded{i}/full_{j}" for i in range(3) for j in range(10)] + [f"truth/full_{j}" for j in range(5)]
+    return [
+        {"case": case, "rank": str(i + 1), "anomaly_score": str(-i), "dice": str(i / 40), "p_value": f"{(i + 1) / 80}"}
+        for i, case in enumerate(groups)
+    ]
+
+
+def test_masks_are_counted_by_kind() -> None:
+    arrays = {"calibration_scores": np.zeros(20), "calibration_empty": np.arange(20) < 6}
+    run = figures(rows(), {"anomaly_score": "deviation"}, arrays)
+    assert (run["calibration"], run["calibration_empty"], run["spearman"]) == (20, 6, -1)
+    assert run["groups"]["truth none"]["among_worst"] == 1
+    assert (run["groups"]["many full"]["flagged"], run["groups"]["many none"]["flagged"]) == (2, 1)
+    alone = {**run, "spearman": -0.5}
+    page = lines({"runs": {"labels 30% seed 0": run, "labels 30% seed 0 without": alone}})
+    (row,) = (line for line in page if line.startswith("| labels | 30% |"))
+    assert row == "| labels | 30% | 1 | 1 of 2 | 1 of 2 | 0 of 5 | – | 3 of 3 | – | -1.000 | -0.500 |"
+    assert sum(line.startswith("| labels 30% seed 0") for line in page) == 2

@@ -1,0 +1,142 @@
+"""Sets in which some references hold no structure: what fails, and what the score makes of empty masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gnsm_monai.data.constants import IGNORE_INDEX, LABEL
+from gnsm_monai.data.degradations import MAX_FALSE, false_structures
+from gnsm_monai.data.references import References, read_references
+from gnsm_monai.files import save_json
+from gnsm_monai.fitting.failure import Failure, FailurePlan
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
+from gnsm_monai.rules.levels import CaseStatistics
+from gnsm_monai.rules.statistics import STATISTICS
+
+LEVELS = 3
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pictures, ten of them with a square of 4 x 4 at a place of its own."""
+    folder, rng = tmp_path_factory.mktemp("lesions"), np.random.default_rng(0)
+    for name in ("labelsTr", "imagesTr"):
+        (folder / name).mkdir()
+    for number in range(20):
+        label = np.zeros((32, 32), dtype=np.uint8)
+        if number % 2:
+            row, column = rng.integers(4, 24, 2)
+            label[row : row + 4, column : column + 4] = 1
+        Image.fromarray(label).save(folder / "labelsTr" / f"c{number:02d}.png")
+        Image.fromarray(100 + 100 * label).save(folder / "imagesTr" / f"c{number:02d}_0000.png")
+    description = {"channel_names": {"0": "x"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
+    save_json(folder / "dataset.json", description)
+    return folder
+
+
+def failures(references: References, plan: FailurePlan) -> dict[bool, list[Failure]]:
+    """Of the references for selection, by whether a reference has a structure."""
+    makes, cases = ReferenceFailures(references, "copies"), references.used_for("selection")
+    made: dict[bool, list[Failure]] = {True: [], False: []}
+    for number, (case, maps) in enumerate(zip(cases, references.maps_of(cases), strict=True)):
+        made[bool((maps[LABEL] > 0).any())] += makes.of(case, maps, number, plan)
+    return made
+
+
+def test_an_empty_reference_fails_by_false_structures(dataset: Path) -> None:
+    made = failures(read_references(dataset, 2), FailurePlan(0, 8, None))
+    assert len(made[False]) >= 4 and {failure.kind for failure in made[False]} == {"false_structures"}
+    for failure in made[False]:
+        assert failure.dice == 0
+        assert 16 <= int((failure.case[LABEL] == 1).sum()) <= 16 * MAX_FALSE
+    assert len({int((failure.case[LABEL] == 1).sum()) for failure in made[False]}) > 1
+
+
+@pytest.mark.parametrize("with_images", [False, True])
+def test_an_empty_mask_is_a_failure_where_an_image_can_tell(dataset: Path, with_images: bool) -> None:
+    references = read_references(dataset, 2, with_images=with_images)
+    made = failures(references, FailurePlan(0, 4, None))
+    empty = [failure for failure in made[True] if not bool((failure.case[LABEL] > 0).any())]
+    filled = sum(bool((maps[LABEL] > 0).any()) for maps in references.maps("selection"))
+    assert len(empty) == (filled if with_images else 0)
+    assert all(failure.dice == 0 for failure in empty)
+
+
+def test_false_structures_lie_in_the_background_of_what_is_seen() -> None:
+    label = np.zeros((12, 12), dtype=np.int16)
+    label[:3], label[3:6] = IGNORE_INDEX, 2
+    before = label.copy()
+    failed = [false_structures(label, [np.ones((3, 20), np.int16)], np.random.default_rng(s)) for s in range(8)]
+    np.testing.assert_array_equal(label, before)
+    for one in failed:
+        assert (one[:6] == before[:6]).all() and set(np.unique(one[6:])) <= {0, 1}
+    assert any((one == 1).any() for one in failed)
+
+
+def case_statistics(levels: dict[str, np.ndarray]) -> CaseStatistics:
+    nothing = np.empty(0)
+    return CaseStatistics(levels, np.zeros((1, LEVELS)), nothing, nothing, nothing)
+
+
+def statistics(seed: int = 0) -> ReferenceStatistics:
+    """Twelve references, six of them empty, that are far from all others in every statistic."""
+    rng = np.random.default_rng(seed)
+
+    def measured(dice: float, empty: bool, disagreement: float) -> CaseStatistics:
+        bad = {name: 1 - dice + 0.05 * rng.normal(size=LEVELS) for name in STATISTICS}
+        levels = {name: np.full(LEVELS, 50.0) for name in STATISTICS} if empty else bad
+        shown = {"disagreement": np.full(LEVELS, disagreement)} if empty else {}
+        return case_statistics({**levels, **shown, "doubt": np.full(LEVELS, 0.1)})
+
+    empty = np.arange(12) % 2 == 0
+    made = []
+    for group in np.repeat(np.arange(12), 5):
+        missed = len(made) % 5 == 0 and not empty[group]
+        dice = 0.0 if missed else rng.uniform(0, 0.9)
+        failure = Failure("made", {}, np.array([dice]), np.array([np.nan]))
+        made.append(ScoredFailure(failure, measured(dice, missed, 1.0), int(group), missed))
+    references = [measured(1.0, bool(one), 0.0) for one in empty]
+    return ReferenceStatistics([str(i) for i in range(12)], references, made, empty)
+
+
+@pytest.mark.parametrize("rule", ["auto", "deviation", "misfit_gmm", "score_norm_knn"])
+def test_correct_empty_masks_are_usual_and_missed_structures_are_the_worst(rule: str) -> None:
+    """By whatever rule: none sees empty masks."""
+    made = statistics()
+    assert made.empty is not None
+    model = made.fit(rule, 0, None)
+    references, failed = model.score(made.levels, made.empty), model.score(made.failure_levels, made.empty_failures)
+    assert references[made.empty].max() <= references[~made.empty].max()
+    assert (failed[made.empty_failures] == model.worst).all()
+    np.testing.assert_allclose(model.fair_scores, failed)
+
+
+def test_rules_are_fitted_as_without_the_empty_references() -> None:
+    made = statistics()
+    assert made.empty is not None
+    seen = [each for each in made.scored_failures if not each.empty and not made.empty[each.group]]
+    only = ReferenceStatistics(
+        made.cases[::2],
+        [one for one, empty in zip(made.references, made.empty, strict=True) if not empty],
+        [replace(each, group=each.group // 2) for each in seen],
+    )
+    one, other = (statistics.fit("deviation", 0, None) for statistics in (made, only))
+    np.testing.assert_allclose(one.fitted.anomaly(made.failure_levels), other.fitted.anomaly(made.failure_levels))
+
+
+def test_files_of_a_model_without_empty_references_hold_nothing_of_them() -> None:
+    made = statistics()
+    filled = replace(
+        made,
+        scored_failures=[each for each in made.scored_failures if not each.empty],
+        empty=None,
+    )
+    for each, names in ((made, True), (filled, False)):
+        arrays = each.selection_arrays() | each.calibration_arrays() | each.fit("deviation", 0, None).to_arrays()
+        assert any("empty" in name for name in arrays) == names
