@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.degradations import KINDS
 
 __all__ = ["Failure", "FailurePlan", "kinds_in_turn"]
 
@@ -32,6 +33,11 @@ class Failure:
     of_network: bool = False
 
     @property
+    def maker(self) -> str:
+        """What made it: degraded copies are of one maker, masks of a network's stages as well."""
+        return "copy" if self.kind in KINDS else self.kind.rstrip("_0123456789")
+
+    @property
     def dice(self) -> float:
         """Mean over the structures that are in either map; NaN where none is."""
         defined = self.structure_dice[~np.isnan(self.structure_dice)]
@@ -52,12 +58,14 @@ class FailurePlan:
         copies: degraded copies, half as many where there are masks of a network too.
         masks: of the small network; None for all that it can make.
         empty: whether to add an empty mask.
+        others: maps of other references, each as it is, where every reference has a structure.
     """
 
     stream: int
     copies: int
     masks: int | None
     empty: bool = True
+    others: int = 0
 
 
 def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:

@@ -20,6 +20,7 @@ from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
 from gnsm_monai.handlers import TerminalProgress
 from gnsm_monai.handlers.trainer import LOG_SECONDS
+from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
@@ -62,7 +63,7 @@ class HeldOutScorer:
         logger.info(text + (": time allowed no more" if scored.shortened else ""), use, *counts)
         names = [case["case"] for case in scored.cases[: len(scored.references)]]
         empty = None if self.references.never_empty else np.array(scored.empty, dtype=bool)
-        return ReferenceStatistics(names, scored.references, scored.failures, empty)
+        return ReferenceStatistics(names, scored.references, scored.failures, empty, scored.others)
 
     def images(self, limit: TimeLimit = NO_LIMIT) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
@@ -119,6 +120,7 @@ class _ScoredUse:
         self.maps, self.plan = scorer.references.maps_of(self.cases), self.made.plans[use]
         self.references: list[CaseStatistics] = []
         self.failures: list[ScoredFailure] = []
+        self.others: list[ScoredFailure] = []
         self.empty: list[bool] = []
         self.shortened = False
         self._seconds = 0.0
@@ -135,7 +137,8 @@ class _ScoredUse:
         for failure in self.made.of(case, maps, number, self.plan, part) if part else ():
             statistics = self.scorer.score(failure.case, case["case"])
             without_maps = replace(failure, case={})
-            self.failures.append(ScoredFailure(without_maps, statistics, number, some_empty and failure.empty))
+            scored = ScoredFailure(without_maps, statistics, number, some_empty and failure.empty)
+            (self.others if failure.maker == OTHER else self.failures).append(scored)
             if failure.kind == "empty" and not some_empty:  # one is enough: all of them look alike
                 self.plan = replace(self.plan, empty=False)
         self._seconds += self.limit.clock() - start
@@ -149,7 +152,7 @@ class _ScoredUse:
         """Of the planned failures of a reference, the part that there is time for."""
         if not share.limited:
             return 1
-        each = max(seconds / (len(self.references) + len(self.failures)), 1e-9)
+        each = max(seconds / (len(self.references) + len(self.failures) + len(self.others)), 1e-9)
         if share.left < each and len(self.failures) >= LEAST:
             return 0  # references come first: they give p-values
         least = math.ceil(LEAST / len(self.cases))

@@ -21,6 +21,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 from gnsm_monai.fitting.failure import Failure, FailurePlan, kinds_in_turn
 from gnsm_monai.fitting.segmenter import EarlySegmenter
+from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["SOURCES", "ReferenceFailures"]
@@ -35,6 +36,9 @@ MAX_CASES, MIN_CASES = 32, 4
 
 MIN_SNAPSHOTS = 3
 """Fewest copies of the small network: those before have learnt too little to make more than noise."""
+
+OTHERS = 2
+"""Maps of other references per reference that the rule is selected on."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class ReferenceFailures:
         if source == "networks" and references.images is None:
             raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
         self.plans = {
-            "selection": FailurePlan(0, copies, None),
+            "selection": FailurePlan(0, copies, None, others=OTHERS),
             "calibration": FailurePlan(1, calibration_copies, calibration_copies // 2),
         }
         self.segmenter: EarlySegmenter | None = None
@@ -143,8 +147,20 @@ class ReferenceFailures:
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
             yield self._failure(kind, _with(maps, worse), label)
+        for other in self._others(case, number, plan):
+            yield self._failure(OTHER, _with(maps, other), label)
         if plan.empty:
             yield self._failure("empty", _with(maps, np.where(label == IGNORE_INDEX, label, 0)), label)
+
+    def _others(self, case: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[np.ndarray]:
+        """Maps of other references on the field of view of a case: as whole as any, and wrong."""
+        cases = self.references.used_for("train") if self.references.never_empty else []
+        rng = np.random.default_rng([self.seed, plan.stream, number])
+        size = self.references.stored.label(dict(case)).shape[1:]
+        for place in rng.permutation(len(cases))[: plan.others]:
+            other = {LABEL: self.references.stored.label(cases[place])}
+            values = FitToGridd(size)(other)[LABEL][0].numpy()
+            yield np.where(values == IGNORE_INDEX, 0, values)
 
     def most(self, plan: FailurePlan) -> int:
         """How many failures are made from one reference."""
@@ -153,7 +169,8 @@ class ReferenceFailures:
             masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
             copies = (copies + 1) // 2
         false = 0 if self.references.never_empty else (copies + 1) // 2
-        return masks + copies + false + plan.empty
+        others = plan.others if self.references.never_empty else 0
+        return masks + copies + others + false + plan.empty
 
     def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
         """Of the small network's masks; a model of label maps alone would see the damaged ones twice."""

@@ -23,10 +23,33 @@ from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
-__all__ = ["ReferenceFit"]
+__all__ = ["ReferenceFit", "learnt_context"]
 
+logger = logging.getLogger(__name__)
+
+
+MIN_CONTEXT = 0.02
+"""Least share of the loss of independent voxels that a network which learnt context saves, over all levels."""
 
 LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
+
+
+def learnt_context(losses: Mapping[str, np.ndarray]) -> bool:
+    """Whether a network does better than voxels that know nothing of each other; a warning where it does not.
+
+    Args:
+        losses: ``val_loss`` on held-out references and ``no_context_loss``, ``(L,)`` each; true without them.
+    """
+    loss, alone = (losses.get(name) for name in ("val_loss", "no_context_loss"))
+    if loss is None or alone is None or loss.sum() < (1 - MIN_CONTEXT) * alone.sum():
+        return True
+    logger.warning(
+        "the network stays at the loss of independent voxels (%.4f, against %.4f): it has learnt no context, and has "
+        "no vote in the anomaly score",
+        loss.mean(),
+        alone.mean(),
+    )
+    return False
 
 
 class ReferenceFit:
@@ -88,7 +111,7 @@ class ReferenceFit:
         held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes)
         images = held_out.images(limit.part("images"))
         selection = held_out.statistics("selection", limit.part("selection"))
-        model = selection.fit(self.rule, self.seed, level_weights)
+        model = selection.fit(self.rule, self.seed, level_weights, learnt_context(losses or {}))
         calibration = held_out.statistics("calibration", limit.part("calibration"))
         selected = selection.failures(model, model.fair_scores)
         calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))

@@ -41,12 +41,15 @@ class ReferenceStatistics:
         references: what the network says of them, without maps.
         scored_failures: the failures.
         empty: which references are empty, ``(N,)`` bool; None where every reference of the model has a structure.
+        others: maps of other references in place of a case's own. They help to choose a rule, and no Dice is predicted
+            from them: nobody would take them for a segmenter's masks.
     """
 
     cases: list[str]
     references: Sequence[CaseStatistics]
     scored_failures: Sequence[ScoredFailure]
     empty: np.ndarray | None = None
+    others: Sequence[ScoredFailure] = ()
 
     @cached_property
     def levels(self) -> LevelStatistics:
@@ -88,28 +91,31 @@ class ReferenceStatistics:
         """Which failures are empty masks, ``(M,)`` bool; none where no reference is empty."""
         return np.array([each.empty for each in self.scored_failures], dtype=bool)
 
-    def fit(self, rule: str, seed: int, level_weights: np.ndarray | None) -> AnomalyModel:
+    def fit(self, rule: str, seed: int, level_weights: np.ndarray | None, context: bool = True) -> AnomalyModel:
         """The score that follows Dice on these failures; see :meth:`gnsm_monai.rules.anomaly.AnomalyModel.fit`.
 
         Where some references are empty, the rule is fitted to all other masks.
         """
         empty = np.zeros(len(self.cases), dtype=bool) if self.empty is None else self.empty
-        filled, failed = ~empty, ~self.empty_failures
+        every = replace(self, scored_failures=[*self.scored_failures, *self.others], others=())
+        filled, failed = ~empty, ~every.empty_failures
         numbers = np.argsort(np.argsort(empty, kind="stable"))  # of those that are not empty, then of the others
         data = FitData(
             {name: values[filled] for name, values in self.levels.items()},
-            {name: values[failed] for name, values in self.failure_levels.items()},
-            self.dice[failed],
-            numbers[self.groups[failed]],
-            self.of_networks[failed],
+            {name: values[failed] for name, values in every.failure_levels.items()},
+            every.dice[failed],
+            numbers[every.groups[failed]],
+            every.of_networks[failed],
             level_weights,
             seed,
             None if self.empty is None else int(self.empty.sum()),
+            np.array([each.failure.maker for each in every.scored_failures])[failed],
+            context,
         )
         model = AnomalyModel.fit(data, rule)
-        fair_scores = model.score(self.failure_levels, self.empty_failures)
+        fair_scores = model.score(every.failure_levels, every.empty_failures)
         fair_scores[failed] = model.fair_scores
-        return replace(model, fair_scores=fair_scores)
+        return replace(model, fair_scores=fair_scores[: len(self.scored_failures)])
 
     def level_figures(self) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""

@@ -25,6 +25,7 @@ from gnsm_monai.handlers.trainer import LOG_SECONDS
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
+from gnsm_monai.scoring.forms import ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
 from gnsm_monai.scoring.sizes import ReferenceSizes
@@ -94,7 +95,8 @@ class ShapeLearner:
             values, stride = self._coarse(labels)
             steps = self._steps_in(limit, labels, 1)
             network = self._train(labels, steps, limit=limit) if steps else None
-            whole = ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(self._voxels(labels)))
+            sizes, forms = ReferenceSizes.fit(self._voxels(labels)), self._forms(labels)
+            whole = ReferenceShapes(ShapeModel.fit(values, stride), network, sizes, forms)
             return whole, {case["case"]: whole for case in held_out}
         whole, judges = self._cross_conformal(self._labels(train + held_out), len(train), limit)
         return whole, {case["case"]: judge for case, judge in zip(held_out, judges, strict=True)}
@@ -109,6 +111,7 @@ class ShapeLearner:
         others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
         linear = [ShapeModel.fit(values[rest], stride) for rest in others]
         sizes = [ReferenceSizes.fit(voxels[rest.numpy()]) for rest in others]
+        forms = [self._forms([x for x, seen in zip(labels, rest, strict=True) if seen]) for rest in others]
         whole_length = 1 + (HALVES + 1) * LATER
         steps = self._steps_in(limit, labels[:num_train], whole_length)
         network = self._train(labels[:num_train], steps, limit=limit.share(1 / whole_length)) if steps else None
@@ -124,9 +127,11 @@ class ShapeLearner:
             if network is not None
         ]
         last = self._train(labels, later, network, limit) if network else None
-        whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels))
+        whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels), self._forms(labels))
         return whole, [
-            ReferenceShapes(linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS])
+            ReferenceShapes(
+                linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS], forms[n % FOLDS]
+            )
             for n in range(len(labels) - num_train)
         ]
 
@@ -145,6 +150,11 @@ class ShapeLearner:
         """Voxels of each structure, ``(N, S)``; what lies outside the field of view belongs to none."""
         members = self.references.scheme.structure_classes
         return np.array([[sum(int((x == index).sum()) for index in classes) for classes in members] for x in labels])
+
+    def _forms(self, labels: Sequence[Tensor]) -> ReferenceForms | None:
+        members = self.references.scheme.structure_classes
+        masks = [np.stack([np.isin(x[0].numpy(), list(classes)) for classes in members]) for x in labels]
+        return ReferenceForms.fit(masks, self.references.voxel_size)
 
     def _steps_in(self, limit: TimeLimit, labels: Sequence[Tensor], trainings: float) -> int:
         """Steps of the first training where all together are as long as that many of it; 0 for no network."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best
+from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best, steadiest
 from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.rule import Rule, stored_rule
-from gnsm_monai.rules.rules import RULES
+from gnsm_monai.rules.rules import RULES, Combined
 
 __all__ = ["AnomalyModel", "uncertainty_weights"]
 
@@ -52,7 +52,11 @@ class AnomalyModel:
 
     @classmethod
     def fit(cls, data: FitData, rule: str = "auto") -> AnomalyModel:
-        """Fits every rule and keeps the one of that name, or for ``auto`` the one of :func:`simplest_of_the_best`.
+        """Fits every rule and keeps the one of that name, or for ``auto`` the one that its failures favour.
+
+        With labels alone that is a combination of statistics, the one that is :func:`steadiest` over the makers of
+        failures, unless a single statistic is steadier by more than a standard error. With images, where some
+        references are empty, or where there is no combination, it is the one of :func:`simplest_of_the_best`.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
@@ -69,8 +73,7 @@ class AnomalyModel:
         comparison = {name: rank_correlation(values[failed], masks.dice[failed]) for name, values in scores.items()}
         name = rule
         if rule == "auto":
-            candidates = {name: scores[name][masks.judges] for name in _candidates(fitted, data)}
-            name = simplest_of_the_best(candidates, masks.dice[masks.judges], data.seed, masks.sources[masks.judges])
+            name = _choose(fitted, scores, data)
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         best = fitted[name]
@@ -128,6 +131,36 @@ class AnomalyModel:
         comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
         empty = {"empty_scores": arrays["empty_scores"]} if "empty_scores" in arrays else {}
         return cls(stored_rule(arrays, RULES), float(arrays["worst"]), comparison, **empty)
+
+
+def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data: FitData) -> str:
+    """Name of the rule that is taken without being asked for, by what each says of the masks that are compared on."""
+    names = _candidates(fitted, data)
+    combined = [name for name in names if isinstance(fitted[name], Combined)]
+    single = [name for name in names if name not in combined]
+    if any(rule.needs_images for rule in fitted.values()) or data.num_empty is not None:
+        combined = []
+    if combined:
+        combined, single = (
+            [name for name in group if data.context or not fitted[name].asks_network]
+            for group in (combined, [name for name in single if name in SINGLE])
+        )
+    masks = data.compared
+    scores = {name: held_out[name][masks.judges] for name in single}
+    simplest = simplest_of_the_best(scores, masks.dice[masks.judges], data.seed, masks.sources[masks.judges])
+    if not combined:
+        return simplest
+    makers = np.where(data.judges, "network", "copy") if data.makers is None else data.makers
+    (name, worst, copies), (_, value, resampled) = (
+        steadiest({name: held_out[name] for name in group}, data.dice, makers, data.sources, data.seed)
+        for group in (combined, [simplest])
+    )
+    return simplest if worst - value > (resampled - copies).std(ddof=1) else name
+
+
+SINGLE = ("shape", "disagreement_equal", "disagreement_level", "disagreement")
+"""Rules of one statistic that may take the place of a combination. Densities and the misfit follow some makers of
+failures, and turn round on others."""
 
 
 def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:

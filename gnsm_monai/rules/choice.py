@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import percentileofscore, spearmanr
 
-__all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best"]
+__all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest"]
 
 BOOTSTRAPS = 200
+
+MIN_OF_MAKER = 10
+"""Fewest failures of one maker from which a correlation is taken."""
 
 
 def simplest_of_the_best(
@@ -31,13 +34,47 @@ def simplest_of_the_best(
     spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
     best = min(spearman, key=lambda name: spearman[name])
     groups = np.arange(len(dice)) if groups is None or len(np.unique(groups)) < 2 else groups
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    draws = np.random.default_rng(seed).integers(len(members), size=(BOOTSTRAPS, len(members)))
-    samples = [np.concatenate([members[group] for group in draw]) for draw in draws]
+    samples = _resampled(groups, seed)
     resampled = {name: np.array([rank_correlation(v[i], dice[i]) for i in samples]) for name, v in scores.items()}
     return next(
         name for name in scores if spearman[name] - spearman[best] <= (resampled[name] - resampled[best]).std(ddof=1)
     )
+
+
+def steadiest(
+    scores: Mapping[str, np.ndarray], dice: np.ndarray, makers: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> tuple[str, float, np.ndarray]:
+    """The rule whose worst maker of failures is best, its correlation with Dice there, and bootstrap copies of that.
+
+    No maker fails as the networks do whose masks will come. A rule that follows the failures of each is preferred to
+    one that follows most of them very well.
+
+    Args:
+        scores: anomaly of the failures ``(M,)`` by each rule.
+        dice: of the failures, ``(M,)``.
+        makers: of each failure, ``(M,)`` text. One with fewer than :data:`MIN_OF_MAKER` failures does not count, unless
+            none has more.
+        groups: number of the reference that each failure was made from, ``(M,)``: what the bootstrap draws.
+        seed: of the bootstrap.
+    """
+    worst = {name: _worst(values, dice, makers) for name, values in scores.items()}
+    best = min(worst, key=lambda name: worst[name])
+    samples = _resampled(groups, seed)
+    return best, worst[best], np.array([_worst(scores[best][i], dice[i], makers[i]) for i in samples])
+
+
+def _worst(values: np.ndarray, dice: np.ndarray, makers: np.ndarray) -> float:
+    """Correlation with Dice among the failures of the maker where it is weakest."""
+    each = [makers == maker for maker in np.unique(makers)]
+    enough = [one for one in each if one.sum() >= MIN_OF_MAKER] or [np.ones(len(dice), dtype=bool)]
+    return max(rank_correlation(values[one], dice[one]) for one in enough)
+
+
+def _resampled(groups: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Failures of references drawn with replacement, :data:`BOOTSTRAPS` times."""
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    draws = np.random.default_rng(seed).integers(len(members), size=(BOOTSTRAPS, len(members)))
+    return [np.concatenate([members[group] for group in draw]) for draw in draws]
 
 
 def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:

@@ -11,10 +11,14 @@ import numpy as np
 
 from gnsm_monai.rules.levels import LevelStatistics
 
-__all__ = ["FOLDS", "Compared", "FitData"]
+__all__ = ["FOLDS", "OTHER", "Compared", "FitData"]
 
 FOLDS = 5
 """Folds of the references: each is scored by rules that were fitted to the others."""
+
+
+OTHER = "another_reference"
+"""Maker of failures that are maps of other references."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class FitData:
         seed: of densities and of the choice between rules.
         num_empty: how many held-out references are empty, and therefore not among ``references``; None where every
             reference of the model has a structure.
+        makers: what made each failure, ``(M,)`` text, such as a kind of network; all are of one maker by default.
+        context: whether the network learnt anything from the voxels around a voxel; one that did not has no vote.
     """
 
     references: LevelStatistics
@@ -62,6 +68,8 @@ class FitData:
     level_weights: np.ndarray | None = None
     seed: int = 0
     num_empty: int | None = None
+    makers: np.ndarray | None = None
+    context: bool = True
 
     @property
     def num_references(self) -> int:
@@ -89,10 +97,11 @@ class FitData:
     def judges(self) -> np.ndarray:
         """Failures that rules are compared on, ``(M,)`` bool: masks of networks alone where there are any.
 
-        They are what will be met.
+        They are what will be met. Maps of other references judge only between combinations.
         """
         masks = np.zeros(len(self.dice), dtype=bool) if self.from_networks is None else self.from_networks
-        return masks if masks.any() else ~masks
+        whole = np.ones(len(self.dice), dtype=bool) if self.makers is None else self.makers != OTHER
+        return masks if masks.any() else whole
 
     @property
     def judged_by_networks(self) -> bool:
@@ -137,4 +146,5 @@ class FitData:
             dice=self.dice[rest],
             groups=self.sources[rest],
             from_networks=None if self.from_networks is None else self.from_networks[rest],
+            makers=None if self.makers is None else self.makers[rest],
         )

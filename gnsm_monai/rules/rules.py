@@ -14,6 +14,7 @@ from gnsm_monai.rules.density import (
     GaussianMixtureDensity,
     LargestDeviation,
     NearestNeighbourDensity,
+    robust_scale,
 )
 from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
@@ -23,13 +24,17 @@ from gnsm_monai.rules.statistics import statistic_named
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RULES", "LargestDeviationRule"]
+__all__ = ["RULES", "Combined", "LargestDeviationRule"]
 
 USUAL = 0.9
 """Quantile of the doubt about references' images up to which nothing is excused: below 1, as some may be damaged."""
 
 MAX_EXCUSED = 0.99
 """Keeps the divisor above 0, so that scores can still be told apart."""
+
+
+MIN_SCALE = 0.01
+"""Least deviation that counts as one: some statistics are 0 for nearly every reference."""
 
 
 class BestLevel(Rule):
@@ -95,6 +100,27 @@ class MeanOverLevels(Rule):
         return np.asarray((self.select(levels) / self.arrays["spread"]).mean(1) @ self.weights)
 
 
+class Combined(MeanOverLevels):
+    """A mean over statistics of different kinds: what is never far from the best where nothing tells which one is."""
+
+
+class CombinedTails(Combined):
+    """Sum of ``sign(z) log(1 + |z|)``, with ``z`` the robust deviation of each statistic from the references' own.
+
+    The logarithm of a tail that falls as ``1 / z``. What is far off in one respect counts, and what is further off than
+    that counts little more, whatever the failures are like that were made.
+    """
+
+    def fit(self, data: FitData) -> Self:
+        columns = [robust_scale(column) for column in (self.select(data.references) @ data.weights).T]
+        centre, scale = (np.array(values) for values in zip(*columns, strict=True))
+        return replace(self, weights=data.weights, arrays={"centre": centre, "scale": np.maximum(scale, MIN_SCALE)})
+
+    def anomaly(self, levels: LevelStatistics) -> np.ndarray:
+        z = (self.select(levels) @ self.weights - self.arrays["centre"]) / self.arrays["scale"]
+        return np.asarray((np.sign(z) * np.log1p(np.abs(z))).sum(1))
+
+
 @dataclass(frozen=True)
 class DensityRule(Rule):
     """Density of the statistics at all levels among held-out references; of ``score_norm`` the published score."""
@@ -158,7 +184,13 @@ UNUSUAL_IN = (
     "score_norm", "misfit", "misfit_inside", "misfit_rest", "disagreement", "uncertainty", "peak", "shape", "size",
 )  # fmt: skip
 
+OF_MASK = ("shape", "form", "form_centred", "average", "place", "extent", "parts")
+
 RULES: tuple[Rule, ...] = (
+    Combined("combined", (*OF_MASK, "disagreement")),
+    CombinedTails("combined_tails", (*OF_MASK, "disagreement")),
+    Combined("mask", OF_MASK),
+    CombinedTails("mask_tails", OF_MASK),
     BestLevel("shape", ("shape",)),
     EqualLevels("disagreement_equal", ("disagreement",)),
     BeyondDoubt("disagreement_beyond_doubt", ("disagreement", "doubt")),
@@ -175,4 +207,4 @@ RULES: tuple[Rule, ...] = (
     LargestDeviationRule("deviation", UNUSUAL_IN),
     RidgeOnDice("regression", ("shape", "disagreement", "misfit_inside", "misfit", "uncertainty")),
 )
-"""Each rule, not yet fitted, and the statistics that it reads at all levels; the simplest first."""
+"""Each rule, not yet fitted, and the statistics that it reads at all levels; combinations, then the simplest first."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from gnsm_monai.rules.views import MaskView, NetworkView, PosteriorView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,63 +14,6 @@ if TYPE_CHECKING:
 __all__ = [
     "STATISTICS", "MaskView", "NetworkView", "PosteriorView", "Statistic", "mean_over_structures", "statistic_named",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class MaskView:
-    """A mask beside the references' shapes, at all ``n`` noise levels at once.
-
-    Args:
-        num_levels: ``n``.
-        shape_disagreements: ``1 - soft Dice`` of the mask's structures with what each of ``k`` models of shapes finds
-            in it, ``(k, n, S)``; None without such models.
-        size_deviations: spreads of the references' sizes by which each structure is larger or smaller, ``(1, S)``;
-            NaN for one that is missing and may be, None where sizes are not known.
-    """
-
-    num_levels: int
-    shape_disagreements: Tensor | None
-    size_deviations: Tensor | None
-
-
-@dataclass(frozen=True)
-class NetworkView:
-    """A mask as the network sees it at ``n`` noise levels.
-
-    Args:
-        squared_score: ``|| s_v ||^2`` of every voxel, ``(n, *spatial)``; 0 where it is not observed.
-    """
-
-    squared_score: Tensor
-
-
-@dataclass(frozen=True)
-class PosteriorView(NetworkView):
-    """The same by a network that has a posterior ``P(c | x)``. Other maps than its are 0 where not observed.
-
-    Args:
-        observed: 1 where a voxel is observed, ``(1, 1, *spatial)``.
-        posterior: ``P(c | x)``, ``(n, K, *spatial)``.
-        inside: 1 in the mask's structures, ``(1, 1, *spatial)``.
-        band: 1 around the structures of the mask and of its denoised version, ``(n, 1, *spatial)``.
-        misfit: ``-log P(m_v | x)`` in nats, ``(n, 1, *spatial)``.
-        smooth_misfit: the band's misfit, smoothed, ``(n, 1, *spatial)``.
-        entropy: of ``P(c | x)`` in nats, ``(n, 1, *spatial)``.
-        disagreements: ``1 - soft Dice`` between the mask's structures and the posterior, ``(n, S)``; NaN for one that
-            is in neither and may be missing.
-        doubts: 1 - the highest soft Dice that any mask could have with the posterior, ``(n, S)``; None where the
-            network sees no image.
-    """
-
-    observed: Tensor
-    posterior: Tensor
-    inside: Tensor
-    band: Tensor
-    misfit: Tensor
-    smooth_misfit: Tensor
-    entropy: Tensor
-    disagreements: Tensor
-    doubts: Tensor | None
 
 
 class Statistic(ABC):
@@ -216,8 +160,56 @@ class Doubt(Statistic):
         return None if view.doubts is None else mean_over_structures(view.doubts)
 
 
+class OfForm(Statistic):
+    """A number of :class:`gnsm_monai.scoring.forms.ReferenceForms`, the same at every level."""
+
+    of_mask = True
+
+    def measure(self, view: MaskView) -> Tensor | None:
+        return view.forms.get(self.name)
+
+
+class Form(OfForm):
+    """``1 - soft Dice`` to what the references' principal components make of the mask, where it lies."""
+
+    name, words = "form", "form where it lies"
+
+
+class FormCentred(OfForm):
+    """``1 - soft Dice`` to what the references' principal components make of the mask, in its own frame."""
+
+    name, words = "form_centred", "form"
+
+
+class Average(OfForm):
+    """``1 - soft Dice`` to the mean of the references: the loss to be expected where nothing else is known."""
+
+    name, words = "average", "distance from the average"
+
+
+class Place(OfForm):
+    """Deviation of the structures' centres from the references'."""
+
+    name, words = "place", "place"
+
+
+class Extent(OfForm):
+    """Deviation of the structures' size, proportions and orientation from the references'."""
+
+    name, words = "extent", "proportions and orientation"
+
+
+class Parts(OfForm):
+    """Share of a structure outside of its largest part."""
+
+    name, words = "parts", "separate parts"
+
+
 # New ones come last: files of version 0.2 do not say what their columns are.
-_ALL = (ScoreNorm, Misfit, MisfitInside, MisfitRest, Disagreement, Uncertainty, Peak, Shape, Size, Doubt)
+_ALL = (
+    ScoreNorm, Misfit, MisfitInside, MisfitRest, Disagreement, Uncertainty, Peak, Shape, Size, Doubt,
+    Form, FormCentred, Average, Place, Extent, Parts,
+)  # fmt: skip
 _BY_NAME: Mapping[str, Statistic] = {kind.name: kind() for kind in _ALL}
 
 STATISTICS = tuple(_BY_NAME)

@@ -1,4 +1,4 @@
-"""What shapes the references have, by a linear model and by a network with a bottleneck, and what sizes."""
+"""What shapes the references have, by a linear model and by a network with a bottleneck, what sizes, and what forms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
+from gnsm_monai.scoring.forms import ReferenceForms
 from gnsm_monai.scoring.shape import ShapeModel
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
@@ -22,11 +23,12 @@ PREFIX = "bottleneck_"
 
 @dataclass(frozen=True)
 class ReferenceShapes:
-    """The linear model, the network, and the structures' sizes, each if there is one."""
+    """The linear model, the network, the structures' sizes, and their forms and places, each if there is one."""
 
     linear: ShapeModel | None = None
     network: BottleneckNetwork | None = None
     sizes: ReferenceSizes | None = None
+    forms: ReferenceForms | None = None
 
     def judge(
         self,
@@ -69,6 +71,7 @@ class ReferenceShapes:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         arrays = {} if self.linear is None else self.linear.to_arrays()
         arrays |= {} if self.sizes is None else self.sizes.to_arrays()
+        arrays |= {} if self.forms is None else self.forms.to_arrays()
         if self.network is not None:
             schedule = self.network.schedule
             arrays |= {
@@ -83,8 +86,9 @@ class ReferenceShapes:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ReferenceShapes:
         linear, sizes = ShapeModel.from_arrays(arrays), ReferenceSizes.from_arrays(arrays)
+        forms = ReferenceForms.from_arrays(arrays)
         if f"{PREFIX}strides" not in arrays:
-            return cls(linear, None, sizes)
+            return cls(linear, None, sizes, forms)
         betas, temperatures = (tuple(arrays[PREFIX + name].tolist()) for name in ("betas", "temperatures"))
         schedule = NoiseSchedule(betas, temperatures, float(arrays[f"{PREFIX}floor"]))
         num_classes, *size = arrays[f"{PREFIX}weight_log_prior"].shape
@@ -92,4 +96,4 @@ class ReferenceShapes:
         start = f"{PREFIX}weight_"
         weights = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
         network.load_state_dict({name: torch.as_tensor(value).float() for name, value in weights.items()})
-        return cls(linear, network.eval(), sizes)
+        return cls(linear, network.eval(), sizes, forms)

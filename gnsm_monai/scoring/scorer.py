@@ -219,7 +219,14 @@ class Scorer:
             voxels = (self.structures.grouped(probabilities) * observed).double().sum(axes)
             counts = needed | mask_structures.bool().flatten(2).any(2)
             deviations = torch.where(counts, shapes.sizes.deviation(voxels), torch.nan)
-        return MaskView(len(levels), torch.stack(opinions) if opinions else None, deviations)
+        forms: dict[str, Tensor] = {}
+        if shapes.forms is not None:
+            measured = shapes.forms.measure(mask_structures[0].cpu().numpy(), needed.cpu().numpy())
+            forms = {
+                name: torch.full(levels.shape, value, dtype=torch.float64, device=levels.device)
+                for name, value in measured.items()
+            }
+        return MaskView(len(levels), torch.stack(opinions) if opinions else None, deviations, forms)
 
 
 def _by_name(values: Tensor) -> dict[str, np.ndarray]:

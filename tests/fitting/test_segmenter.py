@@ -18,6 +18,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.fitting.failure import FailurePlan, kinds_in_turn
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.segmenter import CERTAIN, EarlySegmenter, KnownVoxelsLoss
+from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.time_limit import TimeLimit
 from tests.builders import Clock
 
@@ -217,3 +218,25 @@ def test_a_share_of_the_failures_has_some_of_each_sort(
     failures = list(makes.of(case, makes.references.maps_of([case])[0], 0, plan, share))
     assert [failure.of_network for failure in failures] == [True] * masks + [False] * copies
     assert makes.most(plan) == 6
+
+
+def test_maps_of_other_references_are_whole_and_wrong(references: References) -> None:
+    makes = ReferenceFailures(references, "copies")
+    case = references.used_for("selection")[0]
+    plan = FailurePlan(0, 0, None, empty=False, others=2)
+    failures = list(makes.of(case, references.maps_of([case])[0], 0, plan))
+    assert [(failure.kind, failure.maker) for failure in failures] == [(OTHER, OTHER)] * 2
+    own = [references.stored.label(other)[0].numpy() for other in references.used_for("train")]
+    for failure in failures:
+        values = failure.case[LABEL][0].numpy()
+        assert any(np.array_equal(values, np.maximum(map_, 0)) for map_ in own)
+        expected = mean_foreground_dice(values, references.stored.label(case)[0].numpy(), references.scheme.num_classes)
+        assert failure.dice == pytest.approx(expected) and failure.dice < 1
+    assert not any(
+        f.kind == OTHER for f in makes.of(case, references.maps_of([case])[0], 0, makes.plans["calibration"])
+    )
+
+
+def test_stages_of_one_network_are_one_maker_and_degraded_copies_another(makes: ReferenceFailures) -> None:
+    makers = [failure.maker for failure in of(makes, None)]
+    assert makers == ["early", "poor_image"] * 2 + ["copy"] * 2 + ["empty"]

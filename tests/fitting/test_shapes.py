@@ -239,7 +239,7 @@ def test_the_network_learns_in_as_many_steps_as_time_allows_or_not_at_all(
         return torch.ones(1)
 
     monkeypatch.setattr(ShapeLearner, "_train", train)
-    monkeypatch.setattr(shapes, "ReferenceShapes", lambda linear, network, sizes: network)
+    monkeypatch.setattr(shapes, "ReferenceShapes", lambda linear, network, sizes, forms: network)
     with caplog.at_level("INFO", logger="gnsm_monai"):
         whole, judges = ShapeLearner(references, STRIDES, SCHEDULE, 600)(TimeLimit(minutes, clock=clock))
     assert lengths == trainings

@@ -61,13 +61,18 @@ def test_a_statistic_of_the_mask_alone_needs_what_the_references_say() -> None:
     assert statistic_named("doubt").measure(view()) is None  # the network sees no image
 
 
+def test_a_number_of_a_form_is_the_same_at_every_level() -> None:
+    assert measure("place", MaskView(2, None, None, {"place": torch.tensor([3.0, 3.0])})) == [3, 3]
+    assert statistic_named("form").measure(MaskView(2, None, None)) is None
+
+
 def test_where_no_structure_counts_the_mean_is_zero() -> None:
     assert mean_over_structures(torch.tensor([[torch.nan, torch.nan], [1.0, torch.nan]])).tolist() == [0, 1]
 
 
 def test_every_statistic_has_its_own_name_words_and_meaning() -> None:
     known = [statistic_named(name) for name in STATISTICS]
-    assert len({statistic.words for statistic in known}) == len(known) == 10
+    assert len({statistic.words for statistic in known}) == len(known) == 16
     assert all(type(statistic).__doc__ for statistic in known)
     assert [statistic.name for statistic in known if not statistic.higher_is_worse] == ["uncertainty"]
 
@@ -76,7 +81,7 @@ def test_what_a_rule_needs_follows_from_what_it_reads() -> None:
     assert all(set(rule.reads) <= set(STATISTICS) for rule in RULES)
     assert [rule.name for rule in RULES if not rule.needs_posterior] == ["score_norm_gmm", "score_norm_knn"]
     assert [rule.name for rule in RULES if rule.needs_images] == ["disagreement_beyond_doubt"]
-    assert [rule.name for rule in RULES if not rule.asks_network] == ["shape"]
+    assert [rule.name for rule in RULES if not rule.asks_network] == ["mask", "mask_tails", "shape"]
 
 
 def test_levels_come_back_from_a_file_by_name_whatever_their_order_there() -> None:

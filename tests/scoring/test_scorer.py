@@ -16,6 +16,7 @@ from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.rules import STATISTICS, CaseStatistics, to_array
 from gnsm_monai.scoring import Scorer, Structures, scorer
+from gnsm_monai.scoring.forms import FORM_STATISTICS
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 
 SCHEDULE = mixing_schedule(num_levels=3)
@@ -134,7 +135,7 @@ def test_an_empty_mask_disagrees_fully_even_if_the_network_would_leave_it_empty(
     empty = F.one_hot(torch.zeros(1, 16, 16, dtype=torch.long), 3).movedim(-1, 1).float()
     found = Scorer(SCHEDULE, structures=BAND)(FixedPosterior(5 * empty), empty)
     assert (found.levels["disagreement"] == 1).all()
-    assert unknown(found) == ["shape", "size", "doubt"]
+    assert unknown(found) == ["shape", "size", "doubt", *FORM_STATISTICS]
 
 
 def test_the_map_is_the_weighted_mean_over_levels(network: ScoreUNet) -> None:
@@ -256,7 +257,7 @@ def test_volumes_and_soft_maps_are_scored_too() -> None:
     found = Scorer(SCHEDULE, structures=Structures(band_voxels=(1, 1, 2)))(net, soft)
     assert to_array(found.levels).shape == (3, len(STATISTICS))
     assert found.anomaly_map.shape == (6, 7, 5)
-    assert unknown(found) == ["shape", "size", "doubt"]
+    assert unknown(found) == ["shape", "size", "doubt", *FORM_STATISTICS]
 
 
 class ReadsImages(nn.Module):
