@@ -54,9 +54,15 @@ class HeldOutScorer:
         self.scorer, self.network, self.failures, self.shapes = scorer, network, failures, shapes
         self.references = failures.references
 
-    def statistics(self, use: str, limit: TimeLimit = NO_LIMIT) -> ReferenceStatistics:
-        """Scores the references of one use, each judged by its own shapes, and failures of each."""
-        scored = _ScoredUse(self, use, limit)
+    def statistics(self, use: str, limit: TimeLimit = NO_LIMIT, others: int = 0) -> ReferenceStatistics:
+        """Scores the references of one use, each judged by its own shapes, and failures of each.
+
+        Args:
+            use: ``selection`` or ``calibration``.
+            limit: of the time.
+            others: maps of other references per reference, as failures of one more maker.
+        """
+        scored = _ScoredUse(self, use, limit, others)
         self._run(scored.add, len(scored.cases), use, limit, lambda: scored.enough)
         text = "%s: %d of %d references were scored, and %d failures made from them"
         counts = len(scored.references), len(scored.cases), len(scored.failures)
@@ -114,10 +120,11 @@ class HeldOutScorer:
 class _ScoredUse:
     """The references of one use that were scored so far, and failures of them."""
 
-    def __init__(self, scorer: HeldOutScorer, use: str, limit: TimeLimit) -> None:
+    def __init__(self, scorer: HeldOutScorer, use: str, limit: TimeLimit, others: int) -> None:
         self.scorer, self.made, self.limit = scorer, scorer.failures, limit
         self.cases = in_order(scorer.references.used_for(use), limit, self.made.seed)
-        self.maps, self.plan = scorer.references.maps_of(self.cases), self.made.plans[use]
+        self.maps = scorer.references.maps_of(self.cases)
+        self.plan = replace(self.made.plans[use], others=others)
         self.references: list[CaseStatistics] = []
         self.failures: list[ScoredFailure] = []
         self.others: list[ScoredFailure] = []

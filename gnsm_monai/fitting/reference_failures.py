@@ -37,9 +37,6 @@ MAX_CASES, MIN_CASES = 32, 4
 MIN_SNAPSHOTS = 3
 """Fewest copies of the small network: those before have learnt too little to make more than noise."""
 
-OTHERS = 2
-"""Maps of other references per reference that the rule is selected on."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -73,7 +70,7 @@ class ReferenceFailures:
         if source == "networks" and references.images is None:
             raise InputError("failures: 'networks' needs an image of every reference in imagesTr")
         self.plans = {
-            "selection": FailurePlan(0, copies, None, others=OTHERS),
+            "selection": FailurePlan(0, copies, None),
             "calibration": FailurePlan(1, calibration_copies, calibration_copies // 2),
         }
         self.segmenter: EarlySegmenter | None = None

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MIN_CONTEXT = 0.02
 """Least share of the loss of independent voxels that a network which learnt context saves, over all levels."""
 
+OTHERS = 2
+"""Maps of other references per reference that a combination of statistics is chosen on."""
+
 LearntShapes: TypeAlias = tuple[ReferenceShapes, dict[str, ReferenceShapes]]
 
 
@@ -110,8 +113,9 @@ class ReferenceFit:
         whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes(limit.part("shapes"))
         held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes)
         images = held_out.images(limit.part("images"))
-        selection = held_out.statistics("selection", limit.part("selection"))
-        model = selection.fit(self.rule, self.seed, level_weights, learnt_context(losses or {}))
+        context = learnt_context(losses or {})
+        selection = held_out.statistics("selection", limit.part("selection"), 0 if context else OTHERS)
+        model = selection.fit(self.rule, self.seed, level_weights, context)
         calibration = held_out.statistics("calibration", limit.part("calibration"))
         selected = selection.failures(model, model.fair_scores)
         calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))

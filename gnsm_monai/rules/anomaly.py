@@ -54,9 +54,10 @@ class AnomalyModel:
     def fit(cls, data: FitData, rule: str = "auto") -> AnomalyModel:
         """Fits every rule and keeps the one of that name, or for ``auto`` the one that its failures favour.
 
-        With labels alone that is a combination of statistics, the one that is :func:`steadiest` over the makers of
-        failures, unless a single statistic is steadier by more than a standard error. With images, where some
-        references are empty, or where there is no combination, it is the one of :func:`simplest_of_the_best`.
+        That is the one of :func:`simplest_of_the_best`, and no combination of statistics: on masks of networks these
+        rank better over all folders, and worse within most (docs/notebook.md). Where the network learnt no context from
+        labels alone, it is the combination without the network that is :func:`steadiest` over the makers of failures,
+        unless ``shape`` is steadier by more than a standard error.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
@@ -138,13 +139,11 @@ def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data
     names = _candidates(fitted, data)
     combined = [name for name in names if isinstance(fitted[name], Combined)]
     single = [name for name in names if name not in combined]
-    if any(rule.needs_images for rule in fitted.values()) or data.num_empty is not None:
+    sees_images = any(rule.needs_images for rule in fitted.values())
+    if data.context or sees_images or data.num_empty is not None:
         combined = []
     if combined:
-        combined, single = (
-            [name for name in group if data.context or not fitted[name].asks_network]
-            for group in (combined, [name for name in single if name in SINGLE])
-        )
+        combined, single = ([name for name in group if not fitted[name].asks_network] for group in (combined, single))
     masks = data.compared
     scores = {name: held_out[name][masks.judges] for name in single}
     simplest = simplest_of_the_best(scores, masks.dice[masks.judges], data.seed, masks.sources[masks.judges])
@@ -156,11 +155,6 @@ def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data
         for group in (combined, [simplest])
     )
     return simplest if worst - value > (resampled - copies).std(ddof=1) else name
-
-
-SINGLE = ("shape", "disagreement_equal", "disagreement_level", "disagreement")
-"""Rules of one statistic that may take the place of a combination. Densities and the misfit follow some makers of
-failures, and turn round on others."""
 
 
 def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:

@@ -72,14 +72,16 @@ def test_a_maker_of_a_few_failures_does_not_count() -> None:
     assert worst == pytest.approx(-1)
 
 
-def test_labels_alone_take_a_combination_where_nothing_is_clearly_better() -> None:
-    follow = {name: 1 - DICE for name in rule_named("combined", RULES).reads}
-    assert AnomalyModel.fit(data(**follow)).rule.startswith(("combined", "mask"))
+def test_a_combination_is_taken_where_no_context_was_learnt_and_nowhere_else() -> None:
+    given = data(**{name: 1 - DICE for name in rule_named("combined", RULES).reads})
+    assert AnomalyModel.fit(given).rule == "shape"
+    assert AnomalyModel.fit(replace(given, context=False)).rule.startswith("mask")
+    assert AnomalyModel.fit(given, "combined").rule == "combined"  # by its name
 
 
-def test_a_single_statistic_that_is_clearly_steadier_is_taken() -> None:
-    model = AnomalyModel.fit(data(disagreement=1 - DICE))
-    assert model.rule == "disagreement_equal"
+def test_the_shape_is_taken_where_it_is_clearly_steadier() -> None:
+    given = replace(data(shape=1 - DICE), context=False)
+    assert AnomalyModel.fit(given).rule == "shape"
 
 
 def test_a_network_that_learnt_no_context_has_no_vote() -> None:
@@ -92,7 +94,7 @@ def test_a_model_that_sees_images_takes_no_combination() -> None:
     given = data(**{name: 1 - DICE for name in rule_named("combined", RULES).reads})
     for values in (given.references, given.failures):
         values["doubt"][:] = 0.1
-    assert not AnomalyModel.fit(given).rule.startswith(("combined", "mask"))
+    assert not AnomalyModel.fit(replace(given, context=False)).rule.startswith(("combined", "mask"))
 
 
 def test_a_model_without_forms_has_no_combination() -> None:
