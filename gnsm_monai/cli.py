@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gnsm_monai.cli_options import read_arguments
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.stopping import STOPPED, say_stopped, stop_in_one_line
 
 __all__ = ["main", "run", "speak_plainly"]
 
-STOPPED = 130  # what shells give for Ctrl-C
 CONTINUES = {
     "train": "with --resume the same command continues after the last epoch",
     "rank": "the same command continues from here",
@@ -28,18 +27,16 @@ SHARED_OUT = ("train", "rank")
 
 def run() -> int:
     """The program ``gnsm``: :func:`main` for the command line of this process, which speaks plainly."""
+    start = time.monotonic()
     command, given = read_arguments()
-
-    def stop(*_: Any) -> None:
-        _say_how_to_continue(command)
-        os._exit(STOPPED)  # an exception would be lost, or end in a traceback, where a library is being imported
-
-    before = signal.signal(signal.SIGINT, stop)
+    stop_in_one_line(_how_to_continue(command), at_once=True)
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
     speak_plainly()
     import gnsm_monai.cli_commands  # noqa: F401
 
-    signal.signal(signal.SIGINT, before)
+    stop_in_one_line(_how_to_continue(command))
+    if command == "train":
+        given["time_limit::spent"] = time.monotonic() - start  # --max-minutes is of the whole command
     return _execute(command, given)
 
 
@@ -68,12 +65,12 @@ def _execute(command: str, given: dict[str, Any]) -> int:
             step: Callable[..., int] = getattr(cli_commands, command)
             return step(**given)
     except KeyboardInterrupt:
-        _say_how_to_continue(command)
+        say_stopped(_how_to_continue(command))
         return STOPPED
 
 
-def _say_how_to_continue(command: str) -> None:
-    print(f"\nstopped: {CONTINUES.get(command, 'the same command starts anew')}", file=sys.stderr, flush=True)
+def _how_to_continue(command: str) -> str:
+    return CONTINUES.get(command, "the same command starts anew")
 
 
 def speak_plainly() -> None:

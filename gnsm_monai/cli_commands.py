@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,30 +11,28 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from gnsm_monai.annotation import APP, STUDIES, write_app
 from gnsm_monai.audit import PLAN, merge_folds, plan_folds
+from gnsm_monai.cli_show import say, say_model, show, show_worst
 from gnsm_monai.data.dicom_seg import convert_segmentations
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.dicomweb import open_server
+from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
+from gnsm_monai.folder.ranking import options_without_model, rank_folders
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.paths import bundle_root
-from gnsm_monai.report.rows import case_row
 from gnsm_monai.scoring.journal import PROGRESS
-from gnsm_monai.scoring.result import scored
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.training import is_first_process, num_processes
 
-__all__ = ["audit", "demo", "from_dicom", "rank", "table_fit", "table_score", "train"]
+__all__ = ["audit", "demo", "from_dicom", "monailabel_app", "rank", "table_fit", "table_score", "train"]
 
 FEW_COPIES = {"fit::failures::copies": 4, "fit::failures::calibration_copies": 2}
-WORST_SHOWN = 5
-RESULTS = (
-    "ranking.csv", "structures.csv", "slices.csv", "results.json", "summary.json", "report.html", "maps", "flagged",
-    "proposed", "lists", "tensorboard",
-)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -45,22 +44,48 @@ def train(output: Path, **overrides: Any) -> int:
     workflow.run()
     workflow.finalize()
     if is_first_process():
-        _say_model(output)
+        say_model(output)
     return 0
 
 
-def rank(model: Path, predictions: Sequence[Path], output: Path, strict: bool = False, **overrides: Any) -> int:
-    """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml.
+def rank(
+    output: Path, model: Path | None = None, predictions: Sequence[Path] = (), strict: bool = False, **overrides: Any
+) -> int:
+    """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml, or options of a DICOMweb server.
+
+    Without ``model`` the masks are compared with each other; see :mod:`gnsm_monai.folder`.
 
     Returns:
         0, or 3 where some masks could not be scored.
     """
+    if server := ServerOptions.take(overrides):
+        return _rank_server(server, model, output, strict=strict, **overrides)
+    if model is None:
+        itself = rank_folders(predictions, output, strict=strict, **options_without_model(overrides))
+        show(output, itself)
+        return _code(itself)
+    if "few_references" in overrides:
+        raise InputError("--few-references: is for a ranking without --model; a model has references of its own")
     folders = predictions[0] if len(predictions) == 1 else list(predictions)
     overrides = {"model_dir": model, "predictions_dir": folders, "strict": strict, **overrides}
     ranking = _score(output, **overrides)
     if is_first_process():
-        _show(output, ranking)
+        show(output, ranking)
     return _code(ranking)
+
+
+def _rank_server(server: ServerOptions, model: Path | None, output: Path, **overrides: Any) -> int:
+    """``gnsm rank --dicomweb``; see :class:`gnsm_monai.dicomweb.rank.ServerRanking`."""
+    if model is None:
+        raise InputError("--dicomweb: needs a model: give one with --model, made by gnsm train")
+    options = {"model_dir": model, "layout": "dicom", "journal::keep": True, **overrides}
+    options |= {"write_maps": True} if server.store_maps else {}
+    work = open_server(server, model, output, functools.partial(_score, output, **options))
+    ranking = work.run()
+    if ranking is None:
+        return 0
+    show(output, ranking)
+    return SCORING_FAILED if work.num_failed else _code(ranking)
 
 
 def demo(output: Path, **overrides: Any) -> int:
@@ -79,8 +104,8 @@ def demo(output: Path, **overrides: Any) -> int:
     _prepare("train.yaml", dataset_dir=dataset, model_dir=output / "model", **small).run()
     logger.info("ranking masks with failures of eight kinds, beside their known Dice")
     folders = sorted(path for path in (dataset / "predictions").iterdir() if path.is_dir())
-    code = rank(output / "model", folders, output / "results", references_dir=dataset / "labelsTs")
-    _say_model(output / "model")
+    code = rank(output / "results", output / "model", folders, references_dir=dataset / "labelsTs")
+    say_model(output / "model")
     return code
 
 
@@ -114,7 +139,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     merged = merge_folds(rankings, dataset, output)
     for fold in range(folds):
         shutil.rmtree(output / "folds" / f"fold_{fold}" / PROGRESS, ignore_errors=True)
-    _show(output, merged)
+    show(output, merged)
     return _code(merged)
 
 
@@ -125,7 +150,17 @@ def from_dicom(segmentations: Path, output: Path, series: Path | None = None, da
     if dataset is not None and labels is None:
         raise InputError(f"{dataset}: no dataset.json")
     maps = convert_segmentations(segmentations, output, series, labels)
-    _say("label maps", f"{len(maps)} in {output}")
+    say("label maps", f"{len(maps)} in {output}")
+    return 0
+
+
+def monailabel_app(output: Path, model: Path, predictions: Path, images: Path, link_images: bool = False) -> int:
+    """``gnsm monailabel-app``: a folder for MONAI Label in ``output``; see :mod:`gnsm_monai.annotation`."""
+    check_output_dir(output, model, predictions, images)
+    write_app(output, model, predictions, images, link_images)
+    say("app", output / APP)
+    print("\nin the environment of MONAI Label:")
+    print(f"monailabel start_server --app {output} --studies {output / STUDIES}")
     return 0
 
 
@@ -133,7 +168,7 @@ def table_fit(data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table fit``: a model of a CSV file in ``output``. ``overrides`` are ids of the bundle's train.yaml."""
     _keep_finished(output, overrides)
     _prepare("train.yaml", "tabular_anomaly", dataset_dir=data, model_dir=output, **overrides).run()
-    _say_model(output)
+    say_model(output)
     return 0
 
 
@@ -141,9 +176,10 @@ def table_score(model: Path, data: Path, output: Path, **overrides: Any) -> int:
     """``gnsm table score``: the rows of a CSV file ranked in ``output``."""
     overrides = {"model_dir": model, "dataset_dir": data, **overrides}
     lines = _prepare("inference.yaml", "tabular_anomaly", output_dir=output, **overrides).run()[-1]
-    _show_worst(lines, "rows", ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"])
+    show_worst(lines, "rows", ["rank", "row", "anomaly_score", "p_value", "feature_1", "value_1"])
     print()
-    _say("ranking", output / "ranking.csv")
+    say("ranking", output / "ranking.csv")
+    say("report", output / "report.html")
     return 0
 
 
@@ -182,46 +218,3 @@ def _score(output: Path, **overrides: Any) -> Ranking:
 
 def _code(ranking: Ranking) -> int:
     return SCORING_FAILED if ranking.num_failed else 0
-
-
-def _show(output: Path, ranking: Ranking) -> None:
-    """The worst cases, and where everything was written."""
-    rows = [case_row(rank, result) for rank, result in enumerate(scored(ranking.results), start=1)]
-    if rows:
-        names = ("anomaly_score", "p_value", "worst_structure", "dice")
-        columns = [name for name in names if any(_short(row[name]) for row in rows)]
-        _show_worst(rows, "masks", ["rank", "case", *columns])
-    print()
-    if "verdict" in ranking.summary:
-        _say("folders" if len(ranking.summary["folders"]) > 1 else "folder", ranking.summary["verdict"])
-        _say("score", ranking.summary["score_on_failures"]["text"])
-        print()
-    for name in RESULTS:
-        if (output / name).exists():
-            _say(name.split(".")[0], output / name)
-
-
-def _show_worst(rows: Sequence[Mapping[str, Any]], what: str, columns: Sequence[str]) -> None:
-    print(f"\nthe worst of {len(rows)} {what} (a higher score is worse):")
-    table = [columns, *([_short(row[name]) for name in columns] for row in rows[:WORST_SHOWN])]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _short(value: Any) -> str:
-    """Three decimals of a number, text as it can be printed, and nothing for what is not known."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return str(value).encode(errors="backslashreplace").decode()  # names of files need not be valid text
-
-
-def _say_model(model: Path) -> None:
-    _say("model", model)
-    _say("TensorBoard", f"tensorboard --logdir {model / 'tensorboard'}")
-
-
-def _say(name: str, where: Path | str) -> None:
-    print(f"{name:<12} {where}")

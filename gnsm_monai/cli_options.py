@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import gnsm_monai
+from gnsm_monai.cli_values import a_path, at_least_two, dice_limits, positive, share, whole
+from gnsm_monai.dicomweb.options import add_server_options
 from gnsm_monai.errors import EXIT_INPUT_ERROR
 
 __all__ = ["build_parser", "read_arguments"]
@@ -20,8 +21,10 @@ examples:
   gnsm rank  --model runs/model --predictions predictions --output runs/results
   gnsm rank  --model runs/model --predictions fold_0/validation fold_1/validation --references labelsTr \\
              --output runs/results
+  gnsm rank  --predictions predictions --output runs/results      (without references: masks are compared)
   gnsm audit --dataset nnUNet_raw/Dataset004_Hippocampus --output runs/audit
   gnsm from-dicom --segmentations exported --series exported --output predictions
+  gnsm monailabel-app --model runs/model --predictions predictions --images imagesTs --output runs/label
   gnsm table fit   --data train.csv --output runs/table
   gnsm table score --model runs/table --data new.csv --output runs/rows
 
@@ -65,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _rank(_command(commands, "rank", "rank predicted masks, worst first"))
     _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
     _from_dicom(_command(commands, "from-dicom", "turn DICOM segmentations (SEG) into label maps"))
+    _monailabel_app(_command(commands, "monailabel-app", "give annotators the worst masks first, by MONAI Label"))
     _table(_command(commands, "table", "find anomalies in tables of categorical features"))
     return parser
 
@@ -80,7 +84,7 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
 def _path_option(
     parser: Any, name: str, help_text: str, dest: str | None = None, required: bool = False, metavar: str = "DIR"
 ) -> None:
-    parser.add_argument(name, dest=dest, type=_path, required=required, metavar=metavar, help=help_text)
+    parser.add_argument(name, dest=dest, type=a_path, required=required, metavar=metavar, help=help_text)
 
 
 def _flag(parser: argparse.ArgumentParser, name: str, help_text: str, dest: str | None = None) -> None:
@@ -100,7 +104,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _length(parser)
     _flag(parser, "--resume", "continue a training of this MODEL that was stopped")
     what = "seed of the weights, and of which references train, select and calibrate (default: 0)"
-    parser.add_argument("--seed", type=_whole, metavar="N", help=what)
+    parser.add_argument("--seed", type=whole, metavar="N", help=what)
 
 
 def _layout(parser: argparse.ArgumentParser) -> None:
@@ -113,9 +117,9 @@ def _layout(parser: argparse.ArgumentParser) -> None:
 def _length(parser: argparse.ArgumentParser) -> None:
     """How long each model is trained, and where."""
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_positive(int), metavar="N", help="length of a training (default: 10)")
-    what = "train a model for no longer than the epoch in which these are over"
-    length.add_argument("--max-minutes", type=_positive(float), metavar="M", help=what)
+    length.add_argument("--epochs", type=positive(int), metavar="N", help="length of a training (default: 10)")
+    what = "be done with a model in this time, all parts of its training included"
+    length.add_argument("--max-minutes", type=positive(float), metavar="M", help=what)
     _device(parser)
 
 
@@ -126,20 +130,27 @@ def _device(parser: argparse.ArgumentParser) -> None:
 def _rank(parser: argparse.ArgumentParser) -> None:
     _inputs_of_rank(parser)
     _results_of_rank(parser)
+    add_server_options(parser, positive)
     what = "processes that read files (default: 0)"
-    parser.add_argument("--workers", dest="num_workers", type=_whole, metavar="N", help=what)
+    parser.add_argument("--workers", dest="num_workers", type=whole, metavar="N", help=what)
     _device(parser)
     _flag(parser, "--strict", "stop at the first mask that cannot be scored")
 
 
 def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
-    _path_option(parser, "--model", "folder that gnsm train has written", required=True)
+    what = "folder that gnsm train has written; without it the masks are compared with each other"
+    _path_option(parser, "--model", what)
+    masks = parser.add_mutually_exclusive_group(required=True)
     what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
-    parser.add_argument("--predictions", type=_path, nargs="+", required=True, metavar="DIR", help=what)
+    masks.add_argument("--predictions", type=a_path, nargs="+", metavar="DIR", help=what)
+    what = "DICOMweb server whose segmentations (SEG) are fetched and ranked"
+    masks.add_argument("--dicomweb", metavar="URL", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
     _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
     what = "folder of references, to measure the ranking against Dice"
     _path_option(parser, "--references", what, dest="references_dir")
+    what = "without --model: folder of three references or more, which count more than the masks"
+    _path_option(parser, "--few-references", what)
     what = "auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks"
     parser.add_argument("--soft", choices=("auto", "off"), help=what)
     _layout(parser)
@@ -148,11 +159,11 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
 def _results_of_rank(parser: argparse.ArgumentParser) -> None:
     flags = parser.add_mutually_exclusive_group()
     what = "share of good masks that may be flagged by mistake (default: 0.05)"
-    flags.add_argument("--alpha", type=_share, metavar="P", help=what)
+    flags.add_argument("--alpha", type=share, metavar="P", help=what)
     what = "flag by the share of good masks among those that are flagged in a folder, in place of --alpha"
-    flags.add_argument("--fdr", type=_share, metavar="Q", help=what)
+    flags.add_argument("--fdr", type=share, metavar="Q", help=what)
     what = "a mask below this Dice is a failure, in the metrics and the review budget (default: 0.7)"
-    parser.add_argument("--failure-dice", type=_limits, metavar="DICE", help=what)
+    parser.add_argument("--failure-dice", type=dice_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
     _flag(parser, "--maps", what, dest="write_maps")
     what = "in proposed/: corrected copies of masks that other labels alone make usual"
@@ -167,7 +178,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--dataset", what, required=True, metavar="DATASET")
     _path_option(parser, "--output", "folder of models and results", required=True, metavar="OUT")
     what = "models: each scores what the others were trained on (default: 5)"
-    parser.add_argument("--folds", type=_folds, metavar="N", help=what)
+    parser.add_argument("--folds", type=at_least_two, metavar="N", help=what)
     _layout(parser)
     _length(parser)
 
@@ -179,6 +190,16 @@ def _from_dicom(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--series", what + "label maps have the whole field of view")
     what = "nnU-Net data set whose dataset.json says which value a name has (default: the numbers of the segments)"
     _path_option(parser, "--dataset", what, metavar="DATASET")
+
+
+def _monailabel_app(parser: argparse.ArgumentParser) -> None:
+    _path_option(parser, "--model", "folder that gnsm train has written", required=True)
+    _path_option(parser, "--predictions", "folder of predicted masks, one file per case", required=True)
+    _path_option(parser, "--images", "folder of the cases' images; cases without a mask count, too", required=True)
+    _path_option(
+        parser, "--output", "folder of the app and its copies of images and masks", required=True, metavar="APP"
+    )
+    _flag(parser, "--link-images", "link to the images: deleting one in MONAI Label then deletes the original")
 
 
 def _table(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +214,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
     what = "texts that stand for a missing value (default: NA, NaN, null, -, ...)"
     fit.add_argument("--missing", nargs="*", metavar="TEXT", help=what)
     _decimal(fit)
-    fit.add_argument("--max-minutes", type=_positive(float), metavar="M", help="train for no longer than about this")
+    fit.add_argument("--max-minutes", type=positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
     _flag(fit, "--resume", "continue a training that was stopped")
     score = _command(steps, "score", "rank the rows of a CSV file, worst first")
@@ -202,42 +223,8 @@ def _table(parser: argparse.ArgumentParser) -> None:
     _path_option(score, "--output", "folder of the results", required=True, metavar="OUT")
     _decimal(score)
     what = "share of normal rows that may be flagged by mistake (default: 0.05)"
-    score.add_argument("--alpha", type=_share, metavar="P", help=what)
+    score.add_argument("--alpha", type=share, metavar="P", help=what)
 
 
 def _decimal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decimal", choices=[".", ","], help="sign before decimals (default: found in the file)")
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("a folder is needed")
-    return Path(text)
-
-
-def _number(kind: Callable[[str], Any], allowed: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not allowed(value):
-            raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
-        return value
-
-    return read
-
-
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    return _number(kind, lambda value: 0 < value < float("inf"), "a positive number")
-
-
-_share = _number(float, lambda value: 0 < value < 1, "a number between 0 and 1")
-_whole = _number(int, lambda value: value >= 0, "a whole number")
-_folds = _number(int, lambda value: value >= 2, "a whole number of at least 2")
-
-
-def _limits(text: str) -> list[float]:
-    """The usual limits and, at the end, the chosen one, which the review budget uses."""
-    chosen_limit = float(_share(text))
-    return [*(limit for limit in (0.5, 0.7) if limit != chosen_limit), chosen_limit]

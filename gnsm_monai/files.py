@@ -172,16 +172,24 @@ def save_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping[
 def file_identity(path: str | Path) -> list[Any]:
     """Absolute path, size in bytes and time of the last change in ns: equal as long as a file is not touched.
 
-    For a folder they are those of its files: their sum, and the latest. ``None`` where there is no such file.
+    For a folder they are the sum of its files' sizes, and a checksum of their names, sizes and times. ``None`` where
+    there is no such file.
     """
     path = Path(path).absolute()
     try:
-        stats = [file.stat() for file in sorted(path.iterdir())] if path.is_dir() else [path.stat()]
+        if not path.is_dir():
+            return [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+        stats = {file.name: file.stat() for file in sorted(path.iterdir())}
     except OSError:
-        stats = []
+        stats = {}
     if not stats:
         return [str(path), None, None]
-    return [str(path), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
+    listing = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()])
+    return [
+        str(path),
+        sum(stat.st_size for stat in stats.values()),
+        hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest(),
+    ]
 
 
 def sha256(path: str | Path) -> str:

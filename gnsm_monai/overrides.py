@@ -17,10 +17,12 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY, MERGE_KEY
 
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.stopping import stop_in_one_line
 
 __all__ = ["check_overrides", "check_overrides_or_exit"]
 
 _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_workflow}
+_CONTINUES = "the same command continues a ranking, and with --resume True a training"
 _NEAR = 0.6  # similarity from which one name is suggested for another; difflib's default
 _NEAR_ARGUMENT = 0.8
 _SHOWN = 12
@@ -62,6 +64,8 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
 def check_overrides_or_exit(argv: Sequence[str] | None = None) -> None:
     """:func:`check_overrides` for a config's ``initialize``: prints one line and exits with code 2.
 
+    From here on Ctrl-C ends ``python -m monai.bundle run`` in one line too, as it ends ``gnsm``.
+
     Earlier versions evaluated by ``train.yaml`` and ``evaluate.yaml``: this pair starts the process anew, with the
     ``inference.yaml`` beside them for ``train.yaml``.
 
@@ -74,6 +78,8 @@ def check_overrides_or_exit(argv: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         words = [w.replace("train.yaml", "inference.yaml") if _is_earlier_pair(w) else w for w in sys.orig_argv]
         os.execv(sys.executable, words)
+    if argv is None and _own_command_line():
+        stop_in_one_line(_CONTINUES)
     check_overrides(argv)
 
 

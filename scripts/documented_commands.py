@@ -27,6 +27,7 @@ PAGES = (
     "README.md",
     "docs/first_result.md",
     "docs/nnunet_folder.md",
+    "docs/monailabel.md",
     "docs/tables.md",
     "bundles/segmentation_qc/docs/README.md",
     "bundles/tabular_anomaly/docs/README.md",

@@ -20,6 +20,19 @@ TINY: dict[str, Any] = {
 """Overrides of train.yaml that make a training a matter of seconds."""
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def square(low: int = 5, size: int = 6, label: int = 1, shape: tuple[int, ...] = (16, 16)) -> np.ndarray:
     """A map of one label whose square (or cube) lies from ``low`` on along every axis."""
     mask = np.zeros(shape, dtype=np.int16)

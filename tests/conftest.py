@@ -10,9 +10,14 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """A command that a test runs sets logging up for its process; the next test must not write to that stream."""
-    own = logging.getLogger("gnsm_monai")
-    before = (list(own.handlers), own.propagate, own.level)
+    """What a test runs may set logging up for its process; the next test must not write to that stream.
+
+    MONAI gives a root logger without handlers one that writes to the stderr of that moment, which pytest closes with
+    the test.
+    """
+    loggers = [logging.getLogger(), logging.getLogger("gnsm_monai")]
+    before = [(list(each.handlers), each.propagate, each.level) for each in loggers]
     yield
-    own.handlers, own.propagate = before[0], before[1]
-    own.setLevel(before[2])
+    for each, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import pkgutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from gnsm_monai import cli
 from gnsm_monai import cli_commands as commands
 from gnsm_monai.cli_options import build_parser
+from gnsm_monai.dicomweb.options import ServerOptions
 
 
 @pytest.fixture
@@ -55,6 +58,15 @@ def test_every_option_of_rank_is_an_override_of_the_config(called: list[Any]) ->
     }  # fmt: skip
 
 
+def test_every_option_of_a_server_is_a_field_of_its_options(called: list[Any]) -> None:
+    text = "rank --model m --output o --dicomweb http://h/ --study 1.2 1.3 --store --store-maps --watch"
+    cli.main([*text.split(), "--watch-minutes", "5", "--watch-count", "3", "--watch-every", "0.5"])
+    ((_, given),) = called
+    expected = ServerOptions("http://h/", ("1.2", "1.3"), True, True, True, 5.0, 3, 0.5)
+    assert ServerOptions.take(given) == expected
+    assert given == {"model": Path("m"), "output": Path("o")}
+
+
 def test_every_option_of_train_is_an_override_of_the_config(called: list[Any]) -> None:
     text = "train --dataset d --output o --condition-on-image --epochs 3 --device cpu --resume --seed 3"
     cli.main(text.split())
@@ -77,7 +89,8 @@ def test_overrides_exist_in_the_configs() -> None:
         keys = set(ConfigParser.load_config_files(str(configs / config)))
         (subparsers,) = [a for a in build_parser()._actions if a.dest == "command"]
         options = {action.dest for action in subparsers.choices[command]._actions}  # type: ignore[index, union-attr, attr-defined]
-        assert options - keys <= {"help", "output", "model", "predictions", "soft", "dataset", "folds"}
+        own = {"help", "output", "model", "predictions", "soft", "dataset", "folds"}
+        assert options - keys <= own | {field.name for field in dataclasses.fields(ServerOptions)}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +105,9 @@ def test_overrides_exist_in_the_configs() -> None:
         ("train --dataset d --output o --max-minutes nan", "a positive number is needed"),
         ("train --dataset d --output", "--output: expected one argument"),
         ("train --dataset d --output o --epoch 3", "unrecognized arguments: --epoch 3"),
-        ("rank --model m --output o", "--predictions"),
+        ("rank --model m --output o", "--predictions --dicomweb is required"),
+        ("rank --model m --predictions p --dicomweb http://h/ --output o", "not allowed with argument --predictions"),
+        ("rank --model m --dicomweb http://h/ --output o --watch-count 0", "a positive number is needed, got '0'"),
         ("rank --model m --predictions --output o", "--predictions: expected at least one argument"),
         ("rank --model m --predictions p --output o --alpha 5", "a number between 0 and 1 is needed, got '5'"),
         ("rank --model m --predictions p --output o --fdr 0", "a number between 0 and 1 is needed, got '0'"),
@@ -133,11 +148,11 @@ def test_an_interrupted_command_says_how_it_continues(
 
 INTERRUPTED = """
 import os, signal, sys
-module = sys.argv.pop(1)
+module, number = sys.argv.pop(1), int(sys.argv.pop(1))
 class Finder:
     def find_spec(self, name, *_):
         if name == module:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Finder())
 from gnsm_monai.cli import run
 sys.exit(run())
@@ -145,11 +160,20 @@ sys.exit(run())
 """``gnsm``, interrupted as it imports a module."""
 
 
-@pytest.mark.parametrize("module", ["torch", "monai.bundle", "gnsm_monai.cli_commands"])
-def test_an_interrupt_during_the_imports_is_one_line(module: str) -> None:
-    words = [sys.executable, "-c", INTERRUPTED, module, "rank", "--model", "m", "--predictions", "p", "--output", "o"]
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("torch", signal.SIGINT),
+        ("monai.bundle", signal.SIGINT),
+        ("gnsm_monai.cli_commands", signal.SIGINT),
+        ("monai.bundle", signal.SIGTERM),
+    ],
+)
+def test_an_interrupt_during_the_imports_is_one_line(module: str, number: int) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, module, str(int(number))]
+    words += ["rank", "--model", "m", "--predictions", "p", "--output", "o"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 130, done.stderr
+    assert done.returncode == 128 + number, done.stderr
     assert done.stderr.strip() == "stopped: the same command continues from here"
     assert done.stdout == ""
 

@@ -33,6 +33,7 @@ class Place:
         centre: in the world.
         directions: ``(axes, axes)``, the map's axes as columns of unit length.
         spacing: of the file, along the axes of the map.
+        file_length: of the file, likewise.
     """
 
     length: np.ndarray
@@ -40,6 +41,7 @@ class Place:
     centre: np.ndarray
     directions: np.ndarray
     spacing: np.ndarray
+    file_length: np.ndarray
 
 
 def place_of(label: MetaTensor, usual: FieldsOfView | None = None) -> Place:
@@ -57,12 +59,14 @@ def place_of(label: MetaTensor, usual: FieldsOfView | None = None) -> Place:
         along, towards = io_orientation(file.affine).astype(int).T
         ascending = np.where(np.mean(usual.corners, axis=0) < usual.centre, 1, -1)
         first = np.where(towards == ascending[along], -0.5, np.array(file.shape) - 0.5)
+    order = np.argsort(io_orientation(np.linalg.solve(affine, file.affine))[:, 0])
     return Place(
         size * spacing,
         file.affine[:-1, :-1] @ first + file.affine[:-1, -1],
         affine[:-1, :-1] @ ((size - 1) / 2) + affine[:-1, -1],
         affine[:-1, :-1] / spacing,
-        file.spacing[np.argsort(io_orientation(np.linalg.solve(affine, file.affine))[:, 0])],
+        file.spacing[order],
+        (file.spacing * file.shape)[order],
     )
 
 

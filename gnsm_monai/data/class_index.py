@@ -33,7 +33,12 @@ ROUNDING = 1e-3
 file holds integers times a slope below 1, labels were rounded to half a slope, and so much more is allowed."""
 
 MAX_FRACTIONS = 100
-"""Most different fractions of a label map that was only resampled or scaled; an image has more."""
+"""Most different fractions of a label map that was only scaled. Linear interpolation of real label maps leaves hundreds
+to thousands, as images and probabilities have: fractions do not tell these three apart."""
+
+MAX_STRAY_VALUES = 100
+"""Most whole numbers of a label map that are not declared. Real images had 156 to 1001 of them, real label maps 2 to 41
+in all."""
 
 MAX_CHANGES = 4
 """Most changes of numbers that a line of the log lists."""
@@ -200,7 +205,7 @@ def class_index(label: np.ndarray, scheme: LabelScheme, path: str | Path) -> np.
     unknown = [int(value) for value in values if int(value) not in index_of]
     if unknown:
         declared = sorted(index_of) if len(index_of) <= MAX_LISTED else f"{len(index_of)} values"
-        raise InputError(f"{path}: label value {unknown[0]} is not among the declared {declared}")
+        raise InputError(f"{path}: label value {unknown[0]} is not among the declared {declared}{_image(len(unknown))}")
     indices: np.ndarray = np.array([index_of[int(value)] for value in values], dtype=np.int16)[places]
     return indices
 
@@ -225,8 +230,9 @@ def _whole_numbers(label: np.ndarray, path: str | Path, tolerance: float) -> np.
         broken = np.abs(label - whole) > tolerance
         if broken.any():
             fractions = label[broken]
-            many = len(np.unique(fractions[:TABLE_SIZE])) > MAX_FRACTIONS
-            kind = ": an image or probabilities, by its many values" if many else ""
+            kind = _image(len(np.unique(whole)))
+            if not kind and len(np.unique(fractions[:TABLE_SIZE])) > MAX_FRACTIONS:
+                kind = ": probabilities, an image, or labels that interpolation mixed"
             raise InputError(f"{path}: label values must be whole numbers, found {float(fractions[0])!r}{kind}")
         label = whole
     limits = np.iinfo(np.int32)
@@ -234,3 +240,8 @@ def _whole_numbers(label: np.ndarray, path: str | Path, tolerance: float) -> np.
         if not limits.min <= value <= limits.max:
             raise InputError(f"{path}: {value:g} is no label value")
     return label.astype(np.int32)
+
+
+def _image(stray: int) -> str:
+    """What a message adds for so many values that are no labels."""
+    return f": an image, by its {stray} different values?" if stray > MAX_STRAY_VALUES else ""

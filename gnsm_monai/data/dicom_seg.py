@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gnsm_monai.data.dicom_grid import grid_beside, referenced_series, series_grid
 from gnsm_monai.data.file_checks import check_claimed_size
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
@@ -109,7 +110,8 @@ def read_segmentation(
 
     Args:
         path: of the file.
-        images: headers of the slices of image series, by SeriesInstanceUID.
+        images: headers of the slices of image series, by SeriesInstanceUID. Without them the grid counts that lies
+            beside the file (:func:`gnsm_monai.data.dicom_grid.save_grid`), if there is one.
 
     Returns:
         Numbers of the structures ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers.
@@ -127,8 +129,9 @@ def read_segmentation(
             Segment(str(label).strip(), int(n)) for n, label in zip(segmentation.segment_numbers, labels, strict=True)
         ]
         volume = _volume(segmentation)
-        if images:
-            volume = volume.match_geometry(_geometry(segmentation, images))
+        grid = _geometry(segmentation, images) if images else grid_beside(path)
+        if grid is not None:
+            volume = volume.match_geometry(grid)
     except InputError:
         raise
     except Exception as error:  # pydicom and highdicom raise many kinds
@@ -179,23 +182,10 @@ def _series(folder: str | Path) -> dict[str, list[Any]]:
 
 def _geometry(segmentation: Any, images: Mapping[str, list[Any]]) -> Any:
     """Grid of the series that was segmented."""
-    _, highdicom = _dicom()
-    named = [str(item.SeriesInstanceUID) for item in segmentation.get("ReferencedSeriesSequence", [])]
-    slices = next((images[uid] for uid in named if uid in images), None)
+    slices = next((images[uid] for uid in referenced_series(segmentation) if uid in images), None)
     if slices is None:
         raise ValueError("the image series that it was made of is not in the folder of series")
-    first = slices[0]
-    across, down = np.reshape(np.array(first.ImageOrientationPatient, dtype=np.float64), (2, 3))
-    normal = np.cross(across, down)
-    places = np.array([s.ImagePositionPatient for s in slices], dtype=np.float64)
-    places = places[(places @ normal).argsort()]
-    steps = np.diff(places, axis=0) if len(places) > 1 else normal[None] * float(first.get("SliceThickness") or 1)
-    if not np.allclose(steps, steps.mean(0), atol=0.01 * np.linalg.norm(steps.mean(0))):
-        raise ValueError("the slices of its image series are not evenly spaced")
-    row_mm, column_mm = map(float, first.PixelSpacing)
-    affine = np.eye(4)
-    affine[:3] = np.stack([steps.mean(0), down * row_mm, across * column_mm, places[0]], axis=1)
-    return highdicom.VolumeGeometry(affine, [len(places), int(first.Rows), int(first.Columns)], "PATIENT")
+    return series_grid(slices)
 
 
 def _agree(numbers: dict[str, int], segments: Mapping[str, int], path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-__all__ = ["Change", "save_changed"]
+__all__ = ["Change", "data_files", "save_changed"]
 
 Change = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Values of a file, (*spatial) with axis 0 = x, to values of the same shape."""
@@ -31,24 +31,29 @@ def save_changed(source: Path, target: Path, change: Change) -> None:
         change: old values to new ones, as the header scales them.
 
     Raises:
-        ValueError: source and target are one file.
+        ValueError: source and target are one file, or the source is no single map of numbers.
         RuntimeError: of ITK, which cannot read or write the format.
     """
     if target.resolve() == source.resolve():
         raise ValueError(f"{source}: a mask is not replaced by its copy")
+    if source.is_dir():
+        raise ValueError(f"{source}: a folder with a file per structure holds no numbers to change")
     target.parent.mkdir(parents=True, exist_ok=True)
-    ending = next((e for e in (".nii.gz",) if source.name.lower().endswith(e)), source.suffix)
-    # ITK writes to a path, and tells the format by its ending.
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=ending)
-    os.close(handle)
-    try:
-        write = _write_nifti if ending.lower() in (".nii", ".nii.gz") else _write_by_itk
-        write(source, Path(temporary), change)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+        # ITK writes to a path, tells the format by its ending, and names the voxels' file in a header apart from them.
+        temporary = Path(folder) / target.name
+        write = _write_nifti if source.name.lower().endswith((".nii", ".nii.gz")) else _write_by_itk
+        write(source, temporary, change)
+        for path in [*data_files(temporary), temporary]:
+            os.chmod(path, 0o644)
+            os.replace(path, target.parent / path.name)
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files that hold the voxels of a MetaImage header, as ITK writes them beside it; none for other formats."""
+    if path.suffix.lower() != ".mhd":
+        return []
+    return [data for data in (path.with_suffix(".raw"), path.with_suffix(".zraw")) if data.is_file()]
 
 
 def _write_nifti(source: Path, target: Path, change: Change) -> None:
@@ -70,6 +75,8 @@ def _write_nifti(source: Path, target: Path, change: Change) -> None:
 
 def _write_by_itk(source: Path, target: Path, change: Change) -> None:
     image = sitk.ReadImage(str(source))
+    if image.GetNumberOfComponentsPerPixel() > 1 or sitk.ImageFileReader.GetImageIOFromFileName(str(source)) == _DICOM:
+        raise ValueError(f"{source}: its segments lie in several layers or frames, or are colours")
     array = sitk.GetArrayFromImage(image)
     x_first = array.transpose(*reversed(range(array.ndim)))
     changed = change(x_first.reshape(_spatial(x_first.shape))).reshape(x_first.shape)
@@ -78,6 +85,9 @@ def _write_by_itk(source: Path, target: Path, change: Change) -> None:
     for key in image.GetMetaDataKeys():
         copy.SetMetaData(key, image.GetMetaData(key))
     sitk.WriteImage(copy, str(target), useCompression=True)
+
+
+_DICOM = "GDCMImageIO"
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:

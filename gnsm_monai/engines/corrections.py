@@ -12,7 +12,9 @@ import numpy.typing as npt
 from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.constants import FILE_AFFINE, IMAGE, LABEL
+from gnsm_monai.data.class_index import label_values, scheme_values
+from gnsm_monai.data.constants import FILE_AFFINE, IMAGE, LABEL, LABEL_NAMES
+from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.explain.displacement import joint_counts
@@ -33,21 +35,46 @@ MIN_MIRROR_GAIN = 0.1  # the same for a mirror image: references that are nearly
 MIN_SHARE = 2 / 3  # of the excess over the flag threshold that must go
 
 
-def changed_values(
-    values: npt.NDArray[Any], moves: Sequence[tuple[int, int]], axis: int | None, scheme: LabelScheme
-) -> npt.NDArray[Any]:
+def changed_values(values: npt.NDArray[Any], moves: Sequence[tuple[int, int]], axis: int | None) -> npt.NDArray[Any]:
     """The values of a file after a :class:`gnsm_monai.scoring.result.Correction`, of the same shape and type.
 
     Args:
         values: whole numbers, (*spatial).
         moves, axis: of the correction.
-        scheme: which value a class has.
     """
     changed = values.copy()
     whole = np.rint(values)
     for before, after in moves:
-        changed[whole == scheme.values[before]] = scheme.values[after]
+        changed[whole == before] = after
     return changed if axis is None else np.flip(changed, axis)
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A label map with the model's numbers, and the file's number for each of them; None where they are the same."""
+
+    label: MetaTensor
+    numbers: Mapping[int, int] | None
+
+    @classmethod
+    def of(cls, label: MetaTensor, scheme: LabelScheme, path: str) -> _Numbered:
+        names = label.meta.pop(LABEL_NAMES, {})
+        values = label_values(label, path)
+        matched = scheme_values(values, names, scheme, path)
+        if matched is values:
+            return cls(label, None)
+        keys = {name_key(name): n for n, name in names.items()}
+        of_model = zip(scheme.names, scheme.values[1:], strict=True)
+        numbers = {value: keys[name_key(name)] for name, value in of_model if name_key(name) in keys}
+        return cls(convert_to_dst_type(matched, label, dtype=matched.dtype)[0], numbers)
+
+    def in_file(self, moves: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...] | None:
+        """Moves between numbers of the model as those of the file; None where the file has no number for one."""
+        if self.numbers is None:
+            return tuple(moves)
+        if not {n for move in moves for n in move} <= self.numbers.keys():
+            return None
+        return tuple((self.numbers[before], self.numbers[after]) for before, after in moves)
 
 
 @dataclass(frozen=True)
@@ -112,9 +139,10 @@ class Corrections:
             return result
         label = np.maximum(case[LABEL].numpy()[0], 0).astype(np.intp)
         before, tried = self._agreement(label), 0
-        loaded = cache(lambda: self.load(self.files[result.case][LABEL]))  # once, and only if anything is tried
+        loaded = cache(lambda: self._load(result.case))  # once, and only if anything is tried
         for change in self._changes(label, denoised):
-            changed, axis = self._read(result.case, loaded(), case[LABEL], change)
+            moves = tuple((self.model.scheme.values[a], self.model.scheme.values[b]) for a, b in change.moves)
+            changed, axis = self._read(result.case, loaded().label, case[LABEL], moves, change.grid_axis)
             least = MIN_GAIN if change.grid_axis is None else MIN_MIRROR_GAIN
             if "message" in changed or not self._agrees(changed[LABEL], before + least):
                 continue
@@ -123,7 +151,7 @@ class Corrections:
             if isinstance(after, CaseResult) and self._holds(result.decision, after.decision):
                 words = Words(label.ndim)
                 text = "; ".join(words.sentence(finding) for finding in change.findings)
-                correction = Correction(text, change.moves, axis, after.decision)
+                correction = Correction(text, loaded().in_file(moves), axis, after.decision)
                 return replace(result, reason=joined(text, after.reason), correction=correction)
             if tried == MAX_TRIED:
                 break
@@ -164,14 +192,23 @@ class Corrections:
     def _relabelling(self, moves: dict[int, int]) -> _Change:
         return _Change(relabelling_findings(moves, self.names), tuple(sorted(moves.items())))
 
+    def _load(self, name: str) -> _Numbered:
+        path = self.files[name][LABEL]
+        return _Numbered.of(self.load(path), self.model.scheme, str(path))
+
     def _read(
-        self, name: str, loaded: MetaTensor, label: MetaTensor, change: _Change
+        self,
+        name: str,
+        loaded: MetaTensor,
+        label: MetaTensor,
+        moves: Sequence[tuple[int, int]],
+        grid_axis: int | None,
     ) -> tuple[dict[str, Any], int | None]:
         """The changed mask on the grid, as if it were in a file, and the axis of the file that is turned round."""
         axis = None
-        if change.grid_axis is not None:
-            axis = file_axes(label.affine.numpy(), np.asarray(loaded.meta[FILE_AFFINE]))[change.grid_axis]
-        values = changed_values(loaded.numpy()[0], change.moves, axis, self.model.scheme)
+        if grid_axis is not None:
+            axis = file_axes(label.affine.numpy(), np.asarray(loaded.meta[FILE_AFFINE]))[grid_axis]
+        values = changed_values(loaded.numpy()[0], moves, axis)
         changed = convert_to_dst_type(values[None].copy(), loaded, dtype=values.dtype)[0]
         return dict(self.preprocessing({**self.files[name], LABEL: changed})), axis
 

@@ -29,7 +29,8 @@ from gnsm_monai.explain.planes import (
     worst_slices,
 )
 from gnsm_monai.explain.reasons import explain
-from gnsm_monai.explain.sentences import cropped_sentence, empty_sentence, joined, spacing_sentence
+from gnsm_monai.explain.sentences import cropped_sentence, empty_sentence, joined
+from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
 from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics, stack_levels
@@ -38,7 +39,7 @@ from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 
-__all__ = ["ScoreStep", "single_case"]
+__all__ = ["ScoreStep", "case_picture", "file_slices", "place_of_worst", "single_case"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,15 +127,15 @@ class ScoreStep:
             folder=case.get("folder", ""),
             decision=self._decision(case, statistics),
             structures=structures,
-            place=_place(structures, maps, statistics.band),
+            place=place_of_worst(structures, maps, statistics.band),
             reason=joined(_geometry(case, self.model), self._reason(case, statistics, maps)),
             levels=statistics.levels,
             dice=None if case.get("dice") is None else _nanmean(case["dice"]),
             soft=SOFT in case,
             note="; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
-            picture=_picture(case, maps, statistics.band),
+            picture=case_picture(case, maps, statistics.band),
             anomaly_map=maps,
-            slices=_slices(maps, statistics.band),
+            slices=file_slices(maps, statistics.band),
         )
 
     def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
@@ -189,12 +190,17 @@ class ScoreStep:
 
 def _geometry(case: Mapping[str, Any], model: TrainedModel) -> str:
     """What the files of a case tell of its mask: slices that are missing, a spacing that no reference has."""
-    usual = model.fields_of_view.spacings
-    spacing = place_of(case[LABEL]).spacing.tolist()
-    return joined(cropped_sentence(case.get(CROPPED)), spacing_sentence(spacing, usual) if usual else "")
+    usual, place = model.fields_of_view, place_of(case[LABEL])
+    spacing = place.spacing.tolist()
+    if usual.spacings is None:
+        odd = field_of_view_sentence(spacing, place.file_length.tolist(), usual.lengths)
+    else:
+        odd = spacing_sentence(spacing, usual.spacings)
+    return joined(cropped_sentence(case.get(CROPPED)), odd)
 
 
-def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
+def place_of_worst(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
+    """The worst structure, and the worst slice within the band ``(*spatial)``."""
     scored = [entry for entry in structures if np.isfinite(entry.anomaly)]
     structure = max(scored, key=lambda entry: entry.anomaly).name if scored else ""
     if maps.values.ndim == 2:
@@ -205,13 +211,15 @@ def _place(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.nda
     return Place(structure, axis, in_file[axis])
 
 
-def _slices(maps: AnomalyMap, band: np.ndarray) -> SliceScores | None:
+def file_slices(maps: AnomalyMap, band: np.ndarray) -> SliceScores | None:
+    """Scores of the slices of a volume's file within the band ``(*spatial)``; None of a 2D mask."""
     if maps.values.ndim == 2:
         return None
     return slice_scores(maps.values, band, maps.affine, maps.file_affine, maps.file_shape)
 
 
-def _picture(case: Mapping[str, Any], maps: AnomalyMap, band: np.ndarray) -> CasePicture:
+def case_picture(case: Mapping[str, Any], maps: AnomalyMap, band: np.ndarray) -> CasePicture:
+    """Planes of a case's maps ``(C, *spatial)`` through the worst place in the band ``(*spatial)``."""
     mask = case[LABEL].as_tensor()[0].numpy()
     image = case[IMAGE].as_tensor()[0].numpy() if IMAGE in case else None
     place = worst_place(maps.values, band)

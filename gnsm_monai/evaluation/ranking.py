@@ -88,7 +88,7 @@ def ranking_summary(
             "python": platform.python_version(),
         },
     }
-    if cases:
+    if cases and (len(measured) + correct_empty == len(cases) or _foreseen(cases)):
         summary["review_budget"] = review_budget(cases, failure_dice[-1])
     if measured:
         summary["metrics"] = _metrics(measured, failure_dice, seed)
@@ -96,6 +96,11 @@ def ranking_summary(
             folder: _metrics(members, failure_dice, seed) for folder, members in _folders(measured).items()
         }
     return summary
+
+
+def _foreseen(results: Sequence[CaseResult]) -> bool:
+    """Whether the failure of each mask has a probability; a ranking without a model gives none."""
+    return bool(np.isfinite([result.decision.failure_probability for result in results]).all())
 
 
 def levels_table(results: Sequence[CaseResult]) -> list[dict[str, Any]]:

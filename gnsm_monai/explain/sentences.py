@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.explain.findings import Finding
 
-__all__ = ["NO_REASON", "Words", "cropped_sentence", "empty_sentence", "joined", "spacing_sentence"]
+__all__ = ["NO_REASON", "Words", "cropped_sentence", "empty_sentence", "joined"]
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
 
@@ -223,28 +223,3 @@ def cropped_sentence(cropped: Cropped | None) -> str:
                 ends.append(f"{count} {units[count > 1]} {where if cropped.located else 'fewer'}")
     beside = f"beside its {cropped.beside}" if cropped.located else f"than its {cropped.beside}"
     return f"{_listed(ends, most=6)} {beside}"
-
-
-SPACING_MARGIN = 0.1
-"""Share of a spacing up to which one that no reference has is not named."""
-
-
-def spacing_sentence(spacing: Sequence[float], usual: tuple[Sequence[float], Sequence[float]]) -> str:
-    """Names a spacing that no reference has; empty where it is usual.
-
-    Args:
-        spacing: of the mask's file, mm per axis.
-        usual: finest and coarsest spacing of the references, likewise.
-    """
-    finest, coarsest = usual
-    odd = [
-        not low * (1 - SPACING_MARGIN) <= mm <= high * (1 + SPACING_MARGIN)
-        for mm, low, high in zip(spacing, finest, coarsest, strict=True)
-    ]
-    if not any(odd):
-        return ""
-    ranges = [f"{a:.3g}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g} to {b:.3g}" for a, b in zip(*usual, strict=True)]
-    here, there = ([*dict.fromkeys(texts)] for texts in ([f"{mm:.3g}" for mm in spacing], ranges))
-    if len(here) > 1 or len(there) > 1:
-        here, there = [f"{mm:.3g}" for mm in spacing], ranges
-    return f"voxels of {' x '.join(here)} mm, references have {' x '.join(there)} mm"

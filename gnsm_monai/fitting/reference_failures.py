@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -20,9 +19,11 @@ from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
+from gnsm_monai.fitting.failure import Failure, FailurePlan, kinds_in_turn
 from gnsm_monai.fitting.segmenter import EarlySegmenter
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
-__all__ = ["SOURCES", "Failure", "FailurePlan", "ReferenceFailures", "kinds_in_turn"]
+__all__ = ["SOURCES", "ReferenceFailures"]
 
 SOURCES = ("auto", "networks", "copies")
 """Where failures come from: ``copies``: degraded copies of label maps; ``networks``: those, and masks of a small
@@ -32,54 +33,10 @@ network that segments the references' images; ``auto``: the second where the dat
 MAX_CASES, MIN_CASES = 32, 4
 """Most references that the small network learns from. More would not make its failures more useful."""
 
+MIN_SNAPSHOTS = 3
+"""Fewest copies of the small network: those before have learnt too little to make more than noise."""
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A bad mask made from a reference.
-
-    Args:
-        kind: in what way it is bad.
-        case: with the mask as ``label``, and the image that the network saw.
-        structure_dice: of each structure to the reference, ``(S,)``; NaN where neither has it.
-        distances: mean surface distance of each structure in mm, ``(S,)``; NaN where not both have it.
-        of_network: whether it is a mask of a network.
-    """
-
-    kind: str
-    case: dict[str, Any]
-    structure_dice: np.ndarray
-    distances: np.ndarray
-    of_network: bool = False
-
-    @property
-    def dice(self) -> float:
-        """Mean over the structures that are in either map; NaN where none is."""
-        defined = self.structure_dice[~np.isnan(self.structure_dice)]
-        return float(defined.mean()) if len(defined) else float("nan")
-
-    @property
-    def empty(self) -> bool:
-        """Whether it has no structure."""
-        return not bool((self.case[LABEL] > 0).any())
-
-
-@dataclass(frozen=True)
-class FailurePlan:
-    """Which failures are made from each reference of one use.
-
-    Args:
-        stream: of the random numbers, one per use.
-        copies: degraded copies, half as many where there are masks of a network too.
-        masks: of the small network; None for all that it can make.
-        empty: whether to add an empty mask.
-    """
-
-    stream: int
-    copies: int
-    masks: int | None
-    empty: bool = True
 
 
 class ReferenceFailures:
@@ -117,18 +74,24 @@ class ReferenceFailures:
         }
         self.segmenter: EarlySegmenter | None = None
 
-    def train_segmenter(self) -> None:
+    def train_segmenter(self, limit: TimeLimit = NO_LIMIT) -> None:
         """Trains the small network on images of training references, where ``source`` wants one and there are some.
+
+        Where the limit leaves too little time, there is none, and failures are degraded copies alone.
 
         Raises:
             InputError: ``networks`` where too few images can be read.
         """
         if self.source != "copies" and self.references.images is not None:
-            self.segmenter = self._trained()
-        if self.source == "networks" and self.segmenter is None:
+            self.segmenter = self._trained(limit)
+        if limit.over and self.segmenter is None:
+            logger.warning("the small segmentation network got too little time: failures are degraded copies alone")
+        elif self.source == "networks" and self.segmenter is None:
             raise InputError(f"failures: 'networks' needs {MIN_CASES} images of training references that can be read")
 
-    def of(self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan) -> Iterator[Failure]:
+    def of(
+        self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float = 1
+    ) -> Iterator[Failure]:
         """Failures of one reference that can be told from what is right.
 
         Where some references are empty, all of them fail by false structures, too. An empty mask of an empty reference
@@ -139,14 +102,15 @@ class ReferenceFailures:
             maps: its maps, of :meth:`References.maps_of`.
             number: of the reference among those of its use.
             plan: which failures.
+            share: of them, in (0, 1], where time does not allow all; at least one of each sort is made.
         """
         blind = not self.references.never_empty and not self.references.image_channels
-        for failure in self._made(case, maps, number, plan):
+        for failure in self._made(case, maps, number, plan, share):
             if not np.isnan(failure.dice) and not (blind and failure.empty):
                 yield failure
 
     def _made(
-        self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan
+        self, case: Mapping[str, Any], maps: Mapping[str, Any], number: int, plan: FailurePlan, share: float
     ) -> Iterator[Failure]:
         label = maps[LABEL][0].numpy()
         filled = bool((label > 0).any())
@@ -156,12 +120,13 @@ class ReferenceFailures:
         shown = self.with_image(case) if self.segmenter else None
         if self.segmenter and shown is not None:
             copies = (copies + 1) // 2
-            kinds = self.segmenter.kinds
-            if self.references.image_channels:  # a model of label maps alone would see the same masks twice
-                kinds = [*kinds, *self.segmenter.damaged_kinds]
-            for kind in kinds if plan.masks is None else kinds_in_turn(kinds, number, plan.masks):
+            kinds = self._kinds(self.segmenter)
+            masks = len(kinds) if plan.masks is None else plan.masks
+            in_turn = kinds if plan.masks is None and share == 1 else kinds_in_turn(kinds, number, _some(masks, share))
+            for kind in in_turn:
                 failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
                 yield self._failure(kind, failed, shown[LABEL][0].numpy(), of_network=True)
+        copies = _some(copies, share)
         if not self.references.never_empty:  # what has no number of its own also appears where it is not
             for copy in range((copies + 1) // 2):
                 rng = np.random.default_rng([self.seed, plan.stream, number, copy])
@@ -180,6 +145,19 @@ class ReferenceFailures:
             yield self._failure(kind, _with(maps, worse), label)
         if plan.empty:
             yield self._failure("empty", _with(maps, np.where(label == IGNORE_INDEX, label, 0)), label)
+
+    def most(self, plan: FailurePlan) -> int:
+        """How many failures are made from one reference."""
+        masks, copies = 0, plan.copies
+        if self.segmenter is not None:
+            masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
+            copies = (copies + 1) // 2
+        false = 0 if self.references.never_empty else (copies + 1) // 2
+        return masks + copies + false + plan.empty
+
+    def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
+        """Of the small network's masks; a model of label maps alone would see the damaged ones twice."""
+        return [*segmenter.kinds, *(segmenter.damaged_kinds if self.references.image_channels else [])]
 
     def with_image(self, case: Mapping[str, Any], grow: bool = True) -> dict[str, Any] | None:
         """The case with its image on the model's grid; None, and a warning, where the image cannot be read."""
@@ -209,33 +187,33 @@ class ReferenceFailures:
         pieces = (label[box[0]] for label, box in boxes if box)
         return [np.where(piece > 0, piece, 0) for piece in islice(pieces, MAX_CASES)]
 
-    def _trained(self) -> EarlySegmenter | None:
+    def _trained(self, limit: TimeLimit) -> EarlySegmenter | None:
         cases: list[Mapping[str, Any]] = []
         training = self.references.used_for("train")
         if not self.references.never_empty:
             # What holds structures first: a network that meets little else than empty maps learns to give nothing.
             training = sorted(training, key=lambda case: not self._filled(case))
         for case in training:
-            if len(cases) < MAX_CASES and (shown := self.with_image(case, grow=False)) is not None:
+            if len(cases) < MAX_CASES and not limit.over and (shown := self.with_image(case, grow=False)) is not None:
                 cases.append(shown)
-        if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1:
+        if len(cases) < MIN_CASES or len({len(case[IMAGE]) for case in cases}) > 1 or limit.over:
             return None
         logger.info(
             "training a small segmentation network on %d references, whose failures the score learns", len(cases)
         )
-        return EarlySegmenter.train(cases, self.references, self.seed, self.device)
+        segmenter = EarlySegmenter.train(cases, self.references, self.seed, self.device, limit=limit)
+        if len(segmenter.snapshots) < MIN_SNAPSHOTS:
+            return None
+        if limit.over:
+            logger.info("the small segmentation network: %d steps, as time allowed", max(segmenter.snapshots))
+        return segmenter
+
+
+def _some(count: int, share: float) -> int:
+    """A share of a number; of more than none at least one."""
+    return count if share == 1 else min(count, max(1, round(count * share)))
 
 
 def _with(maps: Mapping[str, Any], label: np.ndarray) -> dict[str, Any]:
     """The maps with another label map, ``(*spatial)``."""
     return {**maps, LABEL: maps[LABEL].new_tensor(label[None])}
-
-
-def kinds_in_turn(kinds: Sequence[str], number: int, count: int) -> list[str]:
-    """``count`` kinds of masks for the reference of that ``number``, so that all kinds have their turn.
-
-    Masks of sound and of poor images alternate in the list, a pair for each copy of the small network. The step of 5 is
-    odd, so that a reference gets both sorts, and prime to lengths that are no multiple of 5, so that it gets no kind
-    twice before all have come. The next reference begins ``count`` kinds further on.
-    """
-    return [kinds[(number * count + 5 * i) % len(kinds)] for i in range(count)]

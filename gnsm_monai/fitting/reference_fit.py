@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import nn
 
-from gnsm_monai.data.constants import IMAGE, LABEL
-from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
+from gnsm_monai.fitting.held_out_scorer import HeldOutScorer
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
-from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.failures import PartPredictors
-from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.predictors import DicePredictor
-from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["ReferenceFit"]
 
@@ -59,7 +54,7 @@ class ReferenceFit:
         failures: ReferenceFailures,
         model_dir: str | Path,
         settings: Mapping[str, Any],
-        shapes: Callable[[], LearntShapes] | None = None,
+        shapes: Callable[[TimeLimit], LearntShapes] | None = None,
         rule: str = "auto",
         seed: int = 0,
     ) -> None:
@@ -70,13 +65,17 @@ class ReferenceFit:
         self.logger = logging.getLogger(__name__)
 
     def run(
-        self, level_weights: np.ndarray | None = None, losses: Mapping[str, np.ndarray] | None = None
+        self,
+        level_weights: np.ndarray | None = None,
+        losses: Mapping[str, np.ndarray] | None = None,
+        limit: TimeLimit = NO_LIMIT,
     ) -> tuple[AnomalyModel, dict[str, np.ndarray], dict[str, Any]]:
         """Fits the score and writes the model's files.
 
         Args:
             level_weights: what each level counts in the score, ``(L,)``; equal by default.
             losses: losses per level on held-out references, ``(L,)`` each, kept beside the statistics.
+            limit: of the time; a part that gets less than it needs says so in a line, and the model is complete.
 
         Returns:
             The score; Spearman correlation of each statistic with Dice, ``(L,)`` by name, -1 is best; what
@@ -84,15 +83,13 @@ class ReferenceFit:
         """
         self.load_weights(self.network)
         self.network.eval()
-        self.failures.train_segmenter()
-        self.logger.info(
-            "scoring %d held-out references and failures made from them, and %d for calibration",
-            *(len(self.references.used_for(use)) for use in ("selection", "calibration")),
-        )
-        whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes()
-        selection = self._statistics("selection", shapes)
+        self.failures.train_segmenter(limit.part("segmenter"))
+        whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes(limit.part("shapes"))
+        held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes)
+        images = held_out.images(limit.part("images"))
+        selection = held_out.statistics("selection", limit.part("selection"))
         model = selection.fit(self.rule, self.seed, level_weights)
-        calibration = self._statistics("calibration", shapes)
+        calibration = held_out.statistics("calibration", limit.part("calibration"))
         selected = selection.failures(model, model.fair_scores)
         calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))
         # Failures alone: a predicted mask, however good, never equals its reference.
@@ -109,7 +106,7 @@ class ReferenceFit:
             "calibration_cases": np.array(calibration.cases),
             **(losses or {}),
         }
-        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **self._images()}
+        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **images}
         settings = self._write({**arrays, **fitted}, model.rule)
         ordered = sorted(model.comparison.items(), key=lambda item: item[1])
         figures = ", ".join(f"{name} {value:.3f}" for name, value in ordered)
@@ -123,46 +120,6 @@ class ReferenceFit:
             raise InputError(f"{self.model_dir}: no weights to keep: the validation loss was never a number")
         load_weights(network, self.model_dir)
 
-    def _statistics(self, use: str, shapes: Mapping[str, ReferenceShapes]) -> ReferenceStatistics:
-        """Scores the references of one use, each judged by its own shapes."""
-        cases, plan = self.references.used_for(use), self.failures.plans[use]
-        references: list[CaseStatistics] = []
-        failures: list[ScoredFailure] = []
-        empty, some = [], not self.references.never_empty
-        for number, (case, maps) in enumerate(zip(cases, self.references.maps_of(cases), strict=True)):
-            judgement = shapes.get(case["case"])
-            references.append(_without_maps(self._score(maps, judgement)))
-            empty.append(some and not bool((maps[LABEL] > 0).any()))
-            for failure in self.failures.of(case, maps, number, plan):
-                statistics = _without_maps(self._score(failure.case, judgement))
-                without_maps = replace(failure, case={})
-                failures.append(ScoredFailure(without_maps, statistics, number, some and failure.empty))
-                if failure.kind == "empty" and not some:  # one is enough: all of them look alike
-                    plan = replace(plan, empty=False)
-        return ReferenceStatistics(
-            [case["case"] for case in cases], references, failures, np.array(empty, dtype=bool) if some else None
-        )
-
-    def _images(self) -> dict[str, np.ndarray]:
-        """How smooth images are, of all references: nothing is learnt that could flatter those of training."""
-        if not self.references.image_channels:
-            return {}
-        cases = (self._placed(maps) for maps in self.references.maps_of(self.references.cases))
-        return ReferenceImages.fit(np.stack([case_smoothness(case) for case in cases])).to_arrays()
-
-    def _placed(self, maps: Mapping[str, Any]) -> dict[str, Any]:
-        """Maps on the grid on which masks are scored."""
-        placed = FitToGridd(self.references.spatial_size, grow=True, keys=list(maps))(dict(maps))
-        return {str(key): value for key, value in placed.items()}
-
-    def _score(self, maps: Mapping[str, Any], shapes: ReferenceShapes | None) -> CaseStatistics:
-        placed, device = self._placed(maps), next(self.network.parameters()).device
-        label = placed[LABEL].as_tensor()[None].to(device)
-        probabilities, observed = encode_labels(label, self.references.scheme.num_classes)
-        sees = self.references.image_channels > 0
-        image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
-        return self.scorer(self.network, probabilities, observed, image, shapes=shapes)
-
     def _write(self, arrays: Mapping[str, np.ndarray], rule: str) -> dict[str, Any]:
         """Writes both files and returns the settings."""
         settings = {
@@ -175,9 +132,3 @@ class ReferenceFit:
         # Last, and with the identity of the weights: a folder with settings is a complete model.
         save_json(self.model_dir / SETTINGS, settings)
         return settings
-
-
-def _without_maps(statistics: CaseStatistics) -> CaseStatistics:
-    """Those of hundreds of failures are kept at a time."""
-    nothing = np.empty(0)
-    return replace(statistics, anomaly_map=nothing, denoised=nothing, band=nothing)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gnsm_monai.fitting.reference_failures import Failure
+from gnsm_monai.fitting.failure import Failure
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.choice import rank_correlation
 from gnsm_monai.rules.failures import FailureTable

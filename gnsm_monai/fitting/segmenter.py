@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from gnsm_monai.data.augmentation import RandPoorImaged, augmentation
 from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.references import References
+from gnsm_monai.handlers import EndInTime, TerminalProgress
+from gnsm_monai.handlers.trainer import LOG_SECONDS
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["SNAPSHOTS", "EarlySegmenter"]
 
@@ -59,10 +62,12 @@ class EarlySegmenter:
         seed: int = 0,
         device: str | torch.device = "cpu",
         steps: Sequence[int] = SNAPSHOTS,
+        limit: TimeLimit = NO_LIMIT,
     ) -> EarlySegmenter:
         """Trains on cases, each a ``label`` ``(1, *spatial)`` and an ``image`` ``(C, *spatial)`` on the model's grid.
 
-        Random numbers are drawn from ``seed``, and those of the caller are left as they were.
+        Random numbers are drawn from ``seed``, and those of the caller are left as they were. Where the limit ends
+        training early, there are the copies of the steps so far.
         """
         dims = len(references.spatial_size)
         augment = augmentation(dims, references.flip_axes, truncate=0, poor_images=0, keys=[LABEL, IMAGE])
@@ -94,6 +99,8 @@ class EarlySegmenter:
                 Events.ITERATION_COMPLETED(event_filter=lambda _, step: step in steps),
                 lambda engine: snapshots.update({engine.state.iteration: copy.deepcopy(network).eval()}),
             )
+            EndInTime(limit).attach(trainer)
+            TerminalProgress("training the small segmentation network", LOG_SECONDS, limit).attach(trainer)
             trainer.logger.setLevel(logging.WARNING)
             trainer.run()
         return cls(snapshots, references.spatial_size)

@@ -20,13 +20,15 @@ from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.engines import NoisyLabelPrepareBatch
-from gnsm_monai.handlers import GradientClip, WarmUpEMA
+from gnsm_monai.handlers import EndInTime, GradientClip, TerminalProgress, WarmUpEMA
+from gnsm_monai.handlers.trainer import LOG_SECONDS
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
 from gnsm_monai.scoring.sizes import ReferenceSizes
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["ShapeLearner"]
 
@@ -42,6 +44,10 @@ LEVELS = 2
 RATE, BATCH = 3e-3, 4
 LATER = 3 / 8
 """Steps of further training that includes held-out references, as a share of the steps on training references."""
+
+TRIAL, MIN_STEPS = 3, 100
+"""Steps by which the time of one is measured, and fewest steps that the network learns in: with fewer it has learnt
+little more than the average, and the linear model alone is better."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,36 +82,48 @@ class ShapeLearner:
         weakest = slice(min(LEVELS, schedule.num_levels))
         self.schedule = NoiseSchedule(schedule.betas[weakest], schedule.temperatures[weakest], schedule.floor)
 
-    def __call__(self) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
-        """The shapes of all references, and for each held-out one those by which it is judged."""
+    def __call__(self, limit: TimeLimit = NO_LIMIT) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
+        """The shapes of all references, and for each held-out one those by which it is judged.
+
+        Where the limit allows fewer steps, all networks learn in fewer; below :data:`MIN_STEPS` there is none.
+        """
         train = self.references.used_for("train")[:MAX_CASES]
         held_out = [case for case in self.references.cases if case["use"] != "train"]
         if len(train) + len(held_out) > MAX_CASES:
             labels = self._labels(train)
-            network = self._train(labels) if self.steps else None
             values, stride = self._coarse(labels)
+            steps = self._steps_in(limit, labels, 1)
+            network = self._train(labels, steps, limit=limit) if steps else None
             whole = ReferenceShapes(ShapeModel.fit(values, stride), network, ReferenceSizes.fit(self._voxels(labels)))
             return whole, {case["case"]: whole for case in held_out}
-        whole, judges = self._cross_conformal(self._labels(train + held_out), len(train))
+        whole, judges = self._cross_conformal(self._labels(train + held_out), len(train), limit)
         return whole, {case["case"]: judge for case, judge in zip(held_out, judges, strict=True)}
 
     def _cross_conformal(
-        self, labels: Sequence[Tensor], num_train: int
+        self, labels: Sequence[Tensor], num_train: int, limit: TimeLimit
     ) -> tuple[ReferenceShapes, list[ReferenceShapes]]:
         """From all references, and for each held-out one, which come last, from those outside its fold."""
         values, stride = self._coarse(labels)
         voxels = self._voxels(labels)
-        network = self._train(labels[:num_train]) if self.steps else None
         number = torch.arange(len(labels)) - num_train  # of a held-out reference; those of training are in every fold
         others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
         linear = [ShapeModel.fit(values[rest], stride) for rest in others]
         sizes = [ReferenceSizes.fit(voxels[rest.numpy()]) for rest in others]
+        whole_length = 1 + (HALVES + 1) * LATER
+        steps = self._steps_in(limit, labels[:num_train], whole_length)
+        network = self._train(labels[:num_train], steps, limit=limit.share(1 / whole_length)) if steps else None
+        later = max(1, round(steps * LATER))
         networks = [
-            self._train([x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half], network)
+            self._train(
+                [x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half],
+                later,
+                network,
+                limit.share(1 / (HALVES + 1 - half)),
+            )
             for half in range(HALVES)
             if network is not None
         ]
-        last = self._train(labels, network) if network else None
+        last = self._train(labels, later, network, limit) if network else None
         whole = ReferenceShapes(ShapeModel.fit(values, stride), last, ReferenceSizes.fit(voxels))
         return whole, [
             ReferenceShapes(linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS])
@@ -128,14 +146,35 @@ class ShapeLearner:
         members = self.references.scheme.structure_classes
         return np.array([[sum(int((x == index).sum()) for index in classes) for classes in members] for x in labels])
 
-    def _train(self, labels: Sequence[Tensor], start: BottleneckNetwork | None = None) -> BottleneckNetwork:
+    def _steps_in(self, limit: TimeLimit, labels: Sequence[Tensor], trainings: float) -> int:
+        """Steps of the first training where all together are as long as that many of it; 0 for no network."""
+        if not self.steps or not limit.limited:
+            return self.steps
+        start = limit.clock()
+        if not limit.over:
+            self._train(labels, TRIAL, say=False)
+        seconds = (limit.clock() - start) / TRIAL * trainings
+        steps = min(self.steps, int(limit.left / max(seconds, 1e-9)))
+        if limit.over or steps < MIN_STEPS:
+            logger.warning("shapes: too little time for the network, the linear model alone is fitted")
+            return 0
+        return steps
+
+    def _train(
+        self,
+        labels: Sequence[Tensor],
+        steps: int,
+        start: BottleneckNetwork | None = None,
+        limit: TimeLimit = NO_LIMIT,
+        say: bool = True,
+    ) -> BottleneckNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
 
         Random numbers are drawn from the seed. Those of the caller are left as they were, except on a GPU.
         """
         num_classes = self.references.scheme.num_classes
-        steps = self.steps if start is None else max(1, round(self.steps * LATER))
-        logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
+        if say:
+            logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             size = self.references.spatial_size
@@ -147,8 +186,12 @@ class ShapeLearner:
             average = WarmUpEMA(network, momentum=0.01)
             trainer = self._trainer(network, labels, steps)
             average.attach(trainer)
+            in_time = EndInTime(limit).attach(trainer)
+            TerminalProgress("learning shapes", LOG_SECONDS if say else None, limit).attach(trainer)
             trainer.logger.setLevel(logging.WARNING)
             trainer.run()
+        if in_time.cut:
+            logger.warning("shapes: time is over after %d of %d steps", trainer.state.iteration, steps)
         ema: Any = average.ema_model
         for value in ema.state_dict().values():  # as a model's file keeps them
             value.copy_(value.half())

@@ -7,10 +7,19 @@ from gnsm_monai.handlers.lists import ListWriter
 from gnsm_monai.handlers.nifti_files import FlaggedWriter, MapWriter
 from gnsm_monai.handlers.proposals import ProposalWriter
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.handlers.trainer import EpochSeed, GradientClip, StopOnNan, TerminalProgress, WarmUpEMA, existing
+from gnsm_monai.handlers.trainer import (
+    EndInTime,
+    EpochSeed,
+    GradientClip,
+    StopOnNan,
+    TerminalProgress,
+    WarmUpEMA,
+    existing,
+)
 from gnsm_monai.handlers.training_log import TrainingLog
 
 __all__ = [
+    "EndInTime",
     "EpochSeed",
     "FailureRoc",
     "FlaggedWriter",

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from monai.handlers import CheckpointLoader
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import write_atomically
+from gnsm_monai.handlers.trainer import EndInTime
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["CHECKPOINT", "TrainingCheckpoint"]
 
@@ -43,10 +44,10 @@ class TrainingCheckpoint:
         patience: validations without a better metric after which training ends.
         resume: continue from ``checkpoint.pt`` where there is one. Without it, what an earlier run left in the folder
             is removed when training starts, so that nothing of it is mistaken for this run's.
-        max_minutes: training ends with the epoch in which this time is over, counted from the start of this run. That
-            epoch is always validated, and the best weights are kept as usual. The learning rate follows the plan of all
-            epochs, so that a run that continues later ends like one without a limit, except that one more epoch was
-            validated.
+        limit: of the time; training ends with the step in which its part is over, early enough for a last validation.
+            The weights are then validated, on as many cases as time allows, and the best are kept as usual. The
+            learning rate follows the plan of all epochs, so that a run that continues later ends like one without a
+            limit, except that one more epoch was validated. It continues after the last whole epoch.
         settings: plain values that a continued run must share with the one that was stopped.
 
     Raises:
@@ -60,13 +61,13 @@ class TrainingCheckpoint:
         evaluator: Evaluator,
         interval: int = 1,
         patience: int = 10,
-        max_minutes: float | None = None,
+        limit: TimeLimit = NO_LIMIT,
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.save_dir, self.objects, self.evaluator = Path(save_dir), dict(objects), evaluator
         self.interval, self.patience, self.resume = interval, patience, resume
-        self.max_minutes = max_minutes
+        self.limit = limit
         self.settings = json.loads(json.dumps(dict(settings or {})))
         self.best: float | None = None
         self.logger = logging.getLogger(__name__)
@@ -78,9 +79,11 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.STARTED, self._load if self.resume else self._clear)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validated)
-        if self.max_minutes is not None:
+        if self.limit.limited:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._stop_in_time)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, lambda _: self._in_time.detach())
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -97,29 +100,37 @@ class TrainingCheckpoint:
         return -value if math.isfinite(value) else -math.inf
 
     def _begin(self, engine: Engine) -> None:
-        self._start = time.monotonic()
+        self._in_time = EndInTime(self.limit.part("training")).attach(self.evaluator)
+        self._validated_epoch = 0
 
     def _validated(self, engine: Engine) -> None:
+        self._validated_epoch = engine.state.epoch
         self._keep_if_best(engine)
         self._early_stop(engine)
 
     def _keep_if_best(self, engine: Engine) -> None:
         value = self._value()
-        if math.isfinite(value) and (self.best is None or value < self.best):
+        # A mean over fewer cases is not compared.
+        if math.isfinite(value) and (self.best is None or (value < self.best and not self._in_time.cut)):
             self.best = value
             self._write({"model": self.objects[AVERAGED].state_dict()}, WEIGHTS)
             self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, METRIC, self.best)
 
     def _stop_in_time(self, engine: Engine) -> None:
-        # All stop, or the others would wait for the one that did.
-        minutes = float(idist.all_reduce((time.monotonic() - self._start) / 60, "MAX"))
-        assert self.max_minutes is not None
-        if minutes < self.max_minutes or engine.state.epoch == engine.state.max_epochs:
+        state, limit = engine.state, self._in_time.limit
+        step = state.iteration % state.epoch_length  # type: ignore[operator]
+        ends_epoch = engine.last_event_name == Events.EPOCH_COMPLETED
+        if not step and (not ends_epoch or state.epoch == state.max_epochs):
             return
-        if engine.state.epoch % self.interval:
-            self.evaluator.run(engine.state.epoch)
+        # All stop, or the others would wait for the one that did.
+        if not idist.all_reduce(float(limit.left <= self._in_time.seconds), "MAX"):
+            return
+        if step or self._validated_epoch < state.epoch:
+            self.evaluator.run(state.epoch)
             self._keep_if_best(engine)
-        self.logger.info("epoch %d: %.3g minutes are over, training ends", engine.state.epoch, self.max_minutes)
+        where = f"step {step} of {state.epoch_length}" if step else "its last step"
+        text = "epoch %d, %s: training ends here, to be done in %.3g minutes"
+        self.logger.info(text, state.epoch, where, self.limit.minutes)
         engine.terminate()
 
     def _save(self, engine: Engine) -> None:

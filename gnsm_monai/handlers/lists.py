@@ -10,7 +10,7 @@ from typing import Any
 from gnsm_monai.data.constants import IMAGE, UNSEEN_IMAGE
 from gnsm_monai.handlers.after_ranking import AfterRanking
 from gnsm_monai.handlers.ranking import RankingCollector
-from gnsm_monai.report.lists import MAPPING, listed_cases, needs_correction, remove_lists, write_lists
+from gnsm_monai.report.lists import MAPPING, listed_cases, needs_correction, write_lists
 from gnsm_monai.report.marks import Mark
 from gnsm_monai.scoring.result import CaseResult
 
@@ -27,7 +27,7 @@ class ListWriter(AfterRanking):
         ranking: whose order counts; attach this after it, and after what writes maps and corrected copies.
         cases: with ``case``, the path of the mask and, if there is one, of its image.
         marks: of an earlier report, by case.
-        lists: whether to write anything; those of an earlier ranking are removed in any case.
+        lists: whether to write anything.
     """
 
     def __init__(
@@ -42,7 +42,6 @@ class ListWriter(AfterRanking):
         self.cases, self.marks, self.lists = cases, marks or {}, lists
 
     def write(self, results: Sequence[CaseResult]) -> None:
-        remove_lists(self.folder)
         if not self.lists:
             return
         # Tools take one file a mask, and no folder of structures.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.rewriting import save_changed
 from gnsm_monai.engines.corrections import changed_values
 from gnsm_monai.files import one_line_of, save_table
 from gnsm_monai.handlers.after_ranking import AfterRanking
 from gnsm_monai.handlers.ranking import RankingCollector
+from gnsm_monai.report.earlier import PROPOSALS
 from gnsm_monai.scoring.result import CaseResult
 
 __all__ = ["PROPOSAL_COLUMNS", "ProposalWriter"]
@@ -22,7 +21,6 @@ __all__ = ["PROPOSAL_COLUMNS", "ProposalWriter"]
 PROPOSAL_COLUMNS = (
     "case", "file", "change", "anomaly_score_before", "anomaly_score_after", "p_value_before", "p_value_after",
 )  # fmt: skip
-TABLE = "proposed.csv"
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +29,12 @@ class ProposalWriter(AfterRanking):
     """Writes ``proposed/`` once the ranking stands: a copy of each mask that a change of labels alone makes usual.
 
     A copy has the name, format, geometry and number type of its mask. ``proposed/proposed.csv`` lists the copies,
-    worst masks first, with what was changed and the scores before and after. Copies that an earlier ranking listed in
-    the same folder are removed.
+    worst masks first, with what was changed and the scores before and after.
 
     Args:
         output_dir: folder of the results.
         ranking: whose corrections count; attach this after it.
         cases: with ``case`` and the path of the mask.
-        scheme: values of the classes.
         propose: whether to write anything.
     """
 
@@ -47,27 +43,27 @@ class ProposalWriter(AfterRanking):
         output_dir: str | Path,
         ranking: RankingCollector,
         cases: Sequence[Mapping[str, Any]],
-        scheme: LabelScheme,
         propose: bool = True,
     ) -> None:
         super().__init__(Path(output_dir) / "proposed", ranking, cases)
-        self.scheme, self.propose = scheme, propose
+        self.propose = propose
 
     def write(self, results: Sequence[CaseResult]) -> None:
-        self._remove_earlier()
         if not self.propose:
             return
         corrected = [result for result in results if result.correction is not None]
         rows = [row for result in corrected if (row := self._copy(result)) is not None]
-        save_table(self.folder / TABLE, PROPOSAL_COLUMNS, rows)
-        logger.info("%d of the masks have a corrected copy: %s", len(rows), self.folder / TABLE)
+        save_table(self.folder / PROPOSALS, PROPOSAL_COLUMNS, rows)
+        logger.info("%d of the masks have a corrected copy: %s", len(rows), self.folder / PROPOSALS)
 
     def _copy(self, result: CaseResult) -> dict[str, Any] | None:
         """Writes the copy of a mask; its line of the table, or None where its format cannot be written."""
         correction = result.correction
         assert correction is not None
-        change = partial(changed_values, moves=correction.moves, axis=correction.axis, scheme=self.scheme)
         try:
+            if correction.moves is None:
+                raise ValueError("its header has no number for a structure that it should hold")
+            change = partial(changed_values, moves=correction.moves, axis=correction.axis)
             source = Path(self.paths[result.case])
             target = (self.folder / result.case).parent / source.name
             save_changed(source, target, change)
@@ -78,20 +74,3 @@ class ProposalWriter(AfterRanking):
         p_values = [d.p_value for d in (result.decision, correction.decision)]
         values = (result.case, target.relative_to(self.folder).as_posix(), correction.change, *scores, *p_values)
         return dict(zip(PROPOSAL_COLUMNS, values, strict=True))
-
-    def _remove_earlier(self) -> None:
-        """Only what the table of an earlier ranking lists is of our making."""
-        table = self.folder / TABLE
-        if not table.is_file():
-            return
-        with table.open(newline="", encoding="utf-8", errors="replace") as file:
-            names = [row.get("file") or "" for row in csv.DictReader(file)]
-        for path in [(self.folder / name) for name in names if name]:
-            if path.is_file() and path.resolve().is_relative_to(self.folder.resolve()):
-                path.unlink()
-        table.unlink()
-        for folder in sorted((path for path in self.folder.rglob("*") if path.is_dir()), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()

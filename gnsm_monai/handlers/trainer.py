@@ -6,18 +6,21 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
-from ignite.handlers import EMAHandler, ProgressBar
+from ignite.engine import Engine, Events, RemovableEventHandle
+from ignite.handlers import EMAHandler
 from monai.data import Dataset
 from monai.engines.utils import IterationEvents
 from monai.transforms import Randomizable
 from monai.utils import set_determinism
+from tqdm import tqdm
 
-__all__ = ["EpochSeed", "GradientClip", "StopOnNan", "TerminalProgress", "WarmUpEMA", "existing"]
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
+
+__all__ = ["EndInTime", "EpochSeed", "GradientClip", "StopOnNan", "TerminalProgress", "WarmUpEMA", "existing"]
 
 
 class EpochSeed:
@@ -116,42 +119,97 @@ def existing(handler: Handler) -> Handler:
     return handler
 
 
-BAR = "{desc}[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left"
-"""ignite's own format has no rate."""
+class EndInTime:
+    """Ends the epoch of an engine with the step in which a limit is over; its metrics are then of the steps so far.
+
+    Args:
+        limit: see :class:`gnsm_monai.time_limit.TimeLimit`.
+
+    Attributes:
+        cut: whether the last run was ended so.
+        seconds: that the last run took that was not, 0 before there is one.
+    """
+
+    def __init__(self, limit: TimeLimit) -> None:
+        self.limit, self.cut, self.seconds = limit, False, 0.0
+        self._handles: list[RemovableEventHandle] = []
+
+    def attach(self, engine: Engine) -> EndInTime:
+        """Returns itself."""
+        if self.limit.limited:
+            handlers = {
+                Events.STARTED: self._started,
+                Events.ITERATION_COMPLETED: self._step,
+                Events.COMPLETED: self._end,
+            }
+            self._handles = [engine.add_event_handler(event, handler) for event, handler in handlers.items()]
+        return self
+
+    def detach(self) -> None:
+        """The engine runs without a limit again."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _started(self, engine: Engine) -> None:
+        self.cut, self._start = False, self.limit.clock()
+
+    def _step(self, engine: Engine) -> None:
+        length = engine.state.epoch_length
+        if self.limit.over and length and engine.state.iteration % length:
+            self.cut = True
+            engine.terminate_epoch()
+
+    def _end(self, engine: Engine) -> None:
+        if not self.cut:
+            self.seconds = self.limit.clock() - self._start
+
+
+LOG_SECONDS = 30
+"""Least time between two lines about the progress of a part of a training."""
+
+BAR = "{desc} [{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}| {rate_fmt}{postfix}"
+"""tqdm's own format has a remaining time that knows of no limit."""
 
 
 class TerminalProgress:
-    """ignite's progress bar with rate and remaining time on a terminal; log lines where the output is a file or a log.
+    """A bar with rate and remaining time on a terminal; log lines where the output is a file or a log.
 
     Args:
         desc: words before the bar.
         log_seconds: least time between two log lines; ``None`` for none.
+        limit: of the time; no more than it leaves is said to remain.
     """
 
-    def __init__(self, desc: str, log_seconds: float | None = None) -> None:
-        self.desc, self.log_seconds = desc, log_seconds
+    def __init__(self, desc: str, log_seconds: float | None = None, limit: TimeLimit = NO_LIMIT) -> None:
+        self.desc, self.log_seconds, self.limit = desc, log_seconds, limit
         self.logger = logging.getLogger(__name__)
+        self._bar: tqdm[NoReturn] | None = None
 
     def attach(self, engine: Engine) -> None:
         if idist.get_rank() != 0:
             return
-        if sys.stderr.isatty():
-            ProgressBar(persist=False, bar_format=BAR, desc=self.desc).attach(engine)
-        elif self.log_seconds is not None:
-            engine.add_event_handler(Events.EPOCH_STARTED, self._started)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _started(self, engine: Engine) -> None:
         self._start = self._logged = time.monotonic()
         self._before = engine.state.iteration
+        self._total = (engine.state.epoch_length or 0) * (engine.state.max_epochs or 1)
+        if sys.stderr.isatty():
+            self._bar = tqdm(desc=self.desc, total=self._total, initial=self._before, leave=False, bar_format=BAR)
 
-    def _log(self, engine: Engine) -> None:
-        now = time.monotonic()
-        assert self.log_seconds is not None
-        if now - self._logged < self.log_seconds:
-            return
-        self._logged = now
-        done, total = engine.state.iteration - self._before, engine.state.epoch_length or 0
-        pace = (now - self._start) / done
-        left = pace * (total - done)
-        self.logger.info("%s: %d of %d, %.2g s each, %.0f s left", self.desc, done, total, pace, left)
+    def _step(self, engine: Engine) -> None:
+        now, done = time.monotonic(), engine.state.iteration
+        pace = (now - self._start) / max(done - self._before, 1)
+        left = min(pace * (self._total - done), self.limit.left)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{tqdm.format_interval(int(left))} left", refresh=False)
+            self._bar.update()
+        elif self.log_seconds is not None and now - self._logged >= self.log_seconds:
+            self._logged = now
+            self.logger.info("%s: %d of %d, %.2g s each, %.0f s left", self.desc, done, self._total, pace, left)
+
+    def _end(self, engine: Engine) -> None:
+        if self._bar is not None:
+            self._bar.close()

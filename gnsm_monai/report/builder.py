@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from gnsm_monai.files import write_atomically
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
 from gnsm_monai.report.colours import NUM_TONES, class_hex
 from gnsm_monai.report.content import Cell, Column, header, metric_tables, score_text, table, verdict_block
 from gnsm_monai.report.marks import Mark
+from gnsm_monai.report.page import write_page
 from gnsm_monai.report.pictures import heat_legend, heat_range, stripes_meaning
 from gnsm_monai.report.storage import former_store_key, store_key
 from gnsm_monai.report.wording import ScoreFormat, budget_entries, budget_lines, number
@@ -70,13 +67,11 @@ def build_report(
     overview = _overview(results, cases, summary, references, marks or {})
     drawn = figures.ranking_figures(cases, summary, references)
     rules = _column_rules(overview["columns"], [line["cells"] for line in overview["cases"]])
-    style, script = _asset("report.css") + _tone_rules() + rules, _asset("report.js")
-    page = _environment().get_template("report.html.j2")
-    text = page.render(
-        style=style,
-        script=script,
-        style_hash=_policy_hash(style),
-        script_hash=_policy_hash(script),
+    write_page(
+        path,
+        "report.html.j2",
+        _tone_rules() + rules,
+        "report.js",
         store=store_key(summary, path),
         former_store=former_store_key(summary),
         **overview,
@@ -84,8 +79,6 @@ def build_report(
         **dict(zip(("metric_sets", "metrics"), metric_tables(summary), strict=True)),
         **{name: figures.svg(drawn[name]) if name in drawn else None for name in FIGURES},
     )
-    # File names need not be valid text, and one of them must not cost the whole page.
-    write_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def _overview(
@@ -153,21 +146,6 @@ def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, An
     }
 
 
-def _environment() -> jinja2.Environment:
-    # By file name jinja would escape *.html but not *.html.j2.
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("gnsm_monai.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
 def _tone_rules() -> str:
     """A class per colour of a structure: the policy forbids style attributes."""
     return "".join(f".tone-{i}{{color:{colour}}}\n" for i, colour in enumerate(class_hex(NUM_TONES + 1)[1:]))
@@ -194,7 +172,3 @@ def _column_rules(columns: Sequence[Column], cells: Sequence[Mapping[str, Cell]]
 def _width(text: str) -> float:
     """About how many digits wide a text is."""
     return len(text) - 0.4 * sum(text.count(sign) for sign in " .,()|'ijlt")
-
-
-def _policy_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

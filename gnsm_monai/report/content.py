@@ -94,6 +94,7 @@ def header(
     return {
         "folders": folder_names(settings.get("predictions_dir")),
         "references_dir": folder_names(settings.get("references_dir")),
+        "itself": settings.get("folder_itself"),
         "model": PurePath(str(settings.get("model_dir", ""))).name or "unnamed",
         "sha": str(settings.get("weights_sha256") or "")[:12],
         "noise": noise_text(settings.get("noise")),

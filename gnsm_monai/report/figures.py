@@ -26,7 +26,16 @@ from gnsm_monai.report.wording import budget_entries, number
 from gnsm_monai.rules.calibration import flag_threshold
 from gnsm_monai.scoring.result import CaseResult
 
-__all__ = ["MIN_MEASURED", "anomaly_scores", "failure_limits", "pixels", "ranking_figures", "roc_curves", "svg"]
+__all__ = [
+    "MIN_MEASURED",
+    "anomaly_scores",
+    "failure_limits",
+    "pixels",
+    "ranking_figures",
+    "roc_curves",
+    "score_histogram",
+    "svg",
+]
 
 MIN_MEASURED = 3
 """Masks with a Dice from which on figures and tables of the agreement with Dice say anything."""
@@ -100,26 +109,33 @@ def ranking_figures(cases: Sequence[CaseResult], summary: Mapping[str, Any], ref
     return drawn
 
 
-def score_histogram(scores: _Floats, references: _Floats, threshold: float | None) -> Figure:
+def score_histogram(
+    scores: _Floats,
+    references: _Floats,
+    threshold: float | None,
+    things: str = "masks",
+    normal: str = "references",
+) -> Figure:
     """Anomaly scores of the masks against those of the calibration references, each as shares of its own number.
 
     Args:
         scores: of the masks, ``(n,)``.
         references: of the references, ``(m,)``; may be empty.
         threshold: scores above it are flagged.
+        things, normal: what both are called.
     """
     all_scores = np.concatenate([scores, references])
     low, high = float(all_scores.min()), _sensible_end(all_scores, references)
     bins = np.linspace(low, high if high > low else low + 1, 31)
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes("anomaly score (higher = worse)", "share of masks")
-        for values, options in (
-            (references, {"color": "#c8c8c8", "histtype": "stepfilled", "label": f"references ({references.size})"}),
-            (scores, {"color": BLUE, "histtype": "step", "linewidth": 1.8, "label": f"scored masks ({scores.size})"}),
+        figure, axes = _axes("anomaly score (higher = worse)", f"share of {things}")
+        for values, name, options in (
+            (references, normal, {"color": "#c8c8c8", "histtype": "stepfilled"}),
+            (scores, f"scored {things}", {"color": BLUE, "histtype": "step", "linewidth": 1.8}),
         ):
             if values.size:
-                weights = np.full(values.size, 1 / values.size)
-                axes.hist(np.minimum(values, bins[-1]), bins=bins, weights=weights, **options)  # type: ignore[arg-type]
+                options |= {"weights": np.full(values.size, 1 / values.size), "label": f"{name} ({values.size})"}
+                axes.hist(np.minimum(values, bins[-1]), bins=bins, **options)  # type: ignore[arg-type]
         if threshold is not None:
             axes.axvline(threshold, color=RED, linestyle="--", linewidth=1.5, label="flagged to the right of this")
         beyond = int((scores > bins[-1]).sum())

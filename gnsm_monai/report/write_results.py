@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnsm_monai.data.nifti import keep_only
 from gnsm_monai.data.notes import NO_DICE
 from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_summary
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import build_report
-from gnsm_monai.report.colours import COLOUR_TABLES
+from gnsm_monai.report.earlier import remove_earlier_results
 from gnsm_monai.report.figures import MIN_MEASURED
 from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.results_json import results_content
@@ -38,7 +37,7 @@ from gnsm_monai.scoring.result import Result, scored
 
 __all__ = ["ResultsWriter"]
 
-RANKING, REPORT, BOARD, MAPS, FLAGGED = "ranking.csv", "report.html", "tensorboard", "maps", "flagged"
+RANKING, REPORT, BOARD = "ranking.csv", "report.html", "tensorboard"
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class ResultsWriter:
             seconds_per_case: s.
         """
         folder = Path(self.output_dir)
-        self._remove_earlier_maps(folder, results)
+        remove_earlier_results(folder, [result.case for result in scored(results)], self.with_maps)
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
         if self.basis is not None:
@@ -92,14 +91,6 @@ class ResultsWriter:
         self._log(summary)
         self._log_notes([result.note for result in scored(results) if result.note])
         return summary
-
-    def _remove_earlier_maps(self, folder: Path, results: Sequence[Result]) -> None:
-        """Maps and flagged masks of an earlier ranking in this folder would pass for those of this one."""
-        for part in (MAPS, FLAGGED):
-            if not self.with_maps:
-                for table in COLOUR_TABLES:
-                    (folder / part / table).unlink(missing_ok=True)
-            keep_only(folder / part, [result.case for result in scored(results)] if self.with_maps else ())
 
     def _write_tables(self, folder: Path, results: Sequence[Result]) -> None:
         cases = scored(results)
@@ -115,7 +106,6 @@ class ResultsWriter:
             }
             save_arrays(folder / "level_statistics.npz", statistics)
         measured = [result for result in cases if result.has_dice]
-        (folder / "levels.csv").unlink(missing_ok=True)
         if len(measured) >= MIN_MEASURED:
             save_table(folder / "levels.csv", LEVEL_COLUMNS, levels_table(measured))
 

@@ -79,13 +79,14 @@ class Correction:
 
     Args:
         change: what is changed, in words.
-        moves: class in the mask, and the class that it should be, of those that change.
+        moves: number in the file, and the number that it should be, of those that change; None where the file has no
+            number for a structure that it should hold.
         axis: array axis of the file along which the mask is turned round; None where it stays as it lies.
         decision: of the changed mask.
     """
 
     change: str
-    moves: tuple[tuple[int, int], ...]
+    moves: tuple[tuple[int, int], ...] | None
     axis: int | None
     decision: Decision
 

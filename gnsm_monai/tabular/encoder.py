@@ -9,9 +9,9 @@ import narwhals as nw
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.tabular.values import canonical, is_missing, widened
+from gnsm_monai.tabular.values import canonical, days, is_missing, widened
 
-__all__ = ["MISSING", "UNKNOWN", "TableEncoder", "columns_of", "is_frame"]
+__all__ = ["MISSING", "UNKNOWN", "TableEncoder", "columns_of", "distinct", "is_frame"]
 
 MISSING, UNKNOWN = "(missing)", "(unknown)"
 """How a missing value and a category that training did not have are named in explanations."""
@@ -25,8 +25,10 @@ def columns_of(table: Any) -> list[np.ndarray]:
     """Columns ``(N,)`` of a data frame (pandas, polars, pyarrow) or of an array ``(N, F)``; frames keep their types.
 
     Raises:
-        InputError: complex numbers, or not two axes.
+        InputError: complex numbers, a sparse matrix, or not two axes.
     """
+    if hasattr(table, "tocsr"):
+        raise InputError("a sparse matrix holds no categories: give the columns as they were before, or X.toarray()")
     if hasattr(table, "iloc"):  # by place, as pandas may have a name twice
         columns = [_of_pandas(table.iloc[:, place]) for place in range(table.shape[1])]
     elif is_frame(table):
@@ -53,6 +55,8 @@ def _of_pandas(series: Any) -> np.ndarray:
     if series.dtype.kind == "f" and hasattr(series.dtype, "numpy_dtype"):  # nullable: an array of objects otherwise
         column: np.ndarray = series.to_numpy(dtype=series.dtype.numpy_dtype, na_value=np.nan)
         return column
+    if getattr(series.dtype, "tz", None) is not None:  # objects otherwise
+        series = series.dt.tz_convert("UTC").dt.tz_localize(None)
     return np.asarray(series)
 
 
@@ -67,7 +71,7 @@ class TableEncoder:
 
     - Categories (strings, objects, booleans, whole numbers, categories of pandas) are compared as text in one spelling,
       :func:`gnsm_monai.tabular.values.canonical`: 3, 3.0, "3" and "3.00" are the same one, as are True and "TRUE".
-    - A column of floating-point numbers with more distinct values than bins is binned at its quantiles.
+    - A column of floating-point numbers or dates with more distinct values than bins is binned at its quantiles.
     - A missing value (None, NaN, NaT, pandas.NA) is a category of its own where training has any.
     - Every feature has one more category, the last one, for values that training did not have. No training row has it,
       so it is surprising. It also allows a feature with a single category.
@@ -109,7 +113,7 @@ class TableEncoder:
                 self.edges.append(_edges(_numbers(column), self.bins) if numerical else None)
             except (TypeError, ValueError) as error:
                 raise InputError(f"column {name} is to be numerical: {error}") from error
-            texts = {canonical(text) for text in _distinct(column, self.edges[-1])[0]}
+            texts = {canonical(text) for text in distinct(column, self.edges[-1])[0]}
             if len(texts) > MAX_CATEGORIES:
                 raise InputError(
                     f"column {name} has {len(texts)} categories, more than {MAX_CATEGORIES}: leave identifiers out"
@@ -128,7 +132,7 @@ class TableEncoder:
         small = np.uint8 if max(self.cardinalities) <= 256 else np.int16
         codes = np.empty((len(columns[0]), len(columns)), dtype=small)
         for place, (column, edges, categories) in enumerate(zip(columns, self.edges, self.categories, strict=True)):
-            texts, index = _distinct(column, edges)
+            texts, index = distinct(column, edges)
             # Encoders of version 0.2 have other spellings: what stood in their tables is found as it stood there.
             spellings = {canonical(text): code for text, code in reversed(categories.items())} | categories
             codes_of = [spellings.get(text, spellings.get(canonical(text), len(categories))) for text in texts]
@@ -151,27 +155,32 @@ class TableEncoder:
 
 
 def _is_continuous(column: np.ndarray, bins: int) -> bool:
-    return column.dtype.kind == "f" and len(np.unique(column[np.isfinite(column)])) > bins
+    return column.dtype.kind in "fM" and len(np.unique(column[np.isfinite(column)])) > bins
 
 
 def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
     """The column as float64, NaN where a value is missing; what is no number raises ValueError, or is infinite."""
     if column.dtype.kind in "fiub":
         return column.astype(np.float64)
+    if column.dtype.kind == "M":
+        return (column - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
     values = [np.nan if is_missing(value) or value == "" else value for value in column.tolist()]
     try:
         return np.array(values, dtype=object).astype(np.float64)
     except (TypeError, ValueError):
-        if strict:
+        numbers = np.array([np.nan if is_missing(value) else _number(value) for value in values])
+        if strict and np.isposinf(numbers).any():
             raise
-        return np.array([_number(value) for value in values])
+        return numbers
 
 
 def _number(value: Any) -> float:
+    """A number, or a date in days; infinite where it is neither."""
     try:
         return float(value)
     except (TypeError, ValueError):
-        return np.inf
+        date = days(str(value))
+        return np.inf if date is None else date
 
 
 def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
@@ -184,7 +193,7 @@ def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
     return edges
 
 
-def _distinct(column: np.ndarray, edges: np.ndarray | None) -> tuple[list[str], np.ndarray]:
+def distinct(column: np.ndarray, edges: np.ndarray | None = None) -> tuple[list[str], np.ndarray]:
     """Distinct values as text, and for each row ``(N,)`` the place of its own among them."""
     if edges is not None:
         numbers = _numbers(column, strict=False)
@@ -198,6 +207,9 @@ def _distinct(column: np.ndarray, edges: np.ndarray | None) -> tuple[list[str], 
     if column.dtype.kind in "iub":
         values, index = np.unique(column, return_inverse=True)
         return [_text(value) for value in values.tolist()], index
+    if column.dtype.kind == "M":  # their tolist() has numbers where they are of nanoseconds
+        values, index = np.unique(column, return_inverse=True)
+        return [MISSING if is_missing(value) else canonical(str(value)) for value in values], index
     places: dict[str, int] = {}
     index = np.array([places.setdefault(_text(value), len(places)) for value in column.tolist()], dtype=np.int64)
     return list(places), index

@@ -1,4 +1,4 @@
-"""Tables in CSV files: every value is text, or missing."""
+"""Tables in files (CSV, Parquet, Feather): every value is text, or missing."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import csv
 import gzip
 import io
 import zlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from gnsm_monai.errors import InputError, exit_on_input_error
-from gnsm_monai.tabular.values import COMMA, MISSING_TEXTS, POINT, comma_to_point
+from gnsm_monai.tabular.encoder import MISSING, columns_of, distinct
+from gnsm_monai.tabular.values import MISSING_TEXTS, days, number_spelling
 
 __all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
 
+COLUMNAR = (".parquet", ".pq", ".feather", ".arrow")
+ROWS_AT_ONCE = 50_000
+INDEX = "__index_level_"
+"""How names of columns begin that pandas would read as an index."""
+
 MANY_NUMBERS = 50
-"""Distinct numbers above which a column that holds nothing else is binned."""
+"""Distinct numbers, or dates, above which a column that holds nothing else is binned."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Table:
         """Columns by name, in the order of ``names``. Raises InputError where one is missing."""
         if missing := [name for name in names if name not in self.names]:
             raise InputError(f"{where}: lacks the column '{missing[0]}' that the model was trained with")
+        if list(names) == self.names:  # many rows need not be there twice
+            return self.values
         picked: np.ndarray = self.values[:, [self.names.index(name) for name in names]]
         return picked
 
@@ -44,54 +53,94 @@ class Table:
         return [f"{self.names.index(name) + 1} ('{name}')" for name in names]
 
 
-def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decimal: str = "auto") -> Table:
-    """Reads a CSV file (UTF-8, first line = names), gzip-compressed where it ends in ``.gz``.
+def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decimal: str | None = "auto") -> Table:
+    """Reads a CSV file (UTF-8, first line = names), gzip-compressed where it ends in ``.gz``, or Parquet or Feather.
 
-    Values are separated by commas, or by semicolons or tabs where those give the first line more names.
+    Values of CSV are separated by commas, or by semicolons or tabs where those give the first line more names. Rows are
+    read a few at a time, and each distinct text is held once: memory grows by eight bytes per value.
 
     Args:
-        path: of the file.
+        path: of the file; ``.parquet``, ``.pq``, ``.feather`` and ``.arrow`` are read by pyarrow.
         missing: what stands for a missing value, beside nothing at all.
-        decimal: ``.`` or ``,``; ``auto`` is a comma where semicolons separate values and more numbers have it.
+        decimal: as :func:`gnsm_monai.tabular.values.number_spelling` has it; None for numbers as they are written.
 
     Raises:
         InputError: no such file, no text, no rows, rows of unequal length, or a name that occurs twice.
     """
     path = Path(path)
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8-sig")
-        delimiter = max(",;\t", key=lambda mark: len(next(_rows(text, delimiter=mark), [])))
-        rows = list(_rows(text, delimiter=delimiter, strict=True))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-    rows = [row for row in rows if row]
-    if len(rows) < 2:
+    columnar = path.suffix.lower() in COLUMNAR
+    names, codes, places, delimiter = _columnar(path) if columnar else _csv(path)
+    if not len(codes):
         raise InputError(f"{path}: a line of column names and at least one row are needed")
-    names = rows.pop(0)
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"{path}: the column name '{twice[0]}' occurs twice")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(names):
-            raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
-    counts = Counter(chain.from_iterable(rows))
+    counts = dict(zip(places, np.bincount(codes.ravel(), minlength=len(places)).tolist(), strict=True))
     absent = {"", *missing}
-    remarks = [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts[value]]
-    commas, points = (sum(n for value, n in counts.items() if pattern.fullmatch(value)) for pattern in (COMMA, POINT))
-    convert: Callable[[str], str] = str
-    if decimal == "," or (decimal == "auto" and delimiter == ";" and commas > points):
-        convert, remarks = comma_to_point, [*remarks, "a comma in numbers as the decimal point"]
-    meant = {value: None if value in absent else convert(value) for value in counts}
-    values = np.array([list(map(meant.__getitem__, row)) for row in rows], dtype=object)
-    return Table(names, values, "; ".join(remarks))
+    remarks = [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts.get(value)]
+    meant: dict[str, str] = {}
+    if decimal is not None and not columnar:
+        meant, said = number_spelling(counts, decimal, delimiter == ";")
+        remarks += said
+    texts = np.array([None if text in absent else meant.get(text, text) for text in places], dtype=object)
+    return Table(names, texts[codes], "; ".join(remarks))
 
 
-def _rows(text: str, **options: Any) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text, newline=""), **options)
+def _csv(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
+    """Names of the columns ``(F,)``; for each value ``(N, F)`` the place of its text; these places; the delimiter."""
+    places: defaultdict[str, int] = defaultdict(count().__next__)
+    codes = array("i")
+    opened: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            text = file if file.seekable() else io.StringIO(file.read(), newline="")  # such as a pipe
+            widths = {}
+            for mark in ",;\t":
+                widths[mark] = len(next(csv.reader(text, delimiter=mark), []))
+                text.seek(0)
+            delimiter = max(widths, key=widths.__getitem__)
+            rows = (row for row in csv.reader(text, delimiter=delimiter, strict=True) if row)
+            names = next(rows, [])
+            for number, row in enumerate(rows, start=1):
+                if len(row) != len(names):
+                    raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
+                codes.extend(map(places.__getitem__, row))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+    return names, np.asarray(codes, dtype=np.int32).reshape(-1, max(1, len(names))), places, delimiter
+
+
+def _columnar(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
+    """The same of a file that has columns of types; nothing is the text of a missing value."""
+    try:
+        import pyarrow as pa
+        from pyarrow import ipc, parquet
+    except ImportError as error:
+        raise InputError(f"{path}: pyarrow is needed to read it (pip install pyarrow), or the table as CSV") from error
+    places: defaultdict[str, int] = defaultdict(count().__next__)
+    pieces = []
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            source = parquet.ParquetFile(path)
+            names, batches = source.schema_arrow.names, source.iter_batches(ROWS_AT_ONCE)
+        else:
+            source = ipc.open_file(pa.memory_map(str(path)))
+            names, batches = source.schema.names, map(source.get_batch, range(source.num_record_batches))
+        used = [place for place, name in enumerate(names) if not name.startswith(INDEX)]
+        numbers = [str(place) for place in used]  # narwhals refuses names that occur twice
+        for batch in batches:
+            columns = map(distinct, columns_of(pa.Table.from_batches([batch]).select(used).rename_columns(numbers)))
+            codes_of = [
+                ([places["" if text == MISSING else text] for text in texts], index) for texts, index in columns
+            ]
+            pieces.append(np.stack([np.array(codes, np.int32)[index] for codes, index in codes_of], axis=1))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+    names = [names[place] for place in used]
+    return names, np.concatenate([np.empty((0, len(names)), np.int32), *pieces]), places, ""
 
 
 def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> list[int]:
-    """Positions of numerical columns: those that are named, or those with many distinct values that are all numbers."""
+    """Positions of numerical columns: those that are named, or those with many values, all numbers or dates."""
     if named is not None:
         if unknown := [name for name in named if name not in table.names]:
             raise InputError(f"numerical_features: {where} has no column '{unknown[0]}'")
@@ -101,7 +150,7 @@ def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> 
 
 
 def not_numbers(values: Collection[str]) -> list[str]:
-    """Those texts that are no finite numbers, in their order."""
+    """Those texts that are no finite numbers, in their order; none where all are dates."""
     odd = []
     for value in values:
         try:
@@ -110,7 +159,7 @@ def not_numbers(values: Collection[str]) -> list[str]:
             number = np.inf
         if not np.isfinite(number):
             odd.append(value)
-    return odd
+    return [] if len(odd) == len(values) and all(days(value) is not None for value in odd) else odd
 
 
 @exit_on_input_error()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,14 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import save_json, save_table
 from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.tabular.batches import CODES, RowBatches
+from gnsm_monai.tabular.column_words import often_unknown, say_unknown, unknown_shares
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.model import ROWS_AT_ONCE, TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
+from gnsm_monai.tabular.report import MAX_ROWS, write_report
 
 __all__ = ["TableRanking", "check_options", "load_model", "read_rows", "score_rows"]
-
-MOSTLY = 0.5
-"""Share of unknown values in a column above which a warning is due."""
 
 TOP = 3
 RANKING_COLUMNS = [
@@ -66,18 +65,13 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
     """
     if not path:
         raise InputError("dataset_dir: name the CSV file of rows to score")
-    missing, auto = ((), ".") if model.missing is None else (model.missing, "auto")
+    missing, auto = ((), None) if model.missing is None else (model.missing, "auto")
     table = read_table(path, missing, auto if decimal == "auto" else decimal)
     if table.read_as:
         logger.info("%s: read %s", path, table.read_as)
     values = table.select(model.columns, path)
     codes = model.encoder.transform(values)
-    unknown = codes == np.array(model.encoder.cardinalities) - 1
-    for place, name in enumerate(table.places(model.columns)):
-        if unknown[:, place].mean() > MOSTLY:
-            example, number = values[unknown[:, place], place][0], unknown[:, place].sum()
-            text = "column %s: %d of %d values are unknown to the model, such as '%s': was it written otherwise?"
-            logger.warning(text, name, number, len(values), "" if example is None else example)
+    say_unknown(table, model.columns, codes, model.encoder)
     return Rows(str(path), values, codes)
 
 
@@ -87,7 +81,7 @@ def score_rows(model: TrainedTable, inferer: Inferer) -> Callable[[Engine, dict[
 
 
 class TableRanking:
-    """Handler that gathers the rows' scores and writes ``ranking.csv``, worst first, and ``summary.json``.
+    """Handler that gathers the rows' scores, and writes ``ranking.csv``, ``summary.json`` and ``report.html``.
 
     ``rows`` are those of the engine's batches, ``alpha`` is the p-value up to which a row is flagged, and ``model_dir``
     is named in the summary. Once the engine is through, ``lines`` are those of ranking.csv by :data:`RANKING_COLUMNS`.
@@ -98,6 +92,8 @@ class TableRanking:
         self.model_dir, self.output_dir = model_dir, Path(output_dir)
         self.scored: list[tuple[np.ndarray, np.ndarray]] = []
         self.lines: list[dict[str, Any]] = []
+        shares, often = (judge(rows.codes, model.encoder) for judge in (unknown_shares, often_unknown))
+        self._often = {int(feature): float(shares[feature]) for feature in np.flatnonzero(often)}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _: self.scored.clear())
@@ -116,23 +112,48 @@ class TableRanking:
             "alpha": self.alpha,
             "dataset_dir": self.rows.path,
         }
-        save_json(self.output_dir / "summary.json", {"rows": len(self.lines), "flagged": flagged, "settings": settings})
+        shares = dict(
+            zip(self.model.columns, unknown_shares(self.rows.codes, self.model.encoder).tolist(), strict=True)
+        )
+        summary = {"rows": len(self.lines), "flagged": flagged, "unknown_values": shares, "settings": settings}
+        save_json(self.output_dir / "summary.json", summary)
+        self._write_report(scores, parts.sum(1), settings)
         logger.info("%d rows, %d flagged at alpha %.3g: %s", len(self.lines), flagged, self.alpha, self.output_dir)
+
+    def _write_report(self, scores: np.ndarray, contributions: np.ndarray, settings: Mapping[str, Any]) -> None:
+        """The page report.html, from scores ``(N,)`` and what fields add to them ``(N, F)``."""
+        worst = []
+        for line in self.lines[:MAX_ROWS]:
+            place = line["row"] - 1
+            texts = [self._text(place, feature) for feature in range(len(self.model.columns))]
+            worst.append({**line, "texts": texts, "contributions": contributions[place]})
+        p = p_values(scores, self.model.calibration)
+        unlike = {self.model.columns[feature]: share for feature, share in self._often.items()}
+        path, known = self.output_dir / "report.html", self.model.calibration
+        write_report(path, self.model.columns, worst, scores, p, known, unlike, settings)
+
+    def _text(self, place: int, feature: int) -> str:
+        """The value of a field, and whether the model does not know it, or so many that it makes no row odd."""
+        value: str | None = self.rows.values[place, feature]
+        if value is None:
+            return MISSING
+        if self.rows.codes[place, feature] != self.model.encoder.cardinalities[feature] - 1:
+            return value
+        share = self._often.get(feature)
+        return f"{value} {UNKNOWN}" if share is None else f"{value} ({UNKNOWN[1:-1]}, as {100 * share:.0f} % of rows)"
 
     def _ranked(self, scores: np.ndarray, parts: np.ndarray) -> list[dict[str, Any]]:
         """Lines of ranking.csv from scores ``(N,)`` and parts ``(N, terms, F)``; equal scores in the file's order."""
         contributions, terms = parts.sum(1), parts.argmax(1)
         p = p_values(scores, self.model.calibration)
-        unknown = self.rows.codes == np.array(self.model.encoder.cardinalities) - 1
         worst = np.argsort(-contributions, axis=1, kind="stable")[:, :TOP]
         ranking = []
         for rank, place in enumerate(np.argsort(-scores, kind="stable").tolist(), start=1):
             line = {"rank": rank, "row": place + 1, "anomaly_score": scores[place], "p_value": p[place]}
             line["flag"] = int(p[place] <= self.alpha)
             for number, feature in enumerate(worst[place].tolist(), start=1):
-                value = self.rows.values[place, feature]
-                text = MISSING if value is None else f"{value} {UNKNOWN}" if unknown[place, feature] else value
-                line |= {f"feature_{number}": self.model.columns[feature], f"value_{number}": text}
+                line[f"feature_{number}"] = self.model.columns[feature]
+                line[f"value_{number}"] = self._text(place, feature)
                 line[f"anomaly_{number}"] = contributions[place, feature]
                 line[f"term_{number}"] = self.model.anomaly.terms[terms[place, feature]]
             ranking.append(line)

@@ -14,12 +14,14 @@ from monai.engines import Evaluator
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.locks import unlock_folder
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular.batches import TrainingTable
+from gnsm_monai.tabular.column_words import doubtful_columns, understood
 from gnsm_monai.tabular.encoder import TableEncoder
-from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers, numerical_columns, read_table
+from gnsm_monai.tabular.files import Table, numerical_columns, read_table
 from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
@@ -30,8 +32,6 @@ __all__ = ["check_options", "finish_training", "run_settings", "training_table"]
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
-ODD = 0.2
-"""Share of values that are no numbers up to which a column was perhaps meant to be numerical."""
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -72,31 +72,16 @@ def training_table(
     encoder = TableEncoder(numerical_columns(Table(columns, values), numerical_features, path), bins)
     # Calibration rows must be as new to the model as the rows that it will score.
     encoder.fit(values[np.concatenate([parts["train"], parts["validation"]])], table.places(columns))
-    codes = {use: encoder.transform(values[np.sort(part)]) for use, part in parts.items()}
+    coded = encoder.transform(values)
+    codes = {use: coded[np.sort(part)] for use, part in parts.items()}
     counts = ", ".join(f"{len(part)} for {use}" for use, part in parts.items())
     logger.info("%s: %d rows (%s), %d columns", path, len(values), counts, len(columns))
-    _say_how_read(table, columns, encoder)
-    return TrainingTable(encoder, codes, tuple(columns), Path(path).name, absent)
-
-
-def _say_how_read(table: Table, columns: Sequence[str], encoder: TableEncoder) -> None:
-    """Logs what the columns were taken for, and what may be a mistake."""
     if table.read_as:
         logger.info("read %s", table.read_as)
-    kinds = zip(columns, encoder.edges, encoder.categories, strict=True)
-    told = (
-        f"'{name}' {len(categories)} {'bins' if edges is not None else 'categories'}"
-        for name, edges, categories in kinds
-    )
-    logger.info("columns: %s", ", ".join(told))
-    for name, place, edges in zip(columns, table.places(columns), encoder.edges, strict=True):
-        distinct = {value for value in table.values[:, table.names.index(name)].tolist() if value is not None}
-        odd = sorted(not_numbers(distinct))
-        if edges is None and odd and len(distinct) - len(odd) > MANY_NUMBERS and len(odd) < ODD * len(distinct):
-            text = "column %s: %d of %d distinct values are numbers, '%s' is not: taken as categories"
-            logger.warning(text, place, len(distinct) - len(odd), len(distinct), odd[0])
-        if not name:
-            logger.warning("column %s has no name: if it numbers the rows, leave it out by --ignore ''", place)
+    logger.info("columns as they were understood:\n%s", understood(table, columns, encoder))
+    for doubt in doubtful_columns(table, columns, encoder):
+        logger.warning("%s", doubt)
+    return TrainingTable(encoder, codes, tuple(columns), Path(path).name, absent)
 
 
 def run_settings(options: Mapping[str, Any], steps: int, table: TrainingTable, network: ScoreMLP) -> dict[str, Any]:
@@ -131,6 +116,7 @@ def finish_training(
     }
     logger.info("validation per noise level, nats per feature:\n%s", level_table(columns))
     logger.info("model: %s", model_dir)
+    unlock_folder(model_dir)
 
 
 def _copy_bundle(model_dir: Path, network: ScoreMLP, columns: Sequence[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING_TEXTS", "canonical", "comma_to_point", "is_missing", "widened"]
+__all__ = ["MISSING_TEXTS", "canonical", "days", "is_missing", "number_spelling", "widened"]
 
 MISSING_TEXTS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
@@ -18,30 +20,87 @@ MISSING_TEXTS = frozenset(
 
 POINT = re.compile(r"-?(?:0|[1-9]\d*)?\.\d+|-?(?:0|[1-9]\d*)(?:\.\d+)?[eE][+-]\d+")
 COMMA = re.compile(r"-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
+COMMA_GROUPS = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+POINT_GROUPS = re.compile(r"-?[1-9]\d{0,2}(?:\.\d{3})+")
+GAP_GROUPS = re.compile(r"-?[1-9]\d{0,2}(?:[ \u00a0\u202f'’]\d{3})+(?:[.,]\d+)?")
+GAP = re.compile("[ \u00a0\u202f'’]")
+ISO_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?)?")
+POINT_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 TRUTH = {"true": "True", "false": "False"}
+EPOCH = datetime(1970, 1, 1)
 
 
 def canonical(text: str) -> str:
     """The one spelling of a category: 2.0 is 2, 2.50 and .25e+1 are 2.5, TRUE is True; all else stays as it is.
 
-    Digits that begin with a zero or a plus are an identifier, and stay as well.
+    Digits that begin with a zero or a plus are an identifier, and stay as well. A date is written as ISO 8601 has it, a
+    time of day after a space, and midnight as the date alone; with an offset, it becomes universal time.
     """
     if POINT.fullmatch(text):
         number = Decimal(text)
         return format(number.normalize(), "f") if number else "0"
+    if (moment := _moment(text)) is not None:
+        return moment.isoformat(" ").removesuffix(" 00:00:00")
     return "0" if text == "-0" else TRUTH.get(text.lower(), text)
 
 
-def comma_to_point(text: str) -> str:
-    """A number with a decimal comma, and perhaps points between its thousands, with a decimal point."""
-    return text.replace(".", "").replace(",", ".") if COMMA.fullmatch(text) else text
+def days(text: str) -> float | None:
+    """Days from 1970 to a date, or to a date and time of day; None for a text that is none."""
+    moment = _moment(text)
+    return None if moment is None else (moment - EPOCH).total_seconds() / 86400
+
+
+def _moment(text: str) -> datetime | None:
+    """A date as ISO 8601, R, pandas (2024-01-31) or a German spreadsheet (31.01.2024) writes it."""
+    try:
+        if written := POINT_DATE.fullmatch(text):
+            day, month, year = map(int, written.groups())
+            return datetime(year, month, day)
+        if not (written := ISO_DATE.fullmatch(text)):
+            return None
+        date, time, fraction, offset = written.groups("")
+        moment = datetime.fromisoformat(f"{date} {time or '00:00'}{offset.replace('Z', '+00:00')}")
+    except (ValueError, OverflowError):  # such as the 30th of February
+        return None
+    moment = moment.replace(microsecond=int(f"{fraction[1:]:0<6}"[:6])) if fraction else moment
+    return moment.astimezone(timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def number_spelling(counts: Mapping[str, int], decimal: str, semicolons: bool) -> tuple[dict[str, str], list[str]]:
+    """The numbers of a file that are written otherwise than with a decimal point alone, by their text, and in words.
+
+    Args:
+        counts: how often each text occurs.
+        decimal: ``.`` or ``,``; ``auto`` is a comma where semicolons separate values and more numbers have it. Numbers
+            whose signs may all stand between thousands are asked last.
+        semicolons: whether these separate the values.
+    """
+    comma, point, grouped_comma, grouped_point, gaps = (
+        {text: number for text, number in counts.items() if pattern.fullmatch(text)}
+        for pattern in (COMMA, POINT, COMMA_GROUPS, POINT_GROUPS, GAP_GROUPS)
+    )
+    commas, points = (
+        sum(counts[text] for text in sure)
+        for sure in (comma.keys() - grouped_comma.keys(), point.keys() - grouped_point.keys())
+    )
+    more = commas > points if commas or points else sum(comma.values()) > sum(point.values())
+    by_comma = decimal == "," or (decimal == "auto" and semicolons and more)
+    if by_comma:
+        meant = {text: text.replace(".", "").replace(",", ".") for text in (comma | ({} if points else grouped_point))}
+    else:
+        meant = {} if commas else {text: text.replace(",", "") for text in grouped_comma}
+    remarks = ["a comma in numbers as the decimal point"] if by_comma and comma else []
+    meant |= {text: GAP.sub("", text).replace(",", ".") for text in gaps}
+    if grouped := [text for text in meant if GAP.search(text) or ("." if by_comma else ",") in text]:
+        remarks.append(f"'{grouped[0]}' and the like as numbers with a sign between thousands")
+    return meant, remarks
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a Python value is None, NaN, NaT or pandas.NA."""
+    """Whether a value is None, NaN, NaT or pandas.NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):  # those of pandas, whose comparison is no bool
         return True
-    return isinstance(value, (float, np.floating)) and bool(value != value)
+    return isinstance(value, (float, np.floating, np.datetime64)) and bool(value != value)
 
 
 def widened(column: np.ndarray) -> np.ndarray:

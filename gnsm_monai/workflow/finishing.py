@@ -15,12 +15,15 @@ from torch.utils.tensorboard import SummaryWriter
 from gnsm_monai.errors import exit_on_input_error
 from gnsm_monai.fitting.reference_fit import ReferenceFit
 from gnsm_monai.handlers.level_metrics import LevelLoss
+from gnsm_monai.handlers.trainer import EndInTime
 from gnsm_monai.handlers.training_log import level_table, write_result
+from gnsm_monai.locks import unlock_folder
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model.bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.rules.anomaly import uncertainty_weights
+from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["finish_training"]
 
@@ -35,18 +38,20 @@ def finish_training(
     loss: ScoreMatchingLoss,
     writer: SummaryWriter | None = None,
     run_settings: Mapping[str, Any] | None = None,
+    limit: TimeLimit = NO_LIMIT,
 ) -> None:
     """Fits the anomaly score on held-out references, logs the validation table per level, and completes the bundle.
 
-    All processes validate the weights that were kept; then rank 0 continues alone. The table, the run's settings and
-    its final metrics also go to ``writer``, if there is one.
+    All processes validate the weights that were kept; then rank 0 continues alone, and frees the model's folder for
+    other runs. The table, the run's settings and its final metrics also go to ``writer``, if there is one. ``limit`` is
+    of the time: a part that gets less than it needs says so in a line.
     """
     idist.barrier()  # rank 0 writes the weights that all of them read now
-    losses = _validate_kept_weights(fit, evaluator, schedule, loss)
+    losses = _validate_kept_weights(fit, evaluator, schedule, loss, limit.part("validation"))
     if idist.get_rank() == 0:
         # Only the cross-entropy is an uncertainty; the published losses are not.
         weights = uncertainty_weights(losses["val_loss"]) if loss.kind == "posterior" else None
-        model, figures, settings = fit.run(weights, losses)
+        model, figures, settings = fit.run(weights, losses, limit)
         columns = _level_columns(schedule, fit.references.scheme.num_classes, losses, weights, figures)
         logger.info(
             "validation per noise level (loss on held-out references, and of voxels that know nothing of each other; "
@@ -64,6 +69,7 @@ def finish_training(
             write_result(writer, compared, metrics, columns)
             writer.close()
         logger.info("model: %s", fit.model_dir)
+    unlock_folder(fit.model_dir)
     idist.barrier()
 
 
@@ -102,7 +108,7 @@ def _hyperparameters(run_settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _validate_kept_weights(
-    fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss
+    fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss, limit: TimeLimit
 ) -> dict[str, np.ndarray]:
     """Losses per level of ``model.pt`` on held-out references, ``(L,)`` each.
 
@@ -117,6 +123,11 @@ def _validate_kept_weights(
 
     if network.posterior:
         LevelLoss(loss, schedule.num_levels, independent, evaluator.state.device).attach(evaluator, "independent")
+    in_time = EndInTime(limit).attach(evaluator)
     evaluator.run()
+    in_time.detach()
+    if in_time.cut:
+        text = "validation per noise level: on %d of %d references, as time allowed"
+        logger.info(text, evaluator.state.iteration, evaluator.state.epoch_length)
     names = {"val_loss": "val_loss_per_level", **({"no_context_loss": "independent"} if network.posterior else {})}
     return {name: evaluator.state.metrics[metric].cpu().numpy() for name, metric in names.items()}

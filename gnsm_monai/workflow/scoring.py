@@ -19,6 +19,7 @@ from gnsm_monai.errors import SCORING_FAILED, InputError, exit_on_input_error
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingCollector
+from gnsm_monai.locks import locked_folder
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.report.marks import Mark, marks_of_cases, read_marks
 from gnsm_monai.workflow.options import score_soft
@@ -154,9 +155,16 @@ def score(evaluator: Evaluator, collector: RankingCollector | None = None) -> Ra
 
     Returns:
         what ``collector``, one of the evaluator's handlers, found.
+
+    Raises:
+        InputError: another run writes into the collector's folder.
     """
-    evaluator.run()
-    return None if collector is None else collector.ranking
+    if collector is None:
+        evaluator.run()
+        return None
+    with locked_folder(collector.writer.output_dir):
+        evaluator.run()
+    return collector.ranking
 
 
 def stop_if_failed(collector: RankingCollector) -> None:

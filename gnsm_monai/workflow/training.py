@@ -23,6 +23,7 @@ from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.locks import lock_folder
 from gnsm_monai.model.files import FORMAT
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.separable import smooth
@@ -33,6 +34,7 @@ __all__ = [
     "dataset_scheme",
     "is_first_process",
     "join_processes",
+    "lock_model",
     "num_processes",
     "part_processes",
     "phantoms_if_none",
@@ -91,6 +93,12 @@ def part_processes(network: DistributedDataParallel | None = None) -> None:
 
 
 logger = logging.getLogger("gnsm_monai.workflow")
+
+
+@exit_on_input_error()
+def lock_model(model_dir: str) -> None:
+    """Refuses a model's folder where another training writes; see :func:`gnsm_monai.locks.lock_folder`."""
+    lock_folder(model_dir)
 
 
 @exit_on_input_error()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +13,29 @@ import field_of_view
 import numpy as np
 import numpy.typing as npt
 from methods import VARIED_FIELD_OF_VIEW
+from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IMAGE, SOFT
 from gnsm_monai.data.datalist import find_label_maps, find_predictions
 from gnsm_monai.data.degradations import degrade_folder
+from gnsm_monai.data.images import Images
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.transforms import load_case
 
 __all__ = ["Dataset", "Mask", "load_dataset"]
+
+REAL: Mapping[str, tuple[str, tuple[str, ...], str]] = {
+    "heart_unet": ("heart", ("unet_*",), ""),
+    "heart_atlas": ("heart", ("atlas_*", "unet_early"), "heart_unet"),
+    "pancreas": ("pancreas", ("*",), ""),
+    "liver_tumour": ("liver_tumour", ("*",), ""),
+    "blood_cell": ("blood_cell", ("*",), ""),
+}
+"""Real masks of other anatomies: folder of the data, patterns of the folders of masks, data set of the models."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +117,29 @@ class Dataset:
         """Class indices of a label file, (*spatial)."""
         return np.asarray(load_case(self.scheme, self.spatial_dims)({"label": path})["label"][0]).astype(np.int16)
 
+    @cached_property
+    def training_images(self) -> list[npt.NDArray[np.float32]]:
+        """The images of `training_maps`, (C, *spatial) each."""
+        return self._images(self.folder / "imagesTr", find_label_maps(self.folder / "labelsTr"))
+
+    def images_of(self, folder: str) -> dict[str, npt.NDArray[np.float32]]:
+        """The images of a folder's masks by case, (C, *spatial) each."""
+        cases = [mask.case for mask in self.masks if mask.folder == folder]
+        return dict(zip(cases, self._images(self.images[folder], cases), strict=True))
+
+    def _images(self, folder: Path, cases: Iterable[str]) -> list[npt.NDArray[np.float32]]:
+        images = Images.of_folder(folder, cases := list(cases))
+        load = LoadMapsd(IMAGE, self.spatial_dims)
+        channels = [[self._in_ras(load.load(path, is_image=True)) for path in images.of(case)] for case in cases]
+        return [np.concatenate(each).astype(np.float32) for each in channels]
+
     def read_map(self, path: Path) -> npt.NDArray[np.float32]:
         """Anomaly per voxel of a file that ``gnsm rank --maps`` wrote, placed as `read` places its mask."""
-        found = LoadMapsd(IMAGE, self.spatial_dims).load(path, is_image=True)
-        return np.asarray((Orientation(axcodes="RAS", labels=None)(found) if self.spatial_dims == 3 else found)[0])
+        return self._in_ras(LoadMapsd(IMAGE, self.spatial_dims).load(path, is_image=True))[0]
+
+    def _in_ras(self, image: MetaTensor) -> npt.NDArray[np.float32]:
+        turned = Orientation(axcodes="RAS", labels=None)(image) if self.spatial_dims == 3 else image
+        return np.asarray(turned)
 
 
 def load_dataset(name: str, data: Path, work: Path) -> Dataset:
@@ -117,7 +147,7 @@ def load_dataset(name: str, data: Path, work: Path) -> Dataset:
 
     Args:
         name: of `methods.DATASETS`.
-        data: folder with ``hippocampus/`` and ``chest_xray_landmarks/``.
+        data: folder with ``hippocampus/``, ``chest_xray_landmarks/`` and the folders of `REAL`.
         work: for what is made.
     """
     if name == "hippocampus":
@@ -130,6 +160,8 @@ def load_dataset(name: str, data: Path, work: Path) -> Dataset:
         if not (output / "degradations.csv").is_file():
             degrade_folder(folder / "labelsTs", output, seed=0)
         return Dataset(name, folder, folder / "labelsTs", _folders(output))
+    if name in REAL:
+        return _real(name, data)
     folder = write_phantom_dataset(work / "phantoms", spatial_dims=3 if name == "phantoms_3d" else 2)
     predictions = _folders(folder / "predictions")
     images = {path.name: folder / "imagesTs" for path in predictions}
@@ -149,6 +181,16 @@ def _hippocampus(root: Path) -> Dataset:
         segmenter_cases=tuple(json.loads((root / "split.json").read_text())["nnunet_train"]),
         pairs=(("epoch20", "epoch12"), ("epoch20_corrupted_images", "epoch12_corrupted_images")),
     )
+
+
+def _real(name: str, data: Path) -> Dataset:
+    """Masks of one of `REAL`; those of damaged images stand beside the sound images, which a reviewer has."""
+    source, patterns, trained_on = REAL[name]
+    (folder,) = (data / source / "nnUNet_raw").iterdir()
+    predictions = tuple(p for p in _folders(data / source / "predictions") if any(map(p.match, patterns)))
+    images = folder / "imagesTs"
+    seen = {path.name: images for path in predictions} if images.is_dir() else {}
+    return Dataset(name, folder, folder / "labelsTs", predictions, seen, trained_on=trained_on)
 
 
 def _with_varied_field(dataset: Dataset, output: Path) -> Dataset:

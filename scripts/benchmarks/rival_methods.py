@@ -10,10 +10,12 @@ from typing import Any
 import confidence
 import numpy as np
 import rivals
+from linear_shape import LinearShape
 from map_metrics import folder_metrics
 from published_unet import PublishedUNet
 from qc_data import Dataset, Mask
 from scores import Scores
+from segmenter_rival import SmallSegmenter
 from vae import SegVAE
 
 from gnsm_monai.data.nnunet import LabelScheme
@@ -26,6 +28,8 @@ MASK_ONLY: dict[str, Callable[[], Any]] = {
     "voxelwise_prior": rivals.VoxelwisePrior,
     "centre_of_mass": rivals.CentreOfMassZScore,
     "volume": rivals.VolumeZScore,
+    "linear_shape": LinearShape,
+    "linear_shape_centred": lambda: LinearShape(centred=True),
 }
 """Rivals that are fitted at once, by nothing but counting."""
 
@@ -33,12 +37,23 @@ TRAINED: dict[str, tuple[str, Callable[[int], Any], Callable[..., float]]] = {
     "vae": ("vae", lambda seed: SegVAE(seed=seed), SegVAE.score),
     "vae_dice": ("vae", lambda seed: SegVAE(seed=seed), SegVAE.reconstruction_error),
     "vae_centred": ("vae_centred", lambda seed: SegVAE(centred=True, seed=seed), SegVAE.score),
+    "vae_centred_dice": (
+        "vae_centred",
+        lambda seed: SegVAE(centred=True, seed=seed),
+        SegVAE.reconstruction_error,
+    ),
     "published_unet": ("published_unet", lambda seed: PublishedUNet(seed), PublishedUNet.score),
 }
 """Rivals with a training and a seed: the folder of their models, what is trained, and what it is asked."""
 
 SOFTMAX = {"entropy": confidence.entropy, "max_probability": confidence.missing_confidence}
 """Rivals that read the segmenter's probabilities."""
+
+SEGMENTER: dict[str, Callable[..., float]] = {
+    "segmenter_entropy": lambda segmenter, image, mask: segmenter.entropy(image),
+    "segmenter_dice": SmallSegmenter.disagreement,
+}
+"""Rivals that learn to segment the images, by what they are asked."""
 
 Score = Callable[[Mask], float]
 
@@ -64,6 +79,12 @@ def score_rival(dataset: Dataset, method: str, seed: int, work: Path) -> Scores 
         folder, make, ask = TRAINED[method]
         network, minutes = _trained(dataset, make(seed), work / dataset.models / f"{folder}-{seed}")
         score = lambda mask: ask(network, mask.label)  # noqa: E731
+    elif method in SEGMENTER:
+        masks = [mask for mask in masks if mask.folder in dataset.images]
+        if masks:
+            segmenter, minutes = _segmenter(dataset, seed, work / dataset.models / f"segmenter-{seed}")
+            images = {name: dataset.images_of(name) for name in {mask.folder for mask in masks}}
+            score = lambda mask: SEGMENTER[method](segmenter, images[mask.folder][mask.case], mask.label)  # noqa: E731
     elif method in SOFTMAX:
         masks = [mask for mask in masks if mask.probabilities is not None]
         score = lambda mask: SOFTMAX[method](_probabilities(mask, dataset.scheme))  # noqa: E731
@@ -119,6 +140,21 @@ def _trained(dataset: Dataset, network: Any, folder: Path) -> tuple[Any, float]:
     network.save(path)
     save_json(known, {"minutes": minutes})
     return network, minutes
+
+
+def _segmenter(dataset: Dataset, seed: int, folder: Path) -> tuple[SmallSegmenter, float]:
+    """As :func:`_trained`, of the images too."""
+    path, minutes_path = folder / "model.pt", folder / "minutes.json"
+    classes, images = dataset.scheme.num_classes, dataset.training_images
+    if minutes_path.is_file():
+        segmenter = SmallSegmenter(seed).load(path, dataset.spatial_dims, classes, len(images[0]))
+        return segmenter, load_json(minutes_path)["minutes"]
+    start = time.monotonic()
+    segmenter = SmallSegmenter(seed).fit(list(zip(images, dataset.training_maps, strict=True)), classes)
+    minutes = (time.monotonic() - start) / 60
+    segmenter.save(path)
+    save_json(minutes_path, {"minutes": minutes})
+    return segmenter, minutes
 
 
 def _probabilities(mask: Mask, scheme: LabelScheme) -> np.ndarray:

@@ -17,7 +17,16 @@ from scipy.stats import rankdata
 from gnsm_monai.evaluation.metrics import auroc, norm_aurc
 from gnsm_monai.files import load_json, write_atomically
 
-__all__ = ["FAILURE_DICE", "METRICS", "Scores", "check_same_masks", "load_all", "mean_with_interval", "path_of"]
+__all__ = [
+    "FAILURE_DICE",
+    "METRICS",
+    "Scores",
+    "check_same_masks",
+    "load_all",
+    "mean_with_interval",
+    "path_of",
+    "resamples_of_patients",
+]
 
 FAILURE_DICE = 0.7
 """A mask below it is a failure."""
@@ -145,12 +154,8 @@ def mean_with_interval(
     Returns:
         Per metric ``value``, ``ci95`` and ``seeds`` (the value of each); ``value`` None where it is undefined.
     """
-    patients, members = _patients(seeds)
-    generator = np.random.default_rng(0)
-    samples = [
-        np.concatenate([members[p] for p in generator.integers(0, len(patients), size=len(patients))])
-        for _ in range(n_bootstrap)
-    ]
+    check_same_masks(seeds)
+    samples = resamples_of_patients(seeds[0], n_bootstrap)
     figures: dict[str, dict[str, Any]] = {}
     for name in metrics:
         values = [METRICS[name](s.score, s.dice) for s in seeds]
@@ -163,19 +168,22 @@ def mean_with_interval(
     return figures
 
 
+def resamples_of_patients(scores: Scores, count: int) -> list[npt.NDArray[np.intp]]:
+    """Rows of masks, drawn ``count`` times: patients with replacement, each with all its masks."""
+    names, index = np.unique(scores.case, return_inverse=True)
+    members = [np.flatnonzero(index == p) for p in range(len(names))]
+    generator = np.random.default_rng(0)
+    return [
+        np.concatenate([members[p] for p in generator.integers(0, len(names), size=len(names))]) for _ in range(count)
+    ]
+
+
 def check_same_masks(scores: Sequence[Scores]) -> None:
     """Raises ValueError where scores are not all of the same masks in the same order."""
     first = scores[0]
     for other in scores[1:]:
         if not (np.array_equal(first.folder, other.folder) and np.array_equal(first.case, other.case)):
             raise ValueError(f"{first.dataset}, {first.method}: seeds {first.seed} and {other.seed} differ in masks")
-
-
-def _patients(seeds: Sequence[Scores]) -> tuple[npt.NDArray[np.str_], list[npt.NDArray[np.intp]]]:
-    """Patients, and the rows of each. Raises ValueError where the seeds differ in their masks."""
-    check_same_masks(seeds)
-    names, index = np.unique(seeds[0].case, return_inverse=True)
-    return names, [np.flatnonzero(index == p) for p in range(len(names))]
 
 
 def _rounded(value: Any) -> Any:

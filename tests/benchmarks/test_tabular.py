@@ -70,3 +70,15 @@ def test_variants_begin_with_the_default_score_and_hold_each_level() -> None:
     levels = [scores for name, scores in found.items() if name.startswith("contextual misfit at")]
     alone = found["all levels, without coupled frequencies"]
     assert len(levels) == 7 and np.allclose(np.mean(levels, 0), alone, rtol=1e-5)
+
+
+def test_methods_are_compared_on_the_same_seeds_and_sets_are_the_pairs() -> None:
+    sets = tabular_lines.SETS[:6]
+    ours = {f"GNSM (default) | {name} | {seed}": {"auroc": 80.0 + seed} for name in sets for seed in (1, 2)}
+    other = {f"kNN5 | {name} | 2": {"auroc": 80.0 - place} for place, name in enumerate(sets)}
+    quoted = {"auroc_mean": 81.75, "auroc_std": 0.0}
+    baselines = {name: dict.fromkeys(tabular_lines.QUOTED, quoted) for name in tabular_lines.SETS}
+    lines = tabular_lines._paired({**ours, **other}, baselines, ["GNSM (default)", "kNN5"])
+    # Six differences of one sign have p = 2 / 2 ** 6.
+    assert lines[2] == "| kNN5 | 6 | 6 | 0 | 0 | +4.50 | 0.031 |"
+    assert lines[3] == "| CBRW* | 6 | 0 | 6 | 0 | -0.25 | 0.031 |"

@@ -238,15 +238,26 @@ def test_images_of_a_bare_folder_are_asked_for_in_one_line(
     assert "give dataset_dir" in capsys.readouterr().err
 
 
-def test_training_in_limited_time_is_complete_and_goes_on_later(dataset: Path, tmp_path: Path) -> None:
-    """Four epochs with a validation after each second one: time is up after the first."""
-    settings: dict[str, Any] = {**TINY, "epochs": 8, "dataset_dir": dataset}
-    commands.train(tmp_path, max_minutes=1e-6, **settings)
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert state["trainer"]["iteration"] == 3
-    assert load_json(tmp_path / "settings.json")["weights_sha256"]
-    commands.train(tmp_path, resume=True, **settings)
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 24
+def test_training_in_limited_time_is_complete_and_goes_on_later(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without any time each part does the least, says so in a line, and the model ranks."""
+    settings: dict[str, Any] = {**TINY, "failures": "auto", "epochs": 8, "steps_per_epoch": 3, "dataset_dir": dataset}
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        commands.train(tmp_path / "model", max_minutes=1e-6, **settings)
+    lines = [record.getMessage() for record in caplog.records]
+    for said in (
+        "epoch 1, step 1 of 3: training ends here, to be done in 1e-06 minutes",
+        "validation per noise level: on 1 of 2 references, as time allowed",
+        "the small segmentation network got too little time: failures are degraded copies alone",
+        "shapes: too little time for the network, the linear model alone is fitted",
+        "selection: 2 of 2 references were scored, and 4 failures made from them: time allowed no more",
+    ):
+        assert lines.count(said) == 1, said
+    assert commands.rank(tmp_path / "model", [dataset / "labelsTs"], tmp_path / "results", device="cpu") == 0
+    assert not (tmp_path / "model" / "checkpoint.pt").exists()  # no epoch is whole
+    commands.train(tmp_path / "model", resume=True, **settings)
+    assert torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 24
 
 
 def mirrored(path: Path) -> None:

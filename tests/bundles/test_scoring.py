@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,31 @@ def test_files_beside_a_mask_that_do_not_fit_cost_their_own_use_alone(
     assert both[1][coarse].dice == 1 and "taken voxel by voxel" in notes[coarse]
     assert both[0][coarse].reason.startswith("voxels of 1.3 mm, references have 1 mm")
     assert "2 references could not be compared, 2 ranked masks have a remark: see `message` in " in caplog.text
+
+
+def test_a_model_that_knows_no_spacings_names_one_that_makes_everything_larger(
+    model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(model, older)
+    settings = json.loads((older / "settings.json").read_text())
+    del settings["fields_of_view"]["spacings"]  # models of version 0.2 have none
+    (older / "settings.json").write_text(json.dumps(settings))
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    first, second = sorted((dataset / "labelsTs").glob("*.png"))[:2]
+    image = sitk.ReadImage(str(first))
+    image.SetSpacing((2, 2))
+    sitk.WriteImage(image, str(masks / "scaled.mha"))
+    shutil.copy(second, masks / "usual.png")
+    run_config(
+        INFERENCE, "infer", model_dir=str(older), predictions_dir=str(masks), output_dir=str(tmp_path / "out"),
+        device="cpu",
+    )  # fmt: skip
+    reasons = {row["case"]: row["reason"] for row in read(tmp_path / "out" / "ranking.csv")}
+    here = f"{2 * image.GetWidth()} mm"
+    assert reasons["scaled"].startswith(f"voxels of 2 mm and a field of view of {here}, references have one of ")
+    assert "voxels of" not in reasons["usual"]
 
 
 def test_evaluate_is_a_small_overlay_that_does_what_inference_does() -> None:

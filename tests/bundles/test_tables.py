@@ -217,6 +217,27 @@ class TestCommands:
         )
         assert caplog.text.count("unknown to the model") == 1
 
+    def test_what_many_rows_share_is_told_apart_from_what_is_odd_in_one(
+        self, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = write_demo_table(tmp_path / "new.csv", rows=100, seed=3)
+        names, *rows = path.read_text().splitlines()
+        rows = [row if place % 5 else re.sub("^..", "AT", row) for place, row in enumerate(rows)]
+        rows[0] = re.sub(",(box|envelope|pallet),", ",crate,", rows[0])
+        path.write_text("\n".join([names, *rows]))
+        main(["table", "score", "--model", str(model), "--data", str(path), "--output", str(tmp_path / "out")])
+        warned = re.findall(r"column 1 \('country'\): 20 of 100 .*", caplog.text)
+        assert len(warned) == 1 and warned[0].endswith("'AT': new rows differ here as a whole, not one by one")
+        assert caplog.text.count("unknown to the model") == 1
+        ranking = (tmp_path / "out" / "ranking.csv").read_text()
+        assert "AT (unknown, as 20 % of rows)" in ranking and "crate (unknown)" in ranking
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert re.search(r"<bdi>country</bdi> \(20 % of rows\)\.", page)
+        assert re.search(r'<td class="odd"><bdi>crate \(unknown\)</bdi> <span class="adds">\+\d', page)
+        shares = summary["unknown_values"]
+        assert (shares["country"], shares["carrier"], shares["kind"]) == (0.2, 0, 0.01)
+
     def test_a_model_of_version_0_2_takes_all_text_as_it_is(self, model: Path, tmp_path: Path) -> None:
         shutil.copytree(model, tmp_path / "old")
         settings = json.loads((model / "settings.json").read_text())

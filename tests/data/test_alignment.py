@@ -221,6 +221,7 @@ def test_spacings_of_the_files_are_kept_along_the_axes_of_the_maps() -> None:
     label = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([1.0, 1.0, 1.0])))
     label.meta[FILE_AFFINE], label.meta[FILE_SHAPE] = np.array([[0.0, 2.0, 0], [-3.0, 0, 0], [0, 0, 1]]), (5, 4)
     assert place_of(label).spacing.tolist() == [2, 3]
+    assert place_of(label).file_length.tolist() == [2 * 4, 3 * 5]
     usual = FieldsOfView.of([place_of(label), place_of(case(body())[LABEL])])
     assert usual.spacings == ([1, 1], [2, 3]) and FieldsOfView(**usual.to_dict()) == usual
     assert FieldsOfView(**{k: v for k, v in usual.to_dict().items() if k != "spacings"}).spacings is None

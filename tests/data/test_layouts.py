@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import affine_transform
 
 from gnsm_monai.data.case_names import match_cases
 from gnsm_monai.data.datalist import find_predictions, find_references
@@ -204,18 +206,27 @@ def test_folders_of_structures_given_one_by_one_meet_flat_references(
     )
 
 
-def test_an_image_among_masks_is_called_one(tmp_path: Path) -> None:
-    """Fewer fractions are those of a label map that was scaled."""
+def test_an_image_among_masks_is_called_one_by_its_values(tmp_path: Path) -> None:
+    """Whatever its name and type; a label map of another scheme, a scaled and an interpolated one are none."""
     rng = np.random.default_rng(0)
-    save(tmp_path / "image.nii.gz", rng.normal(100, 50, (6, 7, 8)).astype(np.float32))
-    save(tmp_path / "scaled.nii.gz", (blocks() / 2).astype(np.float32))
-    messages = [
-        CaughtErrors(load_case(SCHEME, 3))({"case": name, "label": tmp_path / f"{name}.nii.gz"})["message"]
-        for name in ("image", "scaled")
-    ]
-    assert messages[0].startswith(f"{tmp_path / 'image.nii.gz'}: ")
-    assert messages[0].endswith("an image or probabilities, by its many values")
-    assert messages[1].endswith("label values must be whole numbers, found 0.5")
+    image, wider = rng.normal(300, 90, (12, 11, 10)), np.kron(blocks(), np.ones((4, 4, 4)))
+    turn = [[0.955, -0.296, 0], [0.296, 0.955, 0.1], [0, 0, 0.9]]
+    kinds = {
+        "float": (image.astype(np.float32), r"found \d+\.\d+: an image, by its \d{3} different values\?$"),
+        "int16": (image.astype(np.int16), r"declared \[0, 1, 2, 3\]: an image, by its \d{3} different values\?$"),
+        "atlas": (rng.integers(0, 100, (12, 11, 10)).astype(np.int16), r"is not among the declared \[0, 1, 2, 3\]$"),
+        "scaled": ((blocks() / 2).astype(np.float32), r"must be whole numbers, found 0\.5$"),
+        "interpolated": (
+            affine_transform(wider.astype(np.float32), turn, order=1),
+            r"found \d+\.\d+: probabilities, an image, or labels that interpolation mixed$",
+        ),
+    }
+    for name, (values, message) in kinds.items():
+        path = tmp_path / f"{name}.nii.gz"
+        save(path, values)
+        given = CaughtErrors(load_case(SCHEME, 3))({"case": name, "label": path})["message"]
+        assert given.startswith(f"{path}: ")
+        assert re.search(message, given), given
 
 
 @pytest.mark.data

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from gnsm_monai.data.rewriting import save_changed
+from gnsm_monai.data.rewriting import data_files, save_changed
 
 AFFINE = np.array([[0, 0, -2.0, 11], [0, 1, 0, -3], [-1.5, 0, 0, 7], [0, 0, 0, 1]])
 LABEL = np.arange(24).reshape(4, 3, 2) % 4
@@ -49,7 +49,7 @@ def test_only_the_voxels_of_a_nifti_file_change(tmp_path: Path, dtype: Any, endi
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("ending", [".mha", ".nrrd", ".png", ".tif"])
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".png", ".tif"])
 def test_other_formats_keep_geometry_and_type(tmp_path: Path, ending: str) -> None:
     flat = ending in (".png", ".tif")
     label = LABEL[..., 0] if flat else LABEL
@@ -67,6 +67,9 @@ def test_other_formats_keep_geometry_and_type(tmp_path: Path, ending: str) -> No
     np.testing.assert_array_equal(sitk.GetArrayFromImage(copy), exchanged(label).T)
     for part in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelIDValue"):
         assert getattr(copy, part)() == getattr(read, part)()
+    data = {".mhd": ["m.zraw"]}.get(ending, [])
+    assert sorted(path.name for path in target.parent.iterdir()) == [target.name, *data]
+    assert [path.name for path in data_files(target)] == data
     if ending == ".nrrd":
         assert copy.GetMetaData("names") == "a b"
 
@@ -84,3 +87,13 @@ def test_a_mask_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "link.nii.gz").symlink_to(tmp_path / "m.nii.gz")
     with pytest.raises(ValueError, match="not replaced"):
         save_changed(tmp_path / "m.nii.gz", tmp_path / "link.nii.gz", exchanged)
+
+
+def test_what_is_no_single_map_of_numbers_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    layers = sitk.GetImageFromArray(np.zeros((2, 3, 4, 2), np.uint8), isVector=True)
+    sitk.WriteImage(layers, str(tmp_path / "m.seg.nrrd"))
+    (tmp_path / "case").mkdir()
+    for name, message in (("m.seg.nrrd", "several layers"), ("case", "a file per structure")):
+        with pytest.raises(ValueError, match=message):
+            save_changed(tmp_path / name, tmp_path / "out" / name, exchanged)
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []

@@ -81,7 +81,7 @@ def test_the_copy_of_a_mask_with_wrong_labels_is_the_truth(model: Path, tmp_path
     for i, truth in enumerate(inner):
         write(tmp_path / "masks" / f"m{i}.nii.gz", damage(truth))
     before = {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
-    rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu")
+    rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu")
     rows = table(tmp_path / "out")
     assert len(inner) >= 3
     assert {row["file"] for row in rows} == set(before)
@@ -96,11 +96,11 @@ def test_the_copy_of_a_mask_with_wrong_labels_is_the_truth(model: Path, tmp_path
         assert float(row["p_value_after"]) >= float(row["p_value_before"])
     assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
     again = tmp_path / "again"
-    rank(model, [tmp_path / "out" / "proposed"], again, propose=True, device="cpu")  # the score of the file itself
+    rank(again, model, [tmp_path / "out" / "proposed"], propose=True, device="cpu")  # the score of the file itself
     scores = {row["case"]: row["anomaly_score"] for row in csv.DictReader((again / "ranking.csv").open(newline=""))}
     assert scores == {row["case"]: row["anomaly_score_after"] for row in rows}
     assert table(again) == []
-    rank(model, [tmp_path / "masks"], tmp_path / "out", device="cpu")  # copies of an earlier ranking
+    rank(tmp_path / "out", model, [tmp_path / "masks"], device="cpu")  # copies of an earlier ranking
     assert not (tmp_path / "out" / "proposed").exists()
 
 
@@ -109,7 +109,7 @@ def test_right_masks_get_no_copy_however_many_are_suspect(model: Path, tmp_path:
     rng = np.random.default_rng(100 + seed)
     for i in range(8):
         write(tmp_path / "masks" / f"m{i}.nii.gz", chain(rng))
-    rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu", alpha=0.9)
+    rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu", alpha=0.9)
     flags = [row["flag"] for row in csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline=""))]
     assert flags.count("1") >= 4
     assert table(tmp_path / "out") == []
@@ -124,7 +124,7 @@ def test_a_mask_keeps_its_rank_where_its_file_cannot_be_read_again(
         raise OSError("torn")
 
     monkeypatch.setattr(Corrections, "_read", torn)
-    assert rank(model, [tmp_path / "masks"], tmp_path / "out", propose=True, device="cpu") == 0
+    assert rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu") == 0
     rows = list(csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline="")))
     assert [row["status"] for row in rows] == ["ok"]
     assert table(tmp_path / "out") == []
@@ -141,9 +141,16 @@ def asymmetric() -> np.ndarray:
     return label
 
 
-def corrected(path: Path, mask: np.ndarray, truth: np.ndarray, affine: np.ndarray, **more: Any) -> tuple[Any, Any]:
+def corrected(
+    path: Path,
+    mask: np.ndarray,
+    truth: np.ndarray,
+    affine: np.ndarray,
+    values: tuple[int, ...] = SCHEME.values,
+    **more: Any,
+) -> tuple[Any, Any]:
     """What is found of a mask by a judge that knows the truth on the grid; and how often it was asked."""
-    nib.save(nib.Nifti1Image(np.array(SCHEME.values)[mask].astype(np.uint8), affine), path)
+    nib.save(nib.Nifti1Image(np.array(values)[mask].astype(np.uint8), affine), path)
     prior = np.stack([np.where(truth == c, 0.91, 0.03) for c in range(4)])
     network = SimpleNamespace(num_classes=4, position_size=truth.shape, log_prior=torch.from_numpy(np.log(prior)))
     settings = {"spatial_dims": 3}
@@ -206,18 +213,46 @@ def test_without_places_a_cycle_is_found_by_the_denoised_version_alone(tmp_path:
     truth = asymmetric()
     mask = np.array([0, 2, 3, 1])[truth]
     found, _ = corrected(tmp_path / "x.nii.gz", mask, truth, np.eye(4))
-    assert found.correction.moves == ((1, 3), (2, 1), (3, 2))
+    assert found.correction.moves == ((7, 3), (8, 7), (3, 8))
     unplaced, _ = corrected(tmp_path / "y.nii.gz", mask, truth, np.eye(4), position_size=None)
     assert unplaced.correction is None  # the denoised version that is given here is the mask itself
 
 
+def name_values(path: Path, names: dict[str, int]) -> None:
+    """A table beside a mask that says what its numbers mean, as BIDS has it."""
+    lines = [f"{number}\t{name}" for name, number in names.items()]
+    path.with_name(f"{path.name.split('.')[0]}.tsv").write_text("\n".join(["index\tname", *lines, ""]))
+
+
+def test_a_mask_of_another_numbering_is_changed_in_its_own_numbers(tmp_path: Path) -> None:
+    truth = asymmetric()
+    mask = np.array([0, 2, 3, 1])[truth]
+    path = tmp_path / "x.nii.gz"
+    name_values(path, {"c": 1, "a": 2, "b": 3})
+    found, _ = corrected(path, mask, truth, np.eye(4), values=(0, 2, 3, 1))
+    assert found.correction.moves == ((2, 1), (3, 2), (1, 3))
+    changed = changed_values(np.array([0, 2, 3, 1])[mask], found.correction.moves, None)
+    np.testing.assert_array_equal(changed, np.array([0, 2, 3, 1])[truth])
+
+
+def test_a_structure_without_a_number_in_the_file_is_named_but_not_written(tmp_path: Path) -> None:
+    truth = asymmetric()
+    truth[truth == 3] = 0
+    mask = np.array([0, 3, 2])[truth]  # a is called c, and the file has no number for a
+    path = tmp_path / "x.nii.gz"
+    name_values(path, {"c": 1, "b": 3})
+    found, _ = corrected(path, mask, truth, np.eye(4), values=(0, 2, 3, 1))
+    assert "a is labelled c" in found.reason
+    assert found.correction.moves is None
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_changed_values_are_those_of_the_scheme(dtype: type) -> None:
+def test_changed_values_have_the_type_of_the_file(dtype: type) -> None:
     values = np.array([[0, 7, 8], [3, 7, 0]], dtype=dtype)
-    changed = changed_values(values, ((1, 2), (2, 1)), None, SCHEME)
+    changed = changed_values(values, ((7, 8), (8, 7)), None)
     assert changed.dtype == dtype
     np.testing.assert_array_equal(changed, [[0, 8, 7], [3, 8, 0]])
-    np.testing.assert_array_equal(changed_values(values, ((1, 2),), 1, SCHEME), [[8, 8, 0], [0, 8, 3]])
+    np.testing.assert_array_equal(changed_values(values, ((7, 8),), 1), [[8, 8, 0], [0, 8, 3]])
 
 
 @pytest.fixture(autouse=True, scope="module")

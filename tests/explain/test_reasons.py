@@ -11,7 +11,8 @@ from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.data.phantoms import LABELS, make_phantom
 from gnsm_monai.explain.findings import UsualVolume
 from gnsm_monai.explain.reasons import NO_REASON, explain
-from gnsm_monai.explain.sentences import cropped_sentence, joined, spacing_sentence
+from gnsm_monai.explain.sentences import cropped_sentence, joined
+from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
 
 NAMES = [("anterior", (1,)), ("posterior", (2,))]
 MM = (1.0, 1.0, 1.0)
@@ -392,6 +393,30 @@ def test_slices_that_are_missing_are_named_by_the_end_of_the_patient(
 )
 def test_a_spacing_that_no_reference_has_is_named(spacing: list[float], words: str) -> None:
     assert spacing_sentence(spacing, ([1.0] * 3, [1.5] * 3)) == words
+
+
+@pytest.mark.parametrize(
+    ("spacing", "lengths", "words"),
+    [
+        ([1.5, 1.5, 2.0], [48.0, 48.0, 30.0], ""),
+        ([1.5, 1.5, 2.0], [60.0, 30.0, 30.0], ""),  # larger and smaller: of no scale
+        (
+            [1.0, 1.0, 1.0],
+            [32.0, 32.0, 24.0],
+            "voxels of 1 mm and a field of view of 32 x 32 x 24 mm, "
+            "references have one of 45 to 48 x 45 to 48 x 45 to 48 mm",
+        ),
+        (
+            [15.0, 15.0, 20.0],
+            [480.0, 480.0, 480.0],
+            "voxels of 15 x 15 x 20 mm and a field of view of 480 mm, references have one of 45 to 48 mm",
+        ),
+    ],
+)
+def test_a_spacing_that_changes_the_size_of_everything_is_named_by_models_that_know_no_spacings(
+    spacing: list[float], lengths: list[float], words: str
+) -> None:
+    assert field_of_view_sentence(spacing, lengths, ([45.0] * 3, [48.0] * 3)) == words
 
 
 # ---- labels along a chain --------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from gnsm_monai.data.constants import IGNORE_INDEX, LABEL
 from gnsm_monai.data.degradations import MAX_FALSE, false_structures
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.files import save_json
-from gnsm_monai.fitting.reference_failures import Failure, FailurePlan, ReferenceFailures
+from gnsm_monai.fitting.failure import Failure, FailurePlan
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.statistics import STATISTICS

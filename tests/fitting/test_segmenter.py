@@ -15,8 +15,11 @@ from gnsm_monai.data.constants import IGNORE_INDEX, IMAGE, LABEL
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.errors import InputError
-from gnsm_monai.fitting.reference_failures import FailurePlan, ReferenceFailures, kinds_in_turn
+from gnsm_monai.fitting.failure import FailurePlan, kinds_in_turn
+from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.segmenter import CERTAIN, EarlySegmenter, KnownVoxelsLoss
+from gnsm_monai.time_limit import TimeLimit
+from tests.builders import Clock
 
 STEPS = (4, 80)
 
@@ -174,3 +177,43 @@ def test_a_source_of_images_that_are_not_there_is_refused_before_training(
         workflow.check_failures(bare, "networks")
     assert stop.value.code == 2
     assert "failures: 'networks' needs an image of every reference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wanted", "steps", "usable"), [("auto", 0, False), ("networks", 40, False), ("auto", 64, True)]
+)
+def test_a_network_that_got_too_little_time_is_left_out_and_said(
+    references: References,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wanted: str,
+    steps: int,
+    usable: bool,
+) -> None:
+    """The limit is over after so many steps; three copies are the fewest that are used."""
+    clock = Clock()
+    limit, step = TimeLimit(steps / 60, clock=clock), KnownVoxelsLoss.forward
+
+    def timed(loss: KnownVoxelsLoss, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        clock.wait(1)
+        return step(loss, logits, label)
+
+    monkeypatch.setattr(KnownVoxelsLoss, "forward", timed)
+    makes = ReferenceFailures(references, wanted)
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        makes.train_segmenter(limit)
+    assert (makes.segmenter is not None) == usable
+    said = f"{steps} steps, as time allowed" if usable else "too little time: failures are degraded copies alone"
+    assert said in caplog.text
+    if makes.segmenter is not None:
+        assert list(makes.segmenter.snapshots) == [24, 40, 64]
+
+
+@pytest.mark.parametrize(("share", "masks", "copies"), [(1, 4, 2), (0.5, 2, 1), (0.01, 1, 1)])
+def test_a_share_of_the_failures_has_some_of_each_sort(
+    makes: ReferenceFailures, share: float, masks: int, copies: int
+) -> None:
+    case, plan = makes.references.used_for("selection")[0], FailurePlan(0, 4, None, empty=False)
+    failures = list(makes.of(case, makes.references.maps_of([case])[0], 0, plan, share))
+    assert [failure.of_network for failure in failures] == [True] * masks + [False] * copies
+    assert makes.most(plan) == 6

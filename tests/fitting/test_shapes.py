@@ -21,6 +21,8 @@ from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
 from gnsm_monai.scoring.structures import Structures
+from gnsm_monai.time_limit import TimeLimit
+from tests.builders import Clock
 
 STRIDES = [[2, 2], [2, 2]]
 SCHEDULE = build_schedule("mixing")
@@ -209,3 +211,38 @@ def test_an_outlier_is_none_of_the_shapes(
             for m in (maps, moved)
         )
     assert odd < 0.5 * usual
+
+
+@pytest.mark.parametrize(
+    ("minutes", "trainings"),
+    [
+        (None, [600, 225, 225, 225]),
+        (1000, [3, 600, 225, 225, 225]),
+        (25, [3, 351, 132, 132, 132]),  # (1500 - 6) s / (2 s * 2.125)
+        (2, [3]),
+        (0, []),
+    ],
+)
+def test_the_network_learns_in_as_many_steps_as_time_allows_or_not_at_all(
+    references: References,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    minutes: float | None,
+    trainings: list[int],
+) -> None:
+    """Steps take 2 s; without a network the linear model alone judges, which is said."""
+    clock, lengths = Clock(), list[int]()
+
+    def train(learner: ShapeLearner, labels: list[Tensor], steps: int, *_: object, **__: object) -> Tensor:
+        lengths.append(steps)
+        clock.wait(2 * steps)
+        return torch.ones(1)
+
+    monkeypatch.setattr(ShapeLearner, "_train", train)
+    monkeypatch.setattr(shapes, "ReferenceShapes", lambda linear, network, sizes: network)
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        whole, judges = ShapeLearner(references, STRIDES, SCHEDULE, 600)(TimeLimit(minutes, clock=clock))
+    assert lengths == trainings
+    without = [network is None for network in (whole, *judges.values())]
+    assert all(without) if len(trainings) < 2 else not any(without)
+    assert ("the linear model alone" in caplog.text) == all(without)

@@ -16,6 +16,8 @@ from torch import nn
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.time_limit import TimeLimit
+from tests.builders import Clock
 
 SCHEDULE = mixing_schedule(num_levels=3)
 
@@ -202,3 +204,66 @@ def test_a_full_disk_is_named_by_the_checkpoint_that_it_has_no_room_for(
         engine.run()
     assert caught.value.filename == str(tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
+
+
+class TimedEvaluator(Engine):
+    """Takes 5 s for each of three cases; every validation is better than the one before."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(lambda engine, case: clock.wait(5))
+        self.cases: list[int] = []
+        self.add_event_handler(Events.EPOCH_COMPLETED, self.measured)
+
+    def measured(self, engine: Engine) -> None:
+        self.cases.append(engine.state.iteration)
+        engine.state.metrics["val_loss"] = 1 / len(self.cases)
+
+    def attach(self, engine: Engine) -> None:
+        """Runs after each epoch of an engine."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda trainer: self.run(trainer.state.epoch))
+
+    def run(self, global_epoch: int = 1) -> Any:  # type: ignore[override]
+        return super().run(range(3))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "cases", "kept"),
+    [
+        (0, 1, [1], 1),  # one step and one case, whatever the limit
+        (25, 3, [1], 1),  # mid-epoch: of a validation that nobody has timed, one case
+        (65, 4, [3], 1),  # 40 s of an epoch, 15 s of its validation: no time for another one
+        (80, 5, [3, 3], 2),  # time for one in the middle of the next epoch
+        (1000, 8, [3, 3], 2),
+    ],
+)
+def test_training_ends_with_the_step_that_leaves_time_for_a_validation(
+    tmp_path: Path, seconds: float, steps: int, cases: list[int], kept: int
+) -> None:
+    """Two epochs of four steps of 10 s, and a validation after each."""
+    clock, network = Clock(), nn.Linear(1, 1, bias=False)
+    evaluator = TimedEvaluator(clock)
+    limit = TimeLimit(seconds / 60, parts={"training": 1}, clock=clock)
+    checkpoint = TrainingCheckpoint(tmp_path, {"ema": network}, evaluator, limit=limit)  # type: ignore[arg-type]
+    engine = trainer(network, [evaluator, checkpoint], data=[1.0] * 4)
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda _: clock.wait(10))
+    engine.run()
+    assert (engine.state.iteration, evaluator.cases) == (steps, cases)
+    assert checkpoint.best == 1 / kept and (tmp_path / "model.pt").is_file()
+    whole_epochs = steps // 4
+    assert (tmp_path / "checkpoint.pt").is_file() == bool(whole_epochs)
+    if whole_epochs:
+        saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        assert saved["trainer"]["iteration"] == 4 * whole_epochs
+
+
+def test_a_validation_that_was_cut_short_replaces_no_weights(tmp_path: Path) -> None:
+    """The second validation has fewer cases than the first; its mean is lower by that alone."""
+    clock, network = Clock(), nn.Linear(1, 1, bias=False)
+    evaluator = TimedEvaluator(clock)
+    limit = TimeLimit(95 / 60, parts={"training": 1}, clock=clock)
+    checkpoint = TrainingCheckpoint(tmp_path, {"ema": network}, evaluator, limit=limit)  # type: ignore[arg-type]
+    engine = trainer(network, [evaluator, checkpoint], data=[1.0] * 4)
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda e: clock.wait(10 if e.state.epoch == 1 else 30))
+    engine.run()
+    assert evaluator.cases == [3, 2]
+    assert checkpoint.best == 1

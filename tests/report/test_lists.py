@@ -65,11 +65,10 @@ def test_segmentation_review_is_given_every_image_with_its_mask_worst_first(tmp_
     assert [row["mask_path"] for row in rows] == [
         str(tmp_path / "masks" / f"{name}.nii.gz") for name in ("fold/sub-03_T2w", EVIL, NOT_TEXT)
     ]
-    lists = written(tmp_path, with_images=False)
+    lists = written(tmp_path / "masks alone", with_images=False)
     assert not (lists / "segmentation_review").exists()
     assert (lists / "qc_fail.yml").is_file()
-    written(tmp_path, lists=False)
-    assert not lists.exists()
+    assert not written(tmp_path / "no lists", lists=False).exists()
 
 
 def test_a_mask_in_a_file_per_structure_is_in_no_list(tmp_path: Path) -> None:

@@ -122,3 +122,15 @@ def test_maps_and_flagged_masks_of_an_earlier_ranking_go(tmp_path: Path) -> None
     ResultsWriter(tmp_path)([measured(0, "f")], 1.0)
     assert masks(tmp_path) == ["maps/notes.txt"]  # what this package did not write stays
     assert not (tmp_path / "flagged").exists()
+
+
+def test_what_this_ranking_does_not_write_anew_is_not_left_by_an_earlier_one(tmp_path: Path) -> None:
+    """As an audit does, which has neither copies nor lists, or a folder in which no mask can be read."""
+    for name in ("proposed/f/a.png", "proposed/notes.txt", "lists/qc_fail.yml", "levels.csv", "level_statistics.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "proposed" / "proposed.csv").write_text("case,file\nf/a,f/a.png\n")
+    ResultsWriter(tmp_path)([FailedCase("f/a", "f", "torn")], 1.0)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert not left & {"proposed/f", "proposed/proposed.csv", "lists", "levels.csv", "level_statistics.npz"}
+    assert (tmp_path / "proposed" / "notes.txt").is_file()  # what this package did not write stays

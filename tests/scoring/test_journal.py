@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gnsm_monai.files import file_identity
 from gnsm_monai.records import load_record, save_record
 from gnsm_monai.scoring.journal import Journal
 from tests.results import case_result
@@ -126,3 +127,63 @@ def test_the_folder_goes_when_the_ranking_is_complete(journal: Path, model: list
     Journal(journal, model, OPTIONS).clear()
     assert not journal.exists()
     Journal(journal, model, OPTIONS).clear()  # nothing was scored: no folder
+
+
+def test_another_dice_of_summary_json_is_not_mixed_with_the_one_before(
+    journal: Path, model: list[str], cases: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = journal.parent / "measured"
+
+    def measured(*dice: float) -> list[dict[str, Any]]:
+        return [{**case, "dice": np.array([value, np.nan])} for case, value in zip(cases, dice, strict=True)]
+
+    run = Journal(folder, model, OPTIONS)
+    for case in run.unfinished(measured(0.5, 0.6, 0.7)):
+        run.add(case_result(case["case"], levels=LEVELS))
+    assert left(folder, model, measured(0.5, 0.6, 0.7)) == ["f/c"]  # all hold, and one is always left
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        assert left(folder, model, measured(0.5, 0.61, 0.7)) == ["f/b"]
+    said = [r.getMessage() for r in caplog.records if "again" in r.getMessage()]
+    text = "1 masks were scored before with another Dice of summary.json, and are scored again"
+    assert said == [f"{journal.parent}: {text}"]
+
+
+@pytest.mark.parametrize("name", ["b.json", "b.raw", "b.npz", "b_reference.json"])
+def test_a_file_that_is_read_beside_another_counts_with_it(
+    tmp_path: Path, journal: Path, model: list[str], cases: list[dict[str, Any]], name: str
+) -> None:
+    """Such as the spacing of a TIFF stack."""
+    assert left(journal, model, cases) == ["f/c"]
+    (tmp_path / name).write_text("{}")
+    assert left(journal, model, cases) == ["f/b", "f/c"]
+
+
+def test_a_table_of_names_counts_for_all_that_it_names(
+    tmp_path: Path, journal: Path, model: list[str], cases: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "labels.tsv").write_text("index\tname\n1\tliver\n")
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        assert left(journal, model, cases) == ["f/a", "f/b", "f/c"]
+    assert "2 masks were scored before with other names of labels, and are scored again" in caplog.text
+
+
+def test_why_results_do_not_hold_is_said_in_one_line(
+    journal: Path, model: list[str], cases: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    os.utime(cases[1]["label"], ns=(1, 1))
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        left(journal, ["another", "one"], cases, alpha=0.1)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{journal.parent}: 2 masks were scored before with another model, other files, other options, "
+        "and are scored again"
+    ]
+
+
+def test_a_structure_that_was_exchanged_for_an_older_one_of_its_size_is_seen(tmp_path: Path) -> None:
+    """A folder with a file per structure; time and size of the whole stay what they were."""
+    for name in ("liver", "spleen"):
+        (tmp_path / name).write_text("content")
+        os.utime(tmp_path / name, ns=(10, 10 if name == "liver" else 5))
+    before = file_identity(tmp_path)
+    os.utime(tmp_path / "spleen", ns=(1, 1))
+    assert file_identity(tmp_path) != before

@@ -9,6 +9,9 @@ import pytest
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.steps_training import training_table
 
+COMMA = "a comma in numbers as the decimal point"
+THOUSANDS = " and the like as numbers with a sign between thousands"
+
 
 @pytest.mark.parametrize(
     ("text", "names", "first"),
@@ -35,16 +38,21 @@ def test_commas_semicolons_and_tabs_separate_values(
     [
         ("a,b\nNA,-\n1,2\n", {}, [[None, None], ["1", "2"]], "'-' (1x) as missing; 'NA' (1x) as missing"),
         ("a,b\nNA,?\n", {"missing": ["?"]}, [["NA", None]], "'?' (1x) as missing"),
-        ("a;b\n77,5;x\n1.234,5;y\n", {}, [["77.5", "x"], ["1234.5", "y"]], "a comma in numbers as the decimal point"),
+        ("a;b\n77,5;x\n4,5;y\n", {}, [["77.5", "x"], ["4.5", "y"]], COMMA),
+        ("a;b\n77,5;x\n1.234,5;1.234\n", {}, [["77.5", "x"], ["1234.5", "1234"]], f"{COMMA}; '1.234,5'{THOUSANDS}"),
+        ('a,b\n"1,234.5",x\n"12,345",2.5\n', {}, [["1234.5", "x"], ["12345", "2.5"]], f"'1,234.5'{THOUSANDS}"),
+        ('a,b\n"1,234","7,5"\n', {}, [["1,234", "7,5"]], ""),
+        ("a;b\n1\u00a0234,5;x\n1'234;1.5\n", {}, [["1234.5", "x"], ["1234", "1.5"]], f"'1\u00a0234,5'{THOUSANDS}"),
+        ("a;b\n1.234;2.5\n", {}, [["1.234", "2.5"]], ""),
         ("a;b\n77,5;x\n1.5;y\n2.5;1,z\n", {}, [["77,5", "x"], ["1.5", "y"], ["2.5", "1,z"]], ""),
         ("a;b\n1,2;x\n", {"decimal": "."}, [["1,2", "x"]], ""),
-        ('a,b\n"1,2",x\n', {"decimal": ","}, [["1.2", "x"]], "a comma in numbers as the decimal point"),
+        ('a,b\n"1,2",x\n', {"decimal": ","}, [["1.2", "x"]], COMMA),
     ],
 )
 def test_missing_values_and_decimal_commas_are_found_and_told(
     tmp_path: Path, text: str, options: dict[str, Any], values: list[list[str | None]], read_as: str
 ) -> None:
-    (tmp_path / "table.csv").write_text(text)
+    (tmp_path / "table.csv").write_text(text, encoding="utf-8")
     table = read_table(tmp_path / "table.csv", **options)
     assert table.values.tolist() == values and table.read_as == read_as
 

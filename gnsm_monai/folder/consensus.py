@@ -1,0 +1,235 @@
+"""How unlike the other masks of a folder each mask is, by linear models of shape that have not seen it.
+
+Two frames (:data:`gnsm_monai.scoring.linear_shape.FRAMES`) and several numbers of components are averaged, as no
+reference tells which of them is best. Masks that stand apart are left out of what is learnt, in rounds: how many these
+are is told by the scores themselves, see :func:`standing_apart`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.mixture import GaussianMixture
+
+from gnsm_monai.scoring.linear_shape import FRAMES, MAX_CELLS, CoarseGrid, CoarseMap, LinearShape, disagreement
+
+__all__ = [
+    "COMPONENTS", "MIN_GROUPS", "Consensus", "Fit", "Judgement", "deal", "frames_of", "judge", "learnt_by",
+    "of_masks", "standing_apart",
+]  # fmt: skip
+
+COMPONENTS = (2, 5, 10, 20)
+"""Numbers of components whose answers are averaged."""
+
+FOLDS, ROUNDS, MAX_LEARNT = 10, 5, 256
+"""Folds of the masks, rounds of leaving out at most, and masks that a fold's models learn from at most."""
+
+MIN_CELLS, MAX_VALUES = 64, 64_000_000
+"""Cells of the grid at least, and values of all masks on it at most: many masks of many structures are made coarser."""
+
+MIN_GROUPS = 3
+"""Patients from which on a mask can be compared with others that agree or differ."""
+
+MIN_MIXTURE = 10
+"""Masks from which on the distribution of scores is looked at."""
+
+MAX_APART = 0.5
+"""Share of the masks that is left out at most: a majority is what is usual."""
+
+_Floats = npt.NDArray[np.float64]
+_Bools = npt.NDArray[np.bool_]
+
+
+Fit = Callable[[int, Sequence[CoarseMap]], Sequence[LinearShape]]
+"""Models of shape of a frame, by its number, from masks of that frame."""
+
+
+def of_masks(frame: int, learnt: Sequence[CoarseMap]) -> Sequence[LinearShape]:
+    """One model, of the masks alone: :data:`Fit` where there are no references."""
+    return [LinearShape.fit(learnt, max(COMPONENTS))]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the others say of one mask.
+
+    Args:
+        levels: score by number of components, ``(len(COMPONENTS),)``, in [0, 1].
+        structures: of each structure, ``(S,)``, in [0, 1]; NaN where neither the mask nor the others have it.
+        rebuilt: what the others make of the mask: per frame, ``(S, *cells)`` in [0, 1].
+    """
+
+    levels: _Floats
+    structures: _Floats
+    rebuilt: Sequence[npt.NDArray[np.float32]]
+
+    @property
+    def score(self) -> float:
+        """Mean over frames and components: 1 - overlap with what the others let expect; higher = worse."""
+        return float(self.levels.mean())
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """All masks judged by each other.
+
+    Args:
+        grids: of the frames.
+        maps: of the masks, per frame.
+        folds: of the masks, ``(N,)``.
+        usual: which masks were learnt from, ``(N,)`` bool.
+        judgements: one per mask.
+        probability_apart: of each mask to stand apart from the others, ``(N,)``.
+        rounds: that were needed.
+    """
+
+    grids: Sequence[CoarseGrid]
+    maps: Sequence[Sequence[CoarseMap]]
+    folds: npt.NDArray[np.int64]
+    usual: _Bools
+    judgements: Sequence[Judgement]
+    probability_apart: _Floats
+    rounds: int
+
+    @property
+    def scores(self) -> _Floats:
+        """``(N,)``, higher = worse."""
+        return np.array([judgement.score for judgement in self.judgements])
+
+    @classmethod
+    def of(
+        cls,
+        masks: Sequence[npt.ArrayLike],
+        groups: Sequence[Hashable],
+        seed: int = 0,
+        grids: Sequence[CoarseGrid] = (),
+        fit: Fit = of_masks,
+    ) -> Consensus:
+        """Judges masks ``(S, *spatial)``, one-hot structures, by those of other groups.
+
+        Args:
+            masks: at one voxel size; they may differ in shape.
+            groups: of each mask; masks of one group, such as a patient's, never judge each other.
+            seed: of the folds, and of the masks that models of large folders learn from.
+            grids: of the frames; by default those of :func:`frames_of` the masks.
+            fit: makes models of shape from the masks of other folds.
+
+        Raises:
+            ValueError: fewer than :data:`MIN_GROUPS` groups.
+        """
+        folds = deal(groups, seed)
+        grids = grids or frames_of(masks)
+        maps = [[grid.coarse(mask) for mask in masks] for grid in grids]
+        usual, rounds = np.ones(len(masks), dtype=bool), 0
+        while True:
+            judgements = _judge(maps, folds, usual, seed, fit)
+            apart = standing_apart(np.array([judgement.score for judgement in judgements]))
+            rounds += 1
+            left = _usual(judgements, apart)
+            if rounds == ROUNDS or np.array_equal(usual, left):
+                return cls(grids, maps, folds, usual, judgements, apart, rounds)
+            usual = left
+
+
+def frames_of(masks: Sequence[npt.ArrayLike]) -> list[CoarseGrid]:
+    """A grid in every frame that holds all masks ``(S, *spatial)``: the coarser, the more of them there are."""
+    cells = min(MAX_CELLS, max(MIN_CELLS, MAX_VALUES // (len(masks) * len(np.asarray(masks[0])))))
+    return [CoarseGrid.holding(masks, frame, cells) for frame in FRAMES]
+
+
+def deal(groups: Sequence[Hashable], seed: int) -> npt.NDArray[np.int64]:
+    """The fold of each mask, ``(N,)``: all masks of a group in one, and folds as equal in groups as can be.
+
+    Raises:
+        ValueError: fewer than :data:`MIN_GROUPS` groups.
+    """
+    distinct = list(dict.fromkeys(groups))
+    if len(distinct) < MIN_GROUPS:
+        raise ValueError(f"at least {MIN_GROUPS} groups are needed, got {len(distinct)}.")
+    place = np.random.default_rng(seed).permutation(len(distinct)) % min(FOLDS, len(distinct))
+    fold = dict(zip(distinct, place.tolist(), strict=True))
+    return np.array([fold[group] for group in groups])
+
+
+def standing_apart(scores: npt.ArrayLike) -> _Floats:
+    """Probability of each mask to stand apart from the others, ``(N,)``, by the distribution of their scores.
+
+    Log-odds of the scores are described by one normal distribution or by two, whichever has the lower Bayesian
+    information criterion (Schwarz 1978). With one, no mask stands apart; with two, the upper one does.
+
+    Args:
+        scores: ``(N,)`` in [0, 1], higher = worse.
+    """
+    values = np.clip(np.asarray(scores, dtype=np.float64), 1e-3, 1 - 1e-3)
+    odds = np.log(values / (1 - values))[:, None]
+    if len(odds) < MIN_MIXTURE or np.ptp(odds) < 1e-6:
+        return np.zeros(len(odds))
+    # A component may not shrink to a few equal scores: a hundredth of the variance of all is the least.
+    settings = {"reg_covar": float(0.01 * odds.var()), "random_state": 0}
+    one, two = GaussianMixture(1, **settings).fit(odds), GaussianMixture(2, n_init=3, **settings).fit(odds)
+    if one.bic(odds) <= two.bic(odds):
+        return np.zeros(len(odds))
+    upper = int(two.means_[:, 0].argmax())
+    # A wide lower component would claim the highest scores: nothing above a mask that stands apart is usual.
+    order = np.argsort(odds[:, 0], kind="stable")
+    probability = two.predict_proba(odds)[:, upper]
+    probability[order] = np.maximum.accumulate(
+        np.where(odds[order, 0] >= two.means_[1 - upper, 0], probability[order], 0)
+    )
+    return np.asarray(probability)
+
+
+def _usual(judgements: Sequence[Judgement], apart: _Floats) -> _Bools:
+    """Masks to learn from: those that do not stand apart, and half of all at least."""
+    scores = np.array([judgement.score for judgement in judgements])
+    limit = np.quantile(scores, 1 - MAX_APART)
+    return np.asarray((apart < 0.5) | (scores <= limit))
+
+
+def learnt_by(folds: npt.NDArray[np.int64], usual: _Bools, fold: int, seed: int) -> list[int]:
+    """Numbers of the masks from which the models of a fold learn: usual ones of other folds."""
+    learnt = np.flatnonzero((folds != fold) & usual)
+    if not len(learnt):  # whoever stands apart is better than nobody
+        learnt = np.flatnonzero(folds != fold)
+    if len(learnt) > MAX_LEARNT:
+        learnt = np.random.default_rng([seed, fold]).choice(learnt, MAX_LEARNT, replace=False)
+    return [int(i) for i in learnt]
+
+
+def _judge(
+    maps: Sequence[Sequence[CoarseMap]], folds: npt.NDArray[np.int64], usual: _Bools, seed: int, fit: Fit
+) -> list[Judgement]:
+    judged: dict[int, Judgement] = {}
+    empty = np.array([not one.size.any() for one in maps[0]])
+    for fold in np.unique(folds).tolist():
+        learnt = learnt_by(folds, usual, fold, seed)
+        models = [fit(number, [frame[i] for i in learnt]) for number, frame in enumerate(maps)]
+        for i in np.flatnonzero(folds == fold).tolist():
+            judged[i] = judge(models, [frame[i] for frame in maps])
+            if empty[i]:  # no mask is worse, unless most of them are empty
+                levels = np.full(len(COMPONENTS), float(empty[learnt].mean() <= 0.5))
+                judged[i] = replace(judged[i], levels=levels)
+    return [judged[i] for i in range(len(folds))]
+
+
+def judge(models: Sequence[Sequence[LinearShape]], mask: Sequence[CoarseMap]) -> Judgement:
+    """Judgement of a mask, given in every frame, by the models of each frame."""
+    parts, rebuilt = [], []
+    for some, coarse in zip(models, mask, strict=True):
+        shapes = [LinearShape(model.mean, model.directions[:n]) for model in some for n in COMPONENTS]
+        answers = [shape.rebuilt(coarse) for shape in shapes]
+        parts.append([disagreement(coarse, answer) for answer in answers])
+        rebuilt.append(np.mean(answers, axis=0).astype(np.float32))
+    structures = np.array(parts)  # (frames, models x components, S)
+    scores = np.nan_to_num(_mean(structures, -1), nan=0.0)  # an empty mask where nothing is expected
+    levels = scores.reshape(-1, len(COMPONENTS)).mean(0)
+    return Judgement(levels, _mean(structures.reshape(-1, structures.shape[-1]), 0), rebuilt)
+
+
+def _mean(values: _Floats, axis: int) -> _Floats:
+    """Mean of what is not NaN; NaN where nothing is."""
+    count = np.isfinite(values).sum(axis)
+    return np.where(count > 0, np.nansum(values, axis) / np.maximum(count, 1), np.nan)

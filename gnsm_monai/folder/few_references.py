@@ -1,0 +1,120 @@
+"""A few references beside a folder of masks: they say what is right, and the masks say how shapes vary.
+
+Two models of shape are made in every frame. One knows the references and small deformations of them; the other has the
+mean of the references and, as directions, the differences of references and of masks from their own means. What all
+masks have wrong in common is in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from gnsm_monai.folder.consensus import COMPONENTS, Consensus, Fit, judge, learnt_by
+from gnsm_monai.scoring.linear_shape import CoarseGrid, CoarseMap, LinearShape
+
+__all__ = ["MIN_CALIBRATED", "FewReferences", "deformed"]
+
+MIN_CALIBRATED = 8
+"""References from which on p-values are given: with fewer none could be below 1/8."""
+
+COPIES = 8
+"""Deformed copies of each reference."""
+
+STRETCH, SHIFT = 0.06, 0.04
+"""Standard deviations of the deformations: of stretch and shear, and of the shift as a share of a mask's extent."""
+
+FOLDS = 5
+"""Folds of the references, for p-values."""
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FewReferences:
+    """References on the grids of the frames.
+
+    Args:
+        maps: of the references, per frame.
+        copies: deformed copies of each reference, per frame.
+    """
+
+    maps: Sequence[Sequence[CoarseMap]]
+    copies: Sequence[Sequence[Sequence[CoarseMap]]]
+
+    @classmethod
+    def of(cls, references: Sequence[npt.ArrayLike], grids: Sequence[CoarseGrid], seed: int = 0) -> FewReferences:
+        """Of references ``(S, *spatial)``, one-hot, on grids that hold them; the seed is that of the deformations."""
+        copies = [deformed(mask, np.random.default_rng([seed, i])) for i, mask in enumerate(references)]
+        return cls(
+            [[grid.coarse(mask) for mask in references] for grid in grids],
+            [[[grid.coarse(copy) for copy in some] for some in copies] for grid in grids],
+        )
+
+    def __len__(self) -> int:
+        return len(self.maps[0])
+
+    def fit(self, without: Sequence[int] = ()) -> Fit:
+        """Makes models from these references, except for those of the numbers ``without``, and from masks."""
+        used = [i for i in range(len(self)) if i not in set(without)]
+
+        def models(frame: int, learnt: Sequence[CoarseMap]) -> Sequence[LinearShape]:
+            references = [self.maps[frame][i] for i in used]
+            copies = [copy for i in used for copy in self.copies[frame][i]]
+            return [
+                LinearShape.fit([*references, *copies], max(COMPONENTS)),
+                _between(references, learnt),
+            ]
+
+        return models
+
+    def p_values(self, consensus: Consensus, seed: int = 0) -> _Floats:
+        """Cross-conformal p-values (Vovk 2015) of the masks of a consensus with these references, ``(N,)``.
+
+        The references are dealt into folds. A mask and the references of a fold are scored by the same models, which
+        have seen none of them: the p-value is one more than the references that score as high or higher, over one more
+        than all references. NaN of fewer than :data:`MIN_CALIBRATED` references.
+        """
+        if len(self) < MIN_CALIBRATED:
+            return np.full(len(consensus.folds), np.nan)
+        above = np.zeros(len(consensus.folds))
+        order = np.random.default_rng(seed).permutation(len(self))
+        for held_out in (order[start::FOLDS].tolist() for start in range(FOLDS)):
+            fit = self.fit(held_out)
+            for fold in np.unique(consensus.folds).tolist():
+                learnt = learnt_by(consensus.folds, consensus.usual, fold, seed)
+                models = [fit(n, [frame[i] for i in learnt]) for n, frame in enumerate(consensus.maps)]
+                references = np.array([judge(models, [frame[i] for frame in self.maps]).score for i in held_out])
+                for i in np.flatnonzero(consensus.folds == fold).tolist():
+                    mask = [frame[i] for frame in consensus.maps]
+                    score = judge(models, mask).score if mask[0].size.any() else np.inf
+                    above[i] += (references >= score).sum()
+        return np.asarray((1 + above) / (len(self) + 1))
+
+
+def _between(references: Sequence[CoarseMap], masks: Sequence[CoarseMap]) -> LinearShape:
+    """The references' mean, and how references and masks differ from their own means, either as much as the other."""
+    groups = [np.stack([one.shares for one in some]) for some in (references, masks)]
+    deviations = [(group - group.mean(0)) / np.sqrt(max(1, len(group) - 1)) for group in groups]
+    return LinearShape.around(groups[0].mean(0), np.concatenate(deviations), max(COMPONENTS))
+
+
+def deformed(mask: npt.ArrayLike, rng: np.random.Generator, copies: int = COPIES) -> list[npt.NDArray[np.float32]]:
+    """Copies of a mask ``(S, *spatial)`` that are stretched, sheared and shifted a little; shares in [0, 1]."""
+    values = np.asarray(mask, dtype=np.float32)
+    dims = values.ndim - 1
+    places = np.argwhere(values.any(0))
+    if not len(places):
+        return [values] * copies
+    extent = np.ptp(places, axis=0) + 1
+    middle = places.mean(0)
+    made = []
+    for _ in range(copies):
+        matrix = np.eye(dims) + rng.normal(0, STRETCH, (dims, dims))
+        offset = middle - matrix @ middle + rng.normal(0, SHIFT, dims) * extent
+        made.append(np.stack([ndimage.affine_transform(one, matrix, offset, order=1) for one in values]))
+    return made

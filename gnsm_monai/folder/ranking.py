@@ -1,0 +1,205 @@
+"""Ranks folders of masks by themselves, and says at the top of the results what that can tell and what it cannot."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnsm_monai.data.layouts import AUTO
+from gnsm_monai.errors import InputError
+from gnsm_monai.evaluation.ranking import Ranking, ranked
+from gnsm_monai.folder.consensus import MIN_GROUPS, Consensus, frames_of
+from gnsm_monai.folder.few_references import MIN_CALIBRATED, FewReferences
+from gnsm_monai.folder.plausibility import folder_warnings
+from gnsm_monai.folder.reading import FolderMasks, declared_scheme, read_masks
+from gnsm_monai.folder.results import case_result
+from gnsm_monai.report import ResultsWriter
+from gnsm_monai.report.builder import MAX_CARDS
+from gnsm_monai.report.marks import marks_of_cases, read_marks
+from gnsm_monai.workflow import check_output_dir
+
+__all__ = ["LIMITS", "options_without_model", "rank_folders"]
+
+LIMITS = (
+    "Learnt from the folder itself: no references were given. What differs from case to case is found; what every mask "
+    "has in common cannot be found, however wrong it is. So there are ranks and reasons, and no flags at a stated rate."
+)
+"""What stands at the top of every such ranking."""
+
+FEW = (
+    "Learnt from {} references and from the folder itself: the references say what is right, the masks how shapes "
+    "vary. There are ranks and reasons, and no flags. "
+)
+P_VALUES = "The p-values are ranks among the references, and none is below {:.2g}."
+NO_P_VALUES = "So few references give no p-value below {:.2g}, and none is given."
+
+NEED_MODEL = {
+    "alpha": "--alpha", "fdr": "--fdr", "soft": "--soft", "write_maps": "--maps", "propose": "--propose",
+    "lists": "--lists",
+}  # fmt: skip
+"""Options of ``gnsm rank`` that nothing can be done with where no model is given."""
+
+logger = logging.getLogger(__name__)
+
+
+def rank_folders(
+    predictions: Sequence[Path],
+    output: Path,
+    references_dir: Path | None = None,
+    images_dir: Path | None = None,
+    layout: str = AUTO,
+    failure_dice: Sequence[float] = (0.5, 0.7),
+    few_references: Path | None = None,
+    **more: Any,
+) -> Ranking:
+    """Ranks the masks of folders by what they have in common, and writes the results to ``output``.
+
+    Args:
+        predictions: folders of masks; masks of one case in several folders never judge each other.
+        output: folder of the results.
+        references_dir: to measure Dice; nothing is learnt from it.
+        images_dir: images for the pictures of the report.
+        layout: see :func:`gnsm_monai.data.layouts.look_into`.
+        failure_dice: limits of Dice below which a mask is a failure.
+        few_references: folder of three references or more, which count more than the masks.
+        more: ``marks`` of an earlier report; ``strict``, to end at the first mask that cannot be read; ``seed`` of the
+            folds.
+
+    Raises:
+        InputError: too few masks to compare, none that can be read, a folder that cannot be written, or ``strict``.
+    """
+    check_output_dir(output, list(predictions), references_dir, images_dir, few_references)
+    start, seed = time.monotonic(), int(more.get("seed", 0))
+    scheme = None if few_references is None else declared_scheme(few_references)
+    masks = read_masks(predictions, references_dir, images_dir, layout, scheme)
+    references = None if few_references is None else _few(few_references, masks, layout)
+    _check(masks, predictions[0], bool(more.get("strict")))
+    earlier = read_marks(more["marks"]) if more.get("marks") is not None else {}
+    judged = _judge(masks, references, seed)
+    logger.info("%s", judged.limits)
+    pictured = set(np.argsort(-judged.consensus.scores, kind="stable")[:MAX_CARDS].tolist())
+    results = [
+        case_result(masks, judged.consensus, number, number in pictured, float(p_value))
+        for number, p_value in enumerate(judged.p_values)
+    ]
+    settings = _settings(masks, judged, predictions, references_dir)
+    shown = marks_of_cases(earlier, [mask.case["case"] for mask in masks.masks])
+    writer = ResultsWriter(output, settings, failure_dice, seed=seed, marks=shown)
+    merged = ranked([*results, *masks.failed])
+    return Ranking(merged, writer(merged, (time.monotonic() - start) / len(merged)))
+
+
+def options_without_model(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of ``gnsm rank`` that :func:`rank_folders` takes; nothing is computed by torch, and no device matters.
+
+    Raises:
+        InputError: an option that needs a model.
+    """
+    if unused := [option for name, option in NEED_MODEL.items() if name in given]:
+        raise InputError(f"{unused[0]}: needs what only a model can tell: give one with --model, made by gnsm train")
+    return {name: value for name, value in given.items() if name not in ("device", "num_workers")}
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The masks of a folder, judged; ``p_values`` ``(N,)`` are NaN without enough references."""
+
+    consensus: Consensus
+    p_values: np.ndarray
+    limits: str
+    num_references: int
+
+
+def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Judged:
+    if references is None:
+        consensus = Consensus.of(masks.one_hot, _groups(masks), seed)
+        return _Judged(consensus, np.full(len(masks.masks), np.nan), LIMITS, 0)
+    number = len(references.masks)
+    grids = frames_of([*masks.one_hot, *references.one_hot])
+    few = FewReferences.of(references.one_hot, grids, seed)
+    consensus = Consensus.of(masks.one_hot, _groups(masks), seed, grids, few.fit())
+    words = P_VALUES if number >= MIN_CALIBRATED else NO_P_VALUES
+    return _Judged(
+        consensus, few.p_values(consensus, seed), FEW.format(number) + words.format(1 / (number + 1)), number
+    )
+
+
+def _few(folder: Path, masks: FolderMasks, layout: str) -> FolderMasks:
+    """References that count more than masks. Raises InputError where they are too few, or one cannot be read."""
+    references = read_masks([folder], None, None, layout, masks.scheme, masks.voxel_size)
+    if references.failed:
+        raise InputError(references.failed[0].message)
+    if len(references.masks) < MIN_GROUPS:
+        raise InputError(f"{folder}: {len(references.masks)} reference(s): {MIN_GROUPS} are needed at least")
+    return references
+
+
+def _check(masks: FolderMasks, folder: Path, strict: bool) -> None:
+    if strict and masks.failed:
+        raise InputError(f"{masks.failed[0].message} (strict: no ranking is written)")
+    if (cases := len({mask.patient for mask in masks.masks})) < MIN_GROUPS:
+        raise InputError(
+            f"{folder}: masks of {cases} case(s) can be read: without --model each is compared with the others, which "
+            f"takes {MIN_GROUPS} at least"
+        )
+
+
+def _groups(masks: FolderMasks) -> list[str]:
+    """Masks of one case, and masks that are equal voxel by voxel, are one group, as long as enough groups are left."""
+    first: dict[str, str] = {}
+    group = {mask.patient: mask.patient for mask in masks.masks}
+    for mask in masks.masks:
+        same = group[first.setdefault(mask.digest, mask.patient)]
+        if same != (now := group[mask.patient]):
+            group = {patient: same if value == now else value for patient, value in group.items()}
+    if len(set(group.values())) < MIN_GROUPS:
+        return [mask.patient for mask in masks.masks]
+    return [group[mask.patient] for mask in masks.masks]
+
+
+def _settings(
+    masks: FolderMasks, judged: _Judged, predictions: Sequence[Path], references_dir: Path | None
+) -> dict[str, Any]:
+    """Settings for summary.json: what was compared with what, and what is said of the folder."""
+    apart = judged.consensus.probability_apart
+    warnings = folder_warnings(masks)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return {
+        "model_dir": None,
+        "weights_sha256": None,
+        "anomaly_score": "1 - overlap with what the other masks let expect",
+        "alpha": None,
+        "predictions_dir": [str(folder) for folder in predictions],
+        "references_dir": None if references_dir is None else str(references_dir),
+        "dice_source": None if references_dir is None else "references",
+        "structures": list(masks.scheme.structure_names),
+        "noise": None,
+        "folder_itself": {
+            "limits": judged.limits,
+            "standing_apart": _apart(apart),
+            "expected_apart": float(apart.sum()),
+            "warnings": warnings,
+            "rounds": judged.consensus.rounds,
+            "references": judged.num_references,
+        },
+    }
+
+
+def _apart(probability: np.ndarray) -> str:
+    """How many stand apart, in words."""
+    number, masks = round(float(probability.sum())), len(probability)
+    if number == 0:
+        return f"No group stands apart from the rest of the {masks} masks: the scores fall without a gap."
+    if 2 * number > masks:
+        return (
+            f"About {number} of {masks} masks differ from the others, each in its own way: that is more than half, and "
+            "what the others have in common may be no good measure."
+        )
+    return f"About {number} of {masks} masks stand apart from the rest, by the distribution of the scores."

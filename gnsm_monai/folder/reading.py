@@ -1,0 +1,182 @@
+"""The masks of some folders, at one voxel size; one that cannot be read costs a line of the ranking."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+
+from gnsm_monai.data.compare import CompareToReference
+from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.datalist import Case, find_predictions, find_spatial_dims
+from gnsm_monai.data.layouts import AUTO
+from gnsm_monai.data.named_scheme import named_scheme
+from gnsm_monai.data.nnunet import LabelScheme, check_same_labels, read_label_scheme
+from gnsm_monai.data.reference_maps import PackedMap
+from gnsm_monai.data.reference_measures import MapMeasures, grid_of
+from gnsm_monai.data.transforms import ToSpacingd, load_case
+from gnsm_monai.errors import InputError
+from gnsm_monai.files import one_line
+from gnsm_monai.scoring.result import FailedCase
+
+__all__ = ["FolderMask", "FolderMasks", "declared_scheme", "read_masks"]
+
+MAX_VOXELS = 300_000
+"""Voxels that a mask's structures may take at the common voxel size, as in training."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderMask:
+    """One mask.
+
+    Args:
+        case: id, ``folder``, ``volume_ml`` ``(S,)``, and ``dice`` ``(S,)`` and ``note`` where there are any.
+        packed: class indices at the common voxel size.
+        image: paths of its image; empty without one.
+    """
+
+    case: Mapping[str, Any]
+    packed: PackedMap
+    image: tuple[Path, ...] = ()
+
+    @property
+    def patient(self) -> str:
+        """The id without the folder: several models' masks of one case share it."""
+        return str(self.case["case"]).rsplit("/", 1)[-1]
+
+    @property
+    def digest(self) -> str:
+        """The same for masks that are equal voxel by voxel."""
+        return hashlib.sha256(self.packed.runs + repr(self.packed.shape).encode()).hexdigest()
+
+    def label(self) -> MetaTensor:
+        """Class indices ``(1, *spatial)``, -1 where ignored."""
+        return self.packed.unpack()
+
+
+@dataclass(frozen=True)
+class FolderMasks:
+    """All masks that could be read.
+
+    Args:
+        masks: in the order of their folders and ids.
+        failed: those that could not be read.
+        scheme: their classes.
+        voxel_size: mm per axis.
+    """
+
+    masks: Sequence[FolderMask]
+    failed: Sequence[FailedCase]
+    scheme: LabelScheme
+    voxel_size: Sequence[float] = field(default=())
+
+    def structures(self, mask: FolderMask) -> np.ndarray:
+        """One-hot structures ``(S, *spatial)``, bool."""
+        index = mask.label().as_tensor()[0].numpy()
+        return np.stack([np.isin(index, classes) for classes in self.scheme.structure_classes])
+
+    @property
+    def one_hot(self) -> Sequence[np.ndarray]:
+        """The structures of every mask, unpacked when they are asked for."""
+        return _Structures(self)
+
+
+class _Structures(Sequence[np.ndarray]):
+    def __init__(self, masks: FolderMasks) -> None:
+        self.masks = masks
+
+    def __len__(self) -> int:
+        return len(self.masks.masks)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.masks.structures(self.masks.masks[number])
+
+
+def read_masks(
+    folders: Sequence[Path],
+    references_dir: Path | None = None,
+    images_dir: Path | None = None,
+    layout: str = AUTO,
+    scheme: LabelScheme | None = None,
+    voxel_size: Sequence[float] = (),
+) -> FolderMasks:
+    """Reads the masks of folders; with references, Dice is measured, and nothing is learnt from them.
+
+    Args:
+        folders: of predictions; several make ids ``FOLDER/CASE``.
+        references_dir: to measure Dice.
+        images_dir: images of the cases, for the pictures of the report.
+        layout: see :func:`gnsm_monai.data.layouts.look_into`.
+        scheme: classes; by default those that a dataset.json beside the masks declares, or else their values.
+        voxel_size: mm per axis to bring the masks to; by default the median of theirs, or coarser.
+
+    Raises:
+        InputError: no masks, none that can be read, none with a structure, or folders of different labels.
+    """
+    several = folders[0] if len(folders) == 1 else list(folders)
+    cases = find_predictions(several, references_dir, images_dir, layout=layout)
+    scheme = scheme or next(filter(None, map(declared_scheme, folders)), None)
+    if scheme is not None:
+        for folder in folders:
+            check_same_labels(folder, scheme)
+    spatial_dims = find_spatial_dims(folders[0], bare=True, layout=layout)
+    loaded, measured, packed, failed = _load(cases, load_case(scheme, spatial_dims))
+    if not loaded:
+        raise InputError(f"{failed[0].message} ({folders[0]} holds no mask that can be read)")
+    if scheme is None:
+        scheme = named_scheme(measured, loaded, folders[0])
+        packed = [one.indexed(scheme) for one in packed]
+        measured = [m.indexed(scheme, case[LABEL]) for m, case in zip(measured, loaded, strict=True)]
+    if not any(value > 0 for m in measured for value in m.values):
+        raise InputError(f"{folders[0]}: the masks hold no structure, only background: nothing tells them apart")
+    voxel_size = voxel_size or grid_of(measured, MAX_VOXELS)[0]
+    compare = _Comparison(scheme, spatial_dims, voxel_size)
+    return FolderMasks([compare(case, packed.pop(0)) for case in loaded], failed, scheme, voxel_size)
+
+
+def declared_scheme(folder: Path) -> LabelScheme | None:
+    """The classes that a dataset.json declares where nnU-Net leaves it; None without one."""
+    place = folder.resolve()
+    return read_label_scheme(place.parent.parent if place.name == "validation" else place)
+
+
+def _load(cases: Sequence[Case], load: Any) -> tuple[list[Case], list[MapMeasures], list[PackedMap], list[FailedCase]]:
+    loaded, measured, packed, failed = [], [], [], []
+    for case in cases:
+        try:
+            if "message" in case:
+                raise InputError(case["message"])
+            label = load({LABEL: case[LABEL]})[LABEL]
+            measured.append(MapMeasures.of(label))
+        except Exception as error:  # each reader raises its own kinds
+            failed.append(FailedCase(case["case"], case["folder"], one_line(error, case[LABEL])))
+            logger.warning("%s: %s", failed[-1].case, failed[-1].message)
+            continue
+        loaded.append(case)
+        packed.append(PackedMap.pack(label))
+    return loaded, measured, packed, failed
+
+
+class _Comparison:
+    """A mask with its volumes, Dice where it has a reference, at the common voxel size."""
+
+    def __init__(self, scheme: LabelScheme, spatial_dims: int, voxel_size: Sequence[float]) -> None:
+        self.load = load_case(scheme, spatial_dims, [REFERENCE])
+        self.compare = CompareToReference(scheme.num_classes, scheme.structure_classes)
+        self.resample = ToSpacingd([LABEL], voxel_size)
+
+    def __call__(self, case: Mapping[str, Any], packed: PackedMap) -> FolderMask:
+        image = tuple(case.get(IMAGE, ()))
+        maps: dict[Any, Any] = {key: value for key, value in case.items() if key != IMAGE}
+        maps = self.load(maps) if REFERENCE in maps else maps
+        maps = self.resample(self.compare({**maps, LABEL: packed.unpack()}))
+        label = maps.pop(LABEL)
+        return FolderMask({str(key): value for key, value in maps.items()}, PackedMap.pack(label), image)

@@ -1,0 +1,125 @@
+"""What a folder says of each of its masks, as the result of a case that the report and all tables take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL
+from gnsm_monai.data.geometry import lay_on
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.notes import NOTE
+from gnsm_monai.data.transforms import ToSpacingd, load_case
+from gnsm_monai.engines.score_step import case_picture, file_slices, place_of_worst
+from gnsm_monai.explain.reasons import explain
+from gnsm_monai.explain.sentences import joined
+from gnsm_monai.files import one_line
+from gnsm_monai.folder.consensus import Consensus, Judgement
+from gnsm_monai.folder.reading import FolderMask, FolderMasks
+from gnsm_monai.networks.separable import dilate
+from gnsm_monai.report.strips import thumbnail
+from gnsm_monai.rules.statistics import STATISTICS
+from gnsm_monai.scoring.decision import Decision
+from gnsm_monai.scoring.result import AnomalyMap, CaseResult, StructureResult
+
+__all__ = ["case_result"]
+
+BAND = 2
+"""Half-width in voxels of the band around structures in which the worst place is sought."""
+
+
+def case_result(
+    masks: FolderMasks, consensus: Consensus, number: int, pictured: bool, p_value: float = math.nan
+) -> CaseResult:
+    """The result of one mask: no predicted Dice and no flag, as little or nothing is known to be good.
+
+    Args:
+        masks: of the folder.
+        consensus: their judgement.
+        number: of the mask.
+        pictured: whether to keep its pictures, with its image where there is one.
+        p_value: among references; NaN without any.
+    """
+    mask, judgement = masks.masks[number], consensus.judgements[number]
+    structures = masks.structures(mask)
+    expected = np.mean(
+        [grid.fine(rebuilt, structures) for grid, rebuilt in zip(consensus.grids, judgement.rebuilt, strict=True)],
+        axis=0,
+    )
+    label, denoised = mask.label(), usual_labels(expected, masks.scheme)
+    values = np.abs(structures - expected).max(0).astype(np.float32)
+    file_affine = np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
+    maps = AnomalyMap(values, label.affine.numpy(), file_affine, label.meta[FILE_SHAPE])
+    either = torch.as_tensor((structures.any(0) | (denoised > 0))[None, None]).float()
+    band = dilate(either, [BAND] * values.ndim)[0, 0].bool().numpy()
+    parts = _structures(mask.case, judgement, masks.scheme)
+    case, note = {**mask.case, LABEL: label}, mask.case.get(NOTE, "")
+    if pictured and mask.image:
+        try:
+            case[IMAGE] = _image(mask, masks)
+        except Exception as error:  # each reader raises its own kinds; a picture without it will do
+            note = joined(note, "its image is not shown: " + one_line(error, mask.image[0]))
+    picture = case_picture(case, maps, band)
+    named = tuple(zip(masks.scheme.structure_names, masks.scheme.structure_classes, strict=True))
+    return CaseResult(
+        case=mask.case["case"],
+        folder=mask.case["folder"],
+        decision=_decision(judgement, p_value, not structures.any()),
+        structures=parts,
+        place=place_of_worst(parts, maps, band),
+        reason=explain(label.as_tensor()[0].numpy(), denoised, named, list(masks.voxel_size)),
+        levels={**{name: np.full(len(judgement.levels), np.nan) for name in STATISTICS}, "shape": judgement.levels},
+        dice=_dice(mask.case),
+        note=note,
+        picture=picture if pictured else (),
+        thumbnail=thumbnail(picture),
+        slices=file_slices(maps, band),
+    )
+
+
+def usual_labels(expected: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """Class indices ``(*spatial)`` int16 of shares of structures ``(S, *spatial)``: the likeliest class.
+
+    Regions, which overlap, are written one after the other where their share is above one half, as nnU-Net does.
+    """
+    if not scheme.regions:
+        background = np.clip(1 - expected.sum(0), 0, 1)
+        return np.asarray(np.concatenate([background[None], expected]).argmax(0), dtype=np.int16)
+    index = np.zeros(expected.shape[1:], dtype=np.int16)
+    for region, share in zip(scheme.regions, expected, strict=True):
+        index[share > 0.5] = region.written
+    return index
+
+
+def _decision(judgement: Judgement, p_value: float, empty: bool) -> Decision:
+    nan = math.nan
+    return Decision(judgement.score, p_value, False, nan, nan, nan, nan, empty and judgement.score == 1)
+
+
+def _structures(case: Mapping[str, Any], judgement: Judgement, scheme: LabelScheme) -> tuple[StructureResult, ...]:
+    dice = [None] * len(scheme.structure_names) if case.get("dice") is None else case["dice"].tolist()
+    columns = scheme.structure_names, judgement.structures.tolist(), case["volume_ml"].tolist(), dice
+    return tuple(StructureResult(name, score, math.nan, ml, d) for name, score, ml, d in zip(*columns, strict=True))
+
+
+def _dice(case: Mapping[str, Any]) -> float | None:
+    """Mean over the structures in either map; NaN where there is none, None without a reference."""
+    if case.get("dice") is None:
+        return None
+    present = case["dice"][np.isfinite(case["dice"])]
+    return float(present.mean()) if len(present) else math.nan
+
+
+def _image(mask: FolderMask, masks: FolderMasks) -> Any:
+    """``(C, *spatial)`` at the voxels of the mask. Raises InputError where the two do not fit."""
+    label = mask.label()
+    image = load_case(None, label.ndim - 1, [IMAGE])({IMAGE: list(mask.image)})[IMAGE]
+    laid = lay_on(label, image, IMAGE).values
+    resampled = ToSpacingd([IMAGE], masks.voxel_size)({IMAGE: laid})[IMAGE]
+    if resampled.shape[1:] != label.shape[1:]:
+        raise ValueError("it shows another part of the body than the mask")
+    return resampled

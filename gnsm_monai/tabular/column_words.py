@@ -1,0 +1,95 @@
+"""What is said of the columns of a file: what they were taken for, and where new rows differ from those of training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from gnsm_monai.handlers.training_log import level_table
+from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers
+
+__all__ = ["doubtful_columns", "often_unknown", "say_unknown", "understood", "unknown_shares"]
+
+SHOWN = 60
+"""Columns that are listed; a table of thousands would bury all else."""
+EXAMPLES, LONGEST = 3, 14
+ODD = 0.2
+"""Share of values that are no numbers up to which a column was perhaps meant to be numerical."""
+MOSTLY, OFTEN = 0.5, 0.05
+"""Shares of unknown values in a column above which it was perhaps written otherwise, or differs as a whole."""
+FEW = 4
+"""Unknown values up to which they are taken for those of odd rows, unless they are most."""
+
+logger = logging.getLogger("gnsm_monai.workflow")
+
+
+def understood(table: Table, columns: Sequence[str], encoder: TableEncoder) -> str:
+    """A line per column that is used: its number in the file, name, kind, values and share of missing ones."""
+    lines: dict[str, list[str]] = {name: [] for name in ("column", "name", "kind", "missing", "values")}
+    for name, edges, categories in list(zip(columns, encoder.edges, encoder.categories, strict=True))[:SHOWN]:
+        place = table.names.index(name)
+        values = [value for value in table.values[:, place].tolist() if value is not None]
+        missing = 1 - len(values) / len(table.values)
+        lines["column"].append(str(place + 1))
+        lines["name"].append(f"'{_short(name)}'")
+        lines["kind"].append(f"{len(categories)} {'categories' if edges is None else 'bins of numbers'}")
+        lines["missing"].append(f"{100 * missing:.1f} %" if missing else "none")
+        lines["values"].append(_range(edges) if edges is not None and len(edges) else _most_frequent(values))
+    more = f"\n... and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+    return level_table(lines) + more
+
+
+def _range(edges: np.ndarray) -> str:
+    return f"{edges[0]:.6g} to {edges[-1]:.6g}"
+
+
+def _most_frequent(values: list[str]) -> str:
+    texts, counts = np.unique(np.array(values, dtype=object), return_counts=True)
+    first = [f"{_short(texts[place])} ({counts[place]}x)" for place in np.argsort(-counts, kind="stable")[:EXAMPLES]]
+    return ", ".join(first) + (", ..." if len(texts) > EXAMPLES else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def doubtful_columns(table: Table, columns: Sequence[str], encoder: TableEncoder) -> list[str]:
+    """What may be a mistake: columns that are nearly all numbers, and those without a name."""
+    doubts = []
+    for name, place, edges in zip(columns, table.places(columns), encoder.edges, strict=True):
+        values = {value for value in table.values[:, table.names.index(name)].tolist() if value is not None}
+        odd = sorted(not_numbers(values))
+        if edges is None and odd and len(values) - len(odd) > MANY_NUMBERS and len(odd) < ODD * len(values):
+            text = f"{len(values) - len(odd)} of {len(values)} distinct values are numbers, '{odd[0]}' is not"
+            doubts.append(f"column {place}: {text}: taken as categories")
+        if not name:
+            doubts.append(f"column {place} has no name: if it numbers the rows, leave it out by --ignore ''")
+    return doubts
+
+
+def unknown_shares(codes: np.ndarray, encoder: TableEncoder) -> np.ndarray:
+    """Share of the rows ``(N, F)`` whose value the model does not know, ``(F,)``, in [0, 1]."""
+    shares: np.ndarray = (codes == np.array(encoder.cardinalities) - 1).mean(0)
+    return shares
+
+
+def often_unknown(codes: np.ndarray, encoder: TableEncoder) -> np.ndarray:
+    """The columns ``(F,)`` whose values so many of the rows ``(N, F)`` share that it makes none of them odd."""
+    shares = unknown_shares(codes, encoder)
+    often: np.ndarray = (shares > MOSTLY) | ((shares > OFTEN) & (shares * len(codes) > FEW))
+    return often
+
+
+def say_unknown(table: Table, columns: Sequence[str], codes: np.ndarray, encoder: TableEncoder) -> None:
+    """Warns once of each of those columns; ``codes`` are ``(N, F)``, in the order of ``columns``."""
+    for place in np.flatnonzero(often_unknown(codes, encoder)):
+        unknown, name = codes[:, place] == encoder.cardinalities[place] - 1, columns[place]
+        example = table.select([name], "")[unknown, 0][0]
+        why = "new rows differ here as a whole, not one by one"
+        if unknown.mean() > MOSTLY:
+            why = "was it written otherwise?"
+        text = "column %s: %d of %d values are unknown to the model, such as '%s': %s"
+        logger.warning(text, table.places([name])[0], unknown.sum(), len(codes), example or "", why)
