@@ -160,11 +160,8 @@ class Corrections:
         return result
 
     def _suspect(self, decision: Decision) -> bool:
-        return (
-            len(self.references) > 0
-            and not (decision.empty or decision.empty_as_some)
-            and decision.p_value <= self.alpha
-        )
+        empty = decision.empty or decision.empty_as_some
+        return len(self.references) > 0 and not empty and decision.p_value <= self.alpha
 
     def _holds(self, before: Decision, after: Decision) -> bool:
         """Whether the score falls decisively, to what is usual or most of the way."""
