@@ -29,7 +29,7 @@ from gnsm_monai.data.phantoms import write_phantom_dataset
 data = write_phantom_dataset(Path("data"), spatial_dims=2, num_train=16, num_test=2)
 tiny = {"network_def::channels": [4, 8], "noise": {"name": "mixing", "num_levels": 3}, "epochs": 1}
 commands.train(Path("masks"), dataset_dir=data, batch_size=2, steps_per_epoch=2, device="cpu", **tiny)
-commands.rank(Path("masks"), [data / "predictions" / "leakage"], Path("ranked"), device="cpu")
+commands.rank(Path("ranked"), Path("masks"), [data / "predictions" / "leakage"], device="cpu")
 assert Path("ranked/report.html").is_file()
 """
 

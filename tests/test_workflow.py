@@ -20,6 +20,7 @@ from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.time_limit import NO_LIMIT
 from gnsm_monai.workflow import finishing
 from gnsm_monai.workflow.options import OPTIONS
 
@@ -75,7 +76,7 @@ def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
         nn.init.normal_(net.head[-1].weight)
 
     fit: Any = SimpleNamespace(load_weights=kept)
-    found = finishing._validate_kept_weights(fit, evaluator, schedule, loss)
+    found = finishing._validate_kept_weights(fit, evaluator, schedule, loss, NO_LIMIT)
     losses, independent = found["val_loss"], found["no_context_loss"]
     expected, without = torch.zeros(3), torch.zeros(3)
     for case in cases:

@@ -163,7 +163,8 @@ class _ScoredUse:
         if share.left < each and len(self.failures) >= LEAST:
             return 0  # references come first: they give p-values
         least = math.ceil(LEAST / len(self.cases))
-        return min(1, max(share.left / each, least) / self.made.most(self.plan))
+        # Maps of other references come on top of the rest, where there is time for all of it.
+        return min(1, max(share.left / each - self.plan.others, least) / self.made.most(self.plan))
 
 
 def in_order(cases: Sequence[Case], limit: TimeLimit, seed: int) -> list[Case]:

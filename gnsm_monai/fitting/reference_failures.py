@@ -144,7 +144,7 @@ class ReferenceFailures:
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
             yield self._failure(kind, _with(maps, worse), label)
-        for other in self._others(case, number, plan):
+        for other in self._others(case, number, plan) if share == 1 else ():
             yield self._failure(OTHER, _with(maps, other), label)
         if plan.empty:
             yield self._failure("empty", _with(maps, np.where(label == IGNORE_INDEX, label, 0)), label)
@@ -160,14 +160,13 @@ class ReferenceFailures:
             yield np.where(values == IGNORE_INDEX, 0, values)
 
     def most(self, plan: FailurePlan) -> int:
-        """How many failures are made from one reference."""
+        """How many failures are made from one reference, maps of other references apart."""
         masks, copies = 0, plan.copies
         if self.segmenter is not None:
             masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
             copies = (copies + 1) // 2
         false = 0 if self.references.never_empty else (copies + 1) // 2
-        others = plan.others if self.references.never_empty else 0
-        return masks + copies + others + false + plan.empty
+        return masks + copies + false + plan.empty
 
     def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
         """Of the small network's masks; a model of label maps alone would see the damaged ones twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,8 @@ from gnsm_monai.rules.rule import Rule, stored_rule
 from gnsm_monai.rules.rules import RULES, Combined
 
 __all__ = ["AnomalyModel", "uncertainty_weights"]
+
+logger = logging.getLogger(__name__)
 
 STEPS = 101
 """How finely the scores of empty masks are kept."""
@@ -57,7 +60,8 @@ class AnomalyModel:
         That is the one of :func:`simplest_of_the_best`, and no combination of statistics: on masks of networks these
         rank better over all folders, and worse within most (docs/notebook.md). Where the network learnt no context from
         labels alone, it is the combination without the network that is :func:`steadiest` over the makers of failures,
-        unless ``shape`` is steadier by more than a standard error.
+        unless ``shape`` is steadier by more than a standard error. A rule that is asked for and needs more references
+        than there are gives way, with a warning.
 
         Raises:
             InputError: unknown rule, or one whose statistics the parametrisation does not give.
@@ -73,7 +77,11 @@ class AnomalyModel:
         failed = masks.failures
         comparison = {name: rank_correlation(values[failed], masks.dice[failed]) for name, values in scores.items()}
         name = rule
-        if rule == "auto":
+        if rule in {one.name for one in measured} - set(fitted):
+            text = "anomaly_score: %s needs more references than the %d that hold structures: another rule is taken"
+            logger.warning(text, rule, data.num_references)
+            name = "auto"
+        if name == "auto":
             name = _choose(fitted, scores, data)
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
