@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the environment in which tests/monailabel_app/test_server.py starts the server of MONAI Label, and print its Python:
+# Make the environment in which tests/slow/test_monailabel.py starts the server of MONAI Label, and print its Python:
 #
 #     ./scripts/monailabel_environment.sh
 #
