@@ -16,7 +16,14 @@ from gnsm_monai.data.loading import read_grid
 from gnsm_monai.data.notes import add_note, spared
 from gnsm_monai.errors import InputError
 
-__all__ = ["CompareToReference", "LabelMap", "foreground_dice", "mean_foreground_dice", "surface_distances"]
+__all__ = [
+    "CompareToReference",
+    "LabelMap",
+    "foreground_dice",
+    "mean_dice",
+    "mean_foreground_dice",
+    "surface_distances",
+]
 
 LabelMap: TypeAlias = npt.NDArray[np.integer[Any]]
 """Class indices 0..num_classes-1, `IGNORE_INDEX` where ignored, of any shape."""
@@ -52,9 +59,13 @@ def mean_foreground_dice(
     a: LabelMap, b: LabelMap, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None
 ) -> float:
     """Mean of `foreground_dice` over the structures that are in either map, as nnU-Net does; NaN if none is."""
-    dice = foreground_dice(a, b, num_classes, structure_classes)
-    present = dice[~np.isnan(dice)]
-    return float(present.mean()) if present.size else float("nan")
+    return mean_dice(foreground_dice(a, b, num_classes, structure_classes))
+
+
+def mean_dice(dice: npt.NDArray[np.float64]) -> float:
+    """Mean of Dice ``(S,)`` over the structures where it is defined; NaN if it is nowhere."""
+    defined = dice[~np.isnan(dice)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 def surface_distances(

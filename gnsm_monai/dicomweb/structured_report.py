@@ -102,11 +102,7 @@ class Reporter:
         return sr.EnhancedSR(
             [segmentation],
             content[0],
-            series_instance_uid=self.uid("report series", uid),
-            series_number=SERIES_NUMBERS["report"],
-            sop_instance_uid=self.uid("report", uid),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
+            **self._instance("report", uid),
             is_complete=True,
             specific_character_set=UTF_8,
             series_description="Quality of a segmentation (gnsm_monai)",
@@ -138,11 +134,7 @@ class Reporter:
         return ParametricMap(
             [segmentation],
             volume,
-            series_instance_uid=self.uid("map series", uid),
-            series_number=SERIES_NUMBERS["map"],
-            sop_instance_uid=self.uid("map", uid),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
+            **self._instance("map", uid),
             manufacturer_model_name=MANUFACTURER,
             software_versions=gnsm_monai.__version__,
             device_serial_number=self.identity[:16],
@@ -152,6 +144,16 @@ class Reporter:
             content_label="ANOMALY",
             series_description="Anomaly of a segmentation (gnsm_monai)",
         )
+
+    def _instance(self, kind: str, segmentation: str) -> dict[str, Any]:
+        """Series and instance of what is stored; arguments as of :meth:`uid`."""
+        return {
+            "series_instance_uid": self.uid(f"{kind} series", segmentation),
+            "series_number": SERIES_NUMBERS[kind],
+            "sop_instance_uid": self.uid(kind, segmentation),
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+        }
 
     def _whole(self, segmentation: pydicom.Dataset, case: Mapping[str, Any]) -> Any:
         evaluations = [sr.QualitativeEvaluation(FLAGGED, codes.SCT.Yes if case["flag"] else codes.SCT.No)]

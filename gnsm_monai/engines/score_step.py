@@ -12,6 +12,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from gnsm_monai.data.alignment import place_of
+from gnsm_monai.data.compare import mean_dice
 from gnsm_monai.data.constants import CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
 from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.notes import NOTE
@@ -130,7 +131,7 @@ class ScoreStep:
             place=place_of_worst(structures, maps, statistics.band),
             reason=joined(_geometry(case, self.model), self._reason(case, statistics, maps)),
             levels=statistics.levels,
-            dice=None if case.get("dice") is None else _nanmean(case["dice"]),
+            dice=None if case.get("dice") is None else mean_dice(case["dice"]),
             soft=SOFT in case,
             note="; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
             picture=case_picture(case, maps, statistics.band),
@@ -233,9 +234,3 @@ def _check_memory(label: MetaTensor, for_classes: int) -> None:
         check_memory(label[0].numel() * (BYTES_PER_VOXEL + for_classes), f"its structures need a grid of {size} voxels")
     except ValueError as error:
         raise InputError(f"{label.meta.get('filename_or_obj', 'label map')}: {error}") from None
-
-
-def _nanmean(values: np.ndarray) -> float:
-    """Mean of what is defined; NaN where nothing is."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")

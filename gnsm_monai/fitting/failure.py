@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gnsm_monai.data.compare import mean_dice
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.degradations import KINDS
 
@@ -40,8 +41,7 @@ class Failure:
     @property
     def dice(self) -> float:
         """Mean over the structures that are in either map; NaN where none is."""
-        defined = self.structure_dice[~np.isnan(self.structure_dice)]
-        return float(defined.mean()) if len(defined) else float("nan")
+        return mean_dice(self.structure_dice)
 
     @property
     def empty(self) -> bool:

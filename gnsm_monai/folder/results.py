@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnsm_monai.data.compare import mean_dice
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL
 from gnsm_monai.data.geometry import lay_on
 from gnsm_monai.data.nnunet import LabelScheme
@@ -73,7 +74,7 @@ def case_result(
         place=place_of_worst(parts, maps, band),
         reason=explain(label.as_tensor()[0].numpy(), denoised, named, list(masks.voxel_size)),
         levels={**{name: np.full(len(judgement.levels), np.nan) for name in STATISTICS}, "shape": judgement.levels},
-        dice=_dice(mask.case),
+        dice=None if mask.case.get("dice") is None else mean_dice(mask.case["dice"]),
         note=note,
         picture=picture if pictured else (),
         thumbnail=thumbnail(picture),
@@ -104,14 +105,6 @@ def _structures(case: Mapping[str, Any], judgement: Judgement, scheme: LabelSche
     dice = [None] * len(scheme.structure_names) if case.get("dice") is None else case["dice"].tolist()
     columns = scheme.structure_names, judgement.structures.tolist(), case["volume_ml"].tolist(), dice
     return tuple(StructureResult(name, score, math.nan, ml, d) for name, score, ml, d in zip(*columns, strict=True))
-
-
-def _dice(case: Mapping[str, Any]) -> float | None:
-    """Mean over the structures in either map; NaN where there is none, None without a reference."""
-    if case.get("dice") is None:
-        return None
-    present = case["dice"][np.isfinite(case["dice"])]
-    return float(present.mean()) if len(present) else math.nan
 
 
 def _image(mask: FolderMask, masks: FolderMasks) -> Any:
