@@ -1,6 +1,6 @@
 """Sets in which some references hold no lesion: where correct empty masks rank, what is flagged, and at what price.
 
-    OMP_NUM_THREADS=1 python scripts/benchmarks/lesions.py --work /tmp/lesions [--seeds 0 1 2 3 4]
+    OMP_NUM_THREADS=1 python scripts/benchmarks/lesions.py --work DIR [--seeds 0 1 2 3 4]
 
 Generated lesions (lesion_sets.py), small models of one epoch. Each set is trained on with all its references, and with
 those alone that hold lesions. A run that was stopped continues where it was.
