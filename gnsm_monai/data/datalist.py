@@ -143,7 +143,7 @@ def find_predictions(
         references_dir: folder with the reference of each case, where there is one.
         images_dir: folder with the image of each case.
         soft: also find the probabilities that nnU-Net saved beside a mask (``CASE.npz``).
-        layout: of masks and references, see :func:`gnsm_monai.data.layouts.look_into`.
+        layout: of the masks, see :func:`gnsm_monai.data.layouts.look_into`; also of the references, if they lie so.
         structures: names of the model's structures, by which the folder of a single case is told.
 
     Returns:
@@ -201,7 +201,10 @@ def _references(
     """Paths of the reference of each case that has one."""
     if references_dir is None:
         return {}
-    maps = look_into(references_dir, layout, structures)
+    try:
+        maps = look_into(references_dir, layout, structures)
+    except InputError:  # references often lie otherwise than masks
+        maps = look_into(references_dir, AUTO, structures)
     say_how([maps])
     partner = match_cases(cases, maps.files)
     check_partners(maps.path, "reference", cases, partner, maps.files)

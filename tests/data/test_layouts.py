@@ -104,6 +104,13 @@ def test_what_all_masks_share_in_their_names_does_not_hide_their_references(name
     assert [case["reference"].name for case in cases] == ["p_1.nii.gz", "p_2.nii.gz"]
 
 
+def test_a_layout_of_the_masks_need_not_be_that_of_their_references(tmp_path: Path) -> None:
+    masks = fill(tmp_path / "masks", [f"p_{n}/{part}.nii.gz" for n in (1, 2) for part in ("liver", "spleen")])
+    references = fill(tmp_path / "references", ["p_1.nii.gz", "p_2.nii.gz"])
+    cases = find_predictions(masks, references, layout="structures")
+    assert [case["reference"].name for case in cases] == ["p_1.nii.gz", "p_2.nii.gz"]
+
+
 def test_other_organs_do_not_meet() -> None:
     assert match_cases(["heart_01", "heart_02"], ["liver_01", "liver_02"]) == {}
 
