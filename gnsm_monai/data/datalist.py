@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnsm_monai.data.case_names import case_id, match_cases
+from gnsm_monai.data.class_index import say_changes_anew
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
 from gnsm_monai.data.images import Images, check_partners, find_images
 from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into, say_how
@@ -157,6 +158,7 @@ def find_predictions(
     folders = [Path(f) for f in predictions_dir] if several else [Path(predictions_dir)]  # type: ignore[union-attr, arg-type]
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
+    say_changes_anew()
     looked = [look_into(folder, layout, structures) for folder in folders]
     cases = [case for maps in looked for case in maps.files]
     references = _references(references_dir, layout, structures, cases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,7 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
     return values, int(several.sum())
 
 
+@functools.lru_cache(maxsize=1024)  # a mask that is read anew for its copy says it once
 def say_overlap(path: str | Path, voxels: int) -> str:
     """Logs how much of a file several structures claim; the same as a note on the case, empty where nothing is."""
     if not voxels:

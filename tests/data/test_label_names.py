@@ -13,10 +13,12 @@ import pytest
 
 from gnsm_monai.data.class_index import scheme_values
 from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.label_names import freesurfer_names, name_key, names_in_xml, usable_names
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.references import read_references
+from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
 from gnsm_monai.report.colours import itk_snap_labels, slicer_colours
 from tests.data.test_formats import write_slicer
@@ -282,9 +284,23 @@ def test_a_mask_in_another_numbering_is_scored_as_the_same_mask(
     cases = scoring_dataset([{"case": "a", "label": path} for path in paths], settings)
     np.testing.assert_array_equal(cases[1]["label"].numpy(), cases[0]["label"].numpy())
     assert LABEL_NAMES not in cases[1]["label"].meta and "note" not in cases[0]
-    assert cases[1]["note"] == "its labels are matched to those of the model by the names in its header"
+    assert cases[1]["note"] == "its labels are matched to those of the model by their names"
     assert f"{tmp_path / kind}: labels are matched to those of the model by their names: " in caplog.text
     assert "spleen 1 -> 5" in caplog.text
+
+
+def test_a_numbering_that_cases_in_folders_of_their_own_share_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(3):
+        (tmp_path / f"c{n}").mkdir()
+        label = np.minimum(anatomy(), 2)
+        write_slicer(tmp_path / f"c{n}" / "seg.seg.nrrd", label, [("kidney_right", 1, 0), ("spleen", 2, 0)])
+    for _ in range(2):  # the second time as another ranking in the same program
+        caplog.clear()
+        for case in find_predictions(tmp_path):
+            load_case(LabelScheme(("spleen", "kidney_right"), (0, 1, 2)), 3)(case)
+        assert caplog.text.count("labels are matched") == 1
 
 
 def test_a_case_whose_segments_overlap_says_so(tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ def test_a_folder_named_by_the_models_structures_is_one_case(tmp_path: Path) -> 
     assert (case["case"], case["label"]) == ("case_1", tmp_path / "case_1")
 
 
+def test_a_folder_named_by_other_structures_is_one_case_too_and_refused_as_such(tmp_path: Path) -> None:
+    """A model of other structures must not take 117 files for 117 cases; numbered cases have sides as well."""
+    sides = [f"{part}_{side}.nii.gz" for part in ("kidney", "lung", "femur") for side in ("left", "right")]
+    (case,) = find_predictions(fill(tmp_path / "case_1", [*sides, "aortic_arch.nii.gz"]), structures=NAMES)
+    assert (case["case"], case["label"]) == ("case_1", tmp_path / "case_1")
+    assert len(find_predictions(tmp_path / "case_1", structures=NAMES, layout="files")) == 7
+    cases = fill(tmp_path / "hips", [f"p{n}_{side}.nii.gz" for n in range(4) for side in ("left", "right")])
+    assert len(find_predictions(cases, structures=NAMES)) == 8
+    for path in (tmp_path / "case_1").iterdir():
+        save(path, (blocks() == 1).astype(np.uint8))
+    failed = CaughtErrors(load_case(SCHEME, 3))(case)
+    assert failed["message"].startswith(f"{tmp_path / 'case_1'}: its files are matched to structures by name, and none")
+
+
 def test_the_cases_that_dataset_json_lists_are_read(tmp_path: Path) -> None:
     listed = {"k": {"images": ["../x/k_im.nii.gz"], "label": "../x/k_gt.nii.gz"}}
     fill(tmp_path, ["x/k_im.nii.gz", "x/k_gt.nii.gz", "d/dataset.json"])
