@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import tifffile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +22,7 @@ from torch import nn
 
 from gnsm_monai.data.alignment import FieldsOfView, place_of
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
+from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.transforms import encode_labels, load_case
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
@@ -30,6 +34,12 @@ from tests.test_inputs import AFFINE, SETTINGS, SHAPE, anatomy
 ORIENTATIONS = ["".join(axes) for ends in product("RL", "AP", "SI") for axes in permutations(ends)]
 """All 48."""
 
+LAYOUTS = (
+    "p1.nii.gz", "p1_seg.mha", "p1.seg.nrrd", "p1/p1_trans.nii", "p1/mri/aseg.mgz", "sub-p1/anat/sub-p1_dseg.nii.gz",
+    "p1/{}.nii.gz", "p1/segmentations/{}.nrrd",
+)  # fmt: skip
+"""Where tools leave the mask of a case; a name with braces is one of a file per structure."""
+
 
 def turned(image: nib.Nifti1Image, axes: str) -> nib.Nifti1Image:
     return image.as_reoriented(ornt_transform(nib.orientations.io_orientation(image.affine), axcodes2ornt(axes)))
@@ -40,6 +50,28 @@ def placed(labels: np.ndarray | None = None) -> nib.Nifti1Image:
     affine = AFFINE.copy()
     affine[:3, 3] = [-20.0, 30.0, -7.0]
     return turned(nib.Nifti1Image(anatomy() if labels is None else labels, affine), "LPS")
+
+
+def lay_out(folder: Path, name: str, image: nib.Nifti1Image, dtype: str) -> None:
+    """Writes a mask by the programs whose layout it is: ITK but for NIfTI and FreeSurfer's format."""
+    labels = np.asarray(image.dataobj)
+    parts = {"a": labels == 1, "b": labels == 2} if "{}" in name else {"": labels}
+    for part, values in parts.items():
+        path = folder / name.format(part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".mgz":
+            nib.save(nib.MGHImage(values.astype("i4"), image.affine), path)
+            continue
+        nifti = path if ".nii" in path.name else folder.parent / "between.nii"
+        nib.save(nib.Nifti1Image(values.astype(dtype), image.affine), nifti)
+        if nifti is path:
+            continue
+        stored = sitk.Cast(sitk.ReadImage(str(nifti)), sitk.sitkUInt8)
+        if path.name.endswith(".seg.nrrd"):
+            for number, called in enumerate("ab"):
+                stored.SetMetaData(f"Segment{number}_Name", called)
+                stored.SetMetaData(f"Segment{number}_LabelValue", str(number + 1))
+        sitk.WriteImage(stored, str(path))
 
 
 def read(case: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -60,11 +92,16 @@ def network() -> ScoreUNet:
 
 class TestScore:
     def score(self, network: ScoreUNet, path: Path) -> np.ndarray:
-        place = place_of(load_case(None, 3)({LABEL: self.usual(path.parent)})[LABEL])
+        return self.score_case(network, {"case": "a", LABEL: path}, path.parent)
+
+    def score_case(self, network: ScoreUNet, given: dict[str, Any], folder: Path) -> np.ndarray:
+        place = place_of(load_case(None, 3)({LABEL: self.usual(folder)})[LABEL])
         usual = FieldsOfView.of([place])
         usual = FieldsOfView(usual.lengths, usual.corners, usual.centre, [3.0, 3.0, 3.0], usual.spacings)
-        (case,) = scoring_dataset([{"case": "a", "label": path}], SETTINGS, network, usual)  # type: ignore[misc]
+        (case,) = scoring_dataset([given], SETTINGS, network, usual)  # type: ignore[misc]
         assert "message" not in case and "note" not in case
+        if REFERENCE in given:
+            assert case["dice"].tolist() == [1, 1]
         return to_array(Scorer(mixing_schedule(2))(network, *encode_labels(case["label"][None], 3)).levels)
 
     @staticmethod
@@ -106,6 +143,23 @@ class TestScore:
         expected = self.score(network, self.usual(tmp_path))
         np.testing.assert_allclose(self.score(network, path), expected, rtol=1e-5)
 
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        layouts=st.tuples(st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS)),
+        axes=st.tuples(st.sampled_from(ORIENTATIONS), st.sampled_from(ORIENTATIONS)),
+        dtype=st.sampled_from(["u1", "i2", "f4", "f8"]),
+    )
+    def test_the_score_does_not_hang_on_the_layout_nor_the_dice_on_that_of_the_references(
+        self, network: ScoreUNet, tmp_path: Path, layouts: tuple[str, str], axes: tuple[str, str], dtype: str
+    ) -> None:
+        with tempfile.TemporaryDirectory(dir=tmp_path) as place:
+            folders = [Path(place) / "masks", Path(place) / "references"]
+            for folder, name, codes in zip(folders, layouts, axes, strict=True):
+                lay_out(folder, name, turned(placed(), codes), dtype)
+            (case,) = find_predictions(*folders, structures=("a", "b"))
+            score = self.score_case(network, case, tmp_path)
+        np.testing.assert_allclose(score, self.score(network, self.usual(tmp_path)), rtol=1e-5)
+
     @pytest.mark.parametrize("axes", ["LPS", "RAS", "SLA"])
     def test_a_file_without_a_place_is_one_with_every_tool_that_read_and_wrote_it(
         self, network: ScoreUNet, tmp_path: Path, axes: str
@@ -120,6 +174,9 @@ class TestScore:
         for path in paths[1:3]:
             sitk.WriteImage(sitk.ReadImage(str(paths[0])), str(path))
         nib.save(nib.Nifti1Image(voxels, nib.load(paths[0]).affine), paths[3])  # as MONAI's SaveImage does
+        tifffile.imwrite(tmp_path / "plain.tif", voxels.T)
+        (tmp_path / "plain.json").write_text(json.dumps({"spacing": [2.0, 1.0, 1.5]}))
+        paths.append(tmp_path / "plain.tif")
         maps = [read({LABEL: path})[LABEL] for path in paths]
         for other in maps[1:]:
             assert torch.equal(maps[0].as_tensor(), other.as_tensor())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.notes import NOTE, add_note, spared
 from gnsm_monai.errors import InputError
 
-__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
+__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "say_changes_anew", "scheme_values"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class ToClassIndexd(MapTransform):
         assert self.scheme is not None
         matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path)
         if matched is not values and not Path(path).is_dir():
-            add_note(label.meta, "its labels are matched to those of the model by the names in its header")
+            add_note(label.meta, "its labels are matched to those of the model by their names")
         return class_index(matched, self.scheme, path)
 
 
@@ -130,7 +129,8 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     unnamed = scheme == LabelScheme.from_values(scheme.values)
     targets = {n: declared[name_key(name)] for n, name in names.items() if name_key(name) in declared}
     comparable = not (scheme.regions or unnamed or len(declared) < len(scheme.names))
-    if of_files := Path(path).is_dir():
+    of_files = bool(names) and Path(path).is_dir()  # without names it has the scheme's numbers already
+    if of_files:
         _check_structure_files(names, targets, scheme, comparable, path)
     if not targets or not comparable:
         return values
@@ -148,7 +148,7 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
         return new[places]  # type: ignore[no-any-return]
     changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
     shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
-    _say_once(Path(path).parent, ", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""))
+    _say_once(", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""), Path(path).parent)
     matched: np.ndarray = new[places]
     return matched
 
@@ -169,13 +169,22 @@ def _check_structure_files(
     for text, structures in (("no file of %s: taken as absent", missing), ("not of the model: %s", others)):
         if structures:
             more = f" and {len(structures) - MAX_CHANGES} more" if len(structures) > MAX_CHANGES else ""
-            _say_once(Path(path).parent, text % (", ".join(structures[:MAX_CHANGES]) + more))
+            _say_once(text % (", ".join(structures[:MAX_CHANGES]) + more), Path(path).parent)
 
 
-@functools.lru_cache(maxsize=1024)
-def _say_once(folder: Path, changes: str) -> None:
-    """Logs a change of numbers once for all files of a folder that share it."""
-    logger.warning("%s: labels are matched to those of the model by their names: %s", folder, changes)
+_said: set[str] = set()
+
+
+def _say_once(changes: str, folder: Path) -> None:
+    """Logs a change of numbers once for all files that share it, each of which may lie in a folder of its own."""
+    if changes not in _said:
+        _said.add(changes)
+        logger.warning("%s: labels are matched to those of the model by their names: %s", folder, changes)
+
+
+def say_changes_anew() -> None:
+    """Lets every change of numbers be logged once more: other files are going to be read."""
+    _said.clear()
 
 
 def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:

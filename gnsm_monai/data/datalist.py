@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnsm_monai.data.case_names import case_id, match_cases
+from gnsm_monai.data.class_index import say_changes_anew
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
 from gnsm_monai.data.images import Images, check_partners, find_images
 from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into, say_how
@@ -143,7 +144,7 @@ def find_predictions(
         references_dir: folder with the reference of each case, where there is one.
         images_dir: folder with the image of each case.
         soft: also find the probabilities that nnU-Net saved beside a mask (``CASE.npz``).
-        layout: of masks and references, see :func:`gnsm_monai.data.layouts.look_into`.
+        layout: of the masks, see :func:`gnsm_monai.data.layouts.look_into`; also of the references, if they lie so.
         structures: names of the model's structures, by which the folder of a single case is told.
 
     Returns:
@@ -157,6 +158,7 @@ def find_predictions(
     folders = [Path(f) for f in predictions_dir] if several else [Path(predictions_dir)]  # type: ignore[union-attr, arg-type]
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
+    say_changes_anew()
     looked = [look_into(folder, layout, structures) for folder in folders]
     cases = [case for maps in looked for case in maps.files]
     references = _references(references_dir, layout, structures, cases)
@@ -201,7 +203,10 @@ def _references(
     """Paths of the reference of each case that has one."""
     if references_dir is None:
         return {}
-    maps = look_into(references_dir, layout, structures)
+    try:
+        maps = look_into(references_dir, layout, structures)
+    except InputError:  # references often lie otherwise than masks
+        maps = look_into(references_dir, AUTO, structures)
     say_how([maps])
     partner = match_cases(cases, maps.files)
     check_partners(maps.path, "reference", cases, partner, maps.files)

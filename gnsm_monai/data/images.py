@@ -54,7 +54,7 @@ class Images:
         """The files of a case, one per channel.
 
         Raises:
-            InputError: the case has no image, several in one folder, or a channel is missing.
+            InputError: the case has no image, several in one folder, or a channel or the file itself is missing.
         """
         files = list(self.files.get(self.partner.get(case, ""), ()))
         if not files:
@@ -66,6 +66,9 @@ class Images:
         if len(files) > 1 and not channels:
             names = " and ".join(path.name for path in files[:3])
             raise InputError(f"{files[0].parent}: {len(files)} images for case '{case}': {names}")
+        for path in files:
+            if not path.exists():  # listed in a dataset.json, or a link
+                raise InputError(f"{path}: is not there")
         return files
 
 

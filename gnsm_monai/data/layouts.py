@@ -45,6 +45,9 @@ FREESURFER = tuple(
 STRUCTURES_FOLDER = "segmentations"
 """Where TotalSegmentator's data and BodyMaps keep the structures of a case."""
 
+MIN_PAIRS = 3
+"""Pairs of files for the left and the right side that make a folder one case, whatever a model's structures are."""
+
 LOOKED_AT = 200
 """Files of a tree that are opened to find out whether it holds DICOM."""
 
@@ -127,9 +130,14 @@ def say_how(folders: Sequence[CaseFolder]) -> None:
 
 
 def _one_case(files: Mapping[str, Sequence[Path]], structures: Collection[str]) -> bool:
-    """Whether files are called by at least two of a model's structures, or by its only one."""
+    """Whether files are those of one case: called like at least two of a model's structures, or its only one.
+
+    So are those of a tool's own structures, which a model need not know: names that have a left and a right side.
+    """
     called = {name_key(name) for name in files} & {name_key(name) for name in structures}
-    return bool(called) and len(called) >= min(2, len(structures))
+    sides = {name.casefold() for name in files if not any(map(str.isdigit, name))}  # a case is mostly numbered
+    pairs = [name for name in sides if "left" in name and name.replace("left", "right") in sides]
+    return (bool(called) and len(called) >= min(2, len(structures))) or len(pairs) >= MIN_PAIRS
 
 
 def _masks_only(files: Files) -> tuple[Files, list[Path]]:

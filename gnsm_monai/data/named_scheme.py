@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.datalist import Case
-from gnsm_monai.data.label_names import name_key
+from gnsm_monai.data.label_names import LabelTable, name_key
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.reference_measures import MapMeasures
 from gnsm_monai.errors import InputError
@@ -23,6 +24,8 @@ MAX_STRUCTURES = 255
 
 def named_scheme(measured: Sequence[MapMeasures], cases: Sequence[Case], labels_dir: Path) -> LabelScheme:
     """The classes of label maps: the values that occur, and the names that headers or tables beside them give these.
+
+    Colours come with the names; the first that a structure has counts.
 
     Where one number means two structures, or one structure has two numbers (3D Slicer numbers segments anew in every
     file), structures are numbered from 1, in the order in which they first occur.
@@ -56,7 +59,11 @@ def named_scheme(measured: Sequence[MapMeasures], cases: Sequence[Case], labels_
         _check_all_named(measured, cases)
         scheme = LabelScheme(tuple(first_names.values()), tuple(range(len(first_names) + 1)))
     logger.info("%s: structures are named by the headers of the label maps or a table beside them", labels_dir)
-    return scheme
+    colours: dict[tuple[str, ...], str] = {}
+    for table in (m.names for m in measured if isinstance(m.names, LabelTable)):
+        for n, colour in table.colours.items():
+            colours.setdefault(name_key(table[n]), colour)
+    return replace(scheme, colours=tuple(colours.get(name_key(n), "") for n in scheme.names)) if colours else scheme
 
 
 def _check_all_named(measured: Sequence[MapMeasures], cases: Sequence[Case]) -> None:

@@ -43,12 +43,14 @@ class LabelScheme:
         values: value in the files of every class, background (0) first.
         ignore_value: value of voxels that count nowhere, if there is one.
         regions: in the order in which nnU-Net writes them, and of the channels of its probabilities.
+        colours: of the foreground classes, ``#rrggbb`` or empty, where headers or tables give any.
     """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
     ignore_value: int | None = None
     regions: tuple[Region, ...] = ()
+    colours: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -79,7 +81,10 @@ class LabelScheme:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LabelScheme:
         regions = tuple(Region(r["name"], tuple(r["classes"]), r["written"]) for r in values["regions"])
-        return cls(tuple(values["names"]), tuple(values["values"]), values["ignore_value"], regions)
+        named = tuple(values["names"]), tuple(values["values"]), values["ignore_value"]
+        return cls(
+            *named, regions, tuple(values.get("colours", ()))
+        )  # models of version 0.3 and before have no colours
 
     @classmethod
     def from_values(cls, values: Iterable[int]) -> LabelScheme:

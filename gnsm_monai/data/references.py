@@ -185,13 +185,14 @@ def _with_images(cases: list[Case], images: Images | None, folder: Path) -> list
 
 
 def _is_complete(images: Images | None, cases: Sequence[Case]) -> bool:
-    """Whether there is an image of every case."""
+    """Whether there is an image of every case; what is missing is logged."""
     if images is None:
         return False
     try:
         for case in cases:
             images.of(case["case"])
-    except InputError:
+    except InputError as error:
+        logger.warning("%s: the images are not used, as not every reference has one", error)
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from gnsm_monai.data.label_names import LabelTable, hex_colour
 
 __all__ = ["Segment", "join_layers", "join_segments", "say_overlap", "slicer_segments", "unique_numbers"]
 
@@ -23,11 +26,13 @@ class Segment:
         name: of its structure.
         value: by which its voxels are marked.
         layer: that it lies in; segments of one layer do not overlap.
+        colour: ``#rrggbb``; empty where none is given.
     """
 
     name: str
     value: int
     layer: int = 0
+    colour: str = ""
 
 
 def slicer_segments(metadata: Mapping[str, str]) -> list[Segment]:
@@ -41,6 +46,7 @@ def slicer_segments(metadata: Mapping[str, str]) -> list[Segment]:
             metadata.get(f"Segment{n}_Name", "").strip(),
             int(metadata[f"Segment{n}_LabelValue"]),
             int(metadata.get(f"Segment{n}_Layer", 0)),
+            hex_colour(metadata.get(f"Segment{n}_Color", "").split(), 1),
         )
         for n in numbers
     ]
@@ -58,15 +64,16 @@ def unique_numbers(segments: Sequence[Segment]) -> list[int]:
     return [segments[firsts[name]].value if by_value else firsts[name] + 1 for name in names]
 
 
-def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, dict[int, str], int]:
+def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, LabelTable, int]:
     """Layers ``(*spatial, L)`` of a segmentation as one label map; see :func:`join_segments`.
 
     Returns:
-        The map ``(*spatial)``, the names of its numbers, and voxels that several structures claim. A single layer whose
-        values tell all structures apart comes back as it is.
+        The map ``(*spatial)``, names and colours of its numbers, and voxels that several structures claim. A single
+        layer whose values tell all structures apart comes back as it is.
     """
     numbers = unique_numbers(segments)
-    names = {number: segment.name for number, segment in zip(numbers, segments, strict=True) if segment.name}
+    named = [(number, segment) for number, segment in zip(numbers, segments, strict=True) if segment.name]
+    names = LabelTable.of((number, segment.name, segment.colour) for number, segment in reversed(named))
     if layers.shape[-1] == 1 and numbers == [segment.value for segment in segments]:
         return layers[..., 0], names, 0
     pairs = zip(numbers, segments, strict=True)
@@ -99,6 +106,7 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
     return values, int(several.sum())
 
 
+@functools.lru_cache(maxsize=1024)  # a mask that is read anew for its copy says it once
 def say_overlap(path: str | Path, voxels: int) -> str:
     """Logs how much of a file several structures claim; the same as a note on the case, empty where nothing is."""
     if not voxels:

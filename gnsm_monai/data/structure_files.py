@@ -10,6 +10,7 @@ import numpy as np
 
 from gnsm_monai.data.case_names import OTHER_WORDS, base_and_word, files_by_case
 from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.notes import add_note
 from gnsm_monai.data.segments import say_overlap
 from gnsm_monai.errors import InputError
 
@@ -62,5 +63,6 @@ def read_structures(folder: Path, read: Callable[[Path], tuple[np.ndarray, dict[
     for number, inside in sorted(places, key=lambda item: -item[1].size):
         overlap += int(np.count_nonzero(values.flat[inside]))
         values.flat[inside] = number
-    say_overlap(folder, overlap)
-    return values, {**meta, LABEL_NAMES: dict(enumerate(files, start=1))}
+    meta = {**meta, LABEL_NAMES: dict(enumerate(files, start=1))}
+    add_note(meta, say_overlap(folder, overlap))
+    return values, meta

@@ -185,6 +185,7 @@ def _settings(
         "references_dir": None if references_dir is None else str(references_dir),
         "dice_source": None if references_dir is None else "references",
         "structures": list(masks.scheme.structure_names),
+        "colours": list(masks.scheme.colours),
         "noise": None,
         "folder_itself": {
             "limits": judged.limits,

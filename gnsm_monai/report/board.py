@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from gnsm_monai.report import figures
+from gnsm_monai.report.colours import given_colours
 from gnsm_monai.report.pictures import heat_range
 from gnsm_monai.report.strips import case_strip, sprite
 from gnsm_monai.report.wording import number, p_text, share
@@ -63,7 +64,7 @@ def write_board(
         writer.add_text("ranking", _table(results), 0)
         if cases:
             _figures(writer, cases, summary, references[np.isfinite(references)])
-            _strips(writer, cases)
+            _strips(writer, cases, given_colours(summary))
             _projector(writer, cases[:MAX_POINTS])
         if summary.get("metrics"):
             _metrics(writer, summary)
@@ -87,11 +88,11 @@ def _figures(
                 writer.add_pr_curve(f"failures/dice_below_{limit:g}", dice < limit, order, 0)
 
 
-def _strips(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
+def _strips(writer: SummaryWriter, cases: Sequence[CaseResult], colours: Sequence[str]) -> None:
     shown = [(rank, result) for rank, result in enumerate(cases, start=1) if result.picture]
     heat = heat_range(result.picture for _, result in shown)
     for rank, result in shown:
-        strip = case_strip(result.picture, _caption(rank, result), heat)
+        strip = case_strip(result.picture, _caption(rank, result), heat, colours)
         writer.add_image(f"worst_cases/rank_{rank:03d}", strip, 0, dataformats="HWC")
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gnsm_monai.report import figures
 from gnsm_monai.report.cards import case_card
-from gnsm_monai.report.colours import NUM_TONES, class_hex
+from gnsm_monai.report.colours import class_hex, given_colours, num_tones
 from gnsm_monai.report.content import Cell, Column, header, metric_tables, score_text, table, verdict_block
 from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.page import write_page
@@ -70,7 +70,7 @@ def build_report(
     write_page(
         path,
         "report.html.j2",
-        _tone_rules() + rules,
+        _tone_rules(given_colours(summary)) + rules,
         "report.js",
         store=store_key(summary, path),
         former_store=former_store_key(summary),
@@ -129,13 +129,14 @@ def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, An
     """Cards of the worst cases, and the legend of their pictures."""
     shown = cases[:max_cards]
     names = [str(name) for name in summary.get("settings", {}).get("structures") or []]
-    tones = {name: index % NUM_TONES for index, name in enumerate(names)}
+    colours = given_colours(summary)
+    tones = {name: index % num_tones(colours) for index, name in enumerate(names)}
     pictures = [result.picture for result in shown if result.picture]
     heat = heat_range(pictures)
     format_score = ScoreFormat(figures.anomaly_scores(cases).tolist())
     parts = [number(entry.anomaly) for result in cases for entry in result.structures]
     format_part = ScoreFormat([value for value in parts if value is not None])
-    cards = [case_card(*each, format_score, format_part, tones, heat) for each in enumerate(shown, start=1)]
+    cards = [case_card(*each, format_score, format_part, tones, heat, colours) for each in enumerate(shown, start=1)]
     return {
         "cards": cards,
         "carded": {card["rank"] for card in cards},
@@ -146,9 +147,10 @@ def _worst(cases: Sequence[CaseResult], max_cards: int, summary: Mapping[str, An
     }
 
 
-def _tone_rules() -> str:
+def _tone_rules(given: Sequence[str]) -> str:
     """A class per colour of a structure: the policy forbids style attributes."""
-    return "".join(f".tone-{i}{{color:{colour}}}\n" for i, colour in enumerate(class_hex(NUM_TONES + 1)[1:]))
+    tones = class_hex(num_tones(given) + 1, given)[1:]
+    return "".join(f".tone-{i}{{color:{colour}}}\n" for i, colour in enumerate(tones))
 
 
 def _column_rules(columns: Sequence[Column], cells: Sequence[Mapping[str, Cell]]) -> str:

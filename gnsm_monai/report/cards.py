@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gnsm_monai.report.content import interval
@@ -21,6 +21,7 @@ def case_card(
     structure_scores: ScoreFormat,
     tones: Mapping[str, int],
     heat: tuple[float, float],
+    colours: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the template shows of one scored case.
 
@@ -31,6 +32,7 @@ def case_card(
         structure_scores: how scores of structures are written; they need not be of the same size.
         tones: number of the colour of each structure.
         heat: anomalies that get no and the full colour.
+        colours: given ones of the structures, see :func:`gnsm_monai.report.colours.class_colours`.
     """
     decision, predicted = result.decision, number(result.decision.predicted_dice)
     return {
@@ -49,7 +51,7 @@ def case_card(
         "worst_structure": result.place.structure,
         "reason": result.reason,
         "note": result.note,
-        "planes": _planes(result, heat),
+        "planes": _planes(result, heat, colours),
         "structures": [_structure(entry, structure_scores, tones) for entry in result.structures],
         "structures_have": {
             key: any(number(getattr(entry, key)) is not None for entry in result.structures)
@@ -69,7 +71,7 @@ def _range(predicted: PredictedValue) -> str:
     return f"{low} to {high}" if low and high else ""
 
 
-def _planes(result: CaseResult, heat: tuple[float, float]) -> list[dict[str, Any]]:
+def _planes(result: CaseResult, heat: tuple[float, float], colours: Sequence[str]) -> list[dict[str, Any]]:
     picture, place = result.picture, result.place
     # The axis of the worst slice comes first: where there is no room for three in a row it is the large one.
     ordered = sorted(picture, key=lambda plane: (plane.axis != place.slice_axis, plane.axis))
@@ -78,7 +80,7 @@ def _planes(result: CaseResult, heat: tuple[float, float]) -> list[dict[str, Any
             "place": "2D mask" if len(picture) == 1 else f"axis {plane.axis}, slice {plane.index}",
             # Pictures go through the worst place, which may lie in another slice than the one that is worst on average.
             "worst": len(picture) > 1 and (plane.axis, plane.index) == (place.slice_axis, place.slice_index),
-            "layers": draw_plane(plane, heat),
+            "layers": draw_plane(plane, heat, colours),
         }
         for plane in ordered
     ]

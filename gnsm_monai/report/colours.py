@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib
 import numpy as np
 
 from gnsm_monai.data.nnunet import LabelScheme
 
-__all__ = ["COLOUR_TABLES", "HEAT_MAP", "NUM_TONES", "class_colours", "class_hex", "itk_snap_labels", "slicer_colours"]
+__all__ = [
+    "COLOUR_TABLES",
+    "HEAT_MAP",
+    "NUM_TONES",
+    "class_colours",
+    "class_hex",
+    "given_colours",
+    "itk_snap_labels",
+    "num_tones",
+    "slicer_colours",
+]
 
 HEAT_MAP = "inferno"
 """matplotlib's name of the colours of anomaly: dark to light, so that it reads in grey as well."""
 _TONES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 NUM_TONES = 3 * len(_TONES)
 """Structures that have a colour of their own."""
+MAX_TONES = 250
+"""What fits in the palette of a picture, beside those of what is no structure."""
 
 
-def class_colours(num_classes: int) -> np.ndarray:
+def given_colours(summary: Mapping[str, Any]) -> Sequence[str]:
+    """Colours that the references' own files give the structures of a ranking, ``#rrggbb`` or empty."""
+    return [str(colour) for colour in summary.get("settings", {}).get("colours") or []]
+
+
+def num_tones(given: Sequence[str]) -> int:
+    """Colours of structures after which they come again."""
+    return max(NUM_TONES, min(len(given), MAX_TONES))
+
+
+def class_colours(num_classes: int, given: Sequence[str] = ()) -> np.ndarray:
     """RGB in [0, 1] per class, ``(K, 3)``: black for background, then colour-blind safe tones (Okabe and Ito 2008).
 
     After seven structures the tones come again, lighter, then darker, and from the 22nd structure on unchanged.
+
+    Args:
+        num_classes: ``K``, background included.
+        given: colours of the foreground classes that stand in place of these tones, ``#rrggbb`` or empty.
     """
     tones = np.array([matplotlib.colors.to_rgb(tone) for tone in _TONES])
     turns = np.concatenate([tones, 0.5 * tones + 0.5, 0.55 * tones])
     foreground = turns[np.arange(num_classes - 1) % NUM_TONES]
+    for place, colour in enumerate(given[: num_classes - 1]):
+        if matplotlib.colors.is_color_like(colour):
+            foreground[place] = matplotlib.colors.to_rgb(colour)
     return np.concatenate([np.zeros((1, 3)), foreground]).astype(np.float32)
 
 
-def class_hex(num_classes: int) -> list[str]:
+def class_hex(num_classes: int, given: Sequence[str] = ()) -> list[str]:
     """The same colours as ``#rrggbb``."""
-    return [str(matplotlib.colors.to_hex(colour)) for colour in class_colours(num_classes)]
+    return [str(matplotlib.colors.to_hex(colour)) for colour in class_colours(num_classes, given)]
 
 
 COLOUR_TABLES = ("labels.ctbl", "labels.label.txt")
@@ -67,7 +99,7 @@ def itk_snap_labels(labels: LabelScheme) -> str:
 
 def _table(labels: LabelScheme) -> list[tuple[int, str, tuple[int, int, int]]]:
     """Value in the files, name and colour of every class, in the colours of the report; the ignore label is grey."""
-    colours = (class_colours(labels.num_classes) * 255).round().astype(int).tolist()
+    colours = (class_colours(labels.num_classes, labels.colours) * 255).round().astype(int).tolist()
     names = ["background", *labels.names]
     rows = [(v, n, (c[0], c[1], c[2])) for v, n, c in zip(labels.values, names, colours, strict=True)]
     return rows if labels.ignore_value is None else [*rows, (labels.ignore_value, "ignore", IGNORE_COLOUR)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import ndimage
 
 from gnsm_monai.explain.planes import CasePicture, Plane
-from gnsm_monai.report.colours import HEAT_MAP, NUM_TONES, class_colours
+from gnsm_monai.report.colours import HEAT_MAP, class_colours, num_tones
 
 __all__ = ["DARK", "PlaneLayers", "data_uri", "draw_plane", "heat_legend", "heat_range", "stripes_meaning"]
 
@@ -70,12 +70,13 @@ def heat_range(pictures: Iterable[CasePicture]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def draw_plane(plane: Plane, heat: tuple[float, float]) -> PlaneLayers:
+def draw_plane(plane: Plane, heat: tuple[float, float], colours: Sequence[str] = ()) -> PlaneLayers:
     """Layers of one slice, cut to where the mask and its anomalies lie.
 
     Args:
         plane: the slice. A class has the same colour whatever else is in it.
         heat: anomalies that get no and the full colour.
+        colours: given ones of the structures, see :func:`gnsm_monai.report.colours.class_colours`.
     """
     plane = _cut(plane, heat)
     height_mm, width_mm = (n * step for n, step in zip(plane.label.shape, plane.spacing, strict=True))
@@ -85,9 +86,9 @@ def draw_plane(plane: Plane, heat: tuple[float, float]) -> PlaneLayers:
     outlines = _outlines(_enlarged(plane.label, height, width))
     _draw_bar(outlines, max(round(bar_mm * scale), 1))
     return PlaneLayers(
-        ground=_dim_structures(plane.label) if plane.image is None else _grey(plane.image),
+        ground=_dim_structures(plane.label, colours) if plane.image is None else _grey(plane.image),
         heat=_heat(plane.anomaly, heat),
-        outlines=_indexed(outlines),
+        outlines=_indexed(outlines, colours),
         width=width,
         height=height,
         bar_mm=bar_mm,
@@ -173,10 +174,11 @@ def _round_length(limit: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= limit * (1 + 1e-9))
 
 
-def _indexed(drawn: npt.NDArray[np.int16]) -> str:
-    wrapped = np.where(drawn >= _FIRST_CLASS, _FIRST_CLASS + (drawn - _FIRST_CLASS) % NUM_TONES, drawn)
+def _indexed(drawn: npt.NDArray[np.int16], given: Sequence[str]) -> str:
+    count = num_tones(given)
+    wrapped = np.where(drawn >= _FIRST_CLASS, _FIRST_CLASS + (drawn - _FIRST_CLASS) % count, drawn)
     picture = Image.fromarray(wrapped.astype(np.uint8))
-    tones = np.rint(255 * class_colours(NUM_TONES + 1)[1:]).astype(np.uint8)
+    tones = np.rint(255 * class_colours(count + 1, given)[1:]).astype(np.uint8)
     fixed = np.array([[0, 0, 0], [0, 0, 0], [190, 190, 190], [255, 255, 255]], dtype=np.uint8)
     picture.putpalette(np.concatenate([fixed, tones]).tobytes())
     return _png(picture, transparency=bytes([0, 150, 170]))
@@ -189,9 +191,9 @@ def _grey(image: npt.NDArray[np.float32]) -> str:
     return _png(Image.fromarray(np.rint(255 * grey).astype(np.uint8)))
 
 
-def _dim_structures(label: npt.NDArray[np.int16]) -> str:
+def _dim_structures(label: npt.NDArray[np.int16], given: Sequence[str]) -> str:
     indices = np.maximum(label, 0)
-    colours = 255 * class_colours(int(indices.max()) + 1)
+    colours = 255 * class_colours(int(indices.max()) + 1, given)
     mixed = 0.25 * colours + 0.75 * np.array(DARK)
     mixed[0] = DARK
     return _png(Image.fromarray(np.rint(mixed[indices]).astype(np.uint8)))

@@ -40,16 +40,19 @@ def small_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 
-def case_strip(picture: CasePicture, caption: Sequence[str], heat: tuple[float, float]) -> npt.NDArray[np.uint8]:
+def case_strip(
+    picture: CasePicture, caption: Sequence[str], heat: tuple[float, float], colours: Sequence[str] = ()
+) -> npt.NDArray[np.uint8]:
     """Slices of a case in a row under its caption, ``(height, WIDTH, 3)``.
 
     Args:
         picture: the slices; none leaves the caption alone.
         caption: lines of text, wrapped to the width.
         heat: anomalies that get no and the full colour.
+        colours: given ones of the structures, see :func:`gnsm_monai.report.colours.class_colours`.
     """
     box = (WIDTH - PAD) // max(len(picture), 1) - PAD
-    slices = [_flat(draw_plane(plane, heat), (box, HEIGHT)) for plane in picture]
+    slices = [_flat(draw_plane(plane, heat, colours), (box, HEIGHT)) for plane in picture]
     lines = [part for text in caption for part in textwrap.wrap(_printable(text), WIDTH // 8) or [""]]
     top = PAD + LINE * len(lines)
     height = max((one.height + PAD for one in slices), default=0)

@@ -145,6 +145,7 @@ def ranking_settings(
         "references_dir": None if references_dir is None else str(references_dir),
         "dice_source": next((name for key, name in sources.items() if any(key in case for case in cases)), None),
         "structures": list(model.structures),
+        "colours": list(model.scheme.colours),
         "noise": model.settings["network"]["noise"],
     }
 

@@ -13,10 +13,12 @@ import pytest
 
 from gnsm_monai.data.class_index import scheme_values
 from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.label_names import freesurfer_names, name_key, names_in_xml, usable_names
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.references import read_references
+from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
 from gnsm_monai.report.colours import itk_snap_labels, slicer_colours
 from tests.data.test_formats import write_slicer
@@ -111,6 +113,49 @@ def test_a_table_beside_the_maps_names_their_numbers(tmp_path: Path, table: str)
     (tmp_path / "notes.txt").write_text("seen by two readers\n")
     (tmp_path / table).write_text(TABLES[table](NAMES))
     assert names_of(path) == NAMES
+
+
+COLOURED = {
+    "snap.txt": '    1   255   0   51        1  1  1    "spleen"\n    3   0 128 255 1 1 1 "liver"\n',
+    "slicer.ctbl": "# a colour table\n1 spleen 255 0 51 255\n2 kidney_right 0 0 0 255\n3 liver 0 128 255 255\n",
+    "LUT.ctab": "1  spleen  255 0 51 0\n3  liver  0 128 255 0\n",
+    "a.tsv": "index\tname\tcolor\n1\tspleen\t#FF0033\n2\tkidney_right\tred\n3\tliver\t#0080ff\n",
+}
+
+
+@pytest.mark.parametrize("table", COLOURED)
+def test_the_colours_of_a_table_go_with_its_names(tmp_path: Path, table: str) -> None:
+    """Black, which no picture shows, and what is no colour are left to the report."""
+    (tmp_path / table).write_text(COLOURED[table])
+    assert names_of(save(tmp_path / "a.nii.gz", anatomy())).colours == {1: "#ff0033", 3: "#0080ff"}
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SHARED.is_file(), reason=f"{SHARED}: the shared data are not here")
+def test_totalsegmentators_colours_are_read() -> None:
+    assert {n: names_of(SHARED).colours[n] for n in (1, 4, 6)} == {1: "#00ff00", 4: "#ff00ff", 6: "#ff8000"}
+
+
+def test_structures_keep_the_colours_that_slicer_gave_them_whatever_their_numbers(tmp_path: Path) -> None:
+    """A file numbers its segments anew; colours go by name into the model, the report and the tables for viewers."""
+    colours = {"liver": "0.8 0.2 0", "spleen": "0 0.4 1"}
+    for i in range(8):
+        order = [1, 2] if i % 2 else [2, 1]
+        path = write_slicer(
+            tmp_path / f"case_{i}.seg.nrrd",
+            np.array([0, *order, 3])[anatomy()],
+            [*((name, value, 0) for name, value in zip(colours, order, strict=True)), ("heart", 3, 0)],
+        )
+        header, _, voxels = path.read_bytes().partition(b"\n\n")
+        header += "".join(f"\nSegment{k}_Color:={c}" for k, c in enumerate(colours.values())).encode()
+        path.write_bytes(header + b"\n\n" + voxels)
+    scheme = read_references(tmp_path, bare=True).scheme
+    assert set(zip(scheme.names, scheme.colours, strict=True)) == {
+        ("liver", "#cc3300"), ("spleen", "#0066ff"), ("heart", ""),
+    }  # fmt: skip
+    assert LabelScheme.from_dict(json.loads(json.dumps(scheme.to_dict()))) == scheme
+    rows = {row[1]: row[2:5] for row in map(str.split, slicer_colours(scheme).splitlines()[1:])}
+    assert (rows["liver"], rows["spleen"]) == (["204", "51", "0"], ["0", "102", "255"])
 
 
 def test_tables_that_disagree_name_nothing(tmp_path: Path) -> None:
@@ -239,9 +284,23 @@ def test_a_mask_in_another_numbering_is_scored_as_the_same_mask(
     cases = scoring_dataset([{"case": "a", "label": path} for path in paths], settings)
     np.testing.assert_array_equal(cases[1]["label"].numpy(), cases[0]["label"].numpy())
     assert LABEL_NAMES not in cases[1]["label"].meta and "note" not in cases[0]
-    assert cases[1]["note"] == "its labels are matched to those of the model by the names in its header"
+    assert cases[1]["note"] == "its labels are matched to those of the model by their names"
     assert f"{tmp_path / kind}: labels are matched to those of the model by their names: " in caplog.text
     assert "spleen 1 -> 5" in caplog.text
+
+
+def test_a_numbering_that_cases_in_folders_of_their_own_share_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(3):
+        (tmp_path / f"c{n}").mkdir()
+        label = np.minimum(anatomy(), 2)
+        write_slicer(tmp_path / f"c{n}" / "seg.seg.nrrd", label, [("kidney_right", 1, 0), ("spleen", 2, 0)])
+    for _ in range(2):  # the second time as another ranking in the same program
+        caplog.clear()
+        for case in find_predictions(tmp_path):
+            load_case(LabelScheme(("spleen", "kidney_right"), (0, 1, 2)), 3)(case)
+        assert caplog.text.count("labels are matched") == 1
 
 
 def test_a_case_whose_segments_overlap_says_so(tmp_path: Path) -> None:

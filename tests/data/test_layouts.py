@@ -104,6 +104,13 @@ def test_what_all_masks_share_in_their_names_does_not_hide_their_references(name
     assert [case["reference"].name for case in cases] == ["p_1.nii.gz", "p_2.nii.gz"]
 
 
+def test_a_layout_of_the_masks_need_not_be_that_of_their_references(tmp_path: Path) -> None:
+    masks = fill(tmp_path / "masks", [f"p_{n}/{part}.nii.gz" for n in (1, 2) for part in ("liver", "spleen")])
+    references = fill(tmp_path / "references", ["p_1.nii.gz", "p_2.nii.gz"])
+    cases = find_predictions(masks, references, layout="structures")
+    assert [case["reference"].name for case in cases] == ["p_1.nii.gz", "p_2.nii.gz"]
+
+
 def test_other_organs_do_not_meet() -> None:
     assert match_cases(["heart_01", "heart_02"], ["liver_01", "liver_02"]) == {}
 
@@ -160,6 +167,20 @@ def test_a_folder_named_by_the_models_structures_is_one_case(tmp_path: Path) -> 
         save(tmp_path / "case_1" / f"{name}.nii.gz", blocks())
     (case,) = find_predictions(tmp_path / "case_1", structures=NAMES)
     assert (case["case"], case["label"]) == ("case_1", tmp_path / "case_1")
+
+
+def test_a_folder_named_by_other_structures_is_one_case_too_and_refused_as_such(tmp_path: Path) -> None:
+    """A model of other structures must not take 117 files for 117 cases; numbered cases have sides as well."""
+    sides = [f"{part}_{side}.nii.gz" for part in ("kidney", "lung", "femur") for side in ("left", "right")]
+    (case,) = find_predictions(fill(tmp_path / "case_1", [*sides, "aortic_arch.nii.gz"]), structures=NAMES)
+    assert (case["case"], case["label"]) == ("case_1", tmp_path / "case_1")
+    assert len(find_predictions(tmp_path / "case_1", structures=NAMES, layout="files")) == 7
+    cases = fill(tmp_path / "hips", [f"p{n}_{side}.nii.gz" for n in range(4) for side in ("left", "right")])
+    assert len(find_predictions(cases, structures=NAMES)) == 8
+    for path in (tmp_path / "case_1").iterdir():
+        save(path, (blocks() == 1).astype(np.uint8))
+    failed = CaughtErrors(load_case(SCHEME, 3))(case)
+    assert failed["message"].startswith(f"{tmp_path / 'case_1'}: its files are matched to structures by name, and none")
 
 
 def test_the_cases_that_dataset_json_lists_are_read(tmp_path: Path) -> None:

@@ -265,6 +265,19 @@ def test_excluded_cases_take_no_part(dataset: Callable[..., Path]) -> None:
     assert "has no case 'case99'" in refusal(folder, exclude=["case99"])
 
 
+def test_images_that_are_listed_but_not_there_are_said_once_and_not_used(
+    dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = dataset()
+    listed = {f"case{i}": {"label": f"labelsTr/case{i}.nii.gz", "images": [f"im{i}.nii.gz"]} for i in range(8)}
+    (folder / "dataset.json").write_text(json.dumps({"labels": LABELS, "dataset": listed}))
+    found = read_references(folder, 2)
+    assert found.images is None and len(found.cases) == 8
+    (warning,) = caplog.messages
+    assert warning == f"{folder / 'im0.nii.gz'}: is not there: the images are not used, as not every reference has one"
+    assert refusal(folder, with_images=True) == f"{folder / 'im0.nii.gz'}: is not there"
+
+
 def test_a_bare_folder_of_label_maps_is_enough(dataset: Callable[..., Path]) -> None:
     folder = dataset(labels=None) / "labelsTr"
     found = read_references(folder, 2, bare=True)

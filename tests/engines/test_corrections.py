@@ -151,6 +151,11 @@ def corrected(
 ) -> tuple[Any, Any]:
     """What is found of a mask by a judge that knows the truth on the grid; and how often it was asked."""
     nib.save(nib.Nifti1Image(np.array(values)[mask].astype(np.uint8), affine), path)
+    return judged(path, truth, **more)
+
+
+def judged(path: Path, truth: np.ndarray, **more: Any) -> tuple[Any, Any]:
+    """The same of a mask that lies in a file, or in a file per structure."""
     prior = np.stack([np.where(truth == c, 0.91, 0.03) for c in range(4)])
     network = SimpleNamespace(num_classes=4, position_size=truth.shape, log_prior=torch.from_numpy(np.log(prior)))
     settings = {"spatial_dims": 3}
@@ -233,6 +238,16 @@ def test_a_mask_of_another_numbering_is_changed_in_its_own_numbers(tmp_path: Pat
     assert found.correction.moves == ((2, 1), (3, 2), (1, 3))
     changed = changed_values(np.array([0, 2, 3, 1])[mask], found.correction.moves, None)
     np.testing.assert_array_equal(changed, np.array([0, 2, 3, 1])[truth])
+
+
+def test_wrong_names_of_a_file_per_structure_are_named(tmp_path: Path) -> None:
+    truth = asymmetric()
+    folder = tmp_path / "x"
+    folder.mkdir()
+    for name, value in {"b": 1, "a": 2, "c": 3}.items():
+        nib.save(nib.Nifti1Image((truth == value).astype(np.uint8), np.eye(4)), folder / f"{name}.nii.gz")
+    found, _ = judged(folder, truth)
+    assert "a and b are swapped" in found.reason and found.correction.moves is not None
 
 
 def test_a_structure_without_a_number_in_the_file_is_named_but_not_written(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from gnsm_monai.report import build_report
+from gnsm_monai.report.colours import class_hex
 from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, StructureResult, scored
 
 HOSTILE = [
@@ -155,6 +156,17 @@ def test_hostile_names_are_text_everywhere(
         shown = name.encode(errors="backslashreplace").decode()
         assert shown in [a.get("data-case") for a in page.all("tr")]
         assert page.texts["bdi"].count(shown) >= 3
+
+
+def test_structures_have_the_colours_that_their_references_gave_them(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    summary = summarise(results)
+    names = [entry.name for entry in scored(results)[0].structures]
+    given = ["#123456", HOSTILE[2], *[""] * (len(names) - 2)]
+    page = build(results, {**summary, "settings": {**summary["settings"], "structures": names, "colours": given}})
+    (style,) = page.texts["style"]
+    assert f".tone-0{{color:#123456}}\n.tone-1{{color:{class_hex(3)[2]}}}" in style and HOSTILE[2] not in style
 
 
 def test_numbers_that_are_missing_are_left_out(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gnsm_monai.report.colours import NUM_TONES, class_colours, class_hex
+from gnsm_monai.report.colours import MAX_TONES, NUM_TONES, class_colours, class_hex, num_tones
 
 
 def test_every_structure_has_a_colour_and_background_is_black() -> None:
@@ -19,3 +19,8 @@ def test_a_structure_keeps_its_colour_however_many_others_there_are() -> None:
 
 def test_colours_in_hex_are_the_same_colours() -> None:
     assert class_hex(3) == ["#000000", "#e69f00", "#56b4e9"]
+
+
+def test_given_colours_stand_in_place_of_the_tones() -> None:
+    assert class_hex(4, ["#112233", "", "nonsense"]) == ["#000000", "#112233", *class_hex(4)[2:]]
+    assert [num_tones(["#112233"] * n) for n in (0, 30, 1000)] == [NUM_TONES, 30, MAX_TONES]

@@ -51,6 +51,18 @@ def test_neighbours_are_outlined_in_their_own_colours_on_their_own_side() -> Non
     assert drawn[middle, columns_of_first.min() + 20, 3] == 0  # inside of it one looks through
 
 
+@pytest.mark.parametrize("structures", [2, 117, 300])
+def test_structures_are_outlined_in_the_colours_that_are_given(structures: int) -> None:
+    label = two_squares()
+    label[label == 2] = min(structures, 250)
+    given = [f"#{n % 256:02x}{n // 256:02x}ff" for n in range(structures)]
+    layers = draw_plane(plane(label), (0, 1), given)
+    for number in (1, min(structures, 250)):
+        rgb = np.array([(number - 1) % 256, 0, 255])
+        assert has_colour(decoded(layers.outlines), rgb / 255).any()
+        assert has_colour(decoded(layers.ground), (0.25 * rgb + 0.75 * np.array(DARK)) / 255).any()
+
+
 def test_a_structure_has_one_colour_alone_and_beside_others() -> None:
     alone = np.where(two_squares() == 2, 2, 0)
     for label in (alone, two_squares()):
