@@ -18,7 +18,6 @@ __all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches", "TrainingTable"]
 
 CODES = "codes"
 MIN_STEPS, MAX_STEPS, PASSES = 600, 3000, 60
-NARROW, WIDE, MANY_ROWS = 128, 256, 5000
 VALIDATION_ROWS = 2000
 VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 1_000_000, 2_000_000, 30_000_000
 """Bounds of memory and time for tables with thousands of categories: numbers in a validation batch, in a training
@@ -104,12 +103,8 @@ class TrainingTable:
         """Categories per feature."""
         return self.encoder.cardinalities
 
-    def default_width(self) -> int:
-        """Units per layer: few distinct rows need fewer."""
-        return WIDE if self._distinct_rows() > MANY_ROWS else NARROW
-
     def default_steps(self, batch_size: int) -> int:
-        """Steps that show every distinct row some sixty times; repeated rows teach nothing."""
+        """The most steps: they show every distinct row some sixty times; repeated rows teach nothing."""
         return int(np.clip(PASSES * self._distinct_rows() / batch_size, MIN_STEPS, MAX_STEPS))
 
     def train_batches(self, batch_size: int, steps: int) -> RowBatches:

@@ -21,8 +21,9 @@ OPTIONS = {
     "depth": Option(minimum=1),
     "max_steps": Option(minimum=1, optional=True),
     "num_draws": Option(),
+    "trim": Option(float, 0, 0.5, optional=True),
     "validation_fraction": Option(float, 0, 1, below=True),
-    "width": Option(minimum=1, optional=True),
+    "width": Option(minimum=1),
 }
 """What the options may be, by their name; ``device`` is tried out, and ``anomaly_score`` goes by the objective."""
 

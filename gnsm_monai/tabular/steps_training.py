@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.engines import Evaluator
+from monai.engines import Evaluator, Trainer
 
+from gnsm_monai import workflow
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.locks import unlock_folder
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
+from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.column_words import doubtful_columns, understood
@@ -25,13 +27,16 @@ from gnsm_monai.tabular.files import Table, numerical_columns, read_table
 from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
-from gnsm_monai.tabular.training import best_network
+from gnsm_monai.tabular.rows import one_thread
+from gnsm_monai.tabular.training import TrainingPlan, best_network, own_random_numbers
+from gnsm_monai.tabular.trimming import trimmed
 from gnsm_monai.tabular.values import MISSING_TEXTS
 
-__all__ = ["check_options", "finish_training", "run_settings", "training_table"]
+__all__ = ["check_options", "finish_training", "run_settings", "train", "training_table", "trimmed_table"]
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
+CONTINUED = ("seed", "epochs", "batch_size", "learning_rate", "objective", "trim")
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -84,10 +89,28 @@ def training_table(
     return TrainingTable(encoder, codes, tuple(columns), Path(path).name, absent)
 
 
+@exit_on_input_error()
+def trimmed_table(table: TrainingTable, schedule: NoiseSchedule, trim: float | None, **settings: Any) -> TrainingTable:
+    """The table without that share of its rows, those which a first fit finds worst; see :func:`trimmed`.
+
+    ``settings`` are ``anomaly_score`` and fields of :class:`gnsm_monai.tabular.training.TrainingPlan`. Calibration rows
+    are trimmed, too: p-values stand against normal rows.
+    """
+    rule = choose_rule(settings.pop("anomaly_score"), LOSSES[settings["objective"]])
+    with own_random_numbers():
+        return trimmed(table, schedule, TrainingPlan(**settings), rule, trim)
+
+
+def train(trainer: Trainer) -> None:
+    """Runs MONAI's trainer on one thread; see :func:`gnsm_monai.tabular.rows.one_thread`."""
+    with one_thread():
+        workflow.train(trainer)
+
+
 def run_settings(options: Mapping[str, Any], steps: int, table: TrainingTable, network: ScoreMLP) -> dict[str, Any]:
     """What a continued run must share with the one that was stopped, as plain values."""
     return {
-        **{name: options[name] for name in ("seed", "epochs", "batch_size", "learning_rate", "objective")},
+        **{name: options[name] for name in CONTINUED},
         "steps_per_epoch": steps,
         "network": network.settings,
         "columns": list(table.columns),
