@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 
 __all__ = ["Annealing", "steady_epochs"]
 
-MIN_GAIN = 0.001
+MIN_GAIN = 0.0005
 """Share of the held-out loss that a doubling of the steps must gain, or the rate falls."""
 
 WARM_UP = 100

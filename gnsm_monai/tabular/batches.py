@@ -18,6 +18,7 @@ __all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches", "TrainingTable"]
 
 CODES = "codes"
 MIN_STEPS, MAX_STEPS, PASSES = 600, 3000, 60
+NARROW, WIDE, MANY_ROWS, FEW_VALUES = 128, 256, 5000, 200
 VALIDATION_ROWS = 2000
 VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 1_000_000, 2_000_000, 30_000_000
 """Bounds of memory and time for tables with thousands of categories: numbers in a validation batch, in a training
@@ -102,6 +103,10 @@ class TrainingTable:
     def cardinalities(self) -> list[int]:
         """Categories per feature."""
         return self.encoder.cardinalities
+
+    def default_width(self) -> int:
+        """Units per layer: few distinct rows need fewer, and rows of many categories cost too much by more."""
+        return WIDE if self._distinct_rows() > MANY_ROWS and sum(self.cardinalities) <= FEW_VALUES else NARROW
 
     def default_steps(self, batch_size: int) -> int:
         """The most steps: they show every distinct row some sixty times; repeated rows teach nothing."""

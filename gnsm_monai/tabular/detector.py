@@ -48,7 +48,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             the objective ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
-        width: units per layer of the network.
+        width: units per layer of the network; ``None`` goes by the numbers of distinct rows and of categories.
         depth: its residual blocks.
         dropout: share of units left out in training.
         batch_size: rows per step.
@@ -90,7 +90,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         anomaly_score: str = "auto",
         numerical_features: Sequence[int] | None = None,
         bins: int = 20,
-        width: int = 128,
+        width: int | None = None,
         depth: int = 2,
         dropout: float = 0.0,
         batch_size: int = 512,

@@ -23,7 +23,7 @@ OPTIONS = {
     "num_draws": Option(),
     "trim": Option(float, 0, 0.5, optional=True),
     "validation_fraction": Option(float, 0, 1, below=True),
-    "width": Option(minimum=1),
+    "width": Option(minimum=1, optional=True),
 }
 """What the options may be, by their name; ``device`` is tried out, and ``anomaly_score`` goes by the objective."""
 

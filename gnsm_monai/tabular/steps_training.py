@@ -21,7 +21,7 @@ from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular.batches import TrainingTable
-from gnsm_monai.tabular.column_words import doubtful_columns, understood
+from gnsm_monai.tabular.column_words import doubtful_columns, numbers_rows, understood
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import Table, numerical_columns, read_table
 from gnsm_monai.tabular.model import TrainedTable
@@ -67,7 +67,8 @@ def training_table(
     table = read_table(path, absent, decimal)
     if unknown := [name for name in ignore if name not in table.names]:
         raise InputError(f"ignore_columns: {path} has no column '{unknown[0]}'")
-    columns = [name for name in table.names if name not in ignore]
+    numbering = [""] if "" in table.names and numbers_rows(table.select([""], path)[:, 0]) else []
+    columns = [name for name in table.names if name not in (*ignore, *numbering)]
     if not columns or len(table.values) < MIN_ROWS:
         raise InputError(f"{path}: at least one column and {MIN_ROWS} rows are needed to train")
     values = table.select(columns, path)
@@ -83,6 +84,8 @@ def training_table(
     logger.info("%s: %d rows (%s), %d columns", path, len(values), counts, len(columns))
     if table.read_as:
         logger.info("read %s", table.read_as)
+    if numbering and "" not in ignore:
+        logger.info("column %s numbers the rows: left out", table.places(numbering)[0])
     logger.info("columns as they were understood:\n%s", understood(table, columns, encoder))
     for doubt in doubtful_columns(table, columns, encoder):
         logger.warning("%s", doubt)

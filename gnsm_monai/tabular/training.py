@@ -27,7 +27,7 @@ from gnsm_monai.tabular.rows import one_thread
 
 __all__ = ["TrainingPlan", "best_network", "build_evaluator", "build_network", "build_trainer", "train_network"]
 
-VALIDATIONS, WIDTH = 12, 128
+VALIDATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainingPlan:
     """How a network is made and trained; the fields are those of :class:`gnsm_monai.tabular.GNSMDetector`."""
 
     objective: str = "posterior"
-    width: int = WIDTH
+    width: int | None = None
     depth: int = 2
     dropout: float = 0.0
     batch_size: int = 512
@@ -60,15 +60,15 @@ def build_network(
     table: TrainingTable,
     schedule: NoiseSchedule,
     objective: str = "posterior",
-    width: int = WIDTH,
+    width: int | None = None,
     depth: int = 2,
     dropout: float = 0.0,
 ) -> ScoreMLP:
     """The score network of a table; its prior is the frequency of the categories among the training rows.
 
-    The objective is a name in :data:`gnsm_monai.losses.LOSSES`.
+    The objective is a name in :data:`gnsm_monai.losses.LOSSES`; without a width, the table gives it.
     """
-    posterior = LOSSES[objective] == "posterior"
+    posterior, width = LOSSES[objective] == "posterior", width or table.default_width()
     network = ScoreMLP(table.cardinalities, schedule, width, depth, dropout, posterior)
     network.set_prior(category_frequencies(table.codes["train"], table.cardinalities))
     return network

@@ -27,7 +27,6 @@ from gnsm_monai.tabular import GNSMDetector
 from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.row_rules import ROW_RULES
 from gnsm_monai.tabular.rows import RowScorer
-from gnsm_monai.tabular.training import WIDTH
 
 Way = tuple[str, np.ndarray, float | None]
 """Name, scores ``(N,)`` and held-out loss."""
@@ -60,7 +59,7 @@ def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> It
 def trainings(detector: GNSMDetector, fit: pd.DataFrame, test: pd.DataFrame) -> Iterator[Way]:
     """Other trainings, all with the default score."""
     table = TrainingTable(detector.encoder_, {"train": detector.encoder_.transform(fit)})
-    width, steps = WIDTH, table.default_steps(detector.batch_size)
+    width, steps = table.default_width(), table.default_steps(detector.batch_size)
 
     def again(**settings: Any) -> tuple[np.ndarray, float]:
         other = clone(detector).set_params(**settings).fit(fit)

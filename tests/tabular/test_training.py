@@ -52,7 +52,13 @@ def test_repeated_rows_ask_for_no_more_steps() -> None:
     large, twice, small = (table_of(train=codes) for codes in (many, np.concatenate([many, many]), rows()))
     assert large.default_steps(256) == twice.default_steps(256) == 60 * 8000 // 256
     assert small.default_steps(256) == batches.MIN_STEPS
-    assert large.default_width() > small.default_width()
+
+
+def test_many_rows_of_few_categories_get_a_wide_network() -> None:
+    many = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3)
+    few, several = (TrainingTable(TableEncoder().fit(many[:100]), {"train": codes}) for codes in (many[:100], many))
+    coarse = TrainingTable(TableEncoder().fit(np.concatenate([many, many * 100], 1)), {"train": many})
+    assert few.default_width() == coarse.default_width() < several.default_width()
 
 
 @pytest.mark.parametrize("categories", [40, 4_000, 40_000])
