@@ -70,7 +70,7 @@ def test_very_many_categories_make_small_batches(categories: int) -> None:
     assert sum(table.cardinalities) == categories
     step = table.train_batches(512, 1).batch_size
     assert 16 <= step <= 512
-    assert step * categories <= max(batches.VALUES_PER_STEP, 16 * categories)
+    assert step * categories <= max(batches.MAX_VALUES_PER_STEP, 16 * categories)
     checked = table.validation_batches(7, 0)
     assert checked.batch_size * 7 * categories <= max(batches.VALUES_AT_ONCE, 7 * categories)
     assert len(checked.codes) == min(2000, max(16, batches.VALIDATION_VALUES // (7 * categories)))
