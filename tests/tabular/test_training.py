@@ -57,7 +57,7 @@ def test_repeated_rows_ask_for_no_more_steps() -> None:
 def test_many_rows_of_few_categories_get_a_wide_network() -> None:
     many = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3)
     few, several = (TrainingTable(TableEncoder().fit(many[:100]), {"train": codes}) for codes in (many[:100], many))
-    coarse = TrainingTable(TableEncoder().fit(np.concatenate([many, many * 100], 1)), {"train": many})
+    coarse = TrainingTable(TableEncoder().fit(np.tile(many, 4)), {"train": many})
     assert few.default_width() == coarse.default_width() < several.default_width()
 
 
