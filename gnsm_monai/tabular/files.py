@@ -9,11 +9,10 @@ import io
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -97,9 +96,8 @@ Read = tuple[list[str], np.ndarray, dict[str, int], str, str]
 def _csv(path: Path) -> Read:
     places: defaultdict[str, int] = defaultdict(count().__next__)
     codes = array("i")
-    opened: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             binary = file if file.seekable() else io.BytesIO(file.read())  # such as a pipe
             encoding = _encoding(binary)
             text = io.TextIOWrapper(binary, encoding, newline="")
@@ -119,19 +117,22 @@ def _csv(path: Path) -> Read:
     return names, np.asarray(codes, dtype=np.int32).reshape(-1, max(1, len(names))), places, delimiter, encoding
 
 
-def _encoding(file: IO[bytes]) -> str:
+def _encoding(file: io.BufferedIOBase) -> str:
     """That of a file, which is left at its beginning: what is no UTF-8 is that of spreadsheets in western Europe."""
     if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        encoding = "UTF-16"
-    else:
         file.seek(0)
-        decoder, encoding = codecs.getincrementaldecoder("utf-8")(), UTF_8
+        return "UTF-16"
+    file.seek(0)
+    decoder, encoding, piece = codecs.getincrementaldecoder("utf-8")(), UTF_8, b" "
+    while piece:
+        piece = file.read(1 << 20)
         try:
-            while piece := file.read(1 << 20):
-                decoder.decode(piece)
-            decoder.decode(b"", final=True)
+            decoder.decode(piece, final=not piece)
         except UnicodeDecodeError:
+            if b"\0" in piece:
+                raise
             encoding = "Windows-1252"
+            decoder.reset()
     file.seek(0)
     return encoding
 

@@ -66,18 +66,30 @@ def made_table(rows: int, seed: int) -> pd.DataFrame:
 def cost(command: list[str], threads: int) -> dict[str, float]:
     """Seconds and memory of a process that ends well; ``threads`` are those of torch and of BLAS."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    start = time.perf_counter()
+    start, peak, status = time.perf_counter(), 0, None
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
+        while True:
+            # The peak that wait4 gives holds that of this process, which the command began as a copy of.
+            peak = _peak(process.pid) or peak
+            number, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if number:
+                break
+            time.sleep(0.02)
         if status:
             output.seek(0)
             raise RuntimeError(f"{command[:4]} failed: {output.read().decode()[-2000:]}")
     return {
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "wall_seconds": round(time.perf_counter() - start, 1),
-        "peak_mb": round(usage.ru_maxrss / 1024),
+        "peak_mb": round(peak / 1024),
     }
+
+
+def _peak(process: int) -> int:
+    """Highest resident memory so far, kB; 0 once the process is over."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def commands(who: str, before: Path | None, folder: Path) -> dict[str, list[str]]:

@@ -80,12 +80,12 @@ def test_messages_name_a_column_as_the_file_does(tmp_path: Path) -> None:
 def test_a_table_of_a_spreadsheet_is_read_in_its_encoding(
     tmp_path: Path, ending: str, encoding: str, read_as: str
 ) -> None:
-    content = "Gerät;Ort\nA;Gießen\nB;Köln – „Süd“\n".encode(encoding)
+    content = "Gerät;Ort\nA;Gießen\nB;Köln – „Süd“\nC;Ö".encode(encoding)
     path = tmp_path / f"table.{ending}"
     path.write_bytes(gzip.compress(content) if ending == "csv.gz" else content)
     table = read_table(path)
     assert table.names == ["Gerät", "Ort"] and table.read_as == read_as
-    assert table.values.tolist() == [["A", "Gießen"], ["B", "Köln – „Süd“"]]
+    assert table.values.tolist() == [["A", "Gießen"], ["B", "Köln – „Süd“"], ["C", "Ö"]]
 
 
 @pytest.mark.parametrize(("first", "used"), [(0, False), (1, False), (2, True)])
