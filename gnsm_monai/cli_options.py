@@ -214,6 +214,8 @@ def _table(parser: argparse.ArgumentParser) -> None:
     what = "texts that stand for a missing value (default: NA, NaN, null, -, ...)"
     fit.add_argument("--missing", nargs="*", metavar="TEXT", help=what)
     _decimal(fit)
+    what = "share of the rows that may be anomalies: the worst are found and left out (default: 0)"
+    fit.add_argument("--contamination", dest="trim", type=share, metavar="SHARE", help=what)
     fit.add_argument("--max-minutes", type=positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
     _flag(fit, "--resume", "continue a training that was stopped")

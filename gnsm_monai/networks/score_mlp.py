@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,12 +97,13 @@ class ScoreMLP(nn.Module):
         logits: Tensor = self.head(h)
         return logits + self.blocks.join(evidence) + self.log_prior if self.posterior else logits
 
-    def context_logits(self, codes: Tensor, level: int) -> Tensor:
-        """What the layers and the prior say of rows of category codes ``(B, F)`` at the noise-free centre of a level.
+    def context_logits(self, level: int) -> Callable[[Tensor], Tensor]:
+        """What the layers and the prior say of rows of known categories at the noise-free centre of a level.
 
-        :meth:`forward` of those relaxed rows, less what each feature says of itself, ``log p(x_f | c)``: flat logits
-        ``(B, D)``. A feature whose category is known is one column of the stem's weights and the sum of the others,
-        so that the stem adds ``F`` columns up where it would multiply by ``D``.
+        The function takes category codes ``(B, F)`` and returns flat logits ``(B, D)``: :meth:`forward` of those
+        relaxed rows, less what each feature says of itself, ``log p(x_f | c)``. A feature whose category is known is
+        one column of the stem's weights and the sum of the others, so that the stem adds ``F`` columns up where it
+        would multiply by ``D``. Weights are those of the moment; all that no row changes is computed once.
 
         Raises:
             ValueError: of a network of direct logits.
@@ -119,12 +120,17 @@ class ScoreMLP(nn.Module):
             other.append(seen[1:2].expand(k * len(features)))
         apart, weight = torch.cat(other), self.stem.weight.T
         columns = (weight * (torch.cat(cells) - apart)[:, None]).contiguous()  # rows are read one by one
-        h = F.embedding_bag(self.blocks.places(codes), columns, mode="sum") + (apart @ weight + self.stem.bias)
-        embedding = self.embedding(at)
-        for layers in self.layers:
-            h = layers(h, embedding)
+        stem, embedding = apart @ weight + self.stem.bias, self.embedding(at)
         last: Any = self.head[-1]
-        return F.linear(self.head[:-1](h), last.weight, last.bias + self.log_prior)
+        bias = last.bias + self.log_prior
+
+        def logits(codes: Tensor) -> Tensor:
+            h = F.embedding_bag(self.blocks.places(codes), columns, mode="sum") + stem
+            for layers in self.layers:
+                h = layers(h, embedding)
+            return F.linear(self.head[:-1](h), last.weight, bias)
+
+        return logits
 
     def independent_logits(self, x: Tensor, level: Tensor) -> Tensor:
         """Posterior logits of features that know nothing of each other: prior and the own noisy value alone."""

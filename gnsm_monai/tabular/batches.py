@@ -18,11 +18,13 @@ __all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches", "TrainingTable"]
 
 CODES = "codes"
 MIN_STEPS, MAX_STEPS, PASSES = 600, 3000, 60
-NARROW, WIDE, MANY_ROWS = 128, 256, 5000
+NARROW, WIDE, MANY_ROWS, FEW_VALUES = 128, 256, 5000, 200
 VALIDATION_ROWS = 2000
-VALUES_AT_ONCE, VALUES_PER_STEP, VALIDATION_VALUES = 1_000_000, 2_000_000, 30_000_000
+VALUES_AT_ONCE, MAX_VALUES_PER_STEP, VALIDATION_VALUES = 1_000_000, 2_000_000, 30_000_000
 """Bounds of memory and time for tables with thousands of categories: numbers in a validation batch, in a training
 batch, and in a whole validation."""
+VALUES_PER_STEP, MIN_ROWS_PER_STEP = 150_000, 128
+"""Numbers in a training batch up to which a step costs about the same; fewer rows than the latter teach too little."""
 
 
 class RowBatches:
@@ -105,16 +107,18 @@ class TrainingTable:
         return self.encoder.cardinalities
 
     def default_width(self) -> int:
-        """Units per layer: few distinct rows need fewer."""
-        return WIDE if self._distinct_rows() > MANY_ROWS else NARROW
+        """Units per layer: few distinct rows need fewer, and rows of many categories cost too much by more."""
+        return WIDE if self._distinct_rows() > MANY_ROWS and sum(self.cardinalities) <= FEW_VALUES else NARROW
 
     def default_steps(self, batch_size: int) -> int:
-        """Steps that show every distinct row some sixty times; repeated rows teach nothing."""
+        """The most steps: they show every distinct row some sixty times; repeated rows teach nothing."""
         return int(np.clip(PASSES * self._distinct_rows() / batch_size, MIN_STEPS, MAX_STEPS))
 
     def train_batches(self, batch_size: int, steps: int) -> RowBatches:
         """Random rows; fewer per step than ``batch_size`` where each has very many categories."""
-        rows = max(16, min(batch_size, VALUES_PER_STEP // sum(self.cardinalities)))
+        values = sum(self.cardinalities)
+        usual = max(MIN_ROWS_PER_STEP, VALUES_PER_STEP // values)
+        rows = max(16, min(batch_size, usual, MAX_VALUES_PER_STEP // values))
         return RowBatches(torch.from_numpy(self.codes["train"]), rows, steps)
 
     def validation_batches(self, num_levels: int, seed: int) -> RowBatches:

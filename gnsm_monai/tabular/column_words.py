@@ -13,7 +13,7 @@ from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers
 from gnsm_monai.tabular.values import days
 
-__all__ = ["doubtful_columns", "often_unknown", "say_unknown", "understood", "unknown_shares"]
+__all__ = ["doubtful_columns", "numbers_rows", "often_unknown", "say_unknown", "understood", "unknown_shares"]
 
 SHOWN = 60
 """Columns that are listed; a table of thousands would bury all else."""
@@ -76,6 +76,11 @@ def doubtful_columns(table: Table, columns: Sequence[str], encoder: TableEncoder
         if not name:
             doubts.append(f"column {place} has no name: if it numbers the rows, leave it out by --ignore ''")
     return doubts
+
+
+def numbers_rows(values: np.ndarray) -> bool:
+    """Whether values ``(N,)``, text or None, are 0, 1, 2, ... or 1, 2, 3, ..., as pandas and R write row names."""
+    return values.tolist() in ([str(place + first) for place in range(len(values))] for first in (0, 1))
 
 
 def unknown_shares(codes: np.ndarray, encoder: TableEncoder) -> np.ndarray:

@@ -21,6 +21,7 @@ from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
 from gnsm_monai.tabular.training import TrainingPlan, own_random_numbers, train_network
+from gnsm_monai.tabular.trimming import trimmed
 
 __all__ = ["DEFAULT_NOISE", "GNSMDetector"]
 
@@ -39,18 +40,21 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     Args:
         contamination: share of anomalies among the training rows, in (0, 0.5]; it sets the threshold alone.
+        trim: share of the training rows, in (0, 0.5], that is left out as anomalies after a first fit
+            (:func:`gnsm_monai.tabular.trimming.trimmed`); those stay in ``decision_scores_`` and ``labels_``.
         noise: what :func:`gnsm_monai.noise.build_schedule` takes; ``None`` for :data:`DEFAULT_NOISE`.
         objective: ``posterior``, or ``kl`` and ``dsm`` for the published direct parametrisation.
         anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``coupled_misfit`` for
             the objective ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
-        width: units per layer of the network; ``None`` goes by the number of distinct rows.
+        width: units per layer of the network; ``None`` goes by the numbers of distinct rows and of categories.
         depth: its residual blocks.
         dropout: share of units left out in training.
         batch_size: rows per step.
-        max_steps: optimiser steps; ``None`` goes by the number of distinct rows.
-        learning_rate: highest one of the one-cycle plan.
+        max_steps: most optimiser steps; ``None`` goes by the number of distinct rows. Training ends earlier if the loss
+            on held-out rows gains no more (:class:`gnsm_monai.tabular.annealing.Annealing`).
+        learning_rate: highest one.
         weight_decay: of AdamW.
         patience: validations, of twelve, without a better loss after which training ends.
         validation_fraction: share of rows held out to decide when to stop, in (0, 1).
@@ -80,6 +84,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self,
         *,
         contamination: float = 0.1,
+        trim: float | None = None,
         noise: str | Mapping[str, Any] | NoiseSchedule | None = None,
         objective: str = "posterior",
         anomaly_score: str = "auto",
@@ -98,7 +103,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         device: str = "cpu",
         random_state: Any = None,
     ) -> None:
-        self.contamination, self.noise, self.objective = contamination, noise, objective
+        self.contamination, self.trim, self.noise, self.objective = contamination, trim, noise, objective
         self.anomaly_score, self.numerical_features, self.bins = anomaly_score, numerical_features, bins
         self.width, self.depth, self.dropout = width, depth, dropout
         self.batch_size, self.max_steps, self.learning_rate = batch_size, max_steps, learning_rate
@@ -123,11 +128,12 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         train = np.setdiff1d(order, held_out)
         rows = TrainingTable(self.encoder_, {"train": codes[train], "validation": codes[held_out]})
         plan = TrainingPlan(seed=seed, **{name: getattr(self, name) for name in PLANNED})
+        rule = choose_rule(self.anomaly_score, LOSSES[self.objective])
         with tempfile.TemporaryDirectory() as folder, own_random_numbers():
-            network, self.validation_loss_ = train_network(rows, schedule, plan, folder)
-            rule = choose_rule(self.anomaly_score, LOSSES[self.objective])
-            normal = codes[np.sort(order[:MAX_REFERENCES])]
-            self.model_ = TrainedTable.fit(rows, network.cpu(), normal, rule, self.num_draws, seed)
+            fitted = trimmed(rows, schedule, plan, rule, self.trim)
+            network, self.validation_loss_ = train_network(fitted, schedule, plan, folder)
+            normal = fitted.codes["train"][:MAX_REFERENCES] if self.trim else codes[np.sort(order[:MAX_REFERENCES])]
+            self.model_ = TrainedTable.fit(fitted, network.cpu(), normal, rule, self.num_draws, seed)
             self.network_, self.scorer_ = self.model_.network, self.model_.scorer
             self.decision_scores_ = self._scores(codes)
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -24,6 +24,7 @@ __all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
 
 COLUMNAR = (".parquet", ".pq", ".feather", ".arrow")
 ROWS_AT_ONCE = 50_000
+UTF_8 = "utf-8-sig"
 INDEX = "__index_level_"
 """How names of columns begin that pandas would read as an index."""
 
@@ -54,7 +55,9 @@ class Table:
 
 
 def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decimal: str | None = "auto") -> Table:
-    """Reads a CSV file (UTF-8, first line = names), gzip-compressed where it ends in ``.gz``, or Parquet or Feather.
+    """Reads a CSV file, gzip-compressed where it ends in ``.gz``, or Parquet or Feather.
+
+    The first line of CSV has the names. It is UTF-8, UTF-16, or else Windows-1252.
 
     Values of CSV are separated by commas, or by semicolons or tabs where those give the first line more names. Rows are
     read a few at a time, and each distinct text is held once: memory grows by eight bytes per value.
@@ -69,14 +72,15 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
     """
     path = Path(path)
     columnar = path.suffix.lower() in COLUMNAR
-    names, codes, places, delimiter = _columnar(path) if columnar else _csv(path)
+    names, codes, places, delimiter, encoding = _columnar(path) if columnar else _csv(path)
     if not len(codes):
         raise InputError(f"{path}: a line of column names and at least one row are needed")
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"{path}: the column name '{twice[0]}' occurs twice")
     counts = dict(zip(places, np.bincount(codes.ravel(), minlength=len(places)).tolist(), strict=True))
     absent = {"", *missing}
-    remarks = [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts.get(value)]
+    remarks = [] if encoding in ("", UTF_8) else [f"its bytes as {encoding}, as they are no UTF-8"]
+    remarks += [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts.get(value)]
     meant: dict[str, str] = {}
     if decimal is not None and not columnar:
         meant, said = number_spelling(counts, decimal, delimiter == ";")
@@ -85,14 +89,18 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
     return Table(names, texts[codes], "; ".join(remarks))
 
 
-def _csv(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
-    """Names of the columns ``(F,)``; for each value ``(N, F)`` the place of its text; these places; the delimiter."""
+Read = tuple[list[str], np.ndarray, dict[str, int], str, str]
+"""Names of columns ``(F,)``; for each value ``(N, F)`` the place of its text; these places; delimiter; encoding."""
+
+
+def _csv(path: Path) -> Read:
     places: defaultdict[str, int] = defaultdict(count().__next__)
     codes = array("i")
-    opened: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            text = file if file.seekable() else io.StringIO(file.read(), newline="")  # such as a pipe
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            binary = file if file.seekable() else io.BytesIO(file.read())  # such as a pipe
+            encoding = _encoding(binary)
+            text = io.TextIOWrapper(binary, encoding, newline="")
             widths = {}
             for mark in ",;\t":
                 widths[mark] = len(next(csv.reader(text, delimiter=mark), []))
@@ -106,10 +114,30 @@ def _csv(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
                 codes.extend(map(places.__getitem__, row))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-    return names, np.asarray(codes, dtype=np.int32).reshape(-1, max(1, len(names))), places, delimiter
+    return names, np.asarray(codes, dtype=np.int32).reshape(-1, max(1, len(names))), places, delimiter, encoding
 
 
-def _columnar(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
+def _encoding(file: io.BufferedIOBase) -> str:
+    """That of a file, which is left at its beginning: what is no UTF-8 is that of spreadsheets in western Europe."""
+    if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        file.seek(0)
+        return "UTF-16"
+    file.seek(0)
+    decoder, encoding, piece = codecs.getincrementaldecoder("utf-8")(), UTF_8, b" "
+    while piece:
+        piece = file.read(1 << 20)
+        try:
+            decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError:
+            if b"\0" in piece:
+                raise
+            encoding = "Windows-1252"
+            decoder.reset()
+    file.seek(0)
+    return encoding
+
+
+def _columnar(path: Path) -> Read:
     """The same of a file that has columns of types; nothing is the text of a missing value."""
     try:
         import pyarrow as pa
@@ -136,7 +164,7 @@ def _columnar(path: Path) -> tuple[list[str], np.ndarray, dict[str, int], str]:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
     names = [names[place] for place in used]
-    return names, np.concatenate([np.empty((0, len(names)), np.int32), *pieces]), places, ""
+    return names, np.concatenate([np.empty((0, len(names)), np.int32), *pieces]), places, "", ""
 
 
 def numerical_columns(table: Table, named: Sequence[str] | None, where: str) -> list[int]:

@@ -21,6 +21,7 @@ OPTIONS = {
     "depth": Option(minimum=1),
     "max_steps": Option(minimum=1, optional=True),
     "num_draws": Option(),
+    "trim": Option(float, 0, 0.5, optional=True),
     "validation_fraction": Option(float, 0, 1, below=True),
     "width": Option(minimum=1, optional=True),
 }

@@ -9,29 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.engines import Evaluator
+from monai.engines import Evaluator, Trainer
 
+from gnsm_monai import workflow
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import load_json, save_json, write_atomically
 from gnsm_monai.handlers.training_log import level_table
 from gnsm_monai.locks import unlock_folder
 from gnsm_monai.losses import LOSSES
 from gnsm_monai.networks import ScoreMLP
+from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.tabular.batches import TrainingTable
-from gnsm_monai.tabular.column_words import doubtful_columns, understood
+from gnsm_monai.tabular.column_words import doubtful_columns, numbers_rows, understood
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import Table, numerical_columns, read_table
 from gnsm_monai.tabular.model import TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
 from gnsm_monai.tabular.row_rules import MAX_REFERENCES, choose_rule
-from gnsm_monai.tabular.training import best_network
+from gnsm_monai.tabular.rows import one_thread
+from gnsm_monai.tabular.training import TrainingPlan, best_network, own_random_numbers
+from gnsm_monai.tabular.trimming import trimmed
 from gnsm_monai.tabular.values import MISSING_TEXTS
 
-__all__ = ["check_options", "finish_training", "run_settings", "training_table"]
+__all__ = ["check_options", "finish_training", "run_settings", "train", "training_table", "trimmed_table"]
 
 SHARES = {"train": 0.8, "validation": 0.1, "calibration": 0.1}
 MIN_ROWS = 20
+CONTINUED = ("seed", "epochs", "batch_size", "learning_rate", "objective", "trim")
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -62,7 +67,8 @@ def training_table(
     table = read_table(path, absent, decimal)
     if unknown := [name for name in ignore if name not in table.names]:
         raise InputError(f"ignore_columns: {path} has no column '{unknown[0]}'")
-    columns = [name for name in table.names if name not in ignore]
+    numbering = [""] if "" in table.names and numbers_rows(table.select([""], path)[:, 0]) else []
+    columns = [name for name in table.names if name not in (*ignore, *numbering)]
     if not columns or len(table.values) < MIN_ROWS:
         raise InputError(f"{path}: at least one column and {MIN_ROWS} rows are needed to train")
     values = table.select(columns, path)
@@ -78,16 +84,36 @@ def training_table(
     logger.info("%s: %d rows (%s), %d columns", path, len(values), counts, len(columns))
     if table.read_as:
         logger.info("read %s", table.read_as)
+    if numbering and "" not in ignore:
+        logger.info("column %s numbers the rows: left out", table.places(numbering)[0])
     logger.info("columns as they were understood:\n%s", understood(table, columns, encoder))
     for doubt in doubtful_columns(table, columns, encoder):
         logger.warning("%s", doubt)
     return TrainingTable(encoder, codes, tuple(columns), Path(path).name, absent)
 
 
+@exit_on_input_error()
+def trimmed_table(table: TrainingTable, schedule: NoiseSchedule, trim: float | None, **settings: Any) -> TrainingTable:
+    """The table without that share of its rows, those which a first fit finds worst; see :func:`trimmed`.
+
+    ``settings`` are ``anomaly_score`` and fields of :class:`gnsm_monai.tabular.training.TrainingPlan`. Calibration rows
+    are trimmed, too: p-values stand against normal rows.
+    """
+    rule = choose_rule(settings.pop("anomaly_score"), LOSSES[settings["objective"]])
+    with own_random_numbers():
+        return trimmed(table, schedule, TrainingPlan(**settings), rule, trim)
+
+
+def train(trainer: Trainer) -> None:
+    """Runs MONAI's trainer on one thread; see :func:`gnsm_monai.tabular.rows.one_thread`."""
+    with one_thread():
+        workflow.train(trainer)
+
+
 def run_settings(options: Mapping[str, Any], steps: int, table: TrainingTable, network: ScoreMLP) -> dict[str, Any]:
     """What a continued run must share with the one that was stopped, as plain values."""
     return {
-        **{name: options[name] for name in ("seed", "epochs", "batch_size", "learning_rate", "objective")},
+        **{name: options[name] for name in CONTINUED},
         "steps_per_epoch": steps,
         "network": network.settings,
         "columns": list(table.columns),

@@ -12,9 +12,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from monai.engines import Evaluator, SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.handlers import ValidationHandler
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
 
 from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
@@ -22,7 +21,9 @@ from gnsm_monai.losses import LOSSES, TableScoreMatchingLoss
 from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
+from gnsm_monai.tabular.annealing import Annealing
 from gnsm_monai.tabular.batches import NoisyRowPrepareBatch, RowBatches, TrainingTable
+from gnsm_monai.tabular.rows import one_thread
 
 __all__ = ["TrainingPlan", "best_network", "build_evaluator", "build_network", "build_trainer", "train_network"]
 
@@ -65,7 +66,7 @@ def build_network(
 ) -> ScoreMLP:
     """The score network of a table; its prior is the frequency of the categories among the training rows.
 
-    The objective is a name in :data:`gnsm_monai.losses.LOSSES`; without a width, the number of distinct rows gives it.
+    The objective is a name in :data:`gnsm_monai.losses.LOSSES`; without a width, the table gives it.
     """
     posterior, width = LOSSES[objective] == "posterior", width or table.default_width()
     network = ScoreMLP(table.cardinalities, schedule, width, depth, dropout, posterior)
@@ -107,11 +108,12 @@ def build_trainer(
 ) -> SupervisedTrainer:
     """MONAI's trainer with what every training of a table needs.
 
-    Each epoch has a seed of its own, the norm of gradients is at most 1, the learning rate goes through one cycle, the
-    weights are averaged, and after each epoch these are validated and the best of them kept.
+    Each epoch has a seed of its own, the norm of gradients is at most 1, the weights are averaged, and after each epoch
+    these are validated and the best of them kept. The learning rate and the end follow the held-out loss
+    (:class:`gnsm_monai.tabular.annealing.Annealing`).
 
     Args:
-        optimizer: its learning rate is the highest one of the cycle.
+        optimizer: its learning rate is the highest one.
         train_data_loader: as many batches as an epoch has steps.
         ema, validator: average of the network's weights, and its evaluator.
         checkpoint: ``save_dir`` and other arguments of :class:`gnsm_monai.handlers.TrainingCheckpoint`.
@@ -120,17 +122,16 @@ def build_trainer(
         arguments: others of ``SupervisedTrainer``, such as ``device`` and ``loss_function``.
     """
     steps, epoch_seed = len(train_data_loader), EpochSeed(seed)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    scheduler = OneCycleLR(optimizer, rates, total_steps=max_epochs * steps + 1)
+    annealing = Annealing(optimizer, validator, max_epochs)
     state = {"network": network, "ema": ema.ema_model, "optimizer": optimizer}
-    state |= {"lr_scheduler": scheduler, "rng": epoch_seed}
+    state |= {"lr_scheduler": annealing, "rng": epoch_seed}
     needed = [
         epoch_seed,
         GradientClip(max_norm=1.0),
-        LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),  # type: ignore[arg-type]
         ema,
         StopOnNan(),
         ValidationHandler(1, validator),
+        annealing,
         TrainingCheckpoint(objects=state, evaluator=validator, **checkpoint),
     ]
     return SupervisedTrainer(
@@ -166,13 +167,13 @@ def train_network(
     device = plan.device
     network = build_network(table, schedule, plan.objective, plan.width, plan.depth, plan.dropout).to(device)
     loss = TableScoreMatchingLoss(plan.objective, schedule, table.cardinalities).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     ema = WarmUpEMA(network, momentum=0.005)
     rows = table.validation_batches(schedule.num_levels, plan.seed)
     evaluator = build_evaluator(cast(ScoreMLP, ema.ema_model), loss, device, val_data_loader=rows)
     steps = plan.max_steps or table.default_steps(plan.batch_size)
     epoch_length = max(1, steps // VALIDATIONS)
-    build_trainer(
+    trainer = build_trainer(
         network,
         optimizer,
         table.train_batches(plan.batch_size, epoch_length),
@@ -183,8 +184,10 @@ def train_network(
         seed=plan.seed,
         device=torch.device(device),
         loss_function=loss,
-    ).run()
-    return best_network(evaluator, save_dir)
+    )
+    with one_thread():
+        trainer.run()
+        return best_network(evaluator, save_dir)
 
 
 @contextmanager

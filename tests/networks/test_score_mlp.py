@@ -73,9 +73,9 @@ def test_context_logits_are_those_of_the_relaxed_row_less_what_features_say_of_t
         at = torch.full((3,), level)
         x = network.blocks.apply(lambda block: SCHEDULE.noise_free(block, at), network.blocks.one_hot(codes))  # noqa: B023
         said = network.blocks.apply(lambda block: SCHEDULE.log_likelihood(block, at), x)  # noqa: B023
-        assert torch.allclose(network.context_logits(codes, level), network(x, at) - said, atol=1e-4)
+        assert torch.allclose(network.context_logits(level)(codes), network(x, at) - said, atol=1e-4)
 
 
 def test_direct_logits_have_no_context() -> None:
     with pytest.raises(ValueError, match="posterior"):
-        ScoreMLP([3, 2], SCHEDULE, width=16, posterior=False).context_logits(torch.tensor([[0, 1]]), 0)
+        ScoreMLP([3, 2], SCHEDULE, width=16, posterior=False).context_logits(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,36 @@ def test_messages_name_a_column_as_the_file_does(tmp_path: Path) -> None:
         patch.setattr("sys.stderr", told := io.StringIO())
         training_table(str(tmp_path / "table.csv"), numerical_features=[], ignore=["grade"])
     assert "column 2 ('patient_id') has" in told.getvalue()
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+@pytest.mark.parametrize(
+    ("encoding", "read_as"),
+    [
+        ("utf-8", ""),
+        ("utf-8-sig", ""),
+        ("cp1252", "its bytes as Windows-1252, as they are no UTF-8"),
+        ("utf-16", "its bytes as UTF-16, as they are no UTF-8"),
+    ],
+)
+def test_a_table_of_a_spreadsheet_is_read_in_its_encoding(
+    tmp_path: Path, ending: str, encoding: str, read_as: str
+) -> None:
+    content = "Gerät;Ort\nA;Gießen\nB;Köln – „Süd“\nC;Ö".encode(encoding)
+    path = tmp_path / f"table.{ending}"
+    path.write_bytes(gzip.compress(content) if ending == "csv.gz" else content)
+    table = read_table(path)
+    assert table.names == ["Gerät", "Ort"] and table.read_as == read_as
+    assert table.values.tolist() == [["A", "Gießen"], ["B", "Köln – „Süd“"], ["C", "Ö"]]
+
+
+@pytest.mark.parametrize(("first", "used"), [(0, False), (1, False), (2, True)])
+def test_a_column_that_numbers_the_rows_as_pandas_and_r_do_is_left_out(
+    tmp_path: Path, first: int, used: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [f"{place + first},{'ab'[place % 2]},{place % 3}" for place in range(40)]
+    (tmp_path / "table.csv").write_text("\n".join([",letter,grade", *lines]))
+    with caplog.at_level("INFO", "gnsm_monai.workflow"):
+        table = training_table(str(tmp_path / "table.csv"))
+    assert table.columns == (("", "letter", "grade") if used else ("letter", "grade"))
+    assert ("column 1 ('') numbers the rows: left out" in caplog.text) is not used

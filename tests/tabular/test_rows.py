@@ -12,6 +12,7 @@ from torch import nn
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, mixing_schedule
 from gnsm_monai.rules.rule import rule_named
+from gnsm_monai.tabular import rows
 from gnsm_monai.tabular.row_rules import ROW_RULES
 from gnsm_monai.tabular.rows import RowScorer
 
@@ -109,3 +110,20 @@ def test_statistics_that_logits_do_not_give_are_refused() -> None:
     for statistic, posterior in (("misfit", False), ("unheard", True)):
         with pytest.raises(ValueError, match=f"no statistic '{statistic}'"):
             RowScorer(ScoreMLP(CARDINALITIES, SCHEDULE, posterior=posterior), statistic)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_share_rows_out_and_change_no_score(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = ScoreMLP(CARDINALITIES, SCHEDULE, width=16, depth=2).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    codes = np.tile(ROWS, (7, 1))
+    expected = scorer(Relaxed(network))(codes)
+    monkeypatch.setattr(rows, "CACHED_VALUES", 20)  # four rows at a time
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert np.allclose(scorer(network)(codes), expected, atol=1e-4)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

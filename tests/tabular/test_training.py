@@ -52,7 +52,13 @@ def test_repeated_rows_ask_for_no_more_steps() -> None:
     large, twice, small = (table_of(train=codes) for codes in (many, np.concatenate([many, many]), rows()))
     assert large.default_steps(256) == twice.default_steps(256) == 60 * 8000 // 256
     assert small.default_steps(256) == batches.MIN_STEPS
-    assert large.default_width() > small.default_width()
+
+
+def test_many_rows_of_few_categories_get_a_wide_network() -> None:
+    many = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3)
+    few, several = (TrainingTable(TableEncoder().fit(many[:100]), {"train": codes}) for codes in (many[:100], many))
+    coarse = TrainingTable(TableEncoder().fit(np.tile(many, 4)), {"train": many})
+    assert few.default_width() == coarse.default_width() < several.default_width()
 
 
 @pytest.mark.parametrize("categories", [40, 4_000, 40_000])
@@ -64,7 +70,7 @@ def test_very_many_categories_make_small_batches(categories: int) -> None:
     assert sum(table.cardinalities) == categories
     step = table.train_batches(512, 1).batch_size
     assert 16 <= step <= 512
-    assert step * categories <= max(batches.VALUES_PER_STEP, 16 * categories)
+    assert step * categories <= max(batches.MAX_VALUES_PER_STEP, 16 * categories)
     checked = table.validation_batches(7, 0)
     assert checked.batch_size * 7 * categories <= max(batches.VALUES_AT_ONCE, 7 * categories)
     assert len(checked.codes) == min(2000, max(16, batches.VALIDATION_VALUES // (7 * categories)))
