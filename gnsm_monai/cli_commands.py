@@ -84,7 +84,7 @@ def _rank_server(server: ServerOptions, model: Path | None, output: Path, **over
     """``gnsm rank --dicomweb``; see :class:`gnsm_monai.dicomweb.rank.ServerRanking`."""
     if model is None:
         raise InputError("--dicomweb: needs a model: give one with --model, made by gnsm train")
-    options = {"model_dir": model, "layout": "dicom", "journal::keep": True, **overrides}
+    options = {"model_dir": model, "layout": "dicom", "journal::keep": True, "all_statistics": True, **overrides}
     options |= {"write_maps": True} if server.store_maps else {}
     work = open_server(server, model, output, functools.partial(_score, output, **options))
     ranking = work.run()
@@ -140,6 +140,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
             save_json(output / PLAN, plan)  # only now that the data are found to be good
             training.run()
         options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
+        options |= {"all_statistics": True}
         options |= {name: overrides[name] for name in ("device", "layout") if name in overrides}
         rankings.append(_score(output / "folds" / f"fold_{fold}", **options, **{"journal::keep": True}))
     merged = merge_folds(rankings, dataset, output)

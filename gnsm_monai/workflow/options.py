@@ -97,6 +97,7 @@ class Option:
 
 
 OPTIONS = {
+    "all_statistics": Option(bool),
     "alpha": Option(float, maximum=1, below=True),
     "amp": Option(bool),
     "batch_size": Option(minimum=1),
