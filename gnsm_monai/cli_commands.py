@@ -25,6 +25,7 @@ from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
 from gnsm_monai.folder.ranking import options_without_model, rank_folders
 from gnsm_monai.model.files import SETTINGS
+from gnsm_monai.model.quick import IMPROVED, is_quick, replace_model
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.workflow import check_output_dir
@@ -38,12 +39,18 @@ logger = logging.getLogger(__name__)
 
 
 def train(output: Path, **overrides: Any) -> int:
-    """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml."""
+    """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml.
+
+    A quick model that is continued stays as it is until the full one is there.
+    """
     _keep_finished(output, overrides)
-    workflow = _prepare("train.yaml", model_dir=output, **overrides)
+    improves = is_quick(output) and not overrides.get("quick")
+    workflow = _prepare("train.yaml", model_dir=output / IMPROVED if improves else output, **overrides)
     workflow.run()
     workflow.finalize()
     if is_first_process():
+        if improves:
+            replace_model(output)
         say_model(output)
     return 0
 

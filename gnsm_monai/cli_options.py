@@ -102,7 +102,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--condition-on-image", what)
     _layout(parser)
     _length(parser)
-    _flag(parser, "--resume", "continue a training of this MODEL that was stopped")
+    _flag(parser, "--quick", "a first model in about a minute, which --resume turns into a full one, in its place")
+    _flag(parser, "--resume", "continue a training of this MODEL that was stopped, or was --quick")
     what = "seed of the weights, and of which references train, select and calibrate (default: 0)"
     parser.add_argument("--seed", type=whole, metavar="N", help=what)
 

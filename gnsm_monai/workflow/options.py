@@ -116,6 +116,7 @@ OPTIONS = {
     "objective": Option(choices=tuple(LOSSES)),
     "patience": Option(minimum=1),
     "propose": Option(bool),
+    "quick": Option(bool),
     "resume": Option(bool),
     "seed": Option(),
     "soft": Option(choices=("auto", "off", False)),  # YAML reads off as False
