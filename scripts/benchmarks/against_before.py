@@ -203,6 +203,7 @@ TASKS: dict[str, Task] = {
     "cohort": Task("rank a cohort", ranking(None), scores),
     "cohort_all": Task("the same with `--all-statistics`", ranking(None), scores, ("--all-statistics",)),
     "train": Task("train, hippocampus labels", training(HIPPOCAMPUS), OF_HIPPOCAMPUS),
+    "quick": Task("train `--quick`", training(HIPPOCAMPUS), OF_HIPPOCAMPUS, ("--quick",), (AFTER,)),
 }
 """By name; another module may add its own."""
 
@@ -241,6 +242,7 @@ def figure(values: list[float], digits: int) -> str:
     """Median and range, such as ``5.1 (5.0 to 5.3)``."""
     if not values:
         return MISSING
+    digits = 2 if digits and max(values) < 1 else digits
     low, middle, high = (f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
     return middle if low == high else f"{middle} ({low} to {high})"
 

@@ -24,6 +24,7 @@ from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
 from gnsm_monai.model.quick import replace_model
+from gnsm_monai.rules import RULES
 from tests.bundles.conftest import TINY
 
 RESULTS = ("ranking.csv", "structures.csv", "level_statistics.npz", "levels.csv")
@@ -314,10 +315,12 @@ def test_demo_leaves_data_model_and_results(tmp_path: Path) -> None:
 def test_a_quick_model_ranks_until_the_full_one_takes_its_place(
     dataset: Path, masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, tiny = tmp_path / "model", {key: value for key, value in TINY.items() if key != "epochs"}
+    output = tmp_path / "model"
+    tiny = {key: value for key, value in TINY.items() if key not in ("epochs", "anomaly_score")}
     commands.train(output, dataset_dir=dataset, spatial_dims=2, quick=True, **tiny)
     quick = load_json(output / "settings.json")
     assert quick["quick"] is True
+    assert quick["anomaly_score"] in {rule.name for rule in RULES if not rule.asks_network}
     full = {"dataset_dir": dataset, "spatial_dims": 2, "resume": True, **TINY, "seed": 1}
     with pytest.raises(InputError, match="holds a finished model"):
         commands.train(output, **{**full, "resume": False})
