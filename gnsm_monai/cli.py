@@ -11,6 +11,7 @@ from typing import Any
 
 from gnsm_monai.cli_options import read_arguments
 from gnsm_monai.errors import InputError, exit_on_input_error
+from gnsm_monai.lean_monai import import_monai
 from gnsm_monai.stopping import STOPPED, say_stopped, stop_in_one_line
 
 __all__ = ["main", "run", "speak_plainly"]
@@ -86,7 +87,7 @@ def speak_plainly() -> None:
     package_log.handlers, package_log.propagate = [handler], False
     # It says at length, and before any result, that a HOME which cannot be written has no place for its cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import monai.bundle  # noqa: F401  # some of its loggers set a level of their own on import
+    import_monai()  # some of its loggers set a level of their own on import
 
     from gnsm_monai.workflow.training import is_first_process
 

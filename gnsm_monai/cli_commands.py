@@ -25,6 +25,7 @@ from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
 from gnsm_monai.folder.ranking import options_without_model, rank_folders
 from gnsm_monai.model.files import SETTINGS
+from gnsm_monai.model.quick import IMPROVED, is_quick, replace_model
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.workflow import check_output_dir
@@ -38,12 +39,18 @@ logger = logging.getLogger(__name__)
 
 
 def train(output: Path, **overrides: Any) -> int:
-    """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml."""
+    """``gnsm train``: a model in ``output``. ``overrides`` are ids of train.yaml.
+
+    A quick model that is continued stays as it is until the full one is there.
+    """
     _keep_finished(output, overrides)
-    workflow = _prepare("train.yaml", model_dir=output, **overrides)
+    improves = is_quick(output) and not overrides.get("quick")
+    workflow = _prepare("train.yaml", model_dir=output / IMPROVED if improves else output, **overrides)
     workflow.run()
     workflow.finalize()
     if is_first_process():
+        if improves:
+            replace_model(output)
         say_model(output)
     return 0
 
@@ -84,7 +91,7 @@ def _rank_server(server: ServerOptions, model: Path | None, output: Path, **over
     """``gnsm rank --dicomweb``; see :class:`gnsm_monai.dicomweb.rank.ServerRanking`."""
     if model is None:
         raise InputError("--dicomweb: needs a model: give one with --model, made by gnsm train")
-    options = {"model_dir": model, "layout": "dicom", "journal::keep": True, **overrides}
+    options = {"model_dir": model, "layout": "dicom", "journal::keep": True, "all_statistics": True, **overrides}
     options |= {"write_maps": True} if server.store_maps else {}
     work = open_server(server, model, output, functools.partial(_score, output, **options))
     ranking = work.run()
@@ -140,6 +147,7 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
             save_json(output / PLAN, plan)  # only now that the data are found to be good
             training.run()
         options = {"model_dir": model, "predictions_dir": dataset / "labelsTr", "only_cases": cases}
+        options |= {"all_statistics": True}
         options |= {name: overrides[name] for name in ("device", "layout") if name in overrides}
         rankings.append(_score(output / "folds" / f"fold_{fold}", **options, **{"journal::keep": True}))
     merged = merge_folds(rankings, dataset, output)

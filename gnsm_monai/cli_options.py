@@ -102,7 +102,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--condition-on-image", what)
     _layout(parser)
     _length(parser)
-    _flag(parser, "--resume", "continue a training of this MODEL that was stopped")
+    _flag(parser, "--quick", "a first model in about a minute, which --resume turns into a full one, in its place")
+    _flag(parser, "--resume", "continue a training of this MODEL that was stopped, or was --quick")
     what = "seed of the weights, and of which references train, select and calibrate (default: 0)"
     parser.add_argument("--seed", type=whole, metavar="N", help=what)
 
@@ -166,6 +167,8 @@ def _results_of_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failure-dice", type=dice_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
     _flag(parser, "--maps", what, dest="write_maps")
+    what = "measure all of every mask, not only of those that are flagged or shown in the report"
+    _flag(parser, "--all-statistics", what)
     what = "in proposed/: corrected copies of masks that other labels alone make usual"
     _flag(parser, "--propose", what)
     what = "marks that a report has exported: shown in the new report"

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import scipy  # its parts are imported when they are first used
 
 from gnsm_monai.data.compare import LabelMap
 
@@ -105,7 +105,7 @@ class Scene:
         """Amount in (0, 1] at which each voxel is changed: mask after mask, inside a mask by `order`; else inf."""
         amount = np.full(self.label.shape, np.inf, dtype=np.float32)
         for i, mask in enumerate(masks):
-            ranks = rankdata(order[mask], method="max")
+            ranks = scipy.stats.rankdata(order[mask], method="max")
             amount[mask] = (i + ranks / max(ranks.size, 1)) / len(masks)
         return amount
 

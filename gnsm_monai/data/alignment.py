@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Pad
 from nibabel.orientations import io_orientation
 from scipy.ndimage import find_objects
-from scipy.signal import fftconvolve
 
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.file_checks import check_memory
@@ -218,7 +218,7 @@ def best_shift(
     for index, prior in enumerate(log_prior):
         inside = (label == index).astype(np.float32)
         if inside.any():
-            likelihood += fftconvolve(prior[at], np.flip(inside), mode="valid")
+            likelihood += scipy.signal.fftconvolve(prior[at], np.flip(inside), mode="valid")
     best = np.unravel_index(likelihood.argmax(), likelihood.shape)
     return [int(b + a - r) for b, a, r in zip(best, around, reach, strict=True)], float(likelihood[best])
 

@@ -1,7 +1,8 @@
 """What MONAI's engines need to train the score network and to score masks."""
 
 from gnsm_monai.engines.batches import ChunkedInferer, NoisyLabelPrepareBatch
+from gnsm_monai.engines.completion import Completion
 from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.engines.score_step import ScoreStep, single_case
 
-__all__ = ["ChunkedInferer", "Corrections", "NoisyLabelPrepareBatch", "ScoreStep", "single_case"]
+__all__ = ["ChunkedInferer", "Completion", "Corrections", "NoisyLabelPrepareBatch", "ScoreStep", "single_case"]

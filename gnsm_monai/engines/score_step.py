@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from torch import Tensor
 
 from gnsm_monai.data.alignment import place_of
 from gnsm_monai.data.compare import mean_dice
@@ -17,30 +18,23 @@ from gnsm_monai.data.constants import CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, L
 from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.engines.case_views import case_picture, file_slices, place_of_worst, worst_structure
 from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.errors import InputError
-from gnsm_monai.explain.planes import (
-    CasePicture,
-    SliceScores,
-    file_axes,
-    file_index,
-    picture_of,
-    slice_scores,
-    worst_place,
-    worst_slices,
-)
 from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import cropped_sentence, empty_sentence, joined
 from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
 from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
-from gnsm_monai.rules.levels import CaseStatistics, stack_levels
+from gnsm_monai.rules.calibration import smallest_p_value
+from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels
+from gnsm_monai.rules.reading import Reading
 from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
 from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 
-__all__ = ["ScoreStep", "case_picture", "file_slices", "place_of_worst", "single_case"]
+__all__ = ["ScoreStep", "single_case"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +61,8 @@ class ScoreStep:
         alpha: a mask is flagged where its p-value is at most this.
         failure_dice: Dice below which a mask is a failure, for the probability of it.
         corrections: finds the change of labels that makes a suspect mask usual; without it none is sought.
+        reading: what the model's rule reads. A mask that is not suspect by it has no other statistics, no maps and no
+            reason, and no scores of structures if the rule does not ask the network. All is measured by default.
     """
 
     def __init__(
@@ -76,16 +72,22 @@ class ScoreStep:
         alpha: float = 0.05,
         failure_dice: float = 0.7,
         corrections: Corrections | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.model, self.scorer, self.alpha, self.failure_dice = model, scorer, alpha, failure_dice
-        self.corrections = corrections
+        self.corrections, self.reading = corrections, reading
+        self.suspect = max(alpha, smallest_p_value(np.asarray(model.calibration.scores, dtype=np.float64)))
 
     def __call__(self, engine: Engine, case: Mapping[str, Any]) -> Result:
         name, folder = case["case"], case.get("folder", "")
         if "message" in case:
             return FailedCase(name, folder, case["message"])
         try:
-            statistics = self._statistics(engine, case)
+            seen = self._seen(engine, case)
+            if (brief := self._brief(engine, case, seen)) is not None:
+                return brief
+            weights = self.model.anomaly.level_weights
+            statistics = self.scorer(engine.network, *seen, weights, shapes=self.model.shapes)  # type: ignore[attr-defined]
             result = self._result(case, statistics)
             if self.corrections is None:
                 return result
@@ -105,7 +107,8 @@ class ScoreStep:
             logger.warning(text, result.case, one_line(error, result.case))
             return result
 
-    def _statistics(self, engine: Engine, case: Mapping[str, Any]) -> CaseStatistics:
+    def _seen(self, engine: Engine, case: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Probabilities, what of them is observed, and the image, for the scorer."""
         network = engine.network  # type: ignore[attr-defined]
         network.eval()
         label = case[LABEL].as_tensor()[None].to(engine.state.device)  # type: ignore[attr-defined]
@@ -113,43 +116,71 @@ class ScoreStep:
             levels = self.scorer.levels_at_once(label.numel() * network.num_classes)
             _check_memory(case[LABEL], BYTES_PER_CLASS_AND_LEVEL * levels * network.num_classes)
         soft = case[SOFT].as_tensor()[None].to(label.device) if SOFT in case else None
-        probabilities, observed = encode_labels(label, network.num_classes, soft)
         image = case[IMAGE].as_tensor()[None].to(label.device) if IMAGE in case and network.image_channels else None
-        weights = self.model.anomaly.level_weights
-        return self.scorer(network, probabilities, observed, image, weights, shapes=self.model.shapes)
+        return *encode_labels(label, network.num_classes, soft), image
+
+    def _brief(
+        self, engine: Engine, case: Mapping[str, Any], seen: tuple[Tensor, Tensor, Tensor | None]
+    ) -> CaseResult | None:
+        """The result by what the rule reads alone; None for a mask of which all is to be measured."""
+        if self.reading is None or (len(self.model.anomaly.empty_scores) and not bool((case[LABEL] > 0).any())):
+            return None
+        network, (probabilities, observed, image) = engine.network, seen  # type: ignore[attr-defined]
+        levels, of_structures = self.scorer.read(
+            network, probabilities, self.reading, observed, image, self.model.shapes
+        )
+        decision = self._decision(case, levels)
+        if decision.p_value <= self.suspect:
+            return None
+        structures = self._structures(case, of_structures)
+        return CaseResult(
+            **self._of_files(case),
+            decision=decision,
+            structures=structures,
+            place=Place(worst_structure(structures)),
+            reason=_geometry(case, self.model),
+            levels=levels,
+            complete=False,
+        )
+
+    def _of_files(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """What the case's files tell without any scoring, by fields of a result."""
+        return {
+            "case": case["case"],
+            "folder": case.get("folder", ""),
+            "dice": None if case.get("dice") is None else mean_dice(case["dice"]),
+            "soft": SOFT in case,
+            "note": "; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
+        }
 
     def _result(self, case: Mapping[str, Any], statistics: CaseStatistics) -> CaseResult:
         label = case[LABEL]
         file_affine = np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
         maps = AnomalyMap(statistics.anomaly_map, label.affine.numpy(), file_affine, label.meta[FILE_SHAPE])
-        structures = self._structures(case, statistics)
+        structures = self._structures(case, statistics.structures)
         return CaseResult(
-            case=case["case"],
-            folder=case.get("folder", ""),
-            decision=self._decision(case, statistics),
+            **self._of_files(case),
+            decision=self._decision(case, statistics.levels),
             structures=structures,
             place=place_of_worst(structures, maps, statistics.band),
             reason=joined(_geometry(case, self.model), self._reason(case, statistics, maps)),
             levels=statistics.levels,
-            dice=None if case.get("dice") is None else mean_dice(case["dice"]),
-            soft=SOFT in case,
-            note="; ".join(filter(None, [cropped_sentence(case.get(CROPPED)), case.get(NOTE)])),
             picture=case_picture(case, maps, statistics.band),
             anomaly_map=maps,
             slices=file_slices(maps, statistics.band),
         )
 
-    def _decision(self, case: Mapping[str, Any], statistics: CaseStatistics) -> Decision:
+    def _decision(self, case: Mapping[str, Any], levels: LevelStatistics) -> Decision:
         model = self.model
         nothing, never = not bool(torch.any(case[LABEL] > 0)), bool(model.settings["never_empty"])
-        anomaly = float(model.anomaly.score(stack_levels([statistics.levels]), nothing and not never)[0])
+        anomaly = float(model.anomaly.score(stack_levels([levels]), nothing and not never)[0])
         if not np.isfinite(anomaly):
             raise InputError(f"{case['case']}: the anomaly score is no number")
         limits = (model.anomaly.worst, model.calibration, self.alpha, self.failure_dice)
         return Decision.of(anomaly, nothing and never, *limits, empty_as_some=nothing and not never)
 
-    def _structures(self, case: Mapping[str, Any], statistics: CaseStatistics) -> tuple[StructureResult, ...]:
-        anomaly = self.model.anomaly.structure_scores(statistics.structures)
+    def _structures(self, case: Mapping[str, Any], disagreements: np.ndarray) -> tuple[StructureResult, ...]:
+        anomaly = self.model.anomaly.structure_scores(disagreements)
         dice = [None] * len(anomaly) if case.get("dice") is None else case["dice"].tolist()
         volumes = case["volume_ml"].tolist()
         predicted = self._predicted(anomaly.tolist(), volumes)
@@ -198,33 +229,6 @@ def _geometry(case: Mapping[str, Any], model: TrainedModel) -> str:
     else:
         odd = spacing_sentence(spacing, usual.spacings)
     return joined(cropped_sentence(case.get(CROPPED)), odd)
-
-
-def place_of_worst(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:
-    """The worst structure, and the worst slice within the band ``(*spatial)``."""
-    scored = [entry for entry in structures if np.isfinite(entry.anomaly)]
-    structure = max(scored, key=lambda entry: entry.anomaly).name if scored else ""
-    if maps.values.ndim == 2:
-        return Place(structure)
-    slices, means = worst_slices(maps.values, band)
-    in_file = file_index(slices, maps.affine, maps.file_affine, maps.file_shape)
-    axis = file_axes(maps.affine, maps.file_affine)[int(np.argmax(means))]
-    return Place(structure, axis, in_file[axis])
-
-
-def file_slices(maps: AnomalyMap, band: np.ndarray) -> SliceScores | None:
-    """Scores of the slices of a volume's file within the band ``(*spatial)``; None of a 2D mask."""
-    if maps.values.ndim == 2:
-        return None
-    return slice_scores(maps.values, band, maps.affine, maps.file_affine, maps.file_shape)
-
-
-def case_picture(case: Mapping[str, Any], maps: AnomalyMap, band: np.ndarray) -> CasePicture:
-    """Planes of a case's maps ``(C, *spatial)`` through the worst place in the band ``(*spatial)``."""
-    mask = case[LABEL].as_tensor()[0].numpy()
-    image = case[IMAGE].as_tensor()[0].numpy() if IMAGE in case else None
-    place = worst_place(maps.values, band)
-    return picture_of(place, mask, maps.values, image, maps.affine, maps.file_affine, maps.file_shape)
 
 
 def _check_memory(label: MetaTensor, for_classes: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import integrate, stats
+import scipy  # its parts are imported when they are first used
 
 __all__ = [
     "augrc", "aurc", "aurc_optimum", "auroc", "average_precision", "e_aurc", "kendall", "norm_aurc", "pearson",
@@ -30,18 +30,18 @@ def pearson(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     Raises:
         ValueError: when an input is not 1D, is empty, is not finite, differs in length, or Dice leaves [0, 1].
     """
-    return _correlation(stats.pearsonr, score, dice)
+    return _correlation(scipy.stats.pearsonr, score, dice)
 
 
 def spearman(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     """Rank correlation of anomaly with Dice, ties at mid-ranks, in [-1, 1], -1 is best. NaN, Raises: see `pearson`."""
-    return _correlation(stats.spearmanr, score, dice)
+    return _correlation(scipy.stats.spearmanr, score, dice)
 
 
 def kendall(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     """Kendall's tau-b of anomaly with Dice, in [-1, 1], -1 is best. NaN, Raises: see `pearson`."""
     # The p-value is unused; asymptotic spares the exact one, which is slow.
-    return _correlation(partial(stats.kendalltau, method="asymptotic"), score, dice)
+    return _correlation(partial(scipy.stats.kendalltau, method="asymptotic"), score, dice)
 
 
 def auroc(score: npt.ArrayLike, failed: npt.ArrayLike) -> float:
@@ -62,7 +62,7 @@ def auroc(score: npt.ArrayLike, failed: npt.ArrayLike) -> float:
     negatives = positive.size - positives
     if positives == 0 or negatives == 0:
         return math.nan
-    rank_sum = float(stats.rankdata(anomaly)[positive].sum())
+    rank_sum = float(scipy.stats.rankdata(anomaly)[positive].sum())
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
@@ -118,7 +118,7 @@ def aurc(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     """
     anomaly, overlap = _score_and_dice(score, dice)
     coverage, risk = risk_coverage_curve(anomaly, 1 - overlap)
-    return float(integrate.trapezoid(risk, coverage))
+    return float(scipy.integrate.trapezoid(risk, coverage))
 
 
 def aurc_optimum(dice: npt.ArrayLike) -> float:
@@ -158,7 +158,7 @@ def augrc(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     """
     anomaly, overlap = _score_and_dice(score, dice)
     coverage, risk = risk_coverage_curve(anomaly, 1 - overlap)
-    return float(integrate.trapezoid(np.append(0, coverage * risk), np.append(0, coverage)))
+    return float(scipy.integrate.trapezoid(np.append(0, coverage * risk), np.append(0, coverage)))
 
 
 def _correlation(function: Callable[..., Any], score: npt.ArrayLike, dice: npt.ArrayLike) -> float:

@@ -22,9 +22,10 @@ from gnsm_monai.handlers import TerminalProgress
 from gnsm_monai.handlers.trainer import LOG_SECONDS
 from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.rules.levels import CaseStatistics
+from gnsm_monai.rules.reading import Reading
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.scorer import Scorer
+from gnsm_monai.scoring.scorer import OF_MASK, Scorer
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["HeldOutScorer"]
@@ -46,12 +47,19 @@ class HeldOutScorer:
         network: with its weights, in evaluation mode.
         failures: makes failures from the references.
         shapes: those by which each held-out reference is judged, by case.
+        mask_alone: whether failures are measured by what they tell alone; the network takes ten times as long.
     """
 
     def __init__(
-        self, scorer: Scorer, network: nn.Module, failures: ReferenceFailures, shapes: Mapping[str, ReferenceShapes]
+        self,
+        scorer: Scorer,
+        network: nn.Module,
+        failures: ReferenceFailures,
+        shapes: Mapping[str, ReferenceShapes],
+        mask_alone: bool = False,
     ) -> None:
         self.scorer, self.network, self.failures, self.shapes = scorer, network, failures, shapes
+        self.mask_alone = mask_alone
         self.references = failures.references
 
     def statistics(self, use: str, limit: TimeLimit = NO_LIMIT, others: int = 0) -> ReferenceStatistics:
@@ -84,7 +92,7 @@ class HeldOutScorer:
         self._run(measure, len(cases), "images", limit, lambda: len(smoothness) >= LEAST)
         return ReferenceImages.fit(np.stack(smoothness)).to_arrays()
 
-    def score(self, maps: Mapping[str, Any], case: str) -> CaseStatistics:
+    def score(self, maps: Mapping[str, Any], case: str, failure: bool = False) -> CaseStatistics:
         """What the network says of these maps, judged by the shapes for a case; without maps, of which there would be
         hundreds at a time."""
         placed, device = self._placed(maps), next(self.network.parameters()).device
@@ -92,8 +100,12 @@ class HeldOutScorer:
         probabilities, observed = encode_labels(label, self.references.scheme.num_classes)
         sees = self.references.image_channels > 0
         image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
-        statistics = self.scorer(self.network, probabilities, observed, image, shapes=self.shapes.get(case))
-        nothing = np.empty(0)
+        nothing, shapes = np.empty(0), self.shapes.get(case)
+        if failure and self.mask_alone:
+            reading = Reading(frozenset(OF_MASK), tuple(range(self.scorer.schedule.num_levels)))
+            read = self.scorer.read(self.network, probabilities, reading, observed, image, shapes)
+            return CaseStatistics(*read, nothing, nothing, nothing)
+        statistics = self.scorer(self.network, probabilities, observed, image, shapes=shapes)
         return replace(statistics, anomaly_map=nothing, denoised=nothing, band=nothing)
 
     def _placed(self, maps: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +154,7 @@ class _ScoredUse:
         part = self._part(share, self._seconds + self.limit.clock() - start)
         self.shortened = self.shortened or part < 1
         for failure in self.made.of(case, maps, number, self.plan, part) if part else ():
-            statistics = self.scorer.score(failure.case, case["case"])
+            statistics = self.scorer.score(failure.case, case["case"], failure=True)
             without_maps = replace(failure, case={})
             scored = ScoredFailure(without_maps, statistics, number, some_empty and failure.empty)
             (self.others if failure.maker == OTHER else self.failures).append(scored)

@@ -15,6 +15,7 @@ from gnsm_monai.files import save_arrays, save_json, sha256
 from gnsm_monai.fitting.held_out_scorer import HeldOutScorer
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
+from gnsm_monai.model.quick import QUICK
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.failures import PartPredictors
@@ -111,9 +112,9 @@ class ReferenceFit:
         self.network.eval()
         self.failures.train_segmenter(limit.part("segmenter"))
         whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes(limit.part("shapes"))
-        held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes)
+        held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes, self._quick)
         images = held_out.images(limit.part("images"))
-        context = learnt_context(losses or {})
+        context = not self._quick and learnt_context(losses or {})
         selection = held_out.statistics("selection", limit.part("selection"), 0 if context else OTHERS)
         model = selection.fit(self.rule, self.seed, level_weights, context)
         calibration = held_out.statistics("calibration", limit.part("calibration"))
@@ -140,6 +141,13 @@ class ReferenceFit:
         text = "anomaly score: %s (Spearman with Dice on failures of held-out references: %s)"
         self.logger.info(text, model.rule, figures)
         return model, selection.level_figures(), settings
+
+    @property
+    def _quick(self) -> bool:
+        """Whether the network is too little trained to have a vote, unasked; one that reads images is there to vote."""
+        of_labels = self.scorer.parametrisation == "posterior" and not self.references.image_channels
+        unasked = self.rule == "auto" and self.shapes is not None
+        return unasked and of_labels and bool(self.settings.get(QUICK))
 
     def load_weights(self, network: nn.Module) -> None:
         """Loads the weights that training kept. Raises InputError where it kept none."""

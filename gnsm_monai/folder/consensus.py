@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.mixture import GaussianMixture
 
 from gnsm_monai.scoring.linear_shape import FRAMES, MAX_CELLS, CoarseGrid, CoarseMap, LinearShape, disagreement
 
@@ -163,6 +162,8 @@ def standing_apart(scores: npt.ArrayLike) -> _Floats:
     Args:
         scores: ``(N,)`` in [0, 1], higher = worse.
     """
+    from sklearn.mixture import GaussianMixture
+
     values = np.clip(np.asarray(scores, dtype=np.float64), 1e-3, 1 - 1e-3)
     odds = np.log(values / (1 - values))[:, None]
     if len(odds) < MIN_MIXTURE or np.ptp(odds) < 1e-6:

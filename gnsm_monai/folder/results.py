@@ -15,7 +15,7 @@ from gnsm_monai.data.geometry import lay_on
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import ToSpacingd, load_case
-from gnsm_monai.engines.score_step import case_picture, file_slices, place_of_worst
+from gnsm_monai.engines.case_views import case_picture, file_slices, place_of_worst
 from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import joined
 from gnsm_monai.files import one_line

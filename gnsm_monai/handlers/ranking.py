@@ -6,7 +6,7 @@ import heapq
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.strips import thumbnail
 from gnsm_monai.report.write_results import ResultsWriter
 from gnsm_monai.scoring.journal import Journal
-from gnsm_monai.scoring.result import CaseResult, FailedCase, Result
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
 
 __all__ = ["RankingCollector"]
 
@@ -42,15 +42,22 @@ class RankingCollector:
         strict: end at the first case that cannot be scored, with exit code 3 and one line that names it. No ranking is
             written then; the journal keeps what was scored.
         fdr: masks are flagged at this false-discovery rate within their folder, in (0, 1), in place of alpha.
+        complete: measures the rest of a mask that was only ranked, by an engine and the id of its case. It is asked for
+            those that the report shows, and those that are flagged.
 
     Attributes:
         ranking: what was found, on every rank; empty before the engine completes.
     """
 
     def __init__(
-        self, writer: ResultsWriter, journal: Journal | None = None, strict: bool = False, fdr: float | None = None
+        self,
+        writer: ResultsWriter,
+        journal: Journal | None = None,
+        strict: bool = False,
+        fdr: float | None = None,
+        complete: Callable[[Engine, str], Result] | None = None,
     ) -> None:
-        self.writer, self.journal, self.strict, self.fdr = writer, journal, strict, fdr
+        self.writer, self.journal, self.strict, self.fdr, self.complete = writer, journal, strict, fdr, complete
         self.ranking = Ranking((), {})
         self._scored: list[CaseResult] = []
         self._failed: list[FailedCase] = []
@@ -100,6 +107,8 @@ class RankingCollector:
         self._failed.append(case)
 
     def _completed(self, engine: Engine) -> None:
+        if self.complete is not None:
+            self._complete(engine, self.complete)
         seconds = time.monotonic() - self._start
         self.hand_over(seconds / max(len(self._scored) + len(self._failed) - self._restored, 1))
         if self.journal is not None and idist.get_rank() == 0:
@@ -107,11 +116,37 @@ class RankingCollector:
 
     def hand_over(self, seconds_per_case: float) -> None:
         """Gathers the results of all processes and has them written; called when the engine completes."""
-        # Samplers repeat cases so that every rank has as many; equal rows of one case count once.
-        results = ranked({result.case: result for part in self._gather() for result in part}.values())
-        results = flagged_by_rate(results, self.fdr)
+        results = self._ranked()
         summary = self.writer(results, seconds_per_case) if idist.get_rank() == 0 else {}
         self.ranking = Ranking(results, summary)
+
+    def _ranked(self) -> list[Result]:
+        """Results of all processes as they stand now."""
+        # Samplers repeat cases so that every rank has as many; equal rows of one case count once.
+        results = ranked({result.case: result for part in self._gather() for result in part}.values())
+        return flagged_by_rate(results, self.fdr)
+
+    def _complete(self, engine: Engine, complete: Callable[[Engine, str], Result]) -> None:
+        """Measures the rest of the masks that the report shows, and of those that are flagged."""
+        cases = scored(self._ranked())
+        carded = {result.case for result in cases[:MAX_CARDS]}
+        shown = carded | {result.case for result in cases if result.decision.flagged}
+        for place, brief in enumerate(list(self._scored)):
+            if brief.complete or brief.case not in shown:
+                continue
+            result = complete(engine, brief.case)
+            if isinstance(result, FailedCase):  # its file is gone, say: its rank stands
+                logger.warning("%s: %s", result.case, result.message)
+                continue
+            picture = result.picture if result.case in carded else ()
+            self._scored[place] = replace(
+                result, anomaly_map=None, thumbnail=thumbnail(result.picture), picture=picture
+            )
+            if self.journal is not None:
+                self.journal.add(self._scored[place])
+        if left := sum(not result.complete for result in cases if result.case not in shown):
+            text = "%d masks that are neither flagged nor shown were only ranked: --all-statistics measures all of each"
+            logger.info(text, left)
 
     def _gather(self) -> Sequence[Sequence[Result]]:
         """Results of each process. Raises InputError where another one ended before."""

@@ -108,7 +108,7 @@ def _command(settings: Settings, masks: Path, output: Path) -> list[str]:
     command = [settings.gnsm, "-m", "gnsm_monai", "rank", "--model", settings.model, "--predictions", str(masks)]
     command += ["--output", str(output), "--layout", "files"]
     command += ["--images", settings.images] if settings.images else []
-    return command + (["--maps"] if settings.maps == "true" else [])
+    return [*command, "--maps" if settings.maps == "true" else "--all-statistics"]
 
 
 def _run(command: list[str], say: Callable[[str], None]) -> None:

@@ -43,9 +43,9 @@ def _case(rank: int, result: Result) -> dict[str, Any]:
     """The fields of ranking.csv, and what that has no room for."""
     row = {**dict.fromkeys(RANKING_COLUMNS), **_plain(case_row(rank, result)), "folder": result.folder}
     if not isinstance(result, CaseResult):
-        return {**row, "empty": None, "soft": None, "structures": []}
+        return {**row, "empty": None, "soft": None, "complete": None, "structures": []}
     decision, structures = result.decision, [_plain(structure_fields(entry)) for entry in result.structures]
-    flags = {"flag": decision.flagged, "empty": decision.empty, "soft": result.soft}
+    flags = {"flag": decision.flagged, "empty": decision.empty, "soft": result.soft, "complete": result.complete}
     return {**row, **flags, "structures": structures}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import percentileofscore, spearmanr
+import scipy  # its parts are imported when they are first used
 
 __all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest"]
 
@@ -79,7 +79,9 @@ def _resampled(groups: np.ndarray, seed: int) -> list[np.ndarray]:
 
 def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
     """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same."""
-    return 0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(spearmanr(values, quality).statistic)
+    return (
+        0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(scipy.stats.spearmanr(values, quality).statistic)
+    )
 
 
 def best_level(values: np.ndarray, dice: np.ndarray) -> int:
@@ -106,5 +108,7 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
         if not others.any():  # one reference alone: nobody else can choose
             others = judges
         level = best_level(values[others], dice[others])
-        shares[held_out] = percentileofscore(values[others, level], values[held_out, level], kind="mean") / 100
+        shares[held_out] = (
+            scipy.stats.percentileofscore(values[others, level], values[held_out, level], kind="mean") / 100
+        )
     return shares

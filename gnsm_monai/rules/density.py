@@ -9,9 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
-from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import GroupKFold
 
 __all__ = [
     "Density", "DiceRegression", "GaussianMixtureDensity", "LargestDeviation", "NearestNeighbourDensity",
@@ -64,6 +61,8 @@ class GaussianMixtureDensity(Density):
 
     @staticmethod
     def fit(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        from sklearn.mixture import GaussianMixture  # half a second, which most rankings need not wait for
+
         scaler = _scaler(features)
         z = _standardise(features, scaler)
         most = max(1, min(GaussianMixtureDensity.MAX_COMPONENTS, len(z) // 8))
@@ -74,6 +73,8 @@ class GaussianMixtureDensity(Density):
 
     @staticmethod
     def anomaly(features: np.ndarray, fitted: Arrays) -> np.ndarray:
+        from sklearn.mixture import GaussianMixture
+
         mixture = GaussianMixture(len(fitted["weights"]))
         mixture.weights_, mixture.means_ = fitted["weights"], fitted["means"]
         mixture.precisions_cholesky_ = fitted["precisions"]
@@ -161,6 +162,8 @@ class DiceRegression:
         Args:
             met: features ``(M, F)`` that set the range for clipping; by default those of the regression.
         """
+        from sklearn.linear_model import RidgeCV
+
         met = features if met is None else met
         fitted = {**_scaler(features), "low": met.min(axis=0), "high": met.max(axis=0)}
         ridge = RidgeCV(ALPHAS).fit(_standardise(features, fitted), dice)
@@ -181,6 +184,8 @@ class DiceRegression:
         Args:
             groups: the reference that each degraded copy was made from, ``(N,)``.
         """
+        from sklearn.model_selection import GroupKFold
+
         anomaly = np.empty(len(dice))
         folds = min(FOLDS, len(np.unique(groups)))
         if folds < 2:

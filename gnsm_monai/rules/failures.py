@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # its parts are imported when they are first used
 
 from gnsm_monai.rules.predictors import MIN_FAILURES, DicePredictor, DistancePredictor, Predictor
 
@@ -125,7 +125,7 @@ def _followed(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> DistancePredic
 def _follows(scores: np.ndarray, values: np.ndarray) -> bool:
     if len(values) < MIN_FAILURES or min(np.ptp(scores), np.ptp(values)) == 0:
         return False
-    return bool(spearmanr(scores, values).statistic >= MIN_CORRELATION)
+    return bool(scipy.stats.spearmanr(scores, values).statistic >= MIN_CORRELATION)
 
 
 def _finite(scores: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
-from sklearn.neighbors import KNeighborsRegressor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,6 +55,9 @@ class Predictor:
         cls, scores: np.ndarray, values: np.ndarray, calibration_scores: np.ndarray, calibration_values: np.ndarray
     ) -> Self:
         """Fits scores ``(N,)`` of known values, and calibrates on others ``(n,)`` of references not seen so far."""
+        from sklearn.isotonic import IsotonicRegression  # half a second, which no ranking need wait for
+        from sklearn.neighbors import KNeighborsRegressor
+
         highest = cls.most if np.isfinite(cls.most) else None
         regression = IsotonicRegression(increasing=cls.rising, y_min=0.0, y_max=highest, out_of_bounds="clip")
         regression.fit(scores, values)

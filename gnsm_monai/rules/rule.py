@@ -12,6 +12,7 @@ import numpy as np
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.fit_data import FOLDS, FitData
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.statistics import statistic_named
 
 if TYPE_CHECKING:
@@ -138,6 +139,16 @@ class Rule(FittedRule):
         """Whether statistics, maybe of an earlier version, hold all that the rule reads."""
         return all(name in levels for name in self.reads) and bool(np.isfinite(self.select(levels)).all())
 
+    @property
+    def levels_read(self) -> np.ndarray:
+        """Levels whose statistics can change its score, ``(L,)`` bool; those of the level weights are among them."""
+        return np.ones(len(self.weights), dtype=bool)
+
+    @property
+    def reading(self) -> Reading:
+        """What must be measured of a mask for its score, once the rule is fitted."""
+        return Reading(frozenset(self.reads), tuple(np.flatnonzero(self.levels_read).tolist()))
+
     def statistics_of(self, levels: LevelStatistics) -> tuple[str, ...]:
         """Those that it reads of such masks."""
         return self.reads
@@ -146,6 +157,10 @@ class Rule(FittedRule):
         """What it reads, ``(N, statistics, L)``."""
         columns = [np.asarray(levels[name], dtype=np.float64) for name in self.statistics_of(levels)]
         return np.asarray(np.stack(columns).transpose(1, 0, 2))
+
+    def selected(self, levels: LevelStatistics) -> np.ndarray:
+        """The same, 0 at levels that it does not read: those need not be measured."""
+        return np.where(self.levels_read, self.select(levels), 0.0)
 
     def flat(self, levels: LevelStatistics) -> np.ndarray:
         """What it reads, ``(N, statistics * L)``."""

@@ -49,6 +49,10 @@ class BestLevel(Rule):
             return self.weights
         return np.asarray(np.eye(len(self.weights))[int(self.arrays["level"])])
 
+    @property
+    def levels_read(self) -> np.ndarray:
+        return np.asarray(np.arange(len(self.weights)) == int(self.arrays["level"]))
+
     def fit(self, data: FitData) -> Self:
         level = best_level(self.flat(data.failures)[data.judges], data.dice[data.judges])
         return replace(self, weights=data.weights, arrays={"level": np.array(level)})
@@ -92,12 +96,16 @@ class BeyondDoubt(EqualLevels):
 class MeanOverLevels(Rule):
     """Mean over statistics and weighted mean over levels, each in units of its spread over references and failures."""
 
+    @property
+    def levels_read(self) -> np.ndarray:
+        return self.weights > 0
+
     def fit(self, data: FitData) -> Self:
         spread = self.select(data.everything).std(0)
         return replace(self, weights=data.weights, arrays={"spread": np.where(spread > 0, spread, 1.0)})
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        return np.asarray((self.select(levels) / self.arrays["spread"]).mean(1) @ self.weights)
+        return np.asarray((self.selected(levels) / self.arrays["spread"]).mean(1) @ self.weights)
 
 
 class Combined(MeanOverLevels):
@@ -117,7 +125,7 @@ class CombinedTails(Combined):
         return replace(self, weights=data.weights, arrays={"centre": centre, "scale": np.maximum(scale, MIN_SCALE)})
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        z = (self.select(levels) @ self.weights - self.arrays["centre"]) / self.arrays["scale"]
+        z = (self.selected(levels) @ self.weights - self.arrays["centre"]) / self.arrays["scale"]
         return np.asarray((np.sign(z) * np.log1p(np.abs(z))).sum(1))
 
 
@@ -145,6 +153,10 @@ class LargestDeviationRule(Rule):
     model. The rule asks how unusual a mask is, even by agreeing too well, and not how low its Dice may be.
     """
 
+    @property
+    def levels_read(self) -> np.ndarray:
+        return self.weights > 0
+
     def statistics_of(self, levels: LevelStatistics) -> tuple[str, ...]:
         if np.isnan(levels["shape"]).all():  # a model without position knows no shapes
             return tuple(name for name in self.reads if not statistic_named(name).of_mask)
@@ -155,10 +167,10 @@ class LargestDeviationRule(Rule):
         return replace(self, weights=data.weights, arrays=arrays)
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
-        return LargestDeviation.anomaly(self.select(levels) @ self.weights, self.arrays)
+        return LargestDeviation.anomaly(self.selected(levels) @ self.weights, self.arrays)
 
     def most_unusual(self, levels: LevelStatistics) -> tuple[str, float]:
-        deviations = LargestDeviation.each(self.select(levels) @ self.weights, self.arrays)[0]
+        deviations = LargestDeviation.each(self.selected(levels) @ self.weights, self.arrays)[0]
         place = int(deviations.argmax())
         return self.statistics_of(levels)[place], float(deviations[place])
 

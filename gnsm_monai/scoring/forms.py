@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from sklearn.covariance import ledoit_wolf
 
 from gnsm_monai.scoring.linear_shape import FRAMES, CoarseGrid, LinearShape
 
@@ -67,6 +66,8 @@ def _gaussian(values: _Floats) -> tuple[_Floats, _Floats]:
     size = values.shape[1]
     if len(values) < MIN_REFERENCES:
         return np.full(size, np.nan), np.eye(size)
+    from sklearn.covariance import ledoit_wolf  # half a second, which no ranking need wait for
+
     centre = values.mean(0)
     scale = np.maximum(values.std(0), 1e-3)
     covariance, _ = ledoit_wolf((values - centre) / scale, assume_centered=True)

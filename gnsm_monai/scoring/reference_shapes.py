@@ -58,8 +58,10 @@ class ReferenceShapes:
             judgements.append(torch.cat([judgement(self.linear.maps(piece, size)) for piece in pieces]))
         if self.network is not None:
             network = self.network.to(probabilities.device)
-            # The few levels that it knows: at once, as one map alone takes torch's slow convolution.
-            distinct, back = levels.clamp_max(network.schedule.num_levels - 1).unique(return_inverse=True)
+            # All the few levels that it knows, at once: one map alone takes torch's slow convolution, and rounds
+            # otherwise.
+            distinct = torch.arange(network.schedule.num_levels, device=levels.device)
+            back = levels.clamp_max(network.schedule.num_levels - 1)
             log_alpha = network.schedule.log_alpha(
                 probabilities.expand(len(distinct), *probabilities.shape[1:]), distinct
             )

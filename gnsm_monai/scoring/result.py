@@ -111,6 +111,7 @@ class CaseResult:
         anomaly_map: for those who write maps; need not be kept of every case.
         slices: scores of its slices; None of a 2D mask.
         correction: what makes it usual, where a change of labels alone does.
+        complete: whether everything was measured; False where it is what the rule reads, and what the files tell.
     """
 
     status: ClassVar[str] = "ok"
@@ -130,6 +131,7 @@ class CaseResult:
     anomaly_map: AnomalyMap | None = None
     slices: SliceScores | None = None
     correction: Correction | None = None
+    complete: bool = True
 
     @property
     def has_dice(self) -> bool:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from gnsm_monai.explain.planes import PLACE_VOXELS
 from gnsm_monai.networks import score_from_logits
-from gnsm_monai.networks.separable import smooth
 from gnsm_monai.noise import NoiseSchedule, gumbel_noise, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
-from gnsm_monai.rules.levels import CaseStatistics
-from gnsm_monai.rules.statistics import STATISTICS, MaskView, NetworkView, PosteriorView, statistic_named
+from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics
+from gnsm_monai.rules.reading import Reading
+from gnsm_monai.rules.statistics import STATISTICS, MaskView, statistic_named
+from gnsm_monai.scoring.beside_references import beside_references
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
-from gnsm_monai.scoring.structures import Structures, disagreement, doubt, likeliest
+from gnsm_monai.scoring.seen import Seen, SeenMask
+from gnsm_monai.scoring.structures import Structures, likeliest
 
 __all__ = ["MAX_VALUES", "Scorer"]
 
@@ -78,7 +79,7 @@ class Scorer:
         only_levels: Sequence[int] | None = None,
         shapes: ReferenceShapes | None = None,
     ) -> CaseStatistics:
-        """Statistics of one (soft) label map.
+        """All statistics of one (soft) label map.
 
         Args:
             network: the score network, in eval mode.
@@ -92,36 +93,76 @@ class Scorer:
         Raises:
             ValueError: another number of weights than of levels.
         """
-        probabilities = probabilities.float()
-        observed = torch.ones_like(probabilities[:, :1]) if observed is None else observed.to(probabilities)
+        mask = self._mask(probabilities, observed, image)
         indices = range(self.schedule.num_levels) if only_levels is None else only_levels
-        levels = torch.tensor(list(indices), device=probabilities.device)
-        equal = np.full(len(levels), 1 / len(levels))
-        shares = torch.as_tensor(equal if level_weights is None else level_weights).to(probabilities)
+        levels = torch.tensor(list(indices), device=mask.observed.device)
+        weights = np.full(len(levels), 1 / len(levels)) if level_weights is None else level_weights
+        shares = torch.as_tensor(weights).to(mask.probabilities)
         if len(shares) != len(levels):
             raise ValueError(f"{len(levels)} levels need as many level_weights, got {len(shares)}")
-        noise, size = self._noise(probabilities), self.levels_at_once(probabilities.numel())
-        measured, anomaly, posterior = [], torch.zeros_like(observed[0, 0]), torch.zeros_like(probabilities[0])
+        noise, size = self._noise(mask.probabilities), self.levels_at_once(probabilities.numel())
+        anomaly, posterior = torch.zeros_like(mask.observed[0, 0]), torch.zeros_like(mask.probabilities[0])
+        measured = []
         for some, share in zip(levels.split(size), shares.split(size), strict=True):
-            values, structures, maps, posteriors = self._look(network, probabilities, observed, image, some, noise)
+            values, structures, maps, posteriors = self._look(network, mask, some, noise)
             measured.append((values, structures))
             anomaly += torch.tensordot(share, maps, dims=1)
             posterior += torch.tensordot(share, posteriors, dims=1)
-        of_mask = self._measure(OF_MASK, self._mask_view(probabilities, observed, levels, shapes), levels)
+        of_mask = self._of_mask(mask, levels, shapes, OF_MASK)
         of_network, structures = (torch.cat(values, dim=-1) for values in zip(*measured, strict=True))
         denoised = likeliest(posterior[None])[0]
-        either = (likeliest(probabilities)[0] > 0) | (denoised > 0)
+        either = (likeliest(mask.probabilities)[0] > 0) | (denoised > 0)
         return CaseStatistics(
             _by_name(torch.cat([of_network, of_mask])),
             structures.double().cpu().numpy().copy(),  # kept of every case: not with a tensor behind it
             anomaly.cpu().numpy(),
             denoised.to(torch.int16).cpu().numpy(),
-            (self.structures.band(either[None, None]) * observed)[0, 0].bool().cpu().numpy(),
+            (self.structures.band(either[None, None]) * mask.observed)[0, 0].bool().cpu().numpy(),
         )
+
+    @torch.inference_mode()
+    def read(
+        self,
+        network: nn.Module,
+        probabilities: Tensor,
+        reading: Reading,
+        observed: Tensor | None = None,
+        image: Tensor | None = None,
+        shapes: ReferenceShapes | None = None,
+    ) -> tuple[LevelStatistics, np.ndarray]:
+        """What a rule reads of one label map, the same numbers as :meth:`__call__` gives, and nothing else.
+
+        Levels are looked at in the same groups as there, so that not even rounding differs.
+
+        Returns:
+            Every statistic ``(L,)``, and ``1 - soft Dice`` per structure ``(S, L)``; NaN for what is not read.
+        """
+        mask = self._mask(probabilities, observed, image)
+        all_levels = torch.arange(self.schedule.num_levels, device=mask.observed.device)
+        every = all_levels.split(self.levels_at_once(probabilities.numel()))
+        groups = [group for group in every if not set(group.tolist()).isdisjoint(reading.levels)]
+        levels = torch.cat(groups)
+        of_network, of_mask = ([n for n in names if n in reading.statistics] for names in (OF_NETWORK, OF_MASK))
+        structures = torch.full((self.structures.count(probabilities.shape[CLASS_DIM]), len(levels)), torch.nan)
+        values = dict.fromkeys(STATISTICS, torch.full(levels.shape, torch.nan))
+        if of_network:
+            noise = self._noise(mask.probabilities)
+            each = [self._mean_over_draws(network, mask, some, noise, of_network) for some in groups]
+            measured, structures = (torch.cat(parts, dim=-1) for parts in zip(*each, strict=True))
+            values |= dict(zip(of_network, measured, strict=True))
+        if of_mask:
+            values |= dict(zip(of_mask, self._of_mask(mask, levels, shapes, of_mask), strict=True))
+        spread = partial(_at_levels, levels.tolist(), reading.levels, len(all_levels))
+        return {name: spread(row) for name, row in values.items()}, spread(structures)
 
     def levels_at_once(self, values: int) -> int:
         """Noise levels that the network sees at a time, one at least, of a map of so many classes times voxels."""
         return max(1, min(self.chunk_size or self.schedule.num_levels, MAX_VALUES // values))
+
+    def _mask(self, probabilities: Tensor, observed: Tensor | None, image: Tensor | None) -> SeenMask:
+        probabilities = probabilities.float()
+        observed = torch.ones_like(probabilities[:, :1]) if observed is None else observed.to(probabilities)
+        return SeenMask(probabilities, observed, image, self.structures)
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
         """The common random numbers: drawn on the CPU, so that every device gets the same ones."""
@@ -131,105 +172,79 @@ class Scorer:
         like = torch.empty(probabilities.shape)
         return [gumbel_noise(like, generator).to(probabilities.device) for _ in range(self.num_draws)]
 
-    def _look(
-        self,
-        network: nn.Module,
-        probabilities: Tensor,
-        observed: Tensor,
-        image: Tensor | None,
-        levels: Tensor,
-        noise: Sequence[Tensor | None],
-    ) -> tuple[Tensor, ...]:
-        """What the network says of ``n`` levels, mean over the draws.
-
-        Statistics ``(len(OF_NETWORK), n)``, those of the structures ``(S, n)``, the anomaly map ``(n, *spatial)``, and
-        the posterior ``(n, K, *spatial)`` or in its place, where there is none, the mask.
-        """
+    def _views(
+        self, network: nn.Module, mask: SeenMask, levels: Tensor, noise: Sequence[Tensor | None]
+    ) -> Iterator[Seen]:
+        """What the network says of ``n`` levels, by each draw of the noise."""
+        probabilities, image = mask.probabilities, mask.image
         log_alpha = self.schedule.log_alpha(probabilities.expand(len(levels), *probabilities.shape[1:]), levels)
         extra = {} if image is None else {"image": image.expand(len(levels), *image.shape[1:])}
-        total: list[Tensor] = []
         for one in noise:
-            x = hide(relax(log_alpha, self.schedule.temperature(levels), one), observed)
+            x = hide(relax(log_alpha, self.schedule.temperature(levels), one), mask.observed)
             logits = upcast(self.inferer(x, network, levels, **extra))
-            score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * observed
-            squared = (score.double() ** 2).sum(CLASS_DIM)
+            yield Seen(mask, logits, partial(self._squared_score, logits, x, levels, mask.observed))
+
+    def _squared_score(self, logits: Tensor, x: Tensor, levels: Tensor, observed: Tensor) -> Tensor:
+        score = score_from_logits(self.parametrisation, logits, x, levels, self.schedule) * observed
+        return (score.double() ** 2).sum(CLASS_DIM)
+
+    def _look(
+        self, network: nn.Module, mask: SeenMask, levels: Tensor, noise: Sequence[Tensor | None]
+    ) -> tuple[Tensor, ...]:
+        """What the network says of ``n`` levels, mean over the draws: statistics ``(len(OF_NETWORK), n)``, those of the
+        structures ``(S, n)``, the anomaly map ``(n, *spatial)``, and the posterior ``(n, K, *spatial)`` or, where there
+        is none, the mask."""
+        total: list[Tensor] = []
+        for view in self._views(network, mask, levels, noise):
+            drawn = list(self._of_network(view, levels, OF_NETWORK))
             if self.parametrisation == "direct":
-                values = self._measure(OF_NETWORK, NetworkView(squared), levels)
-                count = self.structures.count(logits.shape[CLASS_DIM])
-                unknown = values.new_full((count, len(levels)), torch.nan)
-                drawn = [values, unknown, squared.float(), probabilities.expand_as(logits)]
+                drawn += [view.squared_score.float(), mask.probabilities.expand_as(view.logits)]
             else:
-                view = self._posterior_view(squared, logits, probabilities, observed, image is not None)
-                values = self._measure(OF_NETWORK, view, levels)
-                drawn = [values, view.disagreements.T, view.misfit[:, 0], view.posterior]
+                drawn += [view.misfit[:, 0], view.posterior]
             total = [a + b for a, b in zip(total, drawn, strict=True)] if total else drawn
         return tuple(values / len(noise) for values in total)
 
-    def _measure(self, names: Sequence[str], view: MaskView | NetworkView, levels: Tensor) -> Tensor:
+    def _mean_over_draws(
+        self, network: nn.Module, mask: SeenMask, levels: Tensor, noise: Sequence[Tensor | None], names: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Statistics of these names ``(len(names), n)``, and those of the structures ``(S, n)``."""
+        drawn = [self._of_network(view, levels, names) for view in self._views(network, mask, levels, noise)]
+        values, structures = (sum(parts[1:], parts[0]) / len(noise) for parts in zip(*drawn, strict=True))
+        return values, structures
+
+    def _of_network(self, view: Seen, levels: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The same of one draw."""
+        values = self._measure(names, view, levels)
+        if self.parametrisation == "posterior":
+            return values, view.disagreements.T
+        return values, values.new_full((self.structures.count(view.logits.shape[CLASS_DIM]), len(levels)), torch.nan)
+
+    def _of_mask(self, mask: SeenMask, levels: Tensor, shapes: ReferenceShapes | None, names: Sequence[str]) -> Tensor:
+        """Statistics of the mask alone, ``(len(names), n)``."""
+        view = MaskView(len(levels), None, None)
+        if shapes is not None and self.parametrisation == "posterior":
+            size = self.levels_at_once(mask.probabilities.numel())
+            view = beside_references(mask, shapes, self.schedule, levels, names, size)
+        return self._measure(names, view, levels)
+
+    def _measure(self, names: Sequence[str], view: MaskView | Seen, levels: Tensor) -> Tensor:
         """Statistics of a view of ``n`` levels, ``(len(names), n)`` float64."""
         unknown = torch.full(levels.shape, torch.nan, dtype=torch.float64, device=levels.device)
         posterior = self.parametrisation == "posterior"
-        measured = [
-            s.measure(view) if posterior or not s.needs_posterior else None for s in map(statistic_named, names)
-        ]
+        kinds = [statistic_named(name) for name in names]
+        measured = [kind.measure(view) if posterior or not kind.needs_posterior else None for kind in kinds]
         return torch.stack([unknown if values is None else values.double() for values in measured])
-
-    def _posterior_view(
-        self, squared_score: Tensor, logits: Tensor, probabilities: Tensor, observed: Tensor, sees_image: bool
-    ) -> PosteriorView:
-        log_posterior = F.log_softmax(logits, CLASS_DIM)
-        posterior = log_posterior.exp()
-        misfit = -(probabilities * log_posterior).sum(CLASS_DIM, keepdim=True) * observed
-        entropy = -(posterior * log_posterior).sum(CLASS_DIM, keepdim=True) * observed
-        mask_structures, denoised = (self.structures.present(weights) * observed for weights in (probabilities, logits))
-        inside = mask_structures.amax(CLASS_DIM, keepdim=True)
-        band = self.structures.band((inside + denoised.amax(CLASS_DIM, keepdim=True)) > 0) * observed
-        expected, needed = self.structures.grouped(posterior) * observed, self.structures.needed(mask_structures)
-        disagreements = disagreement(mask_structures, denoised, expected, needed)
-        return PosteriorView(
-            squared_score=squared_score,
-            observed=observed,
-            posterior=posterior,
-            inside=inside,
-            band=band,
-            misfit=misfit,
-            smooth_misfit=smooth(misfit * band, PLACE_VOXELS),
-            entropy=entropy,
-            disagreements=disagreements,
-            doubts=doubt(disagreements, expected, needed) if sees_image else None,
-        )
-
-    def _mask_view(
-        self, probabilities: Tensor, observed: Tensor, levels: Tensor, shapes: ReferenceShapes | None
-    ) -> MaskView:
-        if shapes is None or self.parametrisation == "direct":
-            return MaskView(len(levels), None, None)
-        mask_structures = self.structures.present(probabilities) * observed
-        needed = self.structures.needed(mask_structures)
-
-        def differs(expected: Tensor) -> Tensor:
-            denoised, grouped = self.structures.present(expected) * observed, self.structures.grouped(expected)
-            return disagreement(mask_structures, denoised, grouped * observed, needed)
-
-        size = self.levels_at_once(probabilities.numel())
-        opinions = shapes.judge(differs, self.schedule, probabilities, observed, levels, size)
-        deviations = None
-        if shapes.sizes is not None:
-            axes = tuple(range(2, observed.ndim))
-            voxels = (self.structures.grouped(probabilities) * observed).double().sum(axes)
-            counts = needed | mask_structures.bool().flatten(2).any(2)
-            deviations = torch.where(counts, shapes.sizes.deviation(voxels), torch.nan)
-        forms: dict[str, Tensor] = {}
-        if shapes.forms is not None:
-            measured = shapes.forms.measure(mask_structures[0].cpu().numpy(), needed.cpu().numpy())
-            forms = {
-                name: torch.full(levels.shape, value, dtype=torch.float64, device=levels.device)
-                for name, value in measured.items()
-            }
-        return MaskView(len(levels), torch.stack(opinions) if opinions else None, deviations, forms)
 
 
 def _by_name(values: Tensor) -> dict[str, np.ndarray]:
     """By name, in the order of files, of values in the order of :data:`OF_NETWORK` and :data:`OF_MASK`."""
     each = dict(zip([*OF_NETWORK, *OF_MASK], values.cpu().numpy().copy(), strict=True))
     return {name: each[name] for name in STATISTICS}
+
+
+def _at_levels(measured: Sequence[int], wanted: Sequence[int], count: int, values: Tensor) -> np.ndarray:
+    """Values ``(..., n)`` of the measured levels as ``(..., count)`` of all, NaN for those that are not wanted."""
+    spread = np.full((*values.shape[:-1], count), np.nan)
+    spread[..., list(measured)] = values.double().cpu().numpy()
+    spread[..., [level for level in range(count) if level not in wanted]] = np.nan
+    return spread

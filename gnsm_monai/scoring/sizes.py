@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, TypeVar
 
 import numpy as np
-from scipy.stats import median_abs_deviation
+import scipy  # its parts are imported when they are first used
 from torch import Tensor
 
 from gnsm_monai.explain.findings import UsualVolume
@@ -31,7 +32,8 @@ class CentreAndSpread:
     @classmethod
     def of(cls: type[_Values], columns: Iterable[np.ndarray], least_spread: float) -> _Values:
         """Fits ``F`` columns of values, which may differ in length; the centre of an empty column is 0."""
-        summaries = [(np.median(c), median_abs_deviation(c, scale="normal")) if len(c) else (0.0, 0.0) for c in columns]
+        deviation = partial(scipy.stats.median_abs_deviation, scale="normal")
+        summaries = [(np.median(c), deviation(c)) if len(c) else (0.0, 0.0) for c in columns]
         centre, spread = np.array(summaries, dtype=np.float64).reshape(-1, 2).T
         return cls(centre, np.maximum(spread, least_spread))
 

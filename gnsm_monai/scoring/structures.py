@@ -70,7 +70,7 @@ def disagreement(mask: Tensor, denoised: Tensor, expected: Tensor, needed: Tenso
     1 for a structure that is needed, and neither in the mask nor in its denoised version; NaN for an optional one.
 
     Args:
-        own, denoised: whether a voxel belongs to each structure of the mask, and of its denoised version,
+        mask, denoised: whether a voxel belongs to each structure of the mask, and of its denoised version,
             ``(n, S, *spatial)``, 0 or 1.
         expected: the posterior's probability of it, ``(n, S, *spatial)``.
         needed: whether every reference has the structure, ``(S,)`` bool.

@@ -97,6 +97,7 @@ class Option:
 
 
 OPTIONS = {
+    "all_statistics": Option(bool),
     "alpha": Option(float, maximum=1, below=True),
     "amp": Option(bool),
     "batch_size": Option(minimum=1),
@@ -115,6 +116,7 @@ OPTIONS = {
     "objective": Option(choices=tuple(LOSSES)),
     "patience": Option(minimum=1),
     "propose": Option(bool),
+    "quick": Option(bool),
     "resume": Option(bool),
     "seed": Option(),
     "soft": Option(choices=("auto", "off", False)),  # YAML reads off as False

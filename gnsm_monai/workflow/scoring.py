@@ -21,10 +21,21 @@ from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.locks import locked_folder
 from gnsm_monai.model.trained import TrainedModel
+from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.marks import Mark, marks_of_cases, read_marks
+from gnsm_monai.rules.reading import Reading
 from gnsm_monai.workflow.options import score_soft
 
-__all__ = ["load_model", "marks", "predictions", "ranking_settings", "references_dir", "score", "stop_if_failed"]
+__all__ = [
+    "load_model",
+    "marks",
+    "predictions",
+    "ranking_settings",
+    "reading",
+    "references_dir",
+    "score",
+    "stop_if_failed",
+]
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -95,6 +106,11 @@ def predictions(
     text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"
     logger.info(text, len(cases), *counts)
     return cases
+
+
+def reading(model: TrainedModel, cases: Sequence[Mapping[str, Any]], everything: bool) -> Reading | None:
+    """What is measured of masks that are neither flagged nor shown; None for everything, as where all are shown."""
+    return None if everything or len(cases) <= MAX_CARDS else model.anomaly.fitted.reading
 
 
 def _name(case: Mapping[str, Any]) -> str:

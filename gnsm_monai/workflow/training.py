@@ -25,6 +25,7 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.locks import lock_folder
 from gnsm_monai.model.files import FORMAT
+from gnsm_monai.model.quick import QUICK
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.separable import smooth
 from gnsm_monai.workflow.options import check_case_ids, check_folder_names
@@ -199,7 +200,7 @@ def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:
 
 
 def training_settings(
-    references: References, network: ScoreUNet, parametrisation: str, scoring: Mapping[str, Any]
+    references: References, network: ScoreUNet, parametrisation: str, scoring: Mapping[str, Any], quick: bool = False
 ) -> dict[str, Any]:
     """Plain values that scoring needs besides the weights: kept in the model's settings.json."""
     return {
@@ -215,6 +216,7 @@ def training_settings(
         "parametrisation": parametrisation,
         "network": network.settings,
         "scoring": dict(scoring),
+        **({QUICK: True} if quick else {}),
         "cases": {  # files still call the selection "fit", as version 0.2 did
             name: len(references.used_for(use))
             for name, use in {"train": "train", "fit": "selection", "calibration": "calibration"}.items()

@@ -21,7 +21,10 @@ from monai.bundle import ConfigParser
 from gnsm_monai import cli
 from gnsm_monai import cli_commands as commands
 from gnsm_monai.data.loading import LoadMapsd
+from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
+from gnsm_monai.model.quick import replace_model
+from gnsm_monai.rules import RULES
 from tests.bundles.conftest import TINY
 
 RESULTS = ("ranking.csv", "structures.csv", "level_statistics.npz", "levels.csv")
@@ -307,3 +310,30 @@ def test_demo_leaves_data_model_and_results(tmp_path: Path) -> None:
     assert commands.demo(tmp_path, **{**TINY, "max_voxels": 4096}) == 0
     assert len(read(tmp_path / "results" / "ranking.csv")) == 128
     assert (tmp_path / "model" / "settings.json").is_file()
+
+
+def test_a_quick_model_ranks_until_the_full_one_takes_its_place(
+    dataset: Path, masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model"
+    tiny = {key: value for key, value in TINY.items() if key not in ("epochs", "anomaly_score")}
+    commands.train(output, dataset_dir=dataset, spatial_dims=2, quick=True, **tiny)
+    quick = load_json(output / "settings.json")
+    assert quick["quick"] is True
+    assert quick["anomaly_score"] in {rule.name for rule in RULES if not rule.asks_network}
+    full = {"dataset_dir": dataset, "spatial_dims": 2, "resume": True, **TINY, "seed": 1}
+    with pytest.raises(InputError, match="holds a finished model"):
+        commands.train(output, **{**full, "resume": False})
+
+    def replace(model: Path) -> None:  # all of the training is over, and the quick model still stands
+        assert load_json(model / "settings.json") == quick
+        assert commands.rank(tmp_path / "results", model, [masks]) == 0
+        replace_model(model)
+
+    monkeypatch.setattr(commands, "replace_model", replace)
+    commands.train(output, **full)
+    settings = load_json(output / "settings.json")
+    assert "quick" not in settings and settings["weights_sha256"] != quick["weights_sha256"]
+    assert not (output / ".full").exists()
+    assert commands.rank(tmp_path / "results", output, [masks]) == 0
+    assert load_json(tmp_path / "results" / "summary.json")["settings"]["weights_sha256"] == settings["weights_sha256"]

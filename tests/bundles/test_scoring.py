@@ -16,6 +16,7 @@ from monai.data import DataLoader
 
 from gnsm_monai import workflow as steps
 from gnsm_monai.files import load_arrays
+from gnsm_monai.handlers import ranking as ranking_handler
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.report.rows import RANKING_COLUMNS, STRUCTURE_COLUMNS
 from gnsm_monai.rules import STATISTICS
@@ -53,6 +54,31 @@ def test_ranking_has_the_columns_of_the_contract_worst_first(results: Path) -> N
     assert scores == sorted(scores, reverse=True)
     assert {row["case"].split("/")[0] for row in rows} == {"missing_part", "islands"}
     assert all(row["status"] == "ok" and not row["message"] for row in rows)
+
+
+@pytest.mark.parametrize("fdr", [None, 0.5])
+def test_masks_that_are_not_shown_rank_as_they_do_where_all_is_measured(
+    model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fdr: float | None
+) -> None:
+    monkeypatch.setattr(scoring_steps, "MAX_CARDS", 2)
+    monkeypatch.setattr(ranking_handler, "MAX_CARDS", 2)
+    folders = [str(dataset / "labelsTs"), str(dataset / "predictions" / "missing_part")]
+    options: dict[str, Any] = {"model_dir": str(model), "predictions_dir": folders, "device": "cpu", "fdr": fdr}
+    worse_than_all = 1 / (len(TrainedModel.load(model).calibration.scores) + 1)
+    whole, brief = tmp_path / "whole", tmp_path / "brief"
+    run_config(INFERENCE, "infer", output_dir=str(whole), all_statistics=True, **options)
+    run_config(INFERENCE, "infer", output_dir=str(brief), **options)
+    of_maps = {"reason", "worst_slice", "worst_slice_axis"}
+    pairs = list(zip(read(whole / "ranking.csv"), read(brief / "ranking.csv"), strict=True))
+    for place, (all_of_it, row) in enumerate(pairs):
+        shown = place < 2 or row["flag"] == "1" or float(row["p_value"]) <= worse_than_all + 1e-9
+        left_out = set() if shown else of_maps
+        assert row == {name: "" if name in left_out else value for name, value in all_of_it.items()}
+    assert any(all_of_it != row for all_of_it, row in pairs)
+    assert read(whole / "structures.csv") == read(brief / "structures.csv")  # the rule asks the network
+    values, all_values = (load_arrays(folder / "level_statistics.npz")["levels"] for folder in (brief, whole))
+    assert np.isnan(values).any() and np.isfinite(values[:2]).sum() == np.isfinite(all_values[:2]).sum()
+    np.testing.assert_array_equal(values, np.where(np.isnan(values), np.nan, all_values))
 
 
 def test_decisions_follow_from_the_scores_of_unseen_references(results: Path, model: Path) -> None:

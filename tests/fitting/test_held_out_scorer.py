@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
+from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.fitting.held_out_scorer import LEAST, HeldOutScorer
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics
+from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.scoring import Scorer, Structures
+from gnsm_monai.scoring.forms import ReferenceForms
+from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.time_limit import TimeLimit
 from tests.builders import Clock
 
@@ -31,7 +38,7 @@ def scored(
     """What is scored for calibration within a limit, how long that took, and the cases in the order of scoring."""
     clock, order = Clock(), list[str]()
 
-    def score(scorer: HeldOutScorer, maps: Any, case: str) -> None:
+    def score(scorer: HeldOutScorer, maps: Any, case: str, failure: bool = False) -> None:
         clock.wait(EACH)
         order.append(case)
 
@@ -51,6 +58,33 @@ def test_without_a_limit_all_is_scored_in_order(references: References, monkeypa
     cases = [case["case"] for case in references.used_for("calibration")]
     assert statistics.cases == cases and list(dict.fromkeys(order)) == cases
     assert failures_of(statistics).tolist() == [COPIES + 1] + [COPIES] * (len(cases) - 1)  # one empty mask
+
+
+@pytest.mark.parametrize("mask_alone", [False, True])
+def test_the_network_sees_references_and_failures_if_it_has_a_vote(references: References, mask_alone: bool) -> None:
+    noise, count = mixing_schedule(num_levels=2), references.scheme.num_classes
+    network = ScoreUNet(2, count, noise=noise, channels=(4, 8)).eval()
+    seen: list[int] = []
+    network.register_forward_hook(lambda module, inputs, output: seen.extend(inputs[1].tolist()))
+    masks = [one_hot[1:] for one_hot in references_one_hot(references)]
+    shapes = ReferenceShapes(forms=ReferenceForms.fit(masks, references.voxel_size))
+    by_case = {case["case"]: shapes for case in references.cases}
+    failures = ReferenceFailures(references, "copies", copies=1, calibration_copies=1)
+    held_out = HeldOutScorer(
+        Scorer(noise, structures=Structures(band_voxels=(2, 2))), network, failures, by_case, mask_alone
+    )
+    statistics = held_out.statistics("selection")
+    scored_by_network = len(statistics.references) + (0 if mask_alone else len(statistics.scored_failures))
+    assert seen == [0, 1] * scored_by_network
+    assert np.isfinite(statistics.levels["disagreement"]).all() and np.isfinite(statistics.failure_levels["form"]).all()
+    assert np.isnan(statistics.failure_levels["disagreement"]).all() == mask_alone
+
+
+def references_one_hot(references: References) -> list[np.ndarray]:
+    """One-hot maps ``(K, *spatial)`` of the training references."""
+    place = FitToGridd(references.spatial_size)
+    labels = [place({LABEL: references.stored.label(case)})[LABEL] for case in references.used_for("train")]
+    return [encode_labels(label[None], references.scheme.num_classes)[0][0].numpy() for label in labels]
 
 
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.8])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,25 @@ def test_pictures_are_kept_of_the_worst_and_of_empty_masks_and_maps_of_none(tmp_
     assert [bool(result.picture) for result in kept] == [True] * MAX_CARDS + [False] * 11
     assert kept[0].case == "case_99"
     assert all(result.thumbnail is not None and result.anomaly_map is None for result in kept)
+
+
+def test_all_is_measured_of_masks_that_are_shown_or_flagged_and_of_no_others(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).permutation(MAX_CARDS + 10).astype(float)
+    whole = {f"case_{n:02d}": pictured(n, score) for n, score in enumerate(scores)}
+    flagged, failing = f"case_{np.argmin(scores):02d}", f"case_{np.argmax(scores):02d}"
+    whole[flagged] = pictured(int(np.argmin(scores)), 0.0, flagged=True)
+    brief = [replace(r, picture=(), anomaly_map=None, complete=False) for r in whole.values()]
+
+    def complete(engine: Engine, case: str) -> Result:
+        return FailedCase(case, "", "gone") if case == failing else whole[case]
+
+    ranking = collect(tmp_path, list(brief), complete=complete).ranking
+    results = scored(ranking.results)
+    assert [r.case for r in results] == sorted(whole, key=lambda case: -whole[case].decision.anomaly)
+    assert [r.complete for r in results] == [False] + [True] * (MAX_CARDS - 1) + [False] * 9 + [True]
+    assert [bool(r.picture) for r in results] == [False] + [True] * (MAX_CARDS - 1) + [False] * 10
+    assert results[-1].case == flagged and results[-1].thumbnail is not None
+    assert ranking.num_failed == 0
 
 
 def test_a_strict_run_ends_at_the_first_case_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,22 @@ def test_one_level_that_reads_the_image_is_asked_alone_for_structures_and_maps_t
     np.testing.assert_allclose(other.level_weights, weights)
 
 
+@pytest.mark.parametrize("rule", NAMES)
+def test_a_score_depends_on_what_its_rule_says_that_it_reads_alone(rule: str, data: Data) -> None:
+    _, degraded, dice = data
+    model = AnomalyModel.fit(FitData(*data, level_weights=np.array([0.5, 0, 0.3, 0.2])), rule)
+    reading = model.fitted.reading
+    measured = np.isin(np.arange(LEVELS), reading.levels)
+    left_out = {name: np.where(measured & (name in reading.statistics), v, np.nan) for name, v in degraded.items()}
+    np.testing.assert_array_equal(model.score(left_out), model.score(degraded))
+    for level in reading.levels:  # and on each of its levels
+        changed = {name: values.copy() for name, values in degraded.items()}
+        for name in reading.statistics:
+            changed[name][:, level] += np.random.default_rng(0).random(len(dice))
+        assert (model.score(changed) != model.score(degraded)).any()
+    assert set(np.flatnonzero(model.level_weights)) <= set(reading.levels) or not reading.asks_network
+
+
 def test_a_level_is_compared_by_failures_of_references_that_did_not_choose_it() -> None:
     """Levels that follow Dice by chance on one reference each: none helps with another one's failures."""
     rng = np.random.default_rng(0)

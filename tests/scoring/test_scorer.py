@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from gnsm_monai.explain.planes import PLACE_VOXELS
 from gnsm_monai.networks import ScoreUNet, posterior_score
-from gnsm_monai.noise import mixing_schedule
+from gnsm_monai.networks.bottleneck import BottleneckNetwork
+from gnsm_monai.noise import NoiseSchedule, mixing_schedule
 from gnsm_monai.rules import STATISTICS, CaseStatistics, to_array
+from gnsm_monai.rules.reading import Reading
 from gnsm_monai.scoring import Scorer, Structures, scorer
-from gnsm_monai.scoring.forms import FORM_STATISTICS
+from gnsm_monai.scoring.forms import FORM_STATISTICS, ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
+from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
+from gnsm_monai.scoring.sizes import ReferenceSizes
 
 SCHEDULE = mixing_schedule(num_levels=3)
 BAND = Structures(band_voxels=(2, 2))
@@ -188,6 +192,47 @@ def test_shape_is_the_disagreement_with_what_the_model_of_shapes_expects(network
     dice = (2 * (own * shifted).sum(1) / (own.sum(1) + shifted.sum(1)).clamp_min(1))[present]
     missing = int((~present).sum())  # a structure that every reference has, and that neither shows
     np.testing.assert_allclose(found.levels["shape"], (float((1 - dice).sum()) + missing) / own.shape[0], atol=1e-6)
+
+
+def _shapes() -> ReferenceShapes:
+    """Both models of shapes, sizes and forms, of squares in several places."""
+    maps = torch.cat([square(slice(a, a + 4 + a % 2)) for a in range(2, 8)])
+    values, stride = coarse_maps(maps, [[2, 2]])
+    weak = NoiseSchedule(SCHEDULE.betas[:2], SCHEDULE.temperatures[:2], SCHEDULE.floor)
+    torch.manual_seed(0)
+    bottleneck = BottleneckNetwork(weak, 3, [16, 16], [[2, 2], [2, 2]]).eval()
+    present = maps[:, 1:].numpy()
+    sizes = ReferenceSizes.fit(present.reshape(6, 2, -1).sum(2))
+    return ReferenceShapes(ShapeModel.fit(values, stride), bottleneck, sizes, ReferenceForms.fit(list(present), [1, 1]))
+
+
+@pytest.mark.parametrize("chunk_size", [2, None])
+@pytest.mark.parametrize("num_draws", [0, 2])
+@pytest.mark.parametrize(
+    ("names", "levels"),
+    [({"shape", "form", "size"}, (2,)), ({"disagreement"}, (1,)), (set(STATISTICS), (0, 2)), ({"peak", "doubt"}, (0,))],
+)
+def test_what_a_rule_reads_is_what_it_is_among_all_statistics_and_nothing_else_is_measured(
+    network: ScoreUNet, names: set[str], levels: tuple[int, ...], num_draws: int, chunk_size: int | None
+) -> None:
+    scorer = Scorer(SCHEDULE, structures=BAND, num_draws=num_draws, chunk_size=chunk_size)
+    everything = scorer(network, square(), shapes=_shapes())
+    values, structures = scorer.read(network, square(), Reading(names, levels), shapes=_shapes())
+    read = np.isin(np.arange(3), levels)
+    for name, all_values in everything.levels.items():
+        np.testing.assert_array_equal(values[name], np.where(read & (name in names), all_values, np.nan))
+    asked = Reading(names, levels).asks_network
+    np.testing.assert_array_equal(structures, np.where(read & asked, everything.structures, np.nan))
+
+
+def test_the_network_is_asked_for_the_levels_that_count_or_not_at_all(network: ScoreUNet) -> None:
+    seen: list[int] = []
+    network.register_forward_hook(lambda module, inputs, output: seen.extend(inputs[1].tolist()))
+    scorer = Scorer(SCHEDULE, structures=BAND, chunk_size=1)
+    scorer.read(network, square(), Reading({"misfit"}, (0, 2)))
+    assert seen == [0, 2]
+    scorer.read(network, square(), Reading({"shape", "parts"}, (0, 1, 2)), shapes=_shapes())
+    assert seen == [0, 2]
 
 
 def test_the_direct_form_has_the_score_norm_alone(network: ScoreUNet) -> None:
