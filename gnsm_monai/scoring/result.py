@@ -111,6 +111,7 @@ class CaseResult:
         anomaly_map: for those who write maps; need not be kept of every case.
         slices: scores of its slices; None of a 2D mask.
         correction: what makes it usual, where a change of labels alone does.
+        disagreement: 1 - mean Dice with other models' masks of the case; NaN without any.
     """
 
     status: ClassVar[str] = "ok"
@@ -130,6 +131,7 @@ class CaseResult:
     anomaly_map: AnomalyMap | None = None
     slices: SliceScores | None = None
     correction: Correction | None = None
+    disagreement: float = math.nan
 
     @property
     def has_dice(self) -> bool:
