@@ -23,6 +23,7 @@ from gnsm_monai.dicomweb.options import ServerOptions
 from gnsm_monai.errors import SCORING_FAILED, InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.files import save_json
+from gnsm_monai.folder.adding import add_masks
 from gnsm_monai.folder.ranking import options_without_model, rank_folders
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.model.quick import IMPROVED, is_quick, replace_model
@@ -61,6 +62,7 @@ def rank(
     predictions: Sequence[Path] = (),
     strict: bool = False,
     few_references: Path | None = None,
+    add: bool = False,
     **overrides: Any,
 ) -> int:
     """``gnsm rank``: results in ``output``. ``overrides`` are ids of inference.yaml, or options of a DICOMweb server.
@@ -70,11 +72,18 @@ def rank(
     Returns:
         0, or 3 where some masks could not be scored.
     """
+    if add and (model is not None or few_references is not None or "dicomweb" in overrides):
+        raise InputError(
+            "--add: goes with --predictions alone: new masks are judged by what the earlier ranking learnt"
+        )
     if server := ServerOptions.take(overrides):
         return _rank_server(server, model, output, strict=strict, **overrides)
     if model is None:
-        given = {"few_references": few_references, "strict": strict, **options_without_model(overrides)}
-        itself = rank_folders(predictions, output, **given)
+        given = {"strict": strict, **options_without_model(overrides)}
+        if add:
+            itself = add_masks(predictions, output, **given)
+        else:
+            itself = rank_folders(predictions, output, few_references=few_references, **given)
         show(output, itself)
         return _code(itself)
     if few_references is not None:

@@ -152,6 +152,8 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     _path_option(parser, "--references", what, dest="references_dir")
     what = "without --model: folder of three references or more, which count more than the masks"
     _path_option(parser, "--few-references", what)
+    what = "without --model: rank new masks beside those in OUT, by what these taught; earlier scores stay"
+    _flag(parser, "--add", what)
     what = "auto (default): score probabilities (CASE.npz) where they lie beside the masks; off: score the masks"
     parser.add_argument("--soft", choices=("auto", "off"), help=what)
     _layout(parser)

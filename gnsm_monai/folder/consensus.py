@@ -2,7 +2,7 @@
 
 Two frames (:data:`gnsm_monai.scoring.linear_shape.FRAMES`) and several numbers of components are averaged, as no
 reference tells which of them is best. Masks that stand apart are left out of what is learnt, in rounds: how many these
-are is told by the scores themselves, see :func:`standing_apart`.
+are is told by the scores themselves, see :mod:`gnsm_monai.folder.apart`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.folder.apart import standing_apart
 from gnsm_monai.scoring.linear_shape import FRAMES, MAX_CELLS, CoarseGrid, CoarseMap, LinearShape, disagreement
 
 __all__ = [
-    "COMPONENTS", "MIN_GROUPS", "Consensus", "Fit", "Judgement", "deal", "frames_of", "judge", "learnt_by",
-    "of_masks", "standing_apart",
+    "COMPONENTS", "MIN_GROUPS", "Consensus", "Fit", "Judgement", "deal", "frames_of", "judge", "learnt_by", "of_masks",
 ]  # fmt: skip
 
 COMPONENTS = (2, 5, 10, 20)
@@ -31,9 +31,6 @@ MIN_CELLS, MAX_VALUES = 64, 64_000_000
 
 MIN_GROUPS = 3
 """Patients from which on a mask can be compared with others that agree or differ."""
-
-MIN_MIXTURE = 10
-"""Masks from which on the distribution of scores is looked at."""
 
 MAX_APART = 0.5
 """Share of the masks that is left out at most: a majority is what is usual."""
@@ -124,13 +121,31 @@ class Consensus:
         maps = [[grid.coarse(mask) for mask in masks] for grid in grids]
         usual, rounds = np.ones(len(masks), dtype=bool), 0
         while True:
-            judgements = _judge(maps, folds, usual, seed, fit)
+            judgements = _judge(_Learnt(maps, folds, usual, seed, fit), maps, folds)
             apart = standing_apart(np.array([judgement.score for judgement in judgements]))
             rounds += 1
             left = _usual(judgements, apart)
             if rounds == ROUNDS or np.array_equal(usual, left):
                 return cls(grids, maps, folds, usual, judgements, apart, rounds)
             usual = left
+
+    def joined_by(
+        self, masks: Sequence[npt.ArrayLike], folds: npt.NDArray[np.int64], seed: int, fit: Fit = of_masks
+    ) -> Consensus:
+        """Judges masks that come later by the models of given folds; they teach nothing, and stand alone in the result.
+
+        Args:
+            masks: ``(S, *spatial)``, one-hot structures, at the voxel size of the others.
+            folds: of these masks, ``(N,)``.
+            seed: as of :meth:`of`.
+            fit: likewise.
+        """
+        maps = [[grid.coarse(mask) for mask in masks] for grid in self.grids]
+        judgements = _judge(_Learnt(self.maps, self.folds, self.usual, seed, fit), maps, folds)
+        return replace(
+            self, maps=maps, folds=folds, judgements=judgements, usual=np.zeros(len(folds), dtype=bool),
+            probability_apart=np.zeros(len(folds)),
+        )  # fmt: skip
 
 
 def frames_of(masks: Sequence[npt.ArrayLike]) -> list[CoarseGrid]:
@@ -153,36 +168,6 @@ def deal(groups: Sequence[Hashable], seed: int) -> npt.NDArray[np.int64]:
     return np.array([fold[group] for group in groups])
 
 
-def standing_apart(scores: npt.ArrayLike) -> _Floats:
-    """Probability of each mask to stand apart from the others, ``(N,)``, by the distribution of their scores.
-
-    Log-odds of the scores are described by one normal distribution or by two, whichever has the lower Bayesian
-    information criterion (Schwarz 1978). With one, no mask stands apart; with two, the upper one does.
-
-    Args:
-        scores: ``(N,)`` in [0, 1], higher = worse.
-    """
-    from sklearn.mixture import GaussianMixture
-
-    values = np.clip(np.asarray(scores, dtype=np.float64), 1e-3, 1 - 1e-3)
-    odds = np.log(values / (1 - values))[:, None]
-    if len(odds) < MIN_MIXTURE or np.ptp(odds) < 1e-6:
-        return np.zeros(len(odds))
-    # A component may not shrink to a few equal scores: a hundredth of the variance of all is the least.
-    settings = {"reg_covar": float(0.01 * odds.var()), "random_state": 0}
-    one, two = GaussianMixture(1, **settings).fit(odds), GaussianMixture(2, n_init=3, **settings).fit(odds)
-    if one.bic(odds) <= two.bic(odds):
-        return np.zeros(len(odds))
-    upper = int(two.means_[:, 0].argmax())
-    # A wide lower component would claim the highest scores: nothing above a mask that stands apart is usual.
-    order = np.argsort(odds[:, 0], kind="stable")
-    probability = two.predict_proba(odds)[:, upper]
-    probability[order] = np.maximum.accumulate(
-        np.where(odds[order, 0] >= two.means_[1 - upper, 0], probability[order], 0)
-    )
-    return np.asarray(probability)
-
-
 def _usual(judgements: Sequence[Judgement], apart: _Floats) -> _Bools:
     """Masks to learn from: those that do not stand apart, and half of all at least."""
     scores = np.array([judgement.score for judgement in judgements])
@@ -200,19 +185,32 @@ def learnt_by(folds: npt.NDArray[np.int64], usual: _Bools, fold: int, seed: int)
     return [int(i) for i in learnt]
 
 
-def _judge(
-    maps: Sequence[Sequence[CoarseMap]], folds: npt.NDArray[np.int64], usual: _Bools, seed: int, fit: Fit
-) -> list[Judgement]:
+@dataclass(frozen=True)
+class _Learnt:
+    """Masks to learn from, and how: as of :class:`Consensus`."""
+
+    maps: Sequence[Sequence[CoarseMap]]
+    folds: npt.NDArray[np.int64]
+    usual: _Bools
+    seed: int
+    fit: Fit
+
+    def models(self, fold: int) -> tuple[list[Sequence[LinearShape]], bool]:
+        """Models of a fold, per frame, and whether most of the masks that they were made from are empty."""
+        learnt = learnt_by(self.folds, self.usual, fold, self.seed)
+        empty = float(np.mean([not self.maps[0][i].size.any() for i in learnt])) > 0.5
+        return [self.fit(number, [frame[i] for i in learnt]) for number, frame in enumerate(self.maps)], empty
+
+
+def _judge(learnt: _Learnt, maps: Sequence[Sequence[CoarseMap]], folds: npt.NDArray[np.int64]) -> list[Judgement]:
+    """Judges masks, per frame, by the models of their folds."""
     judged: dict[int, Judgement] = {}
-    empty = np.array([not one.size.any() for one in maps[0]])
     for fold in np.unique(folds).tolist():
-        learnt = learnt_by(folds, usual, fold, seed)
-        models = [fit(number, [frame[i] for i in learnt]) for number, frame in enumerate(maps)]
+        models, mostly_empty = learnt.models(fold)
         for i in np.flatnonzero(folds == fold).tolist():
             judged[i] = judge(models, [frame[i] for frame in maps])
-            if empty[i]:  # no mask is worse, unless most of them are empty
-                levels = np.full(len(COMPONENTS), float(empty[learnt].mean() <= 0.5))
-                judged[i] = replace(judged[i], levels=levels)
+            if not maps[0][i].size.any():  # no mask is worse, unless most of them are empty
+                judged[i] = replace(judged[i], levels=np.full(len(COMPONENTS), float(not mostly_empty)))
     return [judged[i] for i in range(len(folds))]
 
 

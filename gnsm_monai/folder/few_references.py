@@ -72,8 +72,10 @@ class FewReferences:
 
         return models
 
-    def p_values(self, consensus: Consensus, seed: int = 0) -> _Floats:
+    def p_values(self, consensus: Consensus, seed: int = 0, learnt: Consensus | None = None) -> _Floats:
         """Cross-conformal p-values (Vovk 2015) of the masks of a consensus with these references, ``(N,)``.
+
+        ``learnt`` has the masks to learn from, if these came later (:meth:`Consensus.joined_by`).
 
         The references are dealt into folds. A mask and the references of a fold are scored by the same models, which
         have seen none of them: the p-value is one more than the references that score as high or higher, over one more
@@ -81,13 +83,14 @@ class FewReferences:
         """
         if len(self) < MIN_CALIBRATED:
             return np.full(len(consensus.folds), np.nan)
+        learnt = learnt or consensus
         above = np.zeros(len(consensus.folds))
         order = np.random.default_rng(seed).permutation(len(self))
         for held_out in (order[start::FOLDS].tolist() for start in range(FOLDS)):
             fit = self.fit(held_out)
             for fold in np.unique(consensus.folds).tolist():
-                learnt = learnt_by(consensus.folds, consensus.usual, fold, seed)
-                models = [fit(n, [frame[i] for i in learnt]) for n, frame in enumerate(consensus.maps)]
+                taught = learnt_by(learnt.folds, learnt.usual, fold, seed)
+                models = [fit(n, [frame[i] for i in taught]) for n, frame in enumerate(learnt.maps)]
                 references = np.array([judge(models, [frame[i] for frame in self.maps]).score for i in held_out])
                 for i in np.flatnonzero(consensus.folds == fold).tolist():
                     mask = [frame[i] for frame in consensus.maps]

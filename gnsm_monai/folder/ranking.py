@@ -14,19 +14,22 @@ import numpy as np
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
+from gnsm_monai.folder.apart import words_of
 from gnsm_monai.folder.consensus import MIN_GROUPS, Consensus, frames_of
 from gnsm_monai.folder.few_references import MIN_CALIBRATED, FewReferences
+from gnsm_monai.folder.learnt import Learnt, save_learnt
 from gnsm_monai.folder.plausibility import folder_warnings
-from gnsm_monai.folder.reading import FolderMasks, declared_scheme, read_masks
-from gnsm_monai.folder.results import case_result
+from gnsm_monai.folder.reading import FolderMasks, ReadOptions, declared_scheme, read_masks
+from gnsm_monai.folder.results import case_results
+from gnsm_monai.folder.resuming import progress_in
 from gnsm_monai.locks import locked_folder
 from gnsm_monai.report import ResultsWriter
-from gnsm_monai.report.builder import MAX_CARDS
-from gnsm_monai.report.marks import marks_of_cases, read_marks
+from gnsm_monai.report.marks import Mark, marks_of_cases, read_marks
+from gnsm_monai.scoring.result import Result
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.training import num_processes
 
-__all__ = ["LIMITS", "options_without_model", "rank_folders"]
+__all__ = ["LIMITS", "options_without_model", "rank_folders", "write_ranking"]
 
 LIMITS = (
     "Learnt from the folder itself: no references were given. What differs from case to case is found; what every mask "
@@ -79,22 +82,39 @@ def rank_folders(
     check_output_dir(output, list(predictions), references_dir, images_dir, few_references)
     start, seed = time.monotonic(), int(more.get("seed", 0))
     scheme = None if few_references is None else declared_scheme(few_references)
-    masks = read_masks(predictions, references_dir, images_dir, layout, scheme)
-    references = None if few_references is None else _few(few_references, masks, layout)
-    _check(masks, predictions[0], bool(more.get("strict")))
-    earlier = read_marks(more["marks"]) if more.get("marks") is not None else {}
-    judged = _judge(masks, references, seed)
-    logger.info("%s", judged.limits)
-    pictured = set(np.argsort(-judged.consensus.scores, kind="stable")[:MAX_CARDS].tolist())
-    results = [
-        case_result(masks, judged.consensus, number, number in pictured, float(p_value))
-        for number, p_value in enumerate(judged.p_values)
-    ]
-    settings = _settings(masks, judged, predictions, references_dir)
-    shown = marks_of_cases(earlier, [mask.case["case"] for mask in masks.masks])
-    writer = ResultsWriter(output, settings, failure_dice, seed=seed, marks=shown)
-    merged = ranked([*results, *masks.failed])
+    with progress_in(output) as progress:
+        masks = read_masks(predictions, references_dir, images_dir, ReadOptions(layout, scheme, progress=progress))
+        references = None if few_references is None else _few(few_references, masks, layout, progress / "references")
+        _check(masks, predictions[0], bool(more.get("strict")))
+        marks = read_marks(more["marks"]) if more.get("marks") is not None else {}
+        judged = _judge(masks, references, seed)
+        logger.info("%s", judged.limits)
+        results: list[Result] = [*case_results(masks, judged.consensus, judged.p_values), *masks.failed]
+        learnt = Learnt(
+            masks.scheme, masks.voxel_size, seed, _groups(masks), [mask.patient for mask in masks.masks],
+            [mask.digest for mask in masks.masks], judged.consensus, judged.few, results,
+            _settings(masks, judged, predictions, references_dir),
+        )  # fmt: skip
+        return write_ranking(output, learnt, failure_dice, marks, start)
+
+
+def write_ranking(
+    output: Path, learnt: Learnt, failure_dice: Sequence[float], marks: Mapping[str, Mark], start: float
+) -> Ranking:
+    """Writes all results of a folder, and what it has taught.
+
+    Args:
+        output: folder of the results.
+        learnt: of the folder, with the results.
+        failure_dice: limits of Dice below which a mask is a failure.
+        marks: of an earlier report.
+        start: time of the clock when the ranking began, in s.
+    """
+    merged = ranked(learnt.results)
+    shown = marks_of_cases(marks, [result.case for result in merged])
+    writer = ResultsWriter(output, learnt.settings, failure_dice, seed=learnt.seed, marks=shown)
     with locked_folder(output):
+        save_learnt(output, learnt)  # first: what is added to it is lost to no kill
         return Ranking(merged, writer(merged, (time.monotonic() - start) / len(merged)))
 
 
@@ -118,26 +138,25 @@ class _Judged:
     consensus: Consensus
     p_values: np.ndarray
     limits: str
-    num_references: int
+    few: FewReferences | None = None
 
 
 def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Judged:
     if references is None:
         consensus = Consensus.of(masks.one_hot, _groups(masks), seed)
-        return _Judged(consensus, np.full(len(masks.masks), np.nan), LIMITS, 0)
+        return _Judged(consensus, np.full(len(masks.masks), np.nan), LIMITS)
     number = len(references.masks)
     grids = frames_of([*masks.one_hot, *references.one_hot])
     few = FewReferences.of(references.one_hot, grids, seed)
     consensus = Consensus.of(masks.one_hot, _groups(masks), seed, grids, few.fit())
     words = P_VALUES if number >= MIN_CALIBRATED else NO_P_VALUES
-    return _Judged(
-        consensus, few.p_values(consensus, seed), FEW.format(number) + words.format(1 / (number + 1)), number
-    )
+    limits = FEW.format(number) + words.format(1 / (number + 1))
+    return _Judged(consensus, few.p_values(consensus, seed), limits, few)
 
 
-def _few(folder: Path, masks: FolderMasks, layout: str) -> FolderMasks:
+def _few(folder: Path, masks: FolderMasks, layout: str, progress: Path) -> FolderMasks:
     """References that count more than masks. Raises InputError where they are too few, or one cannot be read."""
-    references = read_masks([folder], None, None, layout, masks.scheme, masks.voxel_size)
+    references = read_masks([folder], options=ReadOptions(layout, masks.scheme, masks.voxel_size, progress))
     if references.failed:
         raise InputError(references.failed[0].message)
     if len(references.masks) < MIN_GROUPS:
@@ -189,23 +208,11 @@ def _settings(
         "noise": None,
         "folder_itself": {
             "limits": judged.limits,
-            "standing_apart": _apart(apart),
+            "standing_apart": words_of(apart),
             "expected_apart": float(apart.sum()),
             "warnings": warnings,
             "rounds": judged.consensus.rounds,
-            "references": judged.num_references,
+            "references": 0 if judged.few is None else len(judged.few),
+            "added": 0,
         },
     }
-
-
-def _apart(probability: np.ndarray) -> str:
-    """How many stand apart, in words."""
-    number, masks = round(float(probability.sum())), len(probability)
-    if number == 0:
-        return f"No group stands apart from the rest of the {masks} masks: the scores fall without a gap."
-    if 2 * number > masks:
-        return (
-            f"About {number} of {masks} masks differ from the others, each in its own way: that is more than half, and "
-            "what the others have in common may be no good measure."
-        )
-    return f"About {number} of {masks} masks stand apart from the rest, by the distribution of the scores."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 
 from gnsm_monai.data.compare import CompareToReference
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE
-from gnsm_monai.data.datalist import Case, find_predictions, find_spatial_dims
+from gnsm_monai.data.datalist import find_predictions, find_spatial_dims
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels, read_label_scheme
@@ -23,9 +23,11 @@ from gnsm_monai.data.reference_measures import MapMeasures, grid_of
 from gnsm_monai.data.transforms import ToSpacingd, load_case
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
+from gnsm_monai.folder.resuming import StoredMap, each_once
+from gnsm_monai.scoring.journal import Journal
 from gnsm_monai.scoring.result import FailedCase
 
-__all__ = ["FolderMask", "FolderMasks", "declared_scheme", "read_masks"]
+__all__ = ["FolderMask", "FolderMasks", "NothingNewError", "ReadOptions", "declared_scheme", "read_masks"]
 
 MAX_VOXELS = 300_000
 """Voxels that a mask's structures may take at the common voxel size, as in training."""
@@ -100,13 +102,40 @@ class _Structures(Sequence[np.ndarray]):
         return self.masks.structures(self.masks.masks[number])
 
 
+class NothingNewError(InputError):
+    """All masks of a folder are among those that were to be left out."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How masks are read.
+
+    Args:
+        layout: see :func:`gnsm_monai.data.layouts.look_into`.
+        scheme: classes; by default those that a dataset.json beside the masks declares, or else their values.
+        voxel_size: mm per axis to bring the masks to; by default the median of theirs, or coarser.
+        progress: folder of what is read so far, for a run that continues; nothing is stored without it.
+        without: ids of cases that are left out.
+    """
+
+    layout: str = AUTO
+    scheme: LabelScheme | None = None
+    voxel_size: Sequence[float] = ()
+    progress: Path | None = None
+    without: Collection[str] = ()
+
+    def journal(self, step: str, **options: Any) -> Journal | None:
+        """Of one step of reading."""
+        if self.progress is None:
+            return None
+        return Journal(self.progress / step, (), options, kind=StoredMap, done=step)
+
+
 def read_masks(
     folders: Sequence[Path],
     references_dir: Path | None = None,
     images_dir: Path | None = None,
-    layout: str = AUTO,
-    scheme: LabelScheme | None = None,
-    voxel_size: Sequence[float] = (),
+    options: ReadOptions | None = None,
 ) -> FolderMasks:
     """Reads the masks of folders; with references, Dice is measured, and nothing is learnt from them.
 
@@ -114,32 +143,42 @@ def read_masks(
         folders: of predictions; several make ids ``FOLDER/CASE``.
         references_dir: to measure Dice.
         images_dir: images of the cases, for the pictures of the report.
-        layout: see :func:`gnsm_monai.data.layouts.look_into`.
-        scheme: classes; by default those that a dataset.json beside the masks declares, or else their values.
-        voxel_size: mm per axis to bring the masks to; by default the median of theirs, or coarser.
+        options: by default, those of :class:`ReadOptions`.
 
     Raises:
         InputError: no masks, none that can be read, none with a structure, or folders of different labels.
     """
+    options = options or ReadOptions()
     several = folders[0] if len(folders) == 1 else list(folders)
-    cases = find_predictions(several, references_dir, images_dir, layout=layout)
-    scheme = scheme or next(filter(None, map(declared_scheme, folders)), None)
+    cases = find_predictions(several, references_dir, images_dir, layout=options.layout)
+    cases = [case for case in cases if case["case"] not in options.without]
+    if not cases:
+        raise NothingNewError(f"{folders[0]}: all masks here were ranked before, and there is none to add")
+    scheme = options.scheme or next(filter(None, map(declared_scheme, folders)), None)
     if scheme is not None:
         for folder in folders:
             check_same_labels(folder, scheme)
-    spatial_dims = find_spatial_dims(folders[0], bare=True, layout=layout)
-    loaded, measured, packed, failed = _load(cases, load_case(scheme, spatial_dims))
+    spatial_dims = find_spatial_dims(folders[0], bare=True, layout=options.layout)
+    load = load_case(scheme, spatial_dims)
+    journal = options.journal("read", scheme=repr(scheme), spatial_dims=spatial_dims)
+    read = each_once(cases, lambda case: _read(case, load), journal)
+    failed = [one for one in read if isinstance(one, FailedCase)]
+    loaded = [case for case, one in zip(cases, read, strict=True) if isinstance(one, StoredMap)]
+    packed = [one.packed for one in read if isinstance(one, StoredMap)]
     if not loaded:
         raise InputError(f"{failed[0].message} ({folders[0]} holds no mask that can be read)")
+    measured = [MapMeasures.of(one.unpack()) for one in packed]
     if scheme is None:
         scheme = named_scheme(measured, loaded, folders[0])
         packed = [one.indexed(scheme) for one in packed]
         measured = [m.indexed(scheme, case[LABEL]) for m, case in zip(measured, loaded, strict=True)]
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{folders[0]}: the masks hold no structure, only background: nothing tells them apart")
-    voxel_size = voxel_size or grid_of(measured, MAX_VOXELS)[0]
-    compare = _Comparison(scheme, spatial_dims, voxel_size)
-    return FolderMasks([compare(case, packed.pop(0)) for case in loaded], failed, scheme, voxel_size)
+    voxel_size = options.voxel_size or grid_of(measured, MAX_VOXELS)[0]
+    compare = _Comparison(scheme, spatial_dims, voxel_size, {c["case"]: p for c, p in zip(loaded, packed, strict=True)})
+    journal = options.journal("measured", scheme=repr(scheme), voxel_size=list(voxel_size))
+    masks = [_mask(case, one) for case, one in zip(loaded, each_once(loaded, compare, journal), strict=True)]
+    return FolderMasks(masks, failed, scheme, voxel_size)
 
 
 def declared_scheme(folder: Path) -> LabelScheme | None:
@@ -148,35 +187,39 @@ def declared_scheme(folder: Path) -> LabelScheme | None:
     return read_label_scheme(place.parent.parent if place.name == "validation" else place)
 
 
-def _load(cases: Sequence[Case], load: Any) -> tuple[list[Case], list[MapMeasures], list[PackedMap], list[FailedCase]]:
-    loaded, measured, packed, failed = [], [], [], []
-    for case in cases:
-        try:
-            if "message" in case:
-                raise InputError(case["message"])
-            label = load({LABEL: case[LABEL]})[LABEL]
-            measured.append(MapMeasures.of(label))
-        except Exception as error:  # each reader raises its own kinds
-            failed.append(FailedCase(case["case"], case["folder"], one_line(error, case[LABEL])))
-            logger.warning("%s: %s", failed[-1].case, failed[-1].message)
-            continue
-        loaded.append(case)
-        packed.append(PackedMap.pack(label))
-    return loaded, measured, packed, failed
+def _read(case: Mapping[str, Any], load: Any) -> StoredMap | FailedCase:
+    try:
+        if "message" in case:
+            raise InputError(case["message"])
+        label = load({LABEL: case[LABEL]})[LABEL]
+        MapMeasures.of(label)  # what cannot be measured cannot be compared
+        return StoredMap.of(case["case"], PackedMap.pack(label), {})
+    except Exception as error:  # each reader raises its own kinds
+        failed = FailedCase(case["case"], case["folder"], one_line(error, case[LABEL]))
+        logger.warning("%s: %s", failed.case, failed.message)
+        return failed
+
+
+def _mask(case: Mapping[str, Any], stored: StoredMap | FailedCase) -> FolderMask:
+    assert isinstance(stored, StoredMap)
+    return FolderMask({"case": stored.case, **stored.values}, stored.packed, tuple(case.get(IMAGE, ())))
 
 
 class _Comparison:
     """A mask with its volumes, Dice where it has a reference, at the common voxel size."""
 
-    def __init__(self, scheme: LabelScheme, spatial_dims: int, voxel_size: Sequence[float]) -> None:
+    def __init__(
+        self, scheme: LabelScheme, spatial_dims: int, voxel_size: Sequence[float], packed: Mapping[str, PackedMap]
+    ) -> None:
         self.load = load_case(scheme, spatial_dims, [REFERENCE])
         self.compare = CompareToReference(scheme.num_classes, scheme.structure_classes)
         self.resample = ToSpacingd([LABEL], voxel_size)
+        self.packed = packed
 
-    def __call__(self, case: Mapping[str, Any], packed: PackedMap) -> FolderMask:
-        image = tuple(case.get(IMAGE, ()))
+    def __call__(self, case: Mapping[str, Any]) -> StoredMap:
         maps: dict[Any, Any] = {key: value for key, value in case.items() if key != IMAGE}
         maps = self.load(maps) if REFERENCE in maps else maps
-        maps = self.resample(self.compare({**maps, LABEL: packed.unpack()}))
+        maps = self.resample(self.compare({**maps, LABEL: self.packed[case["case"]].unpack()}))
         label = maps.pop(LABEL)
-        return FolderMask({str(key): value for key, value in maps.items()}, PackedMap.pack(label), image)
+        values = {str(key): value for key, value in maps.items() if key != "case"}
+        return StoredMap.of(case["case"], PackedMap.pack(label), values)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from gnsm_monai.data.compare import mean_dice
@@ -20,22 +22,41 @@ from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import joined
 from gnsm_monai.files import one_line
 from gnsm_monai.folder.consensus import Consensus, Judgement
+from gnsm_monai.folder.models import disagreements, words_of
 from gnsm_monai.folder.reading import FolderMask, FolderMasks
 from gnsm_monai.networks.separable import dilate
+from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.strips import thumbnail
 from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.decision import Decision
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, StructureResult
 
-__all__ = ["case_result"]
+__all__ = ["case_results"]
 
 BAND = 2
 """Half-width in voxels of the band around structures in which the worst place is sought."""
 
 
-def case_result(
-    masks: FolderMasks, consensus: Consensus, number: int, pictured: bool, p_value: float = math.nan
-) -> CaseResult:
+def case_results(masks: FolderMasks, consensus: Consensus, p_values: npt.ArrayLike, note: str = "") -> list[CaseResult]:
+    """The results of all masks, those that come first with pictures.
+
+    Args:
+        masks: of the folder.
+        consensus: their judgement.
+        p_values: of each among references, ``(N,)``; NaN without any.
+        note: what is said of each.
+    """
+    pictured = set(np.argsort(-consensus.scores, kind="stable")[:MAX_CARDS].tolist())
+    made = []
+    for number, (p_value, differs) in enumerate(zip(np.asarray(p_values), disagreements(masks), strict=True)):
+        result = _case_result(masks, consensus, number, number in pictured, float(p_value))
+        words = words_of(float(differs))
+        reason = joined(result.reason, words) if words else result.reason
+        made.append(replace(result, disagreement=float(differs), reason=reason, note=joined(note, result.note)))
+    return made
+
+
+def _case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured: bool, p_value: float) -> CaseResult:
     """The result of one mask: no predicted Dice and no flag, as little or nothing is known to be good.
 
     Args:

@@ -11,10 +11,13 @@ from gnsm_monai.data.rewriting import data_files
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.lists import remove_lists
 
-__all__ = ["PROPOSALS", "remove_earlier_results"]
+__all__ = ["LEARNT", "PROPOSALS", "remove_earlier_results"]
 
 PROPOSALS = "proposed.csv"
 """Table of the corrected copies beside it."""
+
+LEARNT = "learnt.npz"
+"""What a folder that was ranked without a model has taught; of no use beside other results."""
 
 
 def remove_earlier_results(folder: Path, cases: Sequence[str], with_maps: bool) -> None:

@@ -35,6 +35,7 @@ def results_content(results: Sequence[Result], summary: Mapping[str, Any]) -> di
         "fdr": settings.get("fdr"),
         "failure_dice": settings["failure_dice"][-1],
         **{name: summary.get(name) for name in OF_RANKING},
+        "folder_itself": settings.get("folder_itself"),
         "cases": [_case(rank, result) for rank, result in enumerate(results, start=1)],
     }
 

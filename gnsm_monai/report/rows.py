@@ -15,6 +15,7 @@ RANKING_COLUMNS = (
     "rank", "case", "status", "anomaly_score", "p_value", "flag", "predicted_dice", "predicted_dice_low",
     "predicted_dice_high", "worst_structure", "worst_slice_axis", "worst_slice", "dice", "message", "q_value",
     "predicted_distance_mm", "predicted_distance_mm_low", "predicted_distance_mm_high", "reason",
+    "disagreement",
 )  # fmt: skip
 STRUCTURE_COLUMNS = (
     "case", "structure", "anomaly_score", "p_value", "volume_ml", "dice", "predicted_dice", "predicted_dice_low",
@@ -45,6 +46,7 @@ def case_row(rank: int, result: Result) -> dict[str, Any]:
         "q_value": decision.q_value,
         **predicted_fields("predicted_distance_mm", decision.distance),
         "reason": result.reason,
+        "disagreement": result.disagreement,
     }
 
 

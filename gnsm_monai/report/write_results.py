@@ -16,7 +16,7 @@ from gnsm_monai.evaluation.ranking import LEVEL_COLUMNS, levels_table, ranking_s
 from gnsm_monai.files import save_arrays, save_json, save_table
 from gnsm_monai.report.board import write_board
 from gnsm_monai.report.builder import build_report
-from gnsm_monai.report.earlier import remove_earlier_results
+from gnsm_monai.report.earlier import LEARNT, remove_earlier_results
 from gnsm_monai.report.figures import MIN_MEASURED
 from gnsm_monai.report.marks import Mark
 from gnsm_monai.report.results_json import results_content
@@ -80,6 +80,8 @@ class ResultsWriter:
         """
         folder = Path(self.output_dir)
         remove_earlier_results(folder, [result.case for result in scored(results)], self.with_maps)
+        if "folder_itself" not in self.settings:
+            (folder / LEARNT).unlink(missing_ok=True)
         self._write_tables(folder, results)
         summary = ranking_summary(results, self.settings, seconds_per_case, self.failure_dice, self.seed)
         if self.basis is not None:

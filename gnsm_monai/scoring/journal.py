@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """One small file per scored case, in a folder that is removed when the ranking is complete.
+    """One small file per case that is done, in a folder that is removed when the ranking is complete.
 
     A result counts for the case it was made of only: same files (path, size, time of change), also those beside them
     that are read with them; same names of labels; same Dice of nnU-Net's summary.json; same model, options and version
@@ -53,13 +53,21 @@ class Journal:
         model: checksums of the files of the model that scores, see :class:`gnsm_monai.model.trained.TrainedModel`.
         options: plain values that decide what a result says.
         keep: leave the files where they are when the ranking is complete.
+        kind: dataclass of the results, which have a ``case``.
+        done: what is done to a mask, in words.
     """
 
     def __init__(
-        self, folder: str | Path, model: Sequence[str], options: Mapping[str, Any], keep: bool = False
+        self,
+        folder: str | Path,
+        model: Sequence[str],
+        options: Mapping[str, Any],
+        keep: bool = False,
+        kind: type = CaseResult,
+        done: str = "scored",
     ) -> None:
-        self.folder, self.keep = Path(folder), keep
-        self.results: list[CaseResult] = []
+        self.folder, self.keep, self.kind, self.done = Path(folder), keep, kind, done
+        self.results: list[Any] = []
         """Results of an earlier run that still hold; known after :meth:`unfinished`."""
         self._run = {
             "version": gnsm_monai.__version__,
@@ -82,22 +90,21 @@ class Journal:
                 self.results.append(result)
         if differing:
             text, what = (
-                "%s: %d masks were scored before with %s, and are scored again",
+                "%s: %d masks were %s before with %s, and are %s again",
                 sorted(set().union(*differing)),
             )
-            logger.info(text, self.folder.parent, len(differing), ", ".join(what))
+            logger.info(text, self.folder.parent, len(differing), self.done, ", ".join(what), self.done)
         if self.results and not unfinished:
             self.results.pop()
             unfinished.append(cases[-1])
         if self.results:
-            text = "%s: %d of %d masks were scored before, %d are left"
-            counts = len(self.results), len(cases), len(unfinished)
-            logger.info(text, self.folder, *counts)
+            text = "%s: %d of %d masks were %s before, %d are left"
+            logger.info(text, self.folder, len(self.results), len(cases), self.done, len(unfinished))
         idist.barrier()  # all must have read before the first one adds a result, or they would share out other cases
         return unfinished
 
-    def add(self, result: CaseResult) -> None:
-        """Keeps the result of a case that was scored."""
+    def add(self, result: Any) -> None:
+        """Keeps the result of a case that is done."""
         save_record(self._path(result.case), {"identity": self._identities[result.case], "result": result})
 
     def clear(self) -> None:
@@ -105,7 +112,7 @@ class Journal:
         if not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _read(self, case: str, differing: list[set[str]]) -> CaseResult | None:
+    def _read(self, case: str, differing: list[set[str]]) -> Any:
         """A result that still holds. What differs for one that does not is added, in words, to ``differing``."""
         path = self._path(case)
         if not path.is_file():
@@ -115,7 +122,7 @@ class Journal:
         except InputError:  # of another version, or damaged: the case is scored again
             record = {}
         result, identity = record.get("result"), record.get("identity")
-        if not isinstance(result, CaseResult) or not isinstance(identity, Mapping):
+        if not isinstance(result, self.kind) or not isinstance(identity, Mapping):
             differing.append({DIFFERENT["version"]})
             return None
         due = self._identities[case]

@@ -112,6 +112,7 @@ class CaseResult:
         slices: scores of its slices; None of a 2D mask.
         correction: what makes it usual, where a change of labels alone does.
         complete: whether everything was measured; False where it is what the rule reads, and what the files tell.
+        disagreement: 1 - mean Dice with other models' masks of the case; NaN without any.
     """
 
     status: ClassVar[str] = "ok"
@@ -132,6 +133,7 @@ class CaseResult:
     slices: SliceScores | None = None
     correction: Correction | None = None
     complete: bool = True
+    disagreement: float = math.nan
 
     @property
     def has_dice(self) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 import confidence
 import numpy as np
 import rivals
-from linear_shape import LinearShape
 from map_metrics import folder_metrics
 from published_unet import PublishedUNet
 from qc_data import Dataset, Mask
@@ -28,8 +27,8 @@ MASK_ONLY: dict[str, Callable[[], Any]] = {
     "voxelwise_prior": rivals.VoxelwisePrior,
     "centre_of_mass": rivals.CentreOfMassZScore,
     "volume": rivals.VolumeZScore,
-    "linear_shape": LinearShape,
-    "linear_shape_centred": lambda: LinearShape(centred=True),
+    "linear_shape": lambda: rivals.LinearShapeRival("volume"),
+    "linear_shape_centred": lambda: rivals.LinearShapeRival("mask"),
 }
 """Rivals that are fitted at once, by nothing but counting."""
 

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MISSING_Z", "CentreOfMassZScore", "VolumeZScore", "VoxelwisePrior", "common_grid", "pad_or_crop"]
+from gnsm_monai.scoring.linear_shape import CoarseGrid, LinearShape
+
+__all__ = [
+    "MISSING_Z", "CentreOfMassZScore", "LinearShapeRival", "VolumeZScore", "VoxelwisePrior", "common_grid",
+    "pad_or_crop",
+]  # fmt: skip
 
 MISSING_Z = 100.0
 """|z| of the position of a structure that the mask lacks: beyond any real one, and finite so that means stay finite."""
@@ -167,6 +172,34 @@ class VoxelwisePrior:
 def _offset(size: int, grid: int) -> int:
     """Index in the grid of the first voxel of a centred map; negative when the map is larger."""
     return (grid - size) // 2 if size <= grid else -((size - grid) // 2)
+
+
+class LinearShapeRival:
+    """1 - mean soft Dice with what the references' principal components make of a mask: the package's linear shapes.
+
+    Args:
+        frame: one of :data:`gnsm_monai.scoring.linear_shape.FRAMES`.
+    """
+
+    def __init__(self, frame: str) -> None:
+        self.frame = frame
+
+    def fit(self, labels: Sequence[_Labels], num_classes: int) -> LinearShapeRival:
+        """Grid, mean and components of label maps, (*spatial) each."""
+        _check_references(labels, num_classes)
+        self.num_classes = num_classes
+        masks = [self._one_hot(label) for label in labels]
+        self.grid = CoarseGrid.holding(masks, self.frame)
+        self.shape = LinearShape.fit([self.grid.coarse(mask) for mask in masks])
+        return self
+
+    def score(self, label: _Labels) -> float:
+        """Anomaly of a mask (*spatial), in [0, 1]; 1 for an empty one."""
+        _check_label(label, self.num_classes)
+        return self.shape.score(self.grid.coarse(self._one_hot(label)))
+
+    def _one_hot(self, label: _Labels) -> npt.NDArray[np.bool_]:
+        return np.stack([label == k for k in range(1, self.num_classes)])
 
 
 def common_grid(sizes: Sequence[npt.NDArray[np.integer[Any]]], multiple: int) -> tuple[int, ...]:

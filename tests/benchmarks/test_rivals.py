@@ -11,6 +11,7 @@ import rivals
 from tests import builders
 
 EVERY = [rivals.VolumeZScore, rivals.CentreOfMassZScore, rivals.VoxelwisePrior]
+LINEAR = [partial(rivals.LinearShapeRival, frame) for frame in ("volume", "mask")]
 
 
 square = partial(builders.square, low=3, size=3, shape=(9, 9))
@@ -21,12 +22,19 @@ def references() -> list[np.ndarray]:
     return [square(low=low, size=size) for low in (2, 3, 4) for size in (2, 3, 4)]
 
 
-@pytest.mark.parametrize("rival", EVERY)
+@pytest.mark.parametrize("rival", [*EVERY, LINEAR[0]])
 def test_a_reference_scores_below_a_mask_gone_wrong(rival: Any) -> None:
     fitted = rival().fit(references(), 2)
     usual, wrong = fitted.score(square()), fitted.score(square(low=7, size=1))
     assert isinstance(usual, float)
     assert usual < wrong
+
+
+@pytest.mark.parametrize("rival", LINEAR)
+def test_a_form_that_no_reference_has_is_odd_in_both_frames(rival: Any) -> None:
+    fitted = rival().fit(references(), 2)
+    bar = square() * (np.arange(9) == 4)[:, None]
+    assert fitted.score(square()) < 0.1 < fitted.score(bar) and fitted.score(np.zeros((9, 9), dtype=int)) == 1
 
 
 @pytest.mark.parametrize("rival", EVERY)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 
-from gnsm_monai.folder.consensus import COMPONENTS, FOLDS, Consensus, deal, standing_apart
+from gnsm_monai.folder.apart import standing_apart
+from gnsm_monai.folder.consensus import COMPONENTS, FOLDS, Consensus, deal
 from tests.folder.masks import blob, usual_masks
 
 

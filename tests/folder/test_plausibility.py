@@ -11,7 +11,7 @@ import pytest
 
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.folder.plausibility import folder_warnings, side_pairs
-from gnsm_monai.folder.reading import read_masks
+from gnsm_monai.folder.reading import ReadOptions, read_masks
 
 SHAPE = (24, 12, 12)  # axis 0 grows towards the patient's right
 NAMES = ("left lobe", "right_lobe", "stem")
@@ -33,7 +33,7 @@ def mask(left: int = 3, right: int = 15, size: int = 6, stem: bool = True) -> np
 def warnings(folder: Path, masks: Sequence[np.ndarray], affine: np.ndarray | None = None) -> list[str]:
     for number, values in enumerate(masks):
         nib.save(nib.Nifti1Image(values, np.eye(4) if affine is None else affine), folder / f"c{number}.nii.gz")
-    return folder_warnings(read_masks([folder], scheme=LabelScheme(NAMES, (0, 1, 2, 3))))
+    return folder_warnings(read_masks([folder], options=ReadOptions(scheme=LabelScheme(NAMES, (0, 1, 2, 3)))))
 
 
 def test_nothing_is_said_of_sound_masks_or_of_errors_of_a_few(tmp_path: Path) -> None:

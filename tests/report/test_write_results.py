@@ -49,6 +49,7 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
         "predicted_dice": "0.8", "predicted_dice_low": "0.7", "predicted_dice_high": "0.9", "worst_structure": "aorta",
         "worst_slice_axis": "2", "worst_slice": "17", "dice": "0", "message": "", "q_value": "",
         "predicted_distance_mm": "", "predicted_distance_mm_low": "", "predicted_distance_mm_high": "", "reason": "",
+        "disagreement": "",
     }  # fmt: skip
     assert (second["rank"], second["case"], second["flag"], second["p_value"]) == ("2", "'=b", "0", "")
     assert {key: value for key, value in third.items() if value} == {

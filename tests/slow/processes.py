@@ -101,7 +101,7 @@ def train(dataset: Path, output: Path, **overrides: Any) -> Callable[[], int]:
     return partial(commands.train, output, **settings)
 
 
-def rank(model: Path, predictions: Path, output: Path, **overrides: Any) -> Callable[[], int]:
+def rank(model: Path | None, predictions: Path, output: Path, **overrides: Any) -> Callable[[], int]:
     return partial(commands.rank, output, model, [predictions], **{"device": "cpu", **overrides})
 
 

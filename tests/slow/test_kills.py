@@ -38,6 +38,16 @@ def test_a_killed_ranking_continues_to_the_same_results(model: Path, masks: Path
         assert before == 0 or left in text, text[-2000:]
 
 
+@pytest.mark.parametrize("kills", KILLS)
+def test_a_killed_ranking_without_a_model_continues_to_the_same_results(
+    masks: Path, tmp_path: Path, kills: int
+) -> None:
+    references = masks.parent / "references"
+    kill_and_continue(
+        lambda output: rank(None, masks, output, references_dir=references), tmp_path, RANKING_FILES, kills
+    )
+
+
 def kill_and_continue(
     command: Callable[[Path], Callable[[], int]], work: Path, files: tuple[str, ...], kills: int
 ) -> list[tuple[int, str]]:

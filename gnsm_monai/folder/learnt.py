@@ -1,0 +1,156 @@
+"""What a folder has taught, as one file of plain arrays and JSON, so that masks that come later are judged alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.errors import InputError
+from gnsm_monai.folder.consensus import Consensus
+from gnsm_monai.folder.few_references import FewReferences
+from gnsm_monai.records import load_record, save_record
+from gnsm_monai.report.earlier import LEARNT
+from gnsm_monai.rules.statistics import STATISTICS
+from gnsm_monai.scoring.linear_shape import CoarseGrid, CoarseMap
+from gnsm_monai.scoring.result import CaseResult, Result
+
+__all__ = ["Learnt", "load_learnt", "save_learnt"]
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The masks of a ranking on coarse grids, what they were dealt into, and the results.
+
+    Args:
+        scheme: classes of the masks.
+        voxel_size: mm per axis.
+        seed: of the folds.
+        groups: of each mask: those of one group never judge each other.
+        patients: of each mask.
+        digests: of each mask; equal where masks are.
+        consensus: of the masks; its judgements hold scores alone.
+        few: references; None without any.
+        results: of all cases, those that were added later included.
+        settings: of the results: what was compared with what, and what is said of the folder.
+    """
+
+    scheme: LabelScheme
+    voxel_size: Sequence[float]
+    seed: int
+    groups: Sequence[str]
+    patients: Sequence[str]
+    digests: Sequence[str]
+    consensus: Consensus
+    few: FewReferences | None
+    results: Sequence[Result]
+    settings: Mapping[str, Any]
+
+    def folds(self, patients: Sequence[str], digests: Sequence[str]) -> np.ndarray:
+        """The fold of masks that come later, ``(N,)``: that of their patient, of an equal mask, or one by the name.
+
+        A mask's score does not depend on what is added together with it.
+        """
+        fold = dict(zip(self.digests, self.consensus.folds.tolist(), strict=True))
+        fold |= dict(zip(self.patients, self.consensus.folds.tolist(), strict=True))
+        number = int(self.consensus.folds.max()) + 1
+
+        def drawn(patient: str) -> int:
+            text = f"{self.seed}/{patient}".encode(errors="surrogateescape")
+            return int(hashlib.sha256(text).hexdigest(), 16) % number
+
+        return np.array(
+            [fold.get(p, fold.get(d, drawn(p))) for p, d in zip(patients, digests, strict=True)], dtype=np.int64
+        )
+
+
+def save_learnt(folder: Path, learnt: Learnt) -> None:
+    """Writes what was learnt beside the results. Shares of cells are counts of voxels, and stored as those."""
+    consensus, few = learnt.consensus, learnt.few
+    save_record(
+        folder / LEARNT,
+        {
+            "version": VERSION,
+            **{name: getattr(learnt, name) for name in ("scheme", "seed", "settings")},
+            **{name: list(getattr(learnt, name)) for name in ("voxel_size", "groups", "patients", "digests")},
+            "grids": list(consensus.grids),
+            "maps": [_counts(grid, maps) for grid, maps in zip(consensus.grids, consensus.maps, strict=True)],
+            "folds": consensus.folds,
+            "usual": consensus.usual,
+            "rounds": consensus.rounds,
+            "few": None if few is None else [_shares(maps) for maps in few.maps],
+            "copies": None if few is None else [[_shares(some) for some in frame] for frame in few.copies],
+            "results": [_short(result) for result in learnt.results],
+        },
+    )
+
+
+def load_learnt(folder: Path) -> Learnt:
+    """What :func:`save_learnt` wrote. Nothing is unpickled.
+
+    Raises:
+        InputError: there is none, it is damaged, or another version's.
+    """
+    path = folder / LEARNT
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no ranking without a model, to which masks could be added")
+    record = load_record(path)
+    if record.get("version") != VERSION:
+        raise InputError(f"{path}: was written by another version: rank all masks anew, without --add")
+    try:
+        grids, few = record["grids"], record["few"]
+        maps = [_uncounted(grid, stored) for grid, stored in zip(grids, record["maps"], strict=True)]
+        nothing = np.zeros(len(record["folds"]))
+        consensus = Consensus(grids, maps, record["folds"], record["usual"], (), nothing, record["rounds"])
+        references = few if few is None else FewReferences(
+            [_maps(stored) for stored in few], [[_maps(some) for some in frame] for frame in record["copies"]]
+        )  # fmt: skip
+        plain = {
+            name: record[name] for name in ("scheme", "voxel_size", "seed", "groups", "patients", "digests", "settings")
+        }
+        results = [_long(result) for result in record["results"]]
+        return Learnt(**plain, consensus=consensus, few=references, results=results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is no record of a ranking: {error!r}") from error
+
+
+def _counts(grid: CoarseGrid, maps: Sequence[CoarseMap]) -> list[np.ndarray]:
+    voxels = int(np.prod(grid.stride))
+    counts = np.round(np.stack([one.shares for one in maps]) * voxels)
+    return [counts.astype(np.uint16 if voxels < 1 << 16 else np.uint32), np.stack([one.size for one in maps])]
+
+
+def _uncounted(grid: CoarseGrid, stored: Sequence[np.ndarray]) -> list[CoarseMap]:
+    counts, sizes = stored
+    return [CoarseMap(one / np.prod(grid.stride), size) for one, size in zip(counts, sizes, strict=True)]
+
+
+def _shares(maps: Sequence[CoarseMap]) -> list[np.ndarray]:
+    """Of deformed copies, whose shares are no counts."""
+    return [np.stack([one.shares for one in maps]).astype(np.float32), np.stack([one.size for one in maps])]
+
+
+def _maps(stored: Sequence[np.ndarray]) -> list[CoarseMap]:
+    shares, sizes = stored
+    return [CoarseMap(one.astype(np.float64), size) for one, size in zip(shares, sizes, strict=True)]
+
+
+def _short(result: Result) -> Result:
+    """Without the statistics of score networks, of which there are none."""
+    if not isinstance(result, CaseResult):
+        return result
+    return replace(result, levels={name: value for name, value in result.levels.items() if np.isfinite(value).any()})
+
+
+def _long(result: Result) -> Result:
+    if not isinstance(result, CaseResult):
+        return result
+    length = max((len(value) for value in result.levels.values()), default=0)
+    return replace(result, levels={**{name: np.full(length, np.nan) for name in STATISTICS}, **result.levels})
