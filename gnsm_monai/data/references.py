@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,24 @@ class References:
     def used_for(self, use: str) -> list[Case]:
         """The cases of one ``use``: ``train``, ``selection`` (of the score's rule) or ``calibration``."""
         return [case for case in self.cases if case["use"] == use]
+
+    def has_structure(self, case: Case) -> bool:
+        """Whether the map of a case shows any structure at the model's voxel size."""
+        return bool((self.stored.label(case) > 0).any())
+
+    @cached_property
+    def training_cases(self) -> list[Case]:
+        """What the network learns from: cases that hold structures come so often that they are half of it, or more.
+
+        A network that meets little but empty maps learns to give nothing, whatever the image shows: that is right at
+        nearly every voxel. Where half of the training cases or more hold structures, each comes once.
+        """
+        cases = self.used_for("train")
+        if self.never_empty:
+            return cases
+        filled = [case for case in cases if self.has_structure(case)]
+        times = math.ceil((len(cases) - len(filled)) / len(filled)) if filled else 1
+        return cases + filled * (times - 1)
 
     def maps(self, use: str) -> CaseMaps:
         """:meth:`maps_of` the cases of one ``use``."""

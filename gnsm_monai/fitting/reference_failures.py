@@ -189,9 +189,6 @@ class ReferenceFailures:
         distances = surface_distances(label, reference, scheme.num_classes, spacing, structures)
         return Failure(kind, case, dice, distances, of_network)
 
-    def _filled(self, case: Mapping[str, Any]) -> bool:
-        return bool((self.references.stored.label(dict(case)) > 0).any())
-
     @cached_property
     def _pieces(self) -> list[np.ndarray]:
         """The structures of some training references, each cut out with the box that holds them."""
@@ -205,7 +202,7 @@ class ReferenceFailures:
         training = self.references.used_for("train")
         if not self.references.never_empty:
             # What holds structures first: a network that meets little else than empty maps learns to give nothing.
-            training = sorted(training, key=lambda case: not self._filled(case))
+            training = sorted(training, key=lambda case: not self.references.has_structure(case))
         for case in training:
             if len(cases) < MAX_CASES and not limit.over and (shown := self.with_image(case, grow=False)) is not None:
                 cases.append(shown)

@@ -187,11 +187,11 @@ def validation_interval(epochs: int) -> int:
 
 
 def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:
-    """Gives the network the frequency of each class at each voxel of the training references, smoothed by a voxel."""
+    """Gives the network the frequency of each class at each voxel of what it learns from, smoothed by a voxel."""
     if network.position_size is None:
         return network
     counts, place = torch.zeros_like(network.log_prior), FitToGridd(references.spatial_size)
-    for case in references.used_for("train"):
+    for case in references.training_cases:
         label = place({LABEL: references.stored.label(case)})[LABEL]
         counts += encode_labels(label[None], network.num_classes)[0][0]
     frequencies = smooth(counts[None], sigma=1.0)[0]

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import chi2, false_discovery_control, norm
+from scipy.stats import chi2, false_discovery_control, norm, ttest_ind
 
 from gnsm_monai.rules import Calibration, DicePredictor, p_values
-from gnsm_monai.rules.calibration import q_values, unlike_references
+from gnsm_monai.rules.calibration import normal_p_value, q_values, unlike_references
 
 
 def test_p_values_count_the_references_that_are_no_better() -> None:
@@ -147,8 +147,40 @@ def test_empty_masks_are_judged_by_empty_references_where_there_are_enough_of_bo
 @pytest.mark.parametrize(("empty", "others"), [(18, 40), (40, 18), (0, 58)])
 def test_few_of_either_are_judged_together(empty: int, others: int) -> None:
     calibration = grouped(empty, others)
-    for mask in (True, False):
-        assert calibration.p_value(20.0, mask, 0.05) == p_values(np.array(20.0), calibration.scores)
+    assert calibration.p_value(20.0, True, 0.05) == p_values(np.array(20.0), calibration.scores)
+    far = calibration.p_value(1000.0, False, 0.05)
+    assert far == p_values(np.array(1000.0), calibration.scores)
+
+
+def test_one_mask_beside_a_few_of_a_normal_distribution() -> None:
+    """Student's test of two samples, of which one has a single value."""
+    for number in (2, 3, 9):
+        scores = np.random.default_rng(number).normal(3, 2, number)
+        for score in (-1.0, 4.0, 9.0):
+            expected = ttest_ind([score], scores, alternative="greater").pvalue
+            assert normal_p_value(score, scores) == pytest.approx(expected)
+    assert [normal_p_value(9.0, np.ones(n)) for n in (0, 1, 2)] == [1, 0.5, 0]
+    assert normal_p_value(1.0, np.ones(5)) == 1
+
+
+def test_three_references_with_structures_among_many_empty_ones_flag_few_correct_masks() -> None:
+    """A quarter of correct masks exceeds all three, and with them all empty ones, which score below."""
+    rng, predictor = np.random.default_rng(0), DicePredictor(np.zeros(2), np.ones(2), np.ones(2), np.zeros(2))
+    flagged: dict[float, list[bool]] = {0.0: [], 30.0: []}
+    for _ in range(1000):
+        scores = np.concatenate([np.full(23, -3.0), rng.normal(size=3)])
+        calibration = Calibration(scores, np.empty((26, 0)), predictor, empty=np.arange(26) < 23)
+        for worse, each in flagged.items():
+            each.append(calibration.p_value(rng.normal() + worse, False, 0.05) <= 0.05)
+    assert 0.02 < np.mean(flagged[0.0]) <= 0.06
+    assert np.mean(flagged[30.0]) > 0.95
+
+
+def test_no_mask_is_flagged_more_often_than_among_all_references() -> None:
+    """What the few that are alike say is added to the promise for both kinds together, and never takes its place."""
+    calibration = grouped(6, 18)
+    for score in np.linspace(0, 200, 41):
+        assert calibration.p_value(score, False, 0.05) >= p_values(np.array(score), calibration.scores)
 
 
 def test_false_alarms_hold_within_empty_masks_and_within_others() -> None:
