@@ -22,7 +22,7 @@ from gnsm_monai.engines.case_views import case_picture, file_slices, place_of_wo
 from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.reasons import explain
-from gnsm_monai.explain.sentences import cropped_sentence, empty_sentence, joined
+from gnsm_monai.explain.sentences import NOT_UNUSUAL, cropped_sentence, empty_sentence, joined
 from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
 from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
@@ -62,7 +62,8 @@ class ScoreStep:
         failure_dice: Dice below which a mask is a failure, for the probability of it.
         corrections: finds the change of labels that makes a suspect mask usual; without it none is sought.
         reading: what the model's rule reads. A mask that is not suspect by it has no other statistics, no maps and no
-            reason, and no scores of structures if the rule does not ask the network. All is measured by default.
+            reason but that, and no scores of structures if the rule does not ask the network. By default all is
+            measured.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class ScoreStep:
             decision=decision,
             structures=structures,
             place=Place(worst_structure(structures)),
-            reason=_geometry(case, self.model),
+            reason=joined(_geometry(case, self.model), NOT_UNUSUAL),
             levels=levels,
             complete=False,
         )

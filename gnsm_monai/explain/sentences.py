@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.explain.findings import Finding
 
-__all__ = ["NO_REASON", "Words", "cropped_sentence", "empty_sentence", "joined"]
+__all__ = ["NOT_UNUSUAL", "NO_REASON", "Words", "cropped_sentence", "empty_sentence", "joined"]
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
+
+NOT_UNUSUAL = "not unusual beside the references, and looked at no further"
+"""Of a mask of which only the score was measured."""
 
 
 def joined(*reasons: str) -> str:
