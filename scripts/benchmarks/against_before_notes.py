@@ -5,9 +5,9 @@ from __future__ import annotations
 __all__ = ["NOTES"]
 
 NOTES = [
-    "A cohort has fixed costs: the start, the report, and everything of the masks that are flagged or among the 24 that",
-    "are shown. In the cohort above these were 58 of 100 masks, from two early networks. The fewer masks are flagged,",
-    "and the more there are, the greater is the ratio. The goal of five times is not shown.",
+    "A cohort has fixed costs: the start, the report, and everything of the masks that are flagged or among the 24",
+    "that are shown. In the cohort above these were 58 of 100 masks, from two early networks. The fewer masks are",
+    "flagged, and the more there are, the greater is the ratio. The goal of five times is not shown.",
     "",
     "## Where the time goes",
     "",
