@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813
 
 from gnsm_monai.data._scene import LabelMap, Scene
 from gnsm_monai.data.class_index import class_index
@@ -228,6 +227,8 @@ def _generator(seed: int, case: str, kind: str) -> np.random.Generator:
 
 def _read(path: Path) -> tuple[Any, npt.NDArray[np.integer[Any]]]:
     """SimpleITK image and its labels, axes (z, y, x); a float file of whole numbers is read as int."""
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     try:
         image: Any = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -243,6 +244,8 @@ def _read(path: Path) -> tuple[Any, npt.NDArray[np.integer[Any]]]:
 
 
 def _write(label: npt.NDArray[np.integer[Any]], like: Any, path: Path) -> None:
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     image: Any = sitk.GetImageFromArray(label.astype(sitk.GetArrayViewFromImage(like).dtype))
     image.CopyInformation(like)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def ours(**settings: Any) -> Callable[..., tuple[np.ndarray, float]]:
     return run
 
 
-def one_hot(detector: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Callable[..., np.ndarray | None]:
+def one_hot(detector: Callable[[np.ndarray, np.ndarray, int], np.ndarray | None]) -> Callable[..., np.ndarray | None]:
     def run(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray | None:
         encoder = TableEncoder(numerical).fit(fit)
         if len(fit) * sum(encoder.cardinalities) > DENSE_LIMIT and detector is not isolation_forest:
@@ -109,11 +109,14 @@ def _some(rows: np.ndarray, seed: int) -> np.ndarray:
     return rows[np.random.default_rng(seed).permutation(len(rows))[:MAX_NEIGHBOURS_OF]]
 
 
-def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    def run(known: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
+def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray | None]:
+    def run(known: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray | None:
         kind = getattr(__import__(f"pyod.models.{module}", fromlist=[name]), name)
         detector = kind(random_state=seed) if "random_state" in inspect.signature(kind).parameters else kind()
-        return detector.fit(known).decision_function(new)
+        try:
+            return detector.fit(known).decision_function(new)
+        except ValueError:  # CBLOF refuses rows that do not cluster
+            return None
 
     return run
 
