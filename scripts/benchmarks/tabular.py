@@ -218,12 +218,11 @@ def _measure(method: Method, parts: Split | None, seed: int) -> dict[str, float]
         return None
     if outcome is None:
         return None
-    seconds = time.perf_counter() - start
     scores, *scoring = outcome if isinstance(outcome, tuple) else (outcome,)
     return {
         "auroc": round(100 * float(roc_auc_score(label, scores)), 3),
         "ap": round(100 * float(average_precision_score(label, scores)), 3),
-        "seconds": round(seconds, 2),
+        "seconds": round(time.perf_counter() - start, 2),
         "processor_seconds": round(time.process_time() - processor, 2),
         "rows": len(fit) + len(test),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
