@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813
 
 from gnsm_monai.data._scene import LabelMap, Scene
 from gnsm_monai.data.class_index import class_index
@@ -35,8 +34,7 @@ KINDS: tuple[str, ...] = tuple(PLANS)
 SEGMENTER_DRIFT = (0.07, 0.3)
 """Severities of the boundary drift that every copy like a segmenter's has: Dice 0.95 to 0.79, as of good networks."""
 
-SCAN_STEPS = 8
-BISECTIONS = 12
+SCAN_STEPS, BISECTIONS = 8, 12
 
 
 def degrade(
@@ -228,22 +226,25 @@ def _generator(seed: int, case: str, kind: str) -> np.random.Generator:
 
 def _read(path: Path) -> tuple[Any, npt.NDArray[np.integer[Any]]]:
     """SimpleITK image and its labels, axes (z, y, x); a float file of whole numbers is read as int."""
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     try:
         image: Any = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(f"{path}: cannot be read as an image") from error
     array = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per pixel, a label map has one")
-    if np.issubdtype(array.dtype, np.floating):
-        if not np.array_equal(array, np.rint(array)):
-            raise InputError(f"{path}: holds values that are no whole numbers, so it is no label map")
-        array = array.astype(np.int32)
-    return image, array
+    if (number := image.GetNumberOfComponentsPerPixel()) != 1:
+        raise InputError(f"{path}: has {number} values per pixel, a label map has one")
+    floating = np.issubdtype(array.dtype, np.floating)
+    if floating and not np.array_equal(array, np.rint(array)):
+        raise InputError(f"{path}: holds values that are no whole numbers, so it is no label map")
+    return image, array.astype(np.int32) if floating else array
 
 
 def _write(label: npt.NDArray[np.integer[Any]], like: Any, path: Path) -> None:
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     image: Any = sitk.GetImageFromArray(label.astype(sitk.GetArrayViewFromImage(like).dtype))
-    image.CopyInformation(like)
     path.parent.mkdir(parents=True, exist_ok=True)
+    image.CopyInformation(like)
     sitk.WriteImage(image, str(path))

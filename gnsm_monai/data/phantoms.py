@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -194,6 +193,8 @@ def _is_complete(folder: Path, cases: dict[str, str], ending: str) -> bool:
 
 def _write(array: npt.NDArray[Any], path: Path) -> None:
     """Write an array with axes (x, y[, z]); SimpleITK wants them reversed."""
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     image: Any = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     image.SetSpacing(SPACINGS[array.ndim])
     sitk.WriteImage(image, str(path))

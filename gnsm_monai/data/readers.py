@@ -9,7 +9,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 import tifffile
 from monai.data import NibabelReader
 from monai.utils import MetaKeys, SpaceKeys
@@ -173,7 +172,9 @@ def _read_picture(name: str, is_image: bool) -> Content:
     return array.transpose(1, 0, *[2] * channels), _meta(_lps(np.ones(2)), array.shape[1::-1], channels)
 
 
-def _itk_header(name: str) -> tuple[sitk.ImageFileReader, dict[str, str]]:
+def _itk_header(name: str) -> tuple[Any, dict[str, str]]:
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     file = sitk.ImageFileReader()
     file.SetFileName(name)
     file.ReadImageInformation()
@@ -182,11 +183,13 @@ def _itk_header(name: str) -> tuple[sitk.ImageFileReader, dict[str, str]]:
 
 def _read_itk(name: str) -> Content:
     """Pictures have 1 mm per pixel, as for nnU-Net: their resolution is meant for printing."""
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     try:
         file, header = _itk_header(name)
         data = check_meta_image(name) if name.lower().endswith((".mha", ".mhd")) else name
         check_claimed_size(str(data), file.GetSize(), file.GetNumberOfComponents())
-        image: sitk.Image = file.Execute()
+        image: Any = file.Execute()
     except RuntimeError as error:  # the reason follows source lines and addresses in memory
         if "Unknown PixelType" in str(error):  # what ITK says of grey with transparency
             raise ValueError("its kind of pixel is not read: save it in grey, without transparency") from None

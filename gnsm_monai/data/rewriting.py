@@ -12,7 +12,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813
 
 __all__ = ["Change", "data_files", "save_changed"]
 
@@ -74,6 +73,8 @@ def _write_nifti(source: Path, target: Path, change: Change) -> None:
 
 
 def _write_by_itk(source: Path, target: Path, change: Change) -> None:
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     image = sitk.ReadImage(str(source))
     if image.GetNumberOfComponentsPerPixel() > 1 or sitk.ImageFileReader.GetImageIOFromFileName(str(source)) == _DICOM:
         raise ValueError(f"{source}: its segments lie in several layers or frames, or are colours")

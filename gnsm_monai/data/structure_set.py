@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 from gnsm_monai.data.file_checks import check_claimed_size
 from gnsm_monai.data.label_names import name_key
@@ -106,6 +105,8 @@ def _upright(path: str | Path, grid: Any) -> Any:
 
 def _filled(path: str | Path, grid: Any) -> list[tuple[str, np.ndarray]]:
     """Name and voxels ``(z, y, x)``, boolean, of each structure that has contours."""
+    import SimpleITK as sitk  # noqa: N813  # tens of megabytes, which tables and NIfTI do not need
+
     spacing = np.abs(np.asarray(grid.affine)[:3, :3]).max(1)
     image = sitk.Image([int(n) for n in reversed(grid.spatial_shape)], sitk.sitkUInt8)
     image.SetSpacing(spacing.tolist())

@@ -75,7 +75,7 @@ def ours(**settings: Any) -> Callable[..., tuple[np.ndarray, float]]:
     return run
 
 
-def one_hot(detector: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Callable[..., np.ndarray | None]:
+def one_hot(detector: Callable[[np.ndarray, np.ndarray, int], np.ndarray | None]) -> Callable[..., np.ndarray | None]:
     def run(fit: pd.DataFrame, test: pd.DataFrame, numerical: list[int], seed: int) -> np.ndarray | None:
         encoder = TableEncoder(numerical).fit(fit)
         if len(fit) * sum(encoder.cardinalities) > DENSE_LIMIT and detector is not isolation_forest:
@@ -109,11 +109,14 @@ def _some(rows: np.ndarray, seed: int) -> np.ndarray:
     return rows[np.random.default_rng(seed).permutation(len(rows))[:MAX_NEIGHBOURS_OF]]
 
 
-def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    def run(known: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
+def pyod(module: str, name: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray | None]:
+    def run(known: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray | None:
         kind = getattr(__import__(f"pyod.models.{module}", fromlist=[name]), name)
         detector = kind(random_state=seed) if "random_state" in inspect.signature(kind).parameters else kind()
-        return detector.fit(known).decision_function(new)
+        try:
+            return detector.fit(known).decision_function(new)
+        except ValueError:  # CBLOF refuses rows that do not cluster
+            return None
 
     return run
 
@@ -215,12 +218,11 @@ def _measure(method: Method, parts: Split | None, seed: int) -> dict[str, float]
         return None
     if outcome is None:
         return None
-    seconds = time.perf_counter() - start
     scores, *scoring = outcome if isinstance(outcome, tuple) else (outcome,)
     return {
         "auroc": round(100 * float(roc_auc_score(label, scores)), 3),
         "ap": round(100 * float(average_precision_score(label, scores)), 3),
-        "seconds": round(seconds, 2),
+        "seconds": round(time.perf_counter() - start, 2),
         "processor_seconds": round(time.process_time() - processor, 2),
         "rows": len(fit) + len(test),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
