@@ -44,9 +44,10 @@ def p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:
 def normal_p_value(score: float, references: np.ndarray) -> float:
     """p-value of a score among a few references ``(n,)`` if all were drawn from one normal distribution, in [0, 1].
 
-    ``(score - mean) / (deviation sqrt(1 + 1/n))`` has Student's distribution of ``n - 1`` degrees of freedom then. Of three references a new one exceeds all in a quarter of cases, which conformal
-    p-values cannot tell from a failure; this one can. Where scores are not normal it is no promise: of exponential ones
-    8 to 11 % are below .05. Fewer than two references have no deviation: ``1 / (n + 1)``.
+    ``(score - mean) / (deviation sqrt(1 + 1/n))`` has Student's distribution of ``n - 1`` degrees of freedom then.
+    A quarter of correct masks exceeds all of three references, which conformal p-values cannot tell from failures; this
+    one tells how far. Where scores are not normal it is no promise: 8 to 11 % of exponential ones are below .05. Fewer
+    than two references have no deviation: ``1 / (n + 1)``.
     """
     n = len(references)
     if n < 2:

@@ -8,6 +8,8 @@ from lesion_sets import MANY, SPACING, make_brain
 from lesions import figures, lines
 from scipy import ndimage
 
+from gnsm_monai.rules.statistics import STATISTICS
+
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_lesions_lie_in_the_brain_and_are_brighter(empty: bool) -> None:
@@ -32,13 +34,21 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_masks_are_counted_by_kind() -> None:
-    arrays = {"calibration_scores": np.zeros(20), "calibration_empty": np.arange(20) < 6}
+    calibration = np.zeros((20, 3, len(STATISTICS)))  # empty references do not count in what is read of an image
+    calibration[:, -1, STATISTICS.index("disagreement")] = np.where(np.arange(20) < 6, 1.0, 0.25)
+    arrays = {
+        "calibration_scores": np.zeros(20),
+        "calibration_empty": np.arange(20) < 6,
+        "calibration": calibration,
+        "statistic": np.array(STATISTICS),
+    }
     run = figures(rows(), {"anomaly_score": "deviation"}, arrays)
+    assert run["reading"] == 0.75
     assert (run["calibration"], run["calibration_empty"], run["spearman"]) == (20, 6, -1)
     assert run["groups"]["truth none"]["among_worst"] == 1
     assert (run["groups"]["many full"]["flagged"], run["groups"]["many none"]["flagged"]) == (2, 1)
     alone = {**run, "spearman": -0.5}
     page = lines({"runs": {"labels 30% seed 0": run, "labels 30% seed 0 without": alone}})
     (row,) = (line for line in page if line.startswith("| labels | 30% |"))
-    assert row == "| labels | 30% | 1 | 1 of 2 | 1 of 2 | 0 of 5 | – | 3 of 3 | – | -1.000 | -0.500 |"
+    assert row == "| labels | 30% | 1 | 1 of 2 | 1 of 2 | 0 of 5 | – | 3 of 3 | – | 0.750 | -1.000 | -0.500 |"
     assert sum(line.startswith("| labels 30% seed 0") for line in page) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from PIL import Image
 from gnsm_monai.data.constants import IGNORE_INDEX, LABEL
 from gnsm_monai.data.degradations import MAX_FALSE, false_structures
 from gnsm_monai.data.references import References, read_references
+from gnsm_monai.data.transforms import FitToGridd
 from gnsm_monai.files import save_json
 from gnsm_monai.fitting.failure import Failure, FailurePlan
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
+from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.statistics import STATISTICS
+from gnsm_monai.workflow.training import with_prior
 
 LEVELS = 3
 
@@ -38,6 +42,37 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     description = {"channel_names": {"0": "x"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
     save_json(folder / "dataset.json", description)
     return folder
+
+
+@pytest.mark.parametrize("filled", [10, 4, 3])
+def test_structures_are_met_half_of_the_time_in_training(dataset: Path, filled: int) -> None:
+    """However few references hold one; each of these as often as the others, and no empty reference is left out."""
+    left_out = [f"c{number:02d}" for number in range(1, 20, 2)][filled:]
+    references = read_references(dataset, 2, exclude=left_out)
+    met = Counter(case["case"] for case in references.training_cases)
+    with_structure = {case: count for case, count in met.items() if int(case[1:]) % 2}
+    assert set(met) == {case["case"] for case in references.used_for("train")}
+    assert sum(met.values()) / 2 <= sum(with_structure.values()) < sum(met.values()) / 2 + len(with_structure) + 1
+    assert len(set(with_structure.values())) == 1 and {met[case] for case in met.keys() - with_structure} == {1}
+    assert (filled == 10) == (max(met.values()) == 1)
+
+
+def test_no_reference_is_met_twice_where_all_hold_structures(dataset: Path) -> None:
+    references = read_references(dataset, 2, exclude=[f"c{number:02d}" for number in range(0, 20, 2)])
+    assert references.training_cases == references.used_for("train")
+
+
+def test_the_prior_is_that_of_what_the_network_meets(dataset: Path) -> None:
+    """The network adds its answer to it: with another one it would first have to unlearn that."""
+    references = read_references(dataset, 2, exclude=["c01", "c03", "c05", "c07", "c09", "c11"])
+    network = ScoreUNet(2, 2, channels=[4, 4], position_size=references.spatial_size)
+    prior = with_prior(network, references).log_prior.exp()[1].mean().item()
+    labels = [place(references, case) for case in references.training_cases]
+    assert prior == pytest.approx(np.mean([label > 0 for label in labels]), rel=0.05)
+
+
+def place(references: References, case: dict[str, object]) -> np.ndarray:
+    return FitToGridd(references.spatial_size)({LABEL: references.stored.label(case)})[LABEL].numpy()
 
 
 def failures(references: References, plan: FailurePlan) -> dict[bool, list[Failure]]:
