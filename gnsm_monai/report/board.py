@@ -49,7 +49,7 @@ def write_board(
     Args:
         folder: is emptied first.
         results: one per case, as :func:`gnsm_monai.report.build_report` takes them; those with a ``picture`` become
-            strips, and where every one has a ``thumbnail`` the projector shows them.
+            strips, those with a ``thumbnail`` show it in the projector.
         summary: content of summary.json.
         reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
     """
@@ -174,9 +174,9 @@ def _projector(writer: SummaryWriter, cases: Sequence[CaseResult]) -> None:
     for rank, result in enumerate(cases, start=1):
         case, score, _, *others = _facts(result)
         labels.append([_cell(value) or "-" for value in (case, rank, score, *others)])
-    pictures = [sprite(result.thumbnail) for result in cases if result.thumbnail is not None]
     sprites = None
-    if len(pictures) == len(cases):
-        sprites = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    if any(result.thumbnail is not None for result in cases):
+        pictures = np.stack([sprite(result.thumbnail) for result in cases])
+        sprites = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     values = torch.from_numpy(points).float()
     writer.add_embedding(values, labels, sprites, tag="level_statistics", metadata_header=header)

@@ -90,8 +90,10 @@ def thumbnail(picture: CasePicture) -> npt.NDArray[np.uint8]:
     return np.frombuffer(zlib.compress(sheet.tobytes()), np.uint8)
 
 
-def sprite(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A :func:`thumbnail`, ``(THUMBNAIL, THUMBNAIL, 3)``."""
+def sprite(packed: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+    """A :func:`thumbnail`, ``(THUMBNAIL, THUMBNAIL, 3)``; of a case that has none, the ground alone."""
+    if packed is None:
+        return np.full((THUMBNAIL, THUMBNAIL, 3), GROUND, np.uint8)
     return np.frombuffer(zlib.decompress(packed.tobytes()), np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
 
 

@@ -87,6 +87,23 @@ def test_the_projector_has_a_point_a_line_and_a_sprite_per_case(
     assert sprite.size == (4 * THUMBNAIL, 4 * THUMBNAIL)  # room for 12 in a square
 
 
+def test_a_mask_without_a_picture_is_an_empty_square_beside_the_sprites_of_others(
+    results: list[Result], summarise: Callable[..., dict[str, Any]], references: np.ndarray, tmp_path: Path
+) -> None:
+    """As those are of which only the score was measured."""
+    brief = [replace(result, thumbnail=None) if result is scored(results)[0] else result for result in results]
+    sheets = []
+    for name, some in {"all": results, "brief": brief}.items():
+        write_board(tmp_path / name, some, summarise(some), references)
+        (path,) = (tmp_path / name).rglob("sprite.png")
+        sheets.append(np.asarray(Image.open(path).convert("RGB")))
+    first = np.s_[:THUMBNAIL, :THUMBNAIL]
+    assert len(np.unique(sheets[0][first].reshape(-1, 3), axis=0)) > 1
+    assert len(np.unique(sheets[1][first].reshape(-1, 3), axis=0)) == 1
+    squares = [sheet.reshape(4, THUMBNAIL, 4, THUMBNAIL, 3).swapaxes(1, 2).reshape(16, -1) for sheet in sheets]
+    np.testing.assert_array_equal(squares[0][1:], squares[1][1:])
+
+
 def test_a_ranking_without_dice_or_pictures_or_scored_cases_is_written_too(
     make_result: Make, make_failed: Callable[..., FailedCase], summarise: Callable[..., Any], tmp_path: Path
 ) -> None:
