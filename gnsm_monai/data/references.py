@@ -85,13 +85,14 @@ class References:
 
     @cached_property
     def training_cases(self) -> list[Case]:
-        """What the network learns from: cases that hold structures come so often that they are half of it, or more.
+        """What the network learns from: with images, cases that hold structures come so often that they are half of it.
 
         A network that meets little but empty maps learns to give nothing, whatever the image shows: that is right at
-        nearly every voxel. Where half of the training cases or more hold structures, each comes once.
+        nearly every voxel. Without images nothing but the frequency tells an empty map, and every case comes once. So
+        it does where half of the training cases or more hold structures.
         """
         cases = self.used_for("train")
-        if self.never_empty:
+        if self.never_empty or not self.image_channels:
             return cases
         filled = [case for case in cases if self.has_structure(case)]
         times = math.ceil((len(cases) - len(filled)) / len(filled)) if filled else 1

@@ -48,7 +48,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_structures_are_met_half_of_the_time_in_training(dataset: Path, filled: int) -> None:
     """However few references hold one; each of these as often as the others, and no empty reference is left out."""
     left_out = [f"c{number:02d}" for number in range(1, 20, 2)][filled:]
-    references = read_references(dataset, 2, exclude=left_out)
+    references = read_references(dataset, 2, with_images=True, exclude=left_out)
     met = Counter(case["case"] for case in references.training_cases)
     with_structure = {case: count for case, count in met.items() if int(case[1:]) % 2}
     assert set(met) == {case["case"] for case in references.used_for("train")}
@@ -57,14 +57,18 @@ def test_structures_are_met_half_of_the_time_in_training(dataset: Path, filled: 
     assert (filled == 10) == (max(met.values()) == 1)
 
 
-def test_no_reference_is_met_twice_where_all_hold_structures(dataset: Path) -> None:
-    references = read_references(dataset, 2, exclude=[f"c{number:02d}" for number in range(0, 20, 2)])
+@pytest.mark.parametrize("with_images", [False, True])
+def test_no_reference_is_met_twice_where_all_hold_structures_or_without_images(
+    dataset: Path, with_images: bool
+) -> None:
+    left_out = range(0, 20, 2) if with_images else range(1, 14, 2)
+    references = read_references(dataset, 2, with_images, exclude=[f"c{number:02d}" for number in left_out])
     assert references.training_cases == references.used_for("train")
 
 
 def test_the_prior_is_that_of_what_the_network_meets(dataset: Path) -> None:
     """The network adds its answer to it: with another one it would first have to unlearn that."""
-    references = read_references(dataset, 2, exclude=["c01", "c03", "c05", "c07", "c09", "c11"])
+    references = read_references(dataset, 2, with_images=True, exclude=["c01", "c03", "c05", "c07", "c09", "c11"])
     network = ScoreUNet(2, 2, channels=[4, 4], position_size=references.spatial_size)
     prior = with_prior(network, references).log_prior.exp()[1].mean().item()
     labels = [place(references, case) for case in references.training_cases]
