@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gnsm_monai.data.class_index import say_changes_anew
+from gnsm_monai.data.notes import warn_anew
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _logging_as_before() -> Iterator[None]:
     """
     loggers = [logging.getLogger(), logging.getLogger("gnsm_monai")]
     before = [(list(each.handlers), each.propagate, each.level) for each in loggers]
-    say_changes_anew()
+    warn_anew()
     yield
     for each, (handlers, propagate, level) in zip(loggers, before, strict=True):
         each.handlers, each.propagate = handlers, propagate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,10 @@ from monai.utils import convert_to_dst_type
 from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, VALUE_STEP
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.notes import NOTE, add_note, spared
+from gnsm_monai.data.notes import NOTE, add_note, spared, warn_once
 from gnsm_monai.errors import InputError
 
-__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "say_changes_anew", "scheme_values"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
 
 TABLE_SIZE = 1 << 16
 """Range of values up to which counting is used: many times faster on a scan than the sorting of np.unique."""
@@ -172,19 +169,9 @@ def _check_structure_files(
             _say_once(text % (", ".join(structures[:MAX_CHANGES]) + more), Path(path).parent)
 
 
-_said: set[str] = set()
-
-
 def _say_once(changes: str, folder: Path) -> None:
     """Logs a change of numbers once for all files that share it, each of which may lie in a folder of its own."""
-    if changes not in _said:
-        _said.add(changes)
-        logger.warning("%s: labels are matched to those of the model by their names: %s", folder, changes)
-
-
-def say_changes_anew() -> None:
-    """Lets every change of numbers be logged once more: other files are going to be read."""
-    _said.clear()
+    warn_once(changes, f"{folder}: labels are matched to those of the model by their names: {changes}")
 
 
 def _target(n: int, names: Mapping[int, str], targets: Mapping[int, int], scheme: LabelScheme, path: str | Path) -> int:

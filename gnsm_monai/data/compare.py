@@ -10,7 +10,7 @@ import numpy.typing as npt
 from monai.transforms import Pad, Transform
 from scipy import ndimage
 
-from gnsm_monai.data.constants import CROPPED, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
+from gnsm_monai.data.constants import CROPPED, EMPTY_LEFT_OUT, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
 from gnsm_monai.data.geometry import Cropped, Grid, as_turned, lay_on
 from gnsm_monai.data.loading import read_grid
 from gnsm_monai.data.notes import add_note, spared
@@ -112,8 +112,8 @@ class CompareToReference(Transform):
     All maps of a case follow the mask (:func:`gnsm_monai.data.geometry.lay_on`). A reference that does not fit costs
     the Dice alone, and the case's ``note`` says why. If the mask or the reference lies within the other, the slices
     that one of them lacks are background. What the mask lacks of the field of view of its image, or else of its
-    reference, is put down as ``cropped``. A mask that lacks slices of its image is filled up with background, so that
-    what is missing counts; a reference never changes what is scored.
+    reference, is put down as ``cropped``, unless its file leaves empty slices out (DICOM SEG). A mask that lacks slices
+    of its image is filled up with background, so that what is missing counts; a reference never changes what is scored.
 
     Args:
         num_classes: classes ``K``, background included.
@@ -169,7 +169,7 @@ def _compare_size(case: dict[str, Any]) -> None:
 def _note_cropping(case: dict[str, Any], file: Grid, beside: str) -> Cropped | None:
     mask = Grid.of(case[LABEL])
     cropped = Cropped.of(mask, file, beside) if len(file.shape) == len(mask.shape) else None
-    if cropped is not None:
+    if cropped is not None and not case[LABEL].meta.get(EMPTY_LEFT_OUT):
         case[CROPPED] = cropped
     return cropped
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "CROPPED", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "LABEL_NAMES", "REFERENCE", "SOFT",
-    "UNSEEN_IMAGE", "VALUE_STEP",
+    "CROPPED", "EMPTY_LEFT_OUT", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "LABEL_NAMES",
+    "REFERENCE", "SOFT", "UNSEEN_IMAGE", "VALUE_STEP",
 ]  # fmt: skip
 
 IGNORE_INDEX = -1
@@ -20,6 +20,9 @@ LABEL_NAMES, VALUE_STEP = "label_names", "value_step"
 """Keys of a label map's metadata as long as it holds the numbers of its file: what these are called, where its header
 or a table beside it says so; and the slope by which stored integers were multiplied, of which labels are off by half at
 most."""
+
+EMPTY_LEFT_OUT = "empty_left_out"
+"""Key of a label map's metadata: its file may leave out slices because they are empty, as a DICOM SEG does."""
 
 SOFT = "probabilities"
 """Key of a case that holds the class probabilities of its label map, where a network saved them."""

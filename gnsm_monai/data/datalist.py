@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gnsm_monai.data.case_names import case_id, match_cases
-from gnsm_monai.data.class_index import say_changes_anew
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, SOFT
 from gnsm_monai.data.images import Images, check_partners, find_images
 from gnsm_monai.data.layouts import AUTO, CaseFolder, look_into, say_how
 from gnsm_monai.data.nnunet import preferred_ending, read_dataset_json
-from gnsm_monai.data.notes import spared
+from gnsm_monai.data.notes import spared, warn_anew
 from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
@@ -158,7 +157,7 @@ def find_predictions(
     folders = [Path(f) for f in predictions_dir] if several else [Path(predictions_dir)]  # type: ignore[union-attr, arg-type]
     if not folders:
         raise InputError("predictions_dir: the list of folders is empty")
-    say_changes_anew()
+    warn_anew()
     looked = [look_into(folder, layout, structures) for folder in folders]
     cases = [case for maps in looked for case in maps.files]
     references = _references(references_dir, layout, structures, cases)

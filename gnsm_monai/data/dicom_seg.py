@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,15 @@ from gnsm_monai.data.structure_set import MODALITY, read_structure_set
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, one_line, save_json
 
-__all__ = ["convert_segmentations", "find_segmentations", "is_dicom", "read_segmentation"]
+__all__ = ["convert_segmentations", "find_segmentations", "holds_dicom", "is_dicom", "read_segmentation"]
 
 logger = logging.getLogger(__name__)
 
 THRESHOLD = 0.5
 """Least value of a fractional segment at which a voxel counts as part of it."""
+
+LOOKED_AT = 200
+"""Files of a tree that are opened to find out whether it holds DICOM."""
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM's frame is LPS."""
@@ -112,6 +116,12 @@ def is_dicom(path: str | Path) -> bool:
     """Whether a file begins as DICOM does, whatever it is called."""
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether one of the first files in a folder, at any depth, is DICOM."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return any(map(is_dicom, itertools.islice(files, LOOKED_AT)))
 
 
 def read_segmentation(

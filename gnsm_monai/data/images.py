@@ -15,6 +15,7 @@ from gnsm_monai.data.case_names import (
     match_cases,
     subfolders,
 )
+from gnsm_monai.data.dicom_seg import holds_dicom
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
@@ -112,6 +113,11 @@ def find_images(images_dir: str | Path, cases: Sequence[str]) -> Images:
         InputError: no such folder, or no image in it of any of the cases.
     """
     images = Images.of_folder(images_dir, cases)
+    if not images.files and holds_dicom(images.folder):
+        raise InputError(
+            f"{images.folder}: DICOM image series are not read here: gnsm from-dicom --series {images.folder} lays "
+            "segmentations on their grid"
+        )
     check_partners(images.folder, "image", cases, images.partner, images.files)
     return images
 

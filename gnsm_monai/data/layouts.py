@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +20,7 @@ from gnsm_monai.data.case_names import (
     files_by_case,
     subfolders,
 )
-from gnsm_monai.data.dicom_seg import find_segmentations, is_dicom
+from gnsm_monai.data.dicom_seg import find_segmentations, holds_dicom
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
@@ -47,9 +46,6 @@ STRUCTURES_FOLDER = "segmentations"
 
 MIN_PAIRS = 3
 """Pairs of files for the left and the right side that make a folder one case, whatever a model's structures are."""
-
-LOOKED_AT = 200
-"""Files of a tree that are opened to find out whether it holds DICOM."""
 
 Files = dict[str, list[Path]]
 """Paths that may be the label map of a case, by case; several are ambiguous. A folder stands for its structures."""
@@ -218,10 +214,7 @@ def _best(patterns: Mapping[str, list[Path]], usual: Callable[[str], tuple[bool,
 
 
 def _find_dicom(folder: Path) -> Files:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    if not any(map(is_dicom, itertools.islice(files, LOOKED_AT))):
-        return {}
-    return {case: [path] for case, path in find_segmentations(folder).items()}
+    return {case: [path] for case, path in find_segmentations(folder).items()} if holds_dicom(folder) else {}
 
 
 def _content(folder: Path) -> str:

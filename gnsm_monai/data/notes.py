@@ -1,7 +1,8 @@
-"""Notes on a case that is scored without one of its files: the file costs its own use, and never the mask's rank."""
+"""What is noted of a case, whose files cost their own use and never the mask's rank, and what many cases share."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from gnsm_monai.data.constants import REFERENCE, SOFT, UNSEEN_IMAGE
 from gnsm_monai.errors import InputError
 
-__all__ = ["NOTE", "NO_DICE", "add_note", "spared"]
+__all__ = ["NOTE", "NO_DICE", "add_note", "spared", "warn_anew", "warn_once"]
+
+logger = logging.getLogger(__name__)
 
 NOTE = "note"
 """Key of a case: which of its files were not used, or not as they are, and why. One line."""
@@ -40,3 +43,18 @@ def spared(case: dict[Any, Any], key: Hashable) -> Iterator[None]:
             raise
         case.pop(key, None)
         add_note(case, SPARED[key].format(error))
+
+
+_warned: set[str] = set()
+
+
+def warn_once(key: str, text: str) -> None:
+    """Logs what many cases share for the first of them alone."""
+    if key not in _warned:
+        _warned.add(key)
+        logger.warning("%s", text)
+
+
+def warn_anew() -> None:
+    """Lets :func:`warn_once` speak again: other files are going to be read."""
+    _warned.clear()

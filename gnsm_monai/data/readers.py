@@ -14,7 +14,7 @@ from monai.data import NibabelReader
 from monai.utils import MetaKeys, SpaceKeys
 from PIL import BmpImagePlugin, PngImagePlugin
 
-from gnsm_monai.data.constants import LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.constants import EMPTY_LEFT_OUT, LABEL_NAMES, VALUE_STEP
 from gnsm_monai.data.dicom_seg import is_dicom, read_segmentation
 from gnsm_monai.data.file_checks import check_checksum, check_claimed_size, check_meta_image, check_spacing
 from gnsm_monai.data.label_names import names_in_xml
@@ -72,7 +72,8 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
         return _read_picture(name, is_image)
     if is_dicom(name):
         values, affine, names = read_segmentation(name)
-        return values, {**_meta(affine, values.shape), LABEL_NAMES: {n: label for label, n in names.items()}}
+        meta = {**_meta(affine, values.shape), LABEL_NAMES: {n: label for label, n in names.items()}}
+        return values, {**meta, EMPTY_LEFT_OUT: True}
     return _read_itk(name)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from gnsm_monai.data.label_names import LabelTable, hex_colour
+from gnsm_monai.data.notes import warn_once
 
 __all__ = ["Segment", "join_layers", "join_segments", "say_overlap", "slicer_segments", "unique_numbers"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,11 +103,10 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
     return values, int(several.sum())
 
 
-@functools.lru_cache(maxsize=1024)  # a mask that is read anew for its copy says it once
 def say_overlap(path: str | Path, voxels: int) -> str:
     """Logs how much of a file several structures claim; the same as a note on the case, empty where nothing is."""
     if not voxels:
         return ""
     text = f"segments overlap in {voxels} voxels: the strongest claim counts, and the smallest structure among equals"
-    logger.warning("%s: %s", path, text)
+    warn_once(f"{path}: {text}", f"{path}: {text}")  # a mask is read anew for its copy
     return text

@@ -16,13 +16,15 @@ from monai.transforms import Compose
 
 from gnsm_monai import cli
 from gnsm_monai.data.class_index import ToClassIndexd
-from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.constants import CROPPED, LABEL_NAMES
 from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.dicom_seg import convert_segmentations, read_segmentation
+from gnsm_monai.data.images import find_images
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.readers import read_header
 from gnsm_monai.errors import InputError
+from tests.reading import scoring_dataset
 
 highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed: no highdicom")
 import pydicom  # noqa: E402
@@ -174,6 +176,24 @@ def test_a_folder_of_files_is_ranked_as_it_is_and_names_decide(
         label = read(case)["label"]
         counts = np.bincount(np.asarray(label).ravel(), minlength=4).tolist()
         assert counts[1:] == [(anatomy() == 2).sum(), 0, (anatomy() == 1).sum()]
+
+
+def test_empty_slices_that_a_segmentation_leaves_out_are_not_missing(series: Path, tmp_path: Path) -> None:
+    """Beside a reference of the whole field of view its Dice is right, and no reason speaks of slices."""
+    path = write(tmp_path / "a.dcm", series, anatomy())
+    values, affine = as_nifti(anatomy())
+    nib.save(nib.Nifti1Image(values.astype(np.uint8), affine), tmp_path / "reference.nii.gz")
+    settings = {
+        "labels": LabelScheme(NAMES, (0, 1, 2)).to_dict(), "spatial_dims": 3, "network": {"image_channels": 0},
+        "voxel_size": list(SPACING), "spatial_size": [16, 16, 16],
+    }  # fmt: skip
+    (case,) = scoring_dataset([{"case": "a", "label": path, "reference": tmp_path / "reference.nii.gz"}], settings)
+    assert case["dice"].tolist() == [1, 1] and CROPPED not in case and "note" not in case
+
+
+def test_a_series_where_images_are_due_says_what_reads_it(series: Path) -> None:
+    with pytest.raises(InputError, match=r"DICOM image series are not read here: gnsm from-dicom --series"):
+        find_images(series, ["a"])
 
 
 def test_without_highdicom_a_folder_says_what_to_install(
