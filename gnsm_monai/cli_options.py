@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train(_command(commands, "train", "learn what reference label maps look like"))
     _rank(_command(commands, "rank", "rank predicted masks, worst first"))
     _audit(_command(commands, "audit", "find labelling errors among the references themselves"))
-    _from_dicom(_command(commands, "from-dicom", "turn DICOM segmentations (SEG) into label maps"))
+    _from_dicom(_command(commands, "from-dicom", "turn DICOM segmentations (SEG, RTSTRUCT) into label maps"))
     _monailabel_app(_command(commands, "monailabel-app", "give annotators the worst masks first, by MONAI Label"))
     _table(_command(commands, "table", "find anomalies in tables of categorical features"))
     return parser
@@ -143,7 +143,7 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     masks = parser.add_mutually_exclusive_group(required=True)
     what = "folder of predicted masks, or several of them: cases are then called DIR/CASE"
     masks.add_argument("--predictions", type=a_path, nargs="+", metavar="DIR", help=what)
-    what = "DICOMweb server whose segmentations (SEG) are fetched and ranked"
+    what = "DICOMweb server whose segmentations (SEG, RTSTRUCT) are fetched and ranked"
     masks.add_argument("--dicomweb", metavar="URL", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
     _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
@@ -186,10 +186,10 @@ def _audit(parser: argparse.ArgumentParser) -> None:
 
 
 def _from_dicom(parser: argparse.ArgumentParser) -> None:
-    _path_option(parser, "--segmentations", "folder with DICOM SEG files, at any depth", required=True)
+    _path_option(parser, "--segmentations", "folder with DICOM SEG or RTSTRUCT files, at any depth", required=True)
     _path_option(parser, "--output", "folder of the label maps", required=True, metavar="OUT")
     what = "folder with the image series that were segmented: a SEG leaves out empty slices, with their series the "
-    _path_option(parser, "--series", what + "label maps have the whole field of view")
+    _path_option(parser, "--series", what + "label maps have the whole field of view; an RTSTRUCT needs it")
     what = "nnU-Net data set whose dataset.json says which value a name has (default: the numbers of the segments)"
     _path_option(parser, "--dataset", what, metavar="DATASET")
 

@@ -17,8 +17,12 @@ ENDING = ".grid.json"
 
 
 def referenced_series(segmentation: Any) -> list[str]:
-    """SeriesInstanceUID of each image series that a SEG names as its source."""
-    return [str(item.SeriesInstanceUID) for item in segmentation.get("ReferencedSeriesSequence", [])]
+    """SeriesInstanceUID of each image series that a SEG or an RTSTRUCT names as its source."""
+    series = list(segmentation.get("ReferencedSeriesSequence", []))
+    for frame in segmentation.get("ReferencedFrameOfReferenceSequence", []):
+        for study in frame.get("RTReferencedStudySequence", []):
+            series += study.get("RTReferencedSeriesSequence", [])
+    return [str(item.SeriesInstanceUID) for item in series]
 
 
 def series_grid(slices: Sequence[Any]) -> Any:
@@ -46,14 +50,23 @@ def series_grid(slices: Sequence[Any]) -> Any:
     return highdicom.VolumeGeometry(affine, [len(places), int(first.Rows), int(first.Columns)], "PATIENT")
 
 
-def save_grid(path: Path, grid: Any) -> None:
-    """Writes the grid of the series that the SEG at ``path`` was made of; :func:`grid_beside` reads it."""
+def save_grid(path: Path, grid: Any, structures: Sequence[str] = ()) -> None:
+    """Writes what :func:`grid_beside` reads: the grid of the series that the SEG or RTSTRUCT at ``path`` was made of.
+
+    Args:
+        path: of the SEG or RTSTRUCT.
+        grid: a ``highdicom.VolumeGeometry``.
+        structures: names of those that count in an RTSTRUCT; all where none are given.
+    """
     content = {"affine": grid.affine.tolist(), "shape": [int(n) for n in grid.spatial_shape]}
-    save_json(_beside(path), content)
+    save_json(_beside(path), {**content, "structures": list(structures)})
 
 
-def grid_beside(path: str | Path) -> Any:
-    """The grid that lies beside a SEG, whose empty slices are not in the file; None where there is none.
+def grid_beside(path: str | Path) -> tuple[Any, list[str]]:
+    """The grid that lies beside a SEG, whose empty slices are not in the file, or beside an RTSTRUCT, which has none.
+
+    Returns:
+        The grid, None where there is none; and the names of the structures that count, none where all do.
 
     Raises:
         InputError: the file is none that :func:`save_grid` has written.
@@ -62,10 +75,11 @@ def grid_beside(path: str | Path) -> Any:
 
     beside = _beside(Path(path))
     if not beside.is_file():
-        return None
+        return None, []
     content = load_json(beside)
     try:
-        return highdicom.VolumeGeometry(np.array(content["affine"], dtype=np.float64), content["shape"], "PATIENT")
+        affine, shape = np.array(content["affine"], dtype=np.float64), content["shape"]
+        return highdicom.VolumeGeometry(affine, shape, "PATIENT"), list(content.get("structures", []))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{beside}: is no grid of an image series: {error}") from error
 

@@ -1,9 +1,9 @@
-"""DICOM segmentations (SEG) to label maps that training and ranking read. Needs the extra ``dicom`` (highdicom)."""
+"""DICOM segmentations (SEG, RTSTRUCT) to label maps that training and ranking read. Needs the extra ``dicom``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from gnsm_monai.data.dicom_grid import grid_beside, referenced_series, series_grid
 from gnsm_monai.data.file_checks import check_claimed_size
+from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.segments import Segment, join_segments, say_overlap, unique_numbers
+from gnsm_monai.data.structure_set import MODALITY, read_structure_set
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, one_line, save_json
 
@@ -31,29 +33,30 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def convert_segmentations(
     folder: str | Path, output: str | Path, series: str | Path | None = None, labels: LabelScheme | None = None
 ) -> list[Path]:
-    """Writes ``CASE.nii.gz`` for every DICOM SEG below a folder, and ``dataset.json`` with the names of the labels.
+    """Writes ``CASE.nii.gz`` for every SEG and RTSTRUCT below a folder, and ``dataset.json`` with the labels' names.
 
     Args:
-        folder: searched with all its subfolders; files that are no SEG are passed over. A case is called by its path.
+        folder: searched with all its subfolders; other files are passed over. A case is called by its path.
         output: folder of the label maps.
         series: folder in which the image series lie that were segmented. A SEG leaves out slices without structures.
             With the series, a label map gets its whole field of view, which the model needs because position counts.
-        labels: names and values that the label maps are to have, found by the names of segments, in any case of
-            letters. Without it the values are the numbers of the segments.
+            An RTSTRUCT has contours alone, and is passed over without the series.
+        labels: names and values that the label maps are to have, found by the names of segments, in any spelling.
+            Other structures of an RTSTRUCT do not count. Without it the values are the numbers of the segments.
 
     Returns:
         The label maps.
 
     Raises:
-        InputError: no SEG, a damaged one, one whose segments are named otherwise than ``labels`` or than in the other
-            files, or highdicom is not installed.
+        InputError: no segmentation, a damaged one, one whose segments are named otherwise than ``labels`` or than in
+            the other files, or highdicom is not installed.
     """
-    segmentations = find_segmentations(folder)
+    segmentations = find_segmentations(folder, structure_sets=series is not None)
     images = {} if series is None else _series(series)
     numbers: dict[str, int] = {} if labels is None else dict(zip(labels.names, labels.values[1:], strict=True))
     maps: list[Path] = []
     for case, path in segmentations.items():
-        values, affine, segments = read_segmentation(path, images)
+        values, affine, segments = read_segmentation(path, images, None if labels is None else labels.names)
         if labels is None:
             _agree(numbers, segments, path)
         else:
@@ -68,8 +71,12 @@ def convert_segmentations(
     return maps
 
 
-def find_segmentations(folder: str | Path) -> dict[str, Path]:
+def find_segmentations(folder: str | Path, structure_sets: bool = False) -> dict[str, Path]:
     """DICOM SEG files below a folder by case: the path without its ending, folders joined by ``_``.
+
+    Args:
+        folder: searched with all its subfolders.
+        structure_sets: whether every RTSTRUCT counts. Else only those count whose grid lies beside them.
 
     Raises:
         InputError: none is there, or two get the same name.
@@ -78,19 +85,26 @@ def find_segmentations(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     check_folder(folder)
     segmentations: dict[str, Path] = {}
+    passed_over = 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
         except Exception:  # no DICOM file
             continue
-        if header.get("Modality") == "SEG":
+        modality = header.get("Modality")
+        counts = modality == "SEG" or (modality == MODALITY and (structure_sets or grid_beside(path)[0] is not None))
+        passed_over += modality == MODALITY and not counts
+        if counts:
             parts = path.relative_to(folder).parts
             case = "_".join([*parts[:-1], path.stem if path.suffix.lower() == ".dcm" else path.name])
             if case in segmentations:
                 raise InputError(f"{folder}: {segmentations[case]} and {path} would both be case '{case}'")
             segmentations[case] = path
+    text = f"{passed_over} structure sets (RTSTRUCT) without their image series: gnsm from-dicom --series"
     if not segmentations:
-        raise InputError(f"{folder}: no DICOM segmentation (SEG) in it")
+        raise InputError(f"{folder}: no DICOM segmentation (SEG) in it{f', but {text}' if passed_over else ''}")
+    if passed_over:
+        logger.warning("%s: passes over %s", folder, text)
     return segmentations
 
 
@@ -101,9 +115,11 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def read_segmentation(
-    path: str | Path, images: Mapping[str, list[Any]] | None = None
+    path: str | Path, images: Mapping[str, list[Any]] | None = None, structures: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """A SEG as a label map. Segments of one name are one structure; what is claimed by several is said in the log.
+    """A SEG or an RTSTRUCT as a label map. Segments of one name are one structure.
+
+    What several structures claim is said in the log.
 
     A voxel of a fractional SEG goes to the segment of the greatest fraction, if that is at least :data:`THRESHOLD`; see
     :func:`gnsm_monai.data.segments.join_segments` for ties and overlaps.
@@ -112,6 +128,7 @@ def read_segmentation(
         path: of the file.
         images: headers of the slices of image series, by SeriesInstanceUID. Without them the grid counts that lies
             beside the file (:func:`gnsm_monai.data.dicom_grid.save_grid`), if there is one.
+        structures: names of those that count in an RTSTRUCT; without them those beside its grid, or all.
 
     Returns:
         Numbers of the structures ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers.
@@ -122,6 +139,10 @@ def read_segmentation(
     pydicom, highdicom = _dicom()
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
+        if header.get("Modality") == MODALITY:
+            grid, named = (_geometry(header, images), []) if images else grid_beside(path)
+            values, affine, names = read_structure_set(path, header, grid, structures or named or None)
+            return values.astype(np.int64), TO_RAS @ affine, names
         check_claimed_size(str(path), (header.get("NumberOfFrames", 1), header.Rows, header.Columns))
         segmentation = highdicom.seg.segread(path)
         labels = [segmentation.get_segment_description(n).segment_label for n in segmentation.segment_numbers]
@@ -129,7 +150,7 @@ def read_segmentation(
             Segment(str(label).strip(), int(n)) for n, label in zip(segmentation.segment_numbers, labels, strict=True)
         ]
         volume = _volume(segmentation)
-        grid = _geometry(segmentation, images) if images else grid_beside(path)
+        grid = _geometry(segmentation, images) if images else grid_beside(path)[0]
         if grid is not None:
             volume = volume.match_geometry(grid)
     except InputError:
@@ -201,12 +222,12 @@ def _agree(numbers: dict[str, int], segments: Mapping[str, int], path: Path) -> 
 
 
 def _renumbered(values: np.ndarray, segments: Mapping[str, int], numbers: Mapping[str, int], path: Path) -> np.ndarray:
-    by_name = {name.casefold(): value for name, value in numbers.items()}
+    by_name = {name_key(name): value for name, value in numbers.items()}
     renumbered = np.zeros_like(values)
     for name, number in segments.items():
-        if name.casefold() not in by_name:
+        if name_key(name) not in by_name:
             raise InputError(f"{path}: segment '{name}' is none of the declared labels ({', '.join(numbers)})")
-        renumbered[values == number] = by_name[name.casefold()]
+        renumbered[values == number] = by_name[name_key(name)]
     return renumbered
 
 

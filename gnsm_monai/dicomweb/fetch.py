@@ -16,7 +16,8 @@ from gnsm_monai.data.dicom_grid import referenced_series, save_grid, series_grid
 from gnsm_monai.data.dicom_seg import TO_RAS
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nifti import save_nifti
-from gnsm_monai.dicomweb.server import Place, Server
+from gnsm_monai.data.structure_set import MODALITY, can_read_structure_sets, structure_names
+from gnsm_monai.dicomweb.server import Place, Segmentations, Server
 from gnsm_monai.dicomweb.session import ServerError
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json, one_line_of, save_json, write_atomically
@@ -49,6 +50,7 @@ class Fetched:
         """Where each case lies on the server."""
         self.failed: dict[str, str] = {}
         """Why a segmentation could not be fetched, by its UID."""
+        self._said_unreadable = False
         for path in sorted(self.masks.glob("*.dcm")):
             try:
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER))
@@ -68,7 +70,7 @@ class Fetched:
         """
         fetched: list[str] = []
         before = len(self.passed_over)
-        listed = server.segmentation_series(studies)
+        listed = self._readable(server, server.segmentation_series(studies))
         lock_folder(self.folder)  # only now: where there is no server, nothing is written
         for series in listed:
             present = sum(place.series == series.series for place in self.places.values())
@@ -80,6 +82,17 @@ class Fetched:
             logger.info(text, server.url, len(self.passed_over), self._note)
             save_json(self._note, {"structures": self.structures, "passed_over": self.passed_over})
         return fetched
+
+    def _readable(self, server: Server, listed: list[Segmentations]) -> list[Segmentations]:
+        """All, or those that are no structure sets where these cannot be read, which is said once."""
+        if can_read_structure_sets():
+            return listed
+        readable = [series for series in listed if series.modality != MODALITY]
+        if len(readable) < len(listed) and not self._said_unreadable:
+            text = "%s: passes over %d series of structure sets (RTSTRUCT): plastimatch is not installed"
+            logger.warning(text, server.url, len(listed) - len(readable))
+            self._said_unreadable = True
+        return readable
 
     def _fetch_new(self, server: Server, places: Iterable[Place]) -> list[str]:
         fetched: list[str] = []
@@ -108,13 +121,16 @@ class Fetched:
         try:
             content = dicom_bytes(segmentation)
             series = referenced_series(segmentation)
-            labels = [str(item.SegmentLabel) for item in segmentation.SegmentSequence]
+            if segmentation.Modality == MODALITY:
+                labels = structure_names(segmentation)
+            else:
+                labels = [str(item.SegmentLabel) for item in segmentation.SegmentSequence]
         except Exception as error:  # pydicom raises many kinds
             raise InputError(f"{server.url}: instance {place.instance}: is damaged: {one_line_of(error)}") from error
         if self.structures and not set(map(name_key, self.structures)) & set(map(name_key, labels)):
             self.passed_over[place.instance] = labels
             return False
-        self._fetch_grid(server, place, series, path)
+        self._fetch_grid(server, place, series, path, needed=segmentation.Modality == MODALITY)
         write_atomically(path, content)
         return True
 
@@ -123,8 +139,8 @@ class Fetched:
         content = load_json(self._note) if self._note.is_file() else {}
         return dict(content["passed_over"]) if content.get("structures") == self.structures else {}
 
-    def _fetch_grid(self, server: Server, place: Place, series: Sequence[str], path: Path) -> None:
-        """The grid of the image series; without it only the slices count that the SEG stores."""
+    def _fetch_grid(self, server: Server, place: Place, series: Sequence[str], path: Path, needed: bool) -> None:
+        """The grid of the image series; without it only the slices count that a SEG stores, and an RTSTRUCT fails."""
         try:
             if not series:
                 raise InputError("it names no image series")
@@ -137,10 +153,12 @@ class Fetched:
         except Exception as error:  # what is missing or damaged in headers of images raises many kinds
             if isinstance(error, ServerError) and error.ends_run:
                 raise
+            if needed:
+                raise InputError(f"{server.url}: instance {place.instance}: {one_line_of(error)}") from error
             text = "%s: instance %s: ranked without its image series, with the slices that it stores: %s"
             logger.warning(text, server.url, place.instance, one_line_of(error))
             return
-        save_grid(path, grid)
+        save_grid(path, grid, self.structures)
 
     def _fetch_image(self, server: Server, place: Place, series: str, grid: Any) -> None:
         volume = highdicom.get_volume_from_series(server.series(place.study, series)).match_geometry(grid)

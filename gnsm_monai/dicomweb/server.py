@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pydicom
 from dicomweb_client.api import DICOMwebClient
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from gnsm_monai.data.structure_set import MODALITY as STRUCTURE_SET
 from gnsm_monai.dicomweb.session import TIMEOUT, ServerError, asking, check_url, open_session
 
 __all__ = ["Place", "Segmentations", "Server"]
@@ -25,8 +27,12 @@ PAGE = 200
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-CLASSES = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation, and label map segmentation."""
+CLASSES = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7", str(RTStructureSetStorage))
+"""Segmentation, label map segmentation, and structure set."""
+
+SEGMENTATIONS = ("SEG", STRUCTURE_SET)
+"""Modalities that are searched for."""
+
 AS_STORED = (("application/dicom", "*"),)
 STUDY, SERIES, INSTANCE, CLASS, MODALITY, COUNT = "0020000D", "0020000E", "00080018", "00080016", "00080060", "00201209"
 
@@ -48,11 +54,13 @@ class Segmentations:
         study: its UID.
         series: its UID.
         count: how many instances it has; None where the server does not tell.
+        modality: ``SEG`` or ``RTSTRUCT``.
     """
 
     study: str
     series: str
     count: int | None
+    modality: str = SEGMENTATIONS[0]
 
 
 class Server:
@@ -75,17 +83,18 @@ class Server:
 
     def segmentation_series(self, studies: Sequence[str] = ()) -> list[Segmentations]:
         """Every series of segmentations, or those of the studies that are named."""
-        series: list[Segmentations] = []
+        series: dict[str, Segmentations] = {}
         named: list[str | None] = [*studies] or [None]
-        for study in named:
+        for study, modality in itertools.product(named, SEGMENTATIONS):
             what = "search for segmentations" + (f" in study {study}" if study else "")
-            options = {"study_instance_uid": study, "search_filters": {"Modality": "SEG"}}
+            options = {"study_instance_uid": study, "search_filters": {"Modality": modality}}
             for item in self._pages(what, self._client.search_for_series, SERIES, **options):
-                if _value(item, MODALITY, "SEG") == "SEG":  # a server may pass over a filter
-                    count = _value(item, COUNT, None)
-                    place = self._uids(what, item, (STUDY, SERIES), study)
-                    series.append(Segmentations(place[0], place[1], None if count is None else int(count)))
-        return series
+                if _value(item, MODALITY, modality) != modality:  # a server may pass over a filter
+                    continue
+                place, count = self._uids(what, item, (STUDY, SERIES), study), _value(item, COUNT, None)
+                one = Segmentations(place[0], place[1], None if count is None else int(count), modality)
+                series.setdefault(one.series, one)  # without a modality it is in the answers to both searches
+        return list(series.values())
 
     def instances(self, series: Segmentations) -> list[Place]:
         """The segmentations of a series."""

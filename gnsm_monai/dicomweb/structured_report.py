@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 import gnsm_monai
 from gnsm_monai.data.dicom_grid import referenced_series
 from gnsm_monai.data.label_names import name_key
+from gnsm_monai.dicomweb.source import complete, frame_of_reference, is_structure_set, referenced_image
 
 __all__ = ["Reporter"]
 
@@ -40,12 +41,6 @@ FLAGGED, WORST, MAP = (
 )
 MANUFACTURER = "gnsm_monai"
 SERIES_NUMBERS = {"report": 9901, "map": 9902}
-NEEDED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-    "StudyTime", "ReferringPhysicianName",
-)  # fmt: skip
-"""Attributes that may be empty but must be there; anonymised files lack some."""
-
 UTF_8 = "ISO_IR 192"
 """Of the report, whatever that of the SEG is: names of structures come from the model."""
 
@@ -79,16 +74,18 @@ class Reporter:
         where the SEG says of which series it was made. The reason in words is a comment.
 
         Args:
-            segmentation: the SEG.
+            segmentation: the SEG, or an RTSTRUCT, which has no segments to refer to.
             case: as in results.json.
 
         Raises:
             Exception: of many kinds, where the SEG lacks what a report needs.
         """
-        segmentation = _complete(segmentation)
+        segmentation = complete(segmentation)
         uid = str(segmentation.SOPInstanceUID)
         groups = [self._whole(segmentation, case)]
-        segments = _segments(segmentation) if referenced_series(segmentation) else {}
+        segments = {} if is_structure_set(segmentation) else _segments(segmentation)
+        # A reference to a segment names the series, too.
+        segments = segments if referenced_series(segmentation) else {}
         for entry in case["structures"]:
             numbers = segments.get(name_key(entry["structure"]), [])
             if len(numbers) == 1 and entry["anomaly_score"] is not None:
@@ -112,13 +109,13 @@ class Reporter:
         """The anomaly of every voxel as a parametric map.
 
         Args:
-            segmentation: the SEG.
+            segmentation: the SEG or RTSTRUCT.
             values: float, higher = worse, ``(z, y, x)``.
             affine: voxel index to mm in LPS, ``(4, 4)``.
         """
-        segmentation = _complete(segmentation)
+        segmentation = complete(segmentation)
         uid = str(segmentation.SOPInstanceUID)
-        frame = str(segmentation.FrameOfReferenceUID)
+        frame = str(frame_of_reference(segmentation))
         volume = highdicom.Volume(np.asarray(values, np.float32), affine, "PATIENT", frame_of_reference_uid=frame)
         low, high = float(volume.array.min()), float(volume.array.max())
         window = highdicom.VOILUTTransformation(window_center=(low + high) / 2, window_width=max(high - low, 1e-6))
@@ -132,7 +129,7 @@ class Reporter:
             quantity_definition=MAP,
         )
         return ParametricMap(
-            [segmentation],
+            [referenced_image(segmentation, volume) if is_structure_set(segmentation) else segmentation],
             volume,
             **self._instance("map", uid),
             manufacturer_model_name=MANUFACTURER,
@@ -162,14 +159,20 @@ class Reporter:
             place = names.index(case["worst_structure"]) + 1
             worst = sr.CodedConcept(f"STRUCTURE_{place}", SCHEME, _meaning(case["worst_structure"]))
             evaluations.append(sr.QualitativeEvaluation(WORST, worst))
-        source = sr.SourceImageForMeasurementGroup(segmentation.SOPClassUID, segmentation.SOPInstanceUID)
+        reference = segmentation.SOPClassUID, segmentation.SOPInstanceUID
         group = sr.MeasurementsAndQualitativeEvaluations(
             self._tracking(segmentation, "segmentation as a whole"),
             algorithm_id=self._algorithm(),
             measurements=_measurements(case),
             qualitative_evaluations=evaluations,
-            source_images=[source],
+            source_images=None if is_structure_set(segmentation) else [sr.SourceImageForMeasurementGroup(*reference)],
         )
+        if is_structure_set(segmentation):
+            group[0].ContentSequence.append(
+                sr.CompositeContentItem(
+                    codes.DCM.SourceOfMeasurement, *reference, relationship_type=sr.RelationshipTypeValues.CONTAINS
+                )
+            )
         if case["reason"]:
             comment = sr.TextContentItem(codes.DCM.Comment, case["reason"], sr.RelationshipTypeValues.CONTAINS)
             group[0].ContentSequence.append(comment)
@@ -192,13 +195,6 @@ class Reporter:
 
     def _algorithm(self) -> sr.AlgorithmIdentification:
         return sr.AlgorithmIdentification(MANUFACTURER, gnsm_monai.__version__, [f"model {self.identity}"])
-
-
-def _complete(segmentation: pydicom.Dataset) -> pydicom.Dataset:
-    for name in NEEDED:
-        if name not in segmentation:
-            setattr(segmentation, name, "")
-    return segmentation
 
 
 def _segments(segmentation: pydicom.Dataset) -> dict[Any, list[int]]:

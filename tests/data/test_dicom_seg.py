@@ -27,7 +27,9 @@ from gnsm_monai.errors import InputError
 highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed: no highdicom")
 import pydicom  # noqa: E402
 from pydicom.sr.codedict import codes  # noqa: E402
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid  # noqa: E402
+from pydicom.uid import generate_uid  # noqa: E402
+
+from tests.dicom_files import ct_series  # noqa: E402
 
 SHAPE = (8, 10, 12)  # z, y, x
 SPACING, ORIGIN = (1.5, 2.0, 3.0), (-10.0, 5.0, 20.0)  # x, y, z in mm, LPS
@@ -52,25 +54,7 @@ def as_nifti(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("series")
-    study, uid, frame = generate_uid(), generate_uid(), generate_uid()
-    for z in range(SHAPE[0]):
-        image = pydicom.Dataset()
-        image.file_meta = pydicom.dataset.FileMetaDataset()
-        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid()
-        image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = study, uid, frame
-        for name in ("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"):
-            setattr(image, name, "")
-        image.StudyTime = image.ReferringPhysicianName = ""
-        image.PatientID, image.Modality, image.InstanceNumber = "phantom", "CT", z + 1
-        image.Rows, image.Columns = SHAPE[1:]
-        image.PixelSpacing, image.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
-        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        image.ImagePositionPatient = [ORIGIN[0], ORIGIN[1], ORIGIN[2] + SPACING[2] * z]
-        image.BitsAllocated = image.BitsStored = 16
-        image.HighBit, image.PixelRepresentation, image.SamplesPerPixel = 15, 0, 1
-        image.PhotometricInterpretation = "MONOCHROME2"
-        image.PixelData = np.zeros(SHAPE[1:], np.uint16).tobytes()
+    for z, image in enumerate(ct_series(np.zeros(SHAPE, np.uint16), SPACING, ORIGIN)):
         image.save_as(folder / f"slice_{z}.dcm", enforce_file_format=True)
     return folder
 

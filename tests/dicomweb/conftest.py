@@ -25,7 +25,9 @@ highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not in
 pytest.importorskip("dicomweb_client", reason="the extra 'dicom' is not installed: no dicomweb-client")
 import pydicom  # noqa: E402
 from pydicom.sr.codedict import codes  # noqa: E402
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid  # noqa: E402
+from pydicom.uid import generate_uid  # noqa: E402
+
+from tests.dicom_files import contours_of, ct_series, structure_set  # noqa: E402
 
 SIZE, SPACING = (32, 40, 24), (1.5, 1.25, 2.0)  # x, y, z: pixels are not square, and rows are not columns
 """In mm. NIfTI has 32 bits for these, and 1.2 mm would be rounded: voxels half-way between two others would turn."""
@@ -49,6 +51,14 @@ class Study:
     label: np.ndarray
     hounsfield: np.ndarray
 
+    def structure_set(self, names: Sequence[str] = NAMES) -> pydicom.Dataset:
+        """The same mask as contours. A target that cuts through the organs lies over them, as in a plan."""
+        label = self.label.transpose(2, 1, 0)
+        structures = {name: contours_of(label == value) for name, value in zip(names, NUMBERS, strict=True)}
+        target = np.zeros(label.shape, bool)
+        target[8:16, 15:25, 10:20] = True
+        return structure_set(self.images, {"PTV": contours_of(target), **structures})
+
     def save_nifti(self, folder: Path) -> None:
         self._save(folder, self.label)
 
@@ -69,30 +79,7 @@ def make_study(seed: int, patient: str, names: Sequence[str] = NAMES) -> Study:
         label = np.roll(label, 6, axis=0)
         label[label == LABELS["myocardium"]] = 0
     hounsfield = np.round(image).astype(np.int16).transpose(2, 1, 0)
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    images = []
-    for z, pixels in enumerate(hounsfield):
-        one = pydicom.Dataset()
-        one.file_meta = pydicom.dataset.FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        one.SpecificCharacterSet = "ISO_IR 100"
-        one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, generate_uid()
-        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
-        one.PatientID, one.PatientName, one.Modality, one.InstanceNumber = patient, "M\u00fcller^Eva", "CT", z + 1
-        one.PatientBirthDate = one.PatientSex = one.AccessionNumber = one.StudyID = one.ReferringPhysicianName = ""
-        one.StudyDate, one.StudyTime = "20260102", "120000"
-        one.Rows, one.Columns = pixels.shape
-        one.PixelSpacing, one.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
-        one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        one.ImagePositionPatient = [ORIGIN[0], ORIGIN[1], ORIGIN[2] + SPACING[2] * z]
-        one.BitsAllocated = one.BitsStored = 16
-        one.HighBit, one.PixelRepresentation, one.SamplesPerPixel = 15, 0, 1
-        one.PhotometricInterpretation = "MONOCHROME2"
-        one.RescaleSlope, one.RescaleIntercept = 1, -1024
-        one.PixelData = (pixels + 1024).astype(np.uint16).tobytes()
-        images.append(one)
+    images = ct_series(hounsfield + 1024, SPACING, ORIGIN, patient=patient, name="M\u00fcller^Eva")
     segments = [
         highdicom.seg.SegmentDescription(
             number, text, codes.SCT.Organ, codes.SCT.Heart, highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
@@ -180,7 +167,7 @@ class Orthanc:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     if not (PROGRAM.is_file() and PLUGIN.is_file()):
-        pytest.skip("no Orthanc with its DICOMweb plug-in: scripts/orthanc.sh installs it")
+        pytest.skip("no Orthanc with its DICOMweb plug-in: scripts/dicom_programs.sh installs it")
     folder = tmp_path_factory.mktemp("orthanc")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

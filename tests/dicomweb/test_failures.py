@@ -162,10 +162,10 @@ def test_credentials_come_from_the_environment_or_netrc(
         "user": "Basic YW5uYTp3w7ZyZA==", "token": "Bearer t0ken", "netrc": "Basic YW5uYTp3b3Jk",
         "token before netrc": "Bearer t0ken",
     }.get(source)  # fmt: skip
-    ((path, headers),) = asked
-    assert headers.get("Authorization") == expected
-    assert headers["Host"] == url.split("/")[2]
-    assert path.startswith("/dicom-web/series?") and "Modality=SEG" in path
+    for (path, headers), modality in zip(asked, ("SEG", "RTSTRUCT"), strict=True):
+        assert headers.get("Authorization") == expected
+        assert headers["Host"] == url.split("/")[2]
+        assert path.startswith("/dicom-web/series?") and f"Modality={modality}" in path
 
 
 def test_credentials_that_cannot_be_used_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,11 +195,11 @@ SERIES = {
 }  # fmt: skip
 
 
-def test_a_server_without_pages_is_asked_no_more_than_twice() -> None:
+def test_a_server_without_pages_and_filters_is_asked_no_more_than_twice_for_each_kind() -> None:
     with serving(says(200, json.dumps([SERIES]).encode())) as (url, asked):
         (series,) = Server(url).segmentation_series()
     assert (series.study, series.series, series.count) == ("1.2", "1.2.3", None)
-    assert len(asked) == 2
+    assert len(asked) == 4
 
 
 def test_a_second_run_into_one_folder_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,11 @@ def results(output: Path) -> dict[str, dict[str, Any]]:
 
 def uid_of(study: Study) -> str:
     return str(study.segmentation.SOPInstanceUID)
+
+
+def table(output: Path) -> list[dict[str, str]]:
+    with open(output / "dicomweb" / "cases.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def measured(group: Any) -> dict[str, float]:
@@ -149,9 +155,9 @@ def test_a_report_that_was_stored_is_not_stored_again(
     assert rank(server.url, model, stored / "out", "--store-maps") == 0
     assert posts == []
     assert sorted((stored / "out" / "dicomweb" / "reports").iterdir()) == notes
-    with open(stored / "out" / "dicomweb" / "cases.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["report_uid"] for row in rows} == {str(dataset.SOPInstanceUID) for dataset in server.find("SR")}
+    assert {row["report_uid"] for row in table(stored / "out")} == {
+        str(dataset.SOPInstanceUID) for dataset in server.find("SR")
+    }
 
 
 def test_a_killed_watch_goes_on_and_stores_no_report_twice(
@@ -218,6 +224,55 @@ def test_a_model_of_images_reads_the_series(
     served, filed = results(tmp_path / "out")[uid_of(study)], results(tmp_path / "nifti")[study.patient]
     assert served["status"] == filed["status"] == "ok"
     assert served["anomaly_score"] == pytest.approx(filed["anomaly_score"], abs=1e-6)
+
+
+@pytest.mark.skipif(not shutil.which("plastimatch"), reason="plastimatch is not installed")
+def test_a_structure_set_is_ranked_as_the_segmentation_of_the_same_voxels(
+    orthanc: Orthanc, model: Path, studies: list[Study], tmp_path: Path
+) -> None:
+    """Also with a target that cuts through the organs. Its report refers to the structure set as a whole."""
+    for study in studies[:2]:
+        orthanc.store_study(study)
+    plan = studies[1].structure_set()
+    orthanc.store(plan)
+    assert rank(orthanc.url, model, tmp_path, "--store-maps") == 0
+    cases = results(tmp_path)
+    assert set(cases) == {*map(uid_of, studies[:2]), str(plan.SOPInstanceUID)}
+    case, same = cases[str(plan.SOPInstanceUID)], cases[uid_of(studies[1])]
+    for one, another in zip([case, *case["structures"]], [same, *same["structures"]], strict=True):
+        for name in CODES.values():
+            assert one[name] == pytest.approx(another[name], abs=1e-6), name
+    (report,) = (
+        sr for sr in orthanc.find("SR") if plan.SOPInstanceUID in str(sr.CurrentRequestedProcedureEvidenceSequence)
+    )
+    assert report.StudyInstanceUID == plan.StudyInstanceUID
+    (whole,) = highdicom.sr.EnhancedSR.from_dataset(report).content.get_image_measurement_groups()
+    numbers = {name: case[name] for name in CODES.values() if case[name] is not None}
+    assert measured(whole) == pytest.approx(numbers, abs=1e-9)
+    (source,) = (item for item in whole[0].ContentSequence if item.ValueType == "COMPOSITE")
+    (reference,) = source.ReferencedSOPSequence
+    assert (reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID) == (
+        plan.SOPClassUID, plan.SOPInstanceUID,
+    )  # fmt: skip
+    maps = {str(one.SOPInstanceUID) for one in orthanc.find("OT")}
+    assert len(maps) == 3
+    assert {row["stored"] for row in table(tmp_path)} == {"1"}
+
+
+def test_without_plastimatch_structure_sets_are_passed_over(
+    orthanc: Orthanc,
+    model: Path,
+    studies: list[Study],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    orthanc.store_study(studies[0])
+    orthanc.store(studies[0].structure_set())
+    monkeypatch.setattr("gnsm_monai.dicomweb.fetch.can_read_structure_sets", lambda: False)
+    assert rank(orthanc.url, model, tmp_path) == 0
+    assert set(results(tmp_path)) == {uid_of(studies[0])}
+    assert "passes over 1 series of structure sets (RTSTRUCT)" in caplog.text
 
 
 def test_wrong_credentials_end_in_a_line_without_them(
