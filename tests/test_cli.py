@@ -89,7 +89,7 @@ def test_overrides_exist_in_the_configs() -> None:
         keys = set(ConfigParser.load_config_files(str(configs / config)))
         (subparsers,) = [a for a in build_parser()._actions if a.dest == "command"]
         options = {action.dest for action in subparsers.choices[command]._actions}  # type: ignore[index, union-attr, attr-defined]
-        own = {"help", "output", "model", "predictions", "soft", "dataset", "folds", "few_references"}
+        own = {"help", "output", "model", "predictions", "soft", "dataset", "folds", "few_references", "add"}
         assert options - keys <= own | {field.name for field in dataclasses.fields(ServerOptions)}
 
 

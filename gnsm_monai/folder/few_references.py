@@ -17,16 +17,17 @@ from scipy import ndimage
 from gnsm_monai.folder.consensus import COMPONENTS, Consensus, Fit, judge, learnt_by
 from gnsm_monai.scoring.linear_shape import CoarseGrid, CoarseMap, LinearShape
 
-__all__ = ["MIN_CALIBRATED", "FewReferences", "deformed"]
+__all__ = ["MIN_CALIBRATED", "FewReferences", "deformed", "spread_of"]
 
 MIN_CALIBRATED = 8
 """References from which on p-values are given: with fewer none could be below 1/8."""
 
-COPIES = 8
-"""Deformed copies of each reference."""
+COPIES = 24
+"""Deformed copies of each reference: so many that their draw hardly matters."""
 
 STRETCH, SHIFT = 0.06, 0.04
-"""Standard deviations of the deformations: of stretch and shear, and of the shift as a share of a mask's extent."""
+"""Standard deviations of the deformations where references tell none: of stretch and shear, and of the shift as a share
+of a mask's extent."""
 
 FOLDS = 5
 """Folds of the references, for p-values."""
@@ -49,7 +50,8 @@ class FewReferences:
     @classmethod
     def of(cls, references: Sequence[npt.ArrayLike], grids: Sequence[CoarseGrid], seed: int = 0) -> FewReferences:
         """Of references ``(S, *spatial)``, one-hot, on grids that hold them; the seed is that of the deformations."""
-        copies = [deformed(mask, np.random.default_rng([seed, i])) for i, mask in enumerate(references)]
+        spread = spread_of(references)
+        copies = [deformed(mask, np.random.default_rng([seed, i]), spread) for i, mask in enumerate(references)]
         return cls(
             [[grid.coarse(mask) for mask in references] for grid in grids],
             [[[grid.coarse(copy) for copy in some] for some in copies] for grid in grids],
@@ -106,8 +108,36 @@ def _between(references: Sequence[CoarseMap], masks: Sequence[CoarseMap]) -> Lin
     return LinearShape.around(groups[0].mean(0), np.concatenate(deviations), max(COMPONENTS))
 
 
-def deformed(mask: npt.ArrayLike, rng: np.random.Generator, copies: int = COPIES) -> list[npt.NDArray[np.float32]]:
-    """Copies of a mask ``(S, *spatial)`` that are stretched, sheared and shifted a little; shares in [0, 1]."""
+def spread_of(references: Sequence[npt.ArrayLike]) -> tuple[float, float]:
+    """How much references ``(S, *spatial)`` differ from each other: deviations of the log size and of the place.
+
+    Size is the standard deviation of the voxels' positions; place is that of the mean in the field of view, as a share
+    of the extent. Both are root mean squares over the axes; :data:`STRETCH` and :data:`SHIFT` of fewer than two that
+    hold a structure.
+    """
+    sizes, places = [], []
+    for mask in map(np.asarray, references):
+        voxels = np.argwhere(mask.any(0))
+        if len(voxels):
+            sizes.append(np.log(voxels.std(0) + 0.5))  # half a voxel, as a single slice has no deviation
+            middle = (np.array(mask.shape[1:]) - 1) / 2
+            places.append((voxels.mean(0) - middle) / (np.ptp(voxels, axis=0) + 1))
+    if len(sizes) < 2:
+        return STRETCH, SHIFT
+    stretch, shift = (float(np.sqrt(np.var(values, axis=0, ddof=1).mean())) for values in (sizes, places))
+    return stretch, shift
+
+
+def deformed(
+    mask: npt.ArrayLike,
+    rng: np.random.Generator,
+    spread: tuple[float, float] = (STRETCH, SHIFT),
+    copies: int = COPIES,
+) -> list[npt.NDArray[np.float32]]:
+    """Copies of a mask ``(S, *spatial)`` that are stretched, sheared and shifted a little; shares in [0, 1].
+
+    ``spread`` has the deviations of stretch and shear, and of the shift, see :func:`spread_of`.
+    """
     values = np.asarray(mask, dtype=np.float32)
     dims = values.ndim - 1
     places = np.argwhere(values.any(0))
@@ -117,7 +147,7 @@ def deformed(mask: npt.ArrayLike, rng: np.random.Generator, copies: int = COPIES
     middle = places.mean(0)
     made = []
     for _ in range(copies):
-        matrix = np.eye(dims) + rng.normal(0, STRETCH, (dims, dims))
-        offset = middle - matrix @ middle + rng.normal(0, SHIFT, dims) * extent
+        matrix = np.eye(dims) + rng.normal(0, spread[0], (dims, dims))
+        offset = middle - matrix @ middle + rng.normal(0, spread[1], dims) * extent
         made.append(np.stack([ndimage.affine_transform(one, matrix, offset, order=1) for one in values]))
     return made

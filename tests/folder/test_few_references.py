@@ -12,7 +12,7 @@ import pytest
 
 from gnsm_monai.cli import main
 from gnsm_monai.folder.consensus import Consensus, frames_of
-from gnsm_monai.folder.few_references import FewReferences, deformed
+from gnsm_monai.folder.few_references import SHIFT, STRETCH, FewReferences, deformed, spread_of
 from gnsm_monai.folder.ranking import NO_P_VALUES
 from tests.folder.masks import blob, usual_masks, write
 
@@ -75,6 +75,18 @@ def test_copies_are_near_their_mask_and_differ() -> None:
     np.testing.assert_array_equal(copies[0], deformed(mask, np.random.default_rng(0))[0])
     nothing = np.zeros((1, 4, 4))
     assert not np.any(deformed(nothing, np.random.default_rng(0)))
+
+
+def test_copies_vary_as_much_as_the_references_do() -> None:
+    row, column = np.indices((40, 40))
+    boxes = [((abs(row - 20) <= a) & (abs(column - 20) <= a))[None] for a in (4, 8, 16)]
+    deviations = [np.sqrt(((2 * a + 1) ** 2 - 1) / 12) + 0.5 for a in (4, 8, 16)]  # of integers that are equally likely
+    places = [0.5 / (2 * a + 1) for a in (4, 8, 16)]
+    spread = spread_of(boxes)
+    np.testing.assert_allclose(spread, [np.std(np.log(deviations), ddof=1), np.std(places, ddof=1)])
+    assert spread_of(boxes[:1]) == (STRETCH, SHIFT) == spread_of([boxes[0], np.zeros_like(boxes[0])])
+    same = deformed(boxes[1], np.random.default_rng(0), (0.0, 0.0), 2)
+    np.testing.assert_array_equal(same[1], boxes[1])
 
 
 def rank(tmp_path: Path, *words: Any) -> list[dict[str, str]]:
