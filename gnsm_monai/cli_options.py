@@ -169,7 +169,7 @@ def _results_of_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failure-dice", type=dice_limits, metavar="DICE", help=what)
     what = "for viewers: the anomaly of every voxel in maps/, flagged masks with names and colours in flagged/"
     _flag(parser, "--maps", what, dest="write_maps")
-    what = "measure all of every mask, not only of those that are flagged or shown in the report"
+    what = "of more than 200 masks, too, measure all of every one, not only of those that are flagged or shown"
     _flag(parser, "--all-statistics", what)
     what = "in proposed/: corrected copies of masks that other labels alone make usual"
     _flag(parser, "--propose", what)

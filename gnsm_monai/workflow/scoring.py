@@ -21,7 +21,6 @@ from gnsm_monai.files import check_folder
 from gnsm_monai.handlers.ranking import RankingCollector
 from gnsm_monai.locks import locked_folder
 from gnsm_monai.model.trained import TrainedModel
-from gnsm_monai.report.builder import MAX_CARDS
 from gnsm_monai.report.marks import Mark, marks_of_cases, read_marks
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.workflow.options import score_soft
@@ -36,6 +35,9 @@ __all__ = [
     "score",
     "stop_if_failed",
 ]
+
+MOST_MEASURED = 200
+"""Masks of which everything is measured, whatever they score: that is a matter of minutes."""
 
 logger = logging.getLogger("gnsm_monai.workflow")
 
@@ -109,8 +111,8 @@ def predictions(
 
 
 def reading(model: TrainedModel, cases: Sequence[Mapping[str, Any]], everything: bool) -> Reading | None:
-    """What is measured of masks that are neither flagged nor shown; None for everything, as where all are shown."""
-    return None if everything or len(cases) <= MAX_CARDS else model.anomaly.fitted.reading
+    """What is measured of masks that are neither flagged nor shown; None for everything, as of a smaller folder."""
+    return None if everything or len(cases) <= MOST_MEASURED else model.anomaly.fitted.reading
 
 
 def _name(case: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def test_ranking_has_the_columns_of_the_contract_worst_first(results: Path) -> N
 def test_masks_that_are_not_shown_rank_as_they_do_where_all_is_measured(
     model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fdr: float | None
 ) -> None:
-    monkeypatch.setattr(scoring_steps, "MAX_CARDS", 2)
+    monkeypatch.setattr(scoring_steps, "MOST_MEASURED", 2)
     monkeypatch.setattr(ranking_handler, "MAX_CARDS", 2)
     folders = [str(dataset / "labelsTs"), str(dataset / "predictions" / "missing_part")]
     options: dict[str, Any] = {"model_dir": str(model), "predictions_dir": folders, "device": "cpu", "fdr": fdr}
