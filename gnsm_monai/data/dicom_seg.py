@@ -88,8 +88,7 @@ def find_segmentations(folder: str | Path, structure_sets: bool = False) -> dict
     pydicom, _ = _dicom()
     folder = Path(folder)
     check_folder(folder)
-    segmentations: dict[str, Path] = {}
-    passed_over = 0
+    segmentations, passed_over = dict[str, Path](), 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
@@ -244,7 +243,6 @@ def _renumbered(values: np.ndarray, segments: Mapping[str, int], numbers: Mappin
 def _dicom() -> tuple[Any, Any]:
     """pydicom and highdicom; they are imported only where they are needed."""
     try:
-        import highdicom
         import highdicom.seg
         import pydicom
     except ImportError as error:

@@ -15,7 +15,7 @@ from gnsm_monai.scoring.result import FailedCase
 def test_a_mask_whose_grid_does_not_fit_in_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel would kill the process, and every case after this one would be lost."""
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 18, "SC_PAGE_SIZE": 1 << 12}.get)
-    model: Any = SimpleNamespace()
+    model: Any = SimpleNamespace(calibration=SimpleNamespace(scores=[]))
     scorer: Any = SimpleNamespace(levels_at_once=lambda values: 2 if values == 3 * 100 * 90 * 80 else 0)
     step = ScoreStep(model, scorer)
     network = torch.nn.Identity()
