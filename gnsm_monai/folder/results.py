@@ -31,7 +31,7 @@ from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.decision import Decision
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, StructureResult
 
-__all__ = ["case_results"]
+__all__ = ["case_results", "image_of"]
 
 BAND = 2
 """Half-width in voxels of the band around structures in which the worst place is sought."""
@@ -82,7 +82,7 @@ def _case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured
     case, note = {**mask.case, LABEL: label}, mask.case.get(NOTE, "")
     if pictured and mask.image:
         try:
-            case[IMAGE] = _image(mask, masks)
+            case[IMAGE] = image_of(mask, masks)
         except Exception as error:  # each reader raises its own kinds; a picture without it will do
             note = joined(note, "its image is not shown: " + one_line(error, mask.image[0]))
     picture = case_picture(case, maps, band)
@@ -128,8 +128,8 @@ def _structures(case: Mapping[str, Any], judgement: Judgement, scheme: LabelSche
     return tuple(StructureResult(name, score, math.nan, ml, d) for name, score, ml, d in zip(*columns, strict=True))
 
 
-def _image(mask: FolderMask, masks: FolderMasks) -> Any:
-    """``(C, *spatial)`` at the voxels of the mask. Raises InputError where the two do not fit."""
+def image_of(mask: FolderMask, masks: FolderMasks) -> Any:
+    """``(C, *spatial)`` at the voxels of the mask. Raises what its reader raises, and where the two do not fit."""
     label = mask.label()
     image = load_case(None, label.ndim - 1, [IMAGE])({IMAGE: list(mask.image)})[IMAGE]
     laid = lay_on(label, image, IMAGE).values

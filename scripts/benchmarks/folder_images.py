@@ -15,16 +15,14 @@ from scipy import ndimage
 from scipy.stats import wilcoxon
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from gnsm_monai.data.constants import IMAGE
-from gnsm_monai.data.geometry import lay_on
-from gnsm_monai.data.transforms import ToSpacingd, load_case
 from gnsm_monai.files import one_line
 from gnsm_monai.folder.apart import standing_apart
 from gnsm_monai.folder.consensus import Consensus, Judgement, learnt_by
-from gnsm_monai.folder.reading import FolderMask, FolderMasks
+from gnsm_monai.folder.reading import FolderMasks
+from gnsm_monai.folder.results import image_of
 
 # Not in the package: see docs/no_references.md for what it gave.
-__all__ = ["ImageReading", "features_of", "image_of", "with_images"]
+__all__ = ["ImageReading", "features_of", "with_images"]
 
 SAMPLED, MOST_SAMPLED = 3000, 150_000
 """Voxels that are learnt from: of a mask, and in all."""
@@ -94,17 +92,6 @@ def with_images(consensus: Consensus, masks: FolderMasks, seed: int) -> ImageRea
     ]
     joined = replace(consensus, judgements=judged)
     return ImageReading(replace(joined, probability_apart=standing_apart(joined.scores)), True, reader.notes)
-
-
-def image_of(mask: FolderMask, masks: FolderMasks) -> Any:
-    """``(C, *spatial)`` at the voxels of the mask. Raises what its reader raises, and where the two do not fit."""
-    label = mask.label()
-    image = load_case(None, label.ndim - 1, [IMAGE])({IMAGE: list(mask.image)})[IMAGE]
-    laid = lay_on(label, image, IMAGE).values
-    resampled = ToSpacingd([IMAGE], masks.voxel_size)({IMAGE: laid})[IMAGE]
-    if resampled.shape[1:] != label.shape[1:]:
-        raise ValueError("it shows another part of the body than the mask")
-    return resampled
 
 
 @dataclass(frozen=True)
