@@ -27,7 +27,7 @@ MODALITY = "RTSTRUCT"
 PROGRAM = "plastimatch"
 
 SECONDS = 600
-"""After which plastimatch is stopped; a head and neck plan of 60 structures takes some ten."""
+"""After which plastimatch is stopped."""
 
 OFF_AXIS = 1e-3
 """Share of a step off its axis from which on an image counts as oblique."""

@@ -47,7 +47,7 @@ class HeldOutScorer:
         network: with its weights, in evaluation mode.
         failures: makes failures from the references.
         shapes: those by which each held-out reference is judged, by case.
-        mask_alone: whether failures are measured by what they tell alone; the network takes ten times as long.
+        mask_alone: whether failures are measured by what they tell alone; the network takes most of the time.
     """
 
     def __init__(
