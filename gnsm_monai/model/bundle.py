@@ -67,17 +67,11 @@ def filled_metadata(template: Mapping[str, Any], settings: Mapping[str, Any]) ->
         part["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
     inputs["level"]["value_range"] = [0, len(settings["network"]["noise"]["betas"]) - 1]
     if channels := settings["network"]["image_channels"]:
-        inputs["condition"] = {
-            "type": "image",
-            "format": "magnitude",
-            "modality": "image that the label map belongs to, z-scored",
-            "num_channels": channels,
-            "spatial_shape": settings["spatial_size"],
-            "dtype": "float32",
-            "value_range": [],
-            "is_patch_data": False,
-            "channel_def": {str(channel): f"channel {channel} of the image" for channel in range(channels)},
-        }
+        # MONAI's verify_net_in_out and ckpt_export give a network one tensor: its image comes as further channels.
+        image, classes = inputs["image"], len(names)
+        image["num_channels"] = classes + channels
+        image["modality"] += "; then the image that it belongs to, z-scored"
+        image["channel_def"] |= {str(classes + n): f"channel {n} of the image" for n in range(channels)}
     return filled
 
 

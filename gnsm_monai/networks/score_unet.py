@@ -48,7 +48,8 @@ class ScoreUNet(nn.Module):
             training starts at the voxelwise prior instead of at nothing.
 
     Shapes: x ``(B, K, *spatial)``, level ``(B,)`` (by default the weakest, 0), image ``(B, image_channels, *spatial)``
-    -> ``(B, K, *spatial)``, for any spatial size: what the strides don't divide is padded and cropped inside.
+    -> ``(B, K, *spatial)``, for any spatial size: what the strides don't divide is padded and cropped inside. The
+    image may also follow in x, ``(B, K + image_channels, *spatial)``.
 
     Raises:
         ValueError: strides that don't fit the channels or axes, or an image given or missing against the setting.
@@ -133,10 +134,9 @@ class ScoreUNet(nn.Module):
                 module.weight.data = module.weight.data.contiguous(memory_format=self.memory_format)
 
     def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
-        if level is None:  # MONAI's verify_net_in_out and ckpt_export give a network one input
+        if level is None:  # MONAI's tools for bundles give a network one input
             level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-        if (image is not None) != bool(self.image_channels):
-            raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
+        x, image = self._inputs(x, image)
         evidence, prior = self.schedule.log_likelihood(x, level), self._prior(x)
         context = [self._standardise(evidence, level), surprise(evidence, prior, self.evidence_deviation[level])]  # type: ignore[index]
         if image is not None:
@@ -169,9 +169,16 @@ class ScoreUNet(nn.Module):
 
     def __prepare_scriptable__(self) -> TracedNetwork:
         """What ``torch.jit.script`` compiles: the trace on a map of ``position_size`` (16 voxels per axis without)."""
-        size = self.position_size or (16,) * self.spatial_dims
-        x, image = (torch.zeros(1, channels, *size) for channels in (self.num_classes, self.image_channels))
-        return TracedNetwork(self, x, torch.zeros(1, dtype=torch.long), image if self.image_channels else None)
+        x = torch.zeros(1, self.num_classes + self.image_channels, *(self.position_size or (16,) * self.spatial_dims))
+        return TracedNetwork(self, x, torch.zeros(1, dtype=torch.long))
+
+    def _inputs(self, x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Label map and image, given apart or as channels of one tensor, as MONAI's tools for bundles give them."""
+        if image is None and self.image_channels and x.shape[CLASS_DIM] == self.num_classes + self.image_channels:
+            x, image = x.split([self.num_classes, self.image_channels], dim=CLASS_DIM)
+        if (image is not None) != bool(self.image_channels):
+            raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")
+        return x, image
 
     def _pooled(self, seen: Tensor) -> list[Tensor]:
         """Means of ``(B, F, *spatial)`` over the voxels of each resolution; those of noise in units of its spread."""

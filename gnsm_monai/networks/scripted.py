@@ -16,26 +16,21 @@ class TracedNetwork(nn.Module):
 
     Args:
         network: the score network.
-        x, level, image: an example of each input; ``image`` is None where the network sees none.
+        x: an example of its first input; channels of the image, if it sees any, follow those of the classes.
+        level: an example of its second.
     """
 
-    __constants__ = ("sees_image",)  # of the two calls of the trace only the right one is compiled
-
-    def __init__(self, network: nn.Module, x: Tensor, level: Tensor, image: Tensor | None = None) -> None:
+    def __init__(self, network: nn.Module, x: Tensor, level: Tensor) -> None:
         super().__init__()
-        self.sees_image = image is not None
-        inputs = (x, level) if image is None else (x, level, image)
         with torch.no_grad(), warnings.catch_warnings():
             # A trace holds constants, as it should: the schedule's, and the grid's size.
             warnings.simplefilter("ignore")
-            self.traced = torch.jit.trace(copy.deepcopy(network).cpu().eval(), inputs, check_trace=False)
+            self.traced = torch.jit.trace(copy.deepcopy(network).cpu().eval(), (x, level), check_trace=False)
 
     def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
         if level is None:
             level = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-        if self.sees_image:
-            assert image is not None
-            with_image: Tensor = self.traced(x, level, image)
-            return with_image
+        if image is not None:
+            x = torch.cat([x, image.to(x.dtype)], dim=1)
         logits: Tensor = self.traced(x, level)
         return logits

@@ -122,10 +122,10 @@ def example_inputs(model: Path, network: torch.nn.Module, batch: int = 2) -> tup
     Raises:
         CheckFailedError: the network takes an argument that the metadata do not describe.
     """
-    described = list(read_metadata(model)["network_data_format"]["inputs"].values())
-    parameters = list(inspect.signature(network.forward).parameters)
-    if not getattr(network, "image_channels", 1) and "image" in parameters:
-        parameters.remove("image")
+    formats = read_metadata(model)["network_data_format"]
+    described, classes = list(formats["inputs"].values()), formats["outputs"]["pred"]["num_channels"]
+    # An image comes as further channels of the first input.
+    parameters = [name for name in inspect.signature(network.forward).parameters if name != "image"]
     if len(described) != len(parameters):
         raise CheckFailedError(
             f"the network takes {', '.join(parameters)}; the metadata describe {len(described)} inputs"
@@ -139,9 +139,11 @@ def example_inputs(model: Path, network: torch.nn.Module, batch: int = 2) -> tup
         if number and shape[1:] == (1,):
             low, high = tensor["value_range"]
             tensors.append(torch.linspace(low, high, batch).to(getattr(torch, tensor["dtype"])))
-        else:  # the first is a relaxed label map in the log domain: the network has seen nothing else
+        else:  # the first begins with a relaxed label map in the log domain: the network has seen nothing else
             values = torch.randn(shape, generator=generator)
-            tensors.append(values if number else torch.log_softmax(3 * values, 1))
+            if not number:
+                values[:, :classes] = torch.log_softmax(3 * values[:, :classes], 1)
+            tensors.append(values)
     return tuple(tensors)
 
 

@@ -50,3 +50,12 @@ def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(folder), spatial_dims=2, **TINY)
     return folder
+
+
+@pytest.fixture(scope="session")
+def image_model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that sees images."""
+    folder = tmp_path_factory.mktemp("image_model")
+    sees = {**TINY, "epochs": 1, "steps_per_epoch": 1, "condition_on_image": True, "spatial_dims": 2}
+    run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(folder), **sees)
+    return folder

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import monai
+import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
@@ -82,18 +83,27 @@ def monai_bundle(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_monais_plain_commands_work_in_a_models_folder_as_in_those_of_the_zoo(model: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "moved"
+@pytest.mark.parametrize("which", ["model", "image_model"])
+def test_monais_plain_commands_work_in_a_models_folder_as_in_those_of_the_zoo(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model, moved = request.getfixturevalue(which), tmp_path / "moved"
     shutil.copytree(model, moved)
     described = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.yaml"]
     said = monai_bundle(moved, "verify_net_in_out", "--net_id", "network_def", *described, "--device", "cpu")
     assert "data shape of network is verified with no error" in said
     exported = ["--filepath", "model.ts", "--ckpt_file", "model.pt", "--key_in_ckpt", "model"]
     monai_bundle(moved, "ckpt_export", "network_def", *exported, *described)
-    network = TrainedModel.load(model).network
-    x = torch.log_softmax(torch.randn(1, 4, *load_json(model / "settings.json")["spatial_size"]), 1)
+    network, size = TrainedModel.load(model).network, load_json(model / "settings.json")["spatial_size"]
+    x, level = torch.log_softmax(torch.randn(1, 4, *size), 1), torch.zeros(1).long()
+    image = torch.randn(1, 1, *size) if which == "image_model" else None
+    given = x if image is None else torch.cat([x, image], 1)
+    program = torch.export.export(network.eval(), (given, level))
+    torch.export.save(program, tmp_path / "model.pt2")
     with torch.no_grad():
-        torch.testing.assert_close(torch.jit.load(str(moved / "model.ts"))(x), network(x, torch.zeros(1).long()))
+        expected = network(x, level, image)
+        torch.testing.assert_close(torch.jit.load(str(moved / "model.ts"))(given), expected)
+        torch.testing.assert_close(torch.export.load(tmp_path / "model.pt2").module()(given, level), expected)
 
 
 def test_the_pair_of_configs_of_earlier_versions_evaluates(model: Path, dataset: Path, tmp_path: Path) -> None:

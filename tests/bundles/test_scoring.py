@@ -23,7 +23,7 @@ from gnsm_monai.report.rows import RANKING_COLUMNS, STRUCTURE_COLUMNS
 from gnsm_monai.rules import STATISTICS
 from gnsm_monai.rules.levels import stored_levels
 from gnsm_monai.workflow import scoring as scoring_steps
-from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run_config
+from tests.bundles.conftest import CONFIGS, EVALUATE, INFERENCE, TRAIN, run_config
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -295,10 +295,10 @@ def test_a_dataloader_hands_over_single_cases() -> None:
     assert batches == [{"case": "a"}, {"case": "b"}]
 
 
-def test_an_image_in_which_nothing_can_be_read_is_named_as_a_reason(dataset: Path, tmp_path: Path) -> None:
-    model, images = tmp_path / "model", tmp_path / "images"
-    settings = {**TINY, "epochs": 1, "steps_per_epoch": 1, "condition_on_image": True, "spatial_dims": 2}
-    run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(model), **settings)
+def test_an_image_in_which_nothing_can_be_read_is_named_as_a_reason(
+    image_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
     images.mkdir()
     sound, *damaged = sorted((dataset / "imagesTs").iterdir())[:3]
     (images / sound.name).write_bytes(sound.read_bytes())
@@ -308,8 +308,8 @@ def test_an_image_in_which_nothing_can_be_read_is_named_as_a_reason(dataset: Pat
         sitk.WriteImage(sitk.GetImageFromArray(noise), str(images / path.name))
     cases = [path.name.split("_0000")[0] for path in (sound, *damaged)]
     run_config(
-        INFERENCE, "infer", model_dir=str(model), predictions_dir=str(dataset / "labelsTs"), images_dir=str(images),
-        output_dir=str(tmp_path / "out"), device="cpu", only_cases=cases,
+        INFERENCE, "infer", model_dir=str(image_model), predictions_dir=str(dataset / "labelsTs"),
+        images_dir=str(images), output_dir=str(tmp_path / "out"), device="cpu", only_cases=cases,
     )  # fmt: skip
     report = (tmp_path / "out" / "report.html").read_text()
     assert {case for case in cases if case in report} == set(cases)

@@ -110,5 +110,8 @@ def test_metadata_of_a_model_that_sees_images_describe_them(model: Path) -> None
     settings = load_json(model / "settings.json")
     settings["network"]["image_channels"] = 2
     inputs = filled_metadata(template, settings)["network_data_format"]["inputs"]
-    assert list(inputs) == ["image", "level", "condition"]
-    assert (inputs["condition"]["num_channels"], inputs["level"]["value_range"]) == (2, [0, 2])
+    assert list(inputs) == ["image", "level"]
+    assert (inputs["image"]["num_channels"], inputs["level"]["value_range"]) == (6, [0, 2])
+    assert [inputs["image"]["channel_def"][str(n)] for n in (0, 4, 5)] == [
+        "background", "channel 0 of the image", "channel 1 of the image",
+    ]  # fmt: skip

@@ -26,5 +26,9 @@ def test_the_script_gives_the_networks_logits_at_every_level(channels: int, tmp_
         for level in (None, torch.tensor([2, 0, 1])):
             expected = network(x, weakest if level is None else level, image)
             torch.testing.assert_close(script(x, level, image), expected)
+            if image is not None:  # as MONAI's tools for bundles give it
+                together = torch.cat([x, image], 1)
+                assert torch.equal(network(together, level), expected)
+                torch.testing.assert_close(script(together, level), expected)
         assert torch.equal(network(x, None, image), network(x, weakest, image))
         assert not torch.equal(network(x, None, image), network(x, weakest + 2, image))
