@@ -174,11 +174,14 @@ class ScoreStep:
     def _decision(self, case: Mapping[str, Any], levels: LevelStatistics) -> Decision:
         model = self.model
         nothing, never = not bool(torch.any(case[LABEL] > 0)), bool(model.settings["never_empty"])
-        anomaly = float(model.anomaly.score(stack_levels([levels]), nothing and not never)[0])
-        if not np.isfinite(anomaly):
+        one, empty = stack_levels([levels]), nothing and not never
+        scores = model.anomaly.score(one, empty)
+        if not np.isfinite(scores[0]):
             raise InputError(f"{case['case']}: the anomaly score is no number")
         limits = (model.anomaly.worst, model.calibration, self.alpha, self.failure_dice)
-        return Decision.of(anomaly, nothing and never, *limits, empty_as_some=nothing and not never)
+        flagged_by = model.anomaly.flag_scores(scores, one, empty)
+        flag_score = None if flagged_by is None else float(flagged_by[0])
+        return Decision.of(float(scores[0]), nothing and never, *limits, empty, flag_score)
 
     def _structures(self, case: Mapping[str, Any], disagreements: np.ndarray) -> tuple[StructureResult, ...]:
         anomaly = self.model.anomaly.structure_scores(disagreements)

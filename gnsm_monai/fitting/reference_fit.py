@@ -125,8 +125,11 @@ class ReferenceFit:
         structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
         parts = PartPredictors(selected, calibrated)
         empty = np.empty(0, dtype=bool) if calibration.empty is None else calibration.empty
-        scores = model.score(calibration.levels, empty if len(empty) else False)
-        decisions = Calibration(scores, structures, predictor, parts, empty)
+        nothing = empty if len(empty) else False
+        scores = model.score(calibration.levels, nothing)
+        flag_scores = model.flag_scores(scores, calibration.levels, nothing)
+        flag_scores = np.empty(0) if flag_scores is None else flag_scores
+        decisions = Calibration(scores, structures, predictor, parts, empty, flag_scores)
         arrays = {
             **selection.selection_arrays(),
             **calibration.calibration_arrays(),

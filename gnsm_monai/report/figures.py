@@ -93,9 +93,10 @@ def ranking_figures(cases: Sequence[CaseResult], summary: Mapping[str, Any], ref
     drawn = {}
     if cases:
         settings = summary.get("settings", {})
-        # Flags by a false-discovery rate have no threshold that other masks would share.
-        alpha = None if settings.get("fdr") else number(settings.get("alpha"))
-        threshold = flag_threshold(references, alpha)
+        threshold = flag_threshold(references, number(settings.get("alpha")))
+        # Flags may be of more than the score: of a false-discovery rate, of empty masks apart, of one place.
+        if threshold is not None and any(one.decision.flagged != (one.decision.anomaly > threshold) for one in cases):
+            threshold = None
         drawn["histogram"] = score_histogram(anomaly_scores(cases), references, threshold)
     if len(budget := budget_entries(summary)) > 1:
         drawn["budget_curve"] = budget_curve(budget, len(cases))

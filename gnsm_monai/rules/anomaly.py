@@ -11,7 +11,9 @@ import numpy as np
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best, steadiest
 from gnsm_monai.rules.fit_data import FitData
+from gnsm_monai.rules.flag_scale import IN_ONE_PLACE, FlagScale
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.rule import Rule, stored_rule
 from gnsm_monai.rules.rules import RULES, Combined
 
@@ -35,6 +37,7 @@ class AnomalyModel:
         fair_scores: of each failure that it was fitted with, ``(M,)``; see :meth:`Rule.fair_scores`.
         empty_scores: of an empty mask where some references are empty, ``(STEPS,)``, rising with the share of the
             levels at which the image shows a structure, from none to all; of no element where no reference is empty.
+        flag_scale: what masks are flagged by beside their score; None where the score alone decides.
     """
 
     fitted: Rule
@@ -42,6 +45,7 @@ class AnomalyModel:
     comparison: Mapping[str, float]
     fair_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
     empty_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+    flag_scale: FlagScale | None = None
 
     @property
     def rule(self) -> str:
@@ -88,6 +92,9 @@ class AnomalyModel:
         best = fitted[name]
         worst = float(best.anomaly(data.everything).max())
         model = cls(best, worst, comparison, best.fair_scores(data))
+        if best.asks_network and data.context:  # a rule of the mask alone is there to leave the network out
+            scale = FlagScale.fit(best.anomaly(data.references), model.fair_scores, data, best.level_weights)
+            model = replace(model, flag_scale=scale)
         return model if data.num_empty is None else model._with_empty_masks(data, data.num_empty)
 
     def _with_empty_masks(self, data: FitData, num_empty: int) -> AnomalyModel:
@@ -118,6 +125,20 @@ class AnomalyModel:
         shown = np.where(sees, levels["disagreement"].mean(1), 0.0)
         return np.where(empty, np.interp(shown, np.linspace(0, 1, STEPS), self.empty_scores), scores)
 
+    def flag_scores(
+        self, scores: np.ndarray, levels: LevelStatistics, empty: np.ndarray | bool = False
+    ) -> np.ndarray | None:
+        """What masks of these scores are flagged by, ``(N,)``, higher = worse; None where the score alone decides."""
+        return None if self.flag_scale is None else self.flag_scale.flag_scores(scores, levels, empty)
+
+    @property
+    def reading(self) -> Reading:
+        """What must be measured of a mask to rank and to flag it."""
+        reading = self.fitted.reading
+        if self.flag_scale is None:
+            return reading
+        return Reading(reading.statistics | {IN_ONE_PLACE}, reading.levels)
+
     def structure_scores(self, structures: np.ndarray) -> np.ndarray:
         """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.
 
@@ -132,14 +153,17 @@ class AnomalyModel:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         table = {"compared": np.array(list(self.comparison)), "spearman": np.array(list(self.comparison.values()))}
         empty = {"empty_scores": self.empty_scores} if len(self.empty_scores) else {}
-        return {**self.fitted.to_arrays(), "worst": np.array(self.worst), **table, **empty}
+        flagged = {} if self.flag_scale is None else self.flag_scale.to_arrays()
+        return {**self.fitted.to_arrays(), "worst": np.array(self.worst), **table, **empty, **flagged}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> AnomalyModel:
         """Raises InputError for a rule that this version does not know."""
         comparison = dict(zip(arrays["compared"].tolist(), arrays["spearman"].tolist(), strict=True))
         empty = {"empty_scores": arrays["empty_scores"]} if "empty_scores" in arrays else {}
-        return cls(stored_rule(arrays, RULES), float(arrays["worst"]), comparison, **empty)
+        rule = stored_rule(arrays, RULES)
+        scale = FlagScale.from_arrays(arrays, rule.level_weights)
+        return cls(rule, float(arrays["worst"]), comparison, **empty, flag_scale=scale)
 
 
 def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data: FitData) -> str:

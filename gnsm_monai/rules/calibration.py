@@ -131,6 +131,7 @@ class Calibration:
         dice: predicts Dice.
         parts: predicts distances, and the Dice of structures; None for a model of version 0.2.
         empty: which of them are empty, ``(n,)`` bool; of no element where none is.
+        flag_scores: what they would be flagged by, ``(n,)``, where that is not their score; else of no element.
     """
 
     scores: np.ndarray
@@ -138,9 +139,12 @@ class Calibration:
     dice: DicePredictor
     parts: PartPredictors | None = None
     empty: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
+    flag_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def p_value(self, score: float, empty: bool, alpha: float) -> float:
-        """p-value of a mask's score, in (0, 1]; see :func:`p_values`.
+        """p-value of what a mask is flagged by, its score if there are no ``flag_scores``, in (0, 1].
+
+        See :func:`p_values`.
 
         Among references that are empty as the mask is, or like it are not, where there are enough of either to flag a
         mask at ``alpha``: the promise then holds for empty masks and for others (Mondrian conformal prediction, Vovk
@@ -148,10 +152,11 @@ class Calibration:
         also be unusual among the few references that are like it (:func:`normal_p_value`), as empty ones, which may
         be most of all, say little of it. The larger p-value counts, so that the promise for both together holds.
         """
-        together = float(p_values(np.array(score), self.scores))
+        references = self.flag_scores if len(self.flag_scores) else self.scores
+        together = float(p_values(np.array(score), references))
         if not len(self.empty):
             return together
-        groups = [self.scores[self.empty], self.scores[~self.empty]]
+        groups = [references[self.empty], references[~self.empty]]
         if all(smallest_p_value(group) <= alpha for group in groups):
             return float(p_values(np.array(score), groups[0] if empty else groups[1]))
         # The score of an empty mask is a quantile of the others' already.
@@ -169,6 +174,7 @@ class Calibration:
             **self.dice.to_arrays("predicted_dice"),
             **({} if self.parts is None else self.parts.to_arrays()),
             **({"calibration_empty": self.empty} if len(self.empty) else {}),
+            **({"calibration_flag_scores": self.flag_scores} if len(self.flag_scores) else {}),
         }
 
     @classmethod
@@ -176,4 +182,5 @@ class Calibration:
         dice = DicePredictor.from_arrays(arrays, "predicted_dice")
         parts = PartPredictors.from_arrays(arrays)
         empty = arrays.get("calibration_empty", np.empty(0, dtype=bool))
-        return cls(arrays["calibration_scores"], arrays["calibration_structures"], dice, parts, empty)
+        flagged = arrays.get("calibration_flag_scores", np.empty(0))
+        return cls(arrays["calibration_scores"], arrays["calibration_structures"], dice, parts, empty, flagged)

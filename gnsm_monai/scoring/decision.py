@@ -79,6 +79,7 @@ class Decision:
         alpha: float,
         failure_dice: float,
         empty_as_some: bool = False,
+        flag_score: float | None = None,
     ) -> Decision:
         """Decides on a mask of this score.
 
@@ -90,9 +91,12 @@ class Decision:
             alpha: a mask is flagged where its p-value is at most this; in (0, 1).
             failure_dice: a mask below this Dice is a failure.
             empty_as_some: see the class.
+            flag_score: what the p-value is of, if not of the score
+                (:meth:`gnsm_monai.rules.anomaly.AnomalyModel.flag_scores`).
         """
         score = np.array(max(anomaly, worst) if empty else anomaly)
-        p_value = calibration.p_value(float(score), empty_as_some, alpha)
+        judged = float(score) if flag_score is None else math.inf if empty else flag_score
+        p_value = calibration.p_value(judged, empty_as_some, alpha)
         predicted, low, high = calibration.dice.predict(score).tolist()
         probability = float(calibration.dice.failure_probability(score, failure_dice))
         parts = calibration.parts

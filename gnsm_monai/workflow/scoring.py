@@ -112,7 +112,7 @@ def predictions(
 
 def reading(model: TrainedModel, cases: Sequence[Mapping[str, Any]], everything: bool) -> Reading | None:
     """What is measured of masks that are neither flagged nor shown; None for everything, as of a smaller folder."""
-    return None if everything or len(cases) <= MOST_MEASURED else model.anomaly.fitted.reading
+    return None if everything or len(cases) <= MOST_MEASURED else model.anomaly.reading
 
 
 def _name(case: Mapping[str, Any]) -> str:
