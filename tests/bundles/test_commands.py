@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -242,7 +243,7 @@ def test_images_of_a_bare_folder_are_asked_for_in_one_line(
 
 
 def test_training_in_limited_time_is_complete_and_goes_on_later(
-    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any time each part does the least, says so in a line, and the model ranks."""
     settings: dict[str, Any] = {**TINY, "failures": "auto", "epochs": 8, "steps_per_epoch": 3, "dataset_dir": dataset}
@@ -260,8 +261,16 @@ def test_training_in_limited_time_is_complete_and_goes_on_later(
     ranked = {"model": tmp_path / "model", "predictions": [dataset / "labelsTs"], "device": "cpu"}
     assert commands.rank(tmp_path / "results", **ranked) == 0
     assert not (tmp_path / "model" / "checkpoint.pt").exists()  # no epoch is whole
-    commands.train(tmp_path / "model", resume=True, **settings)
+    caplog.clear()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    for module in ("held_out_scorer", "segmenter", "shapes"):
+        monkeypatch.setattr(f"gnsm_monai.fitting.{module}.LOG_SECONDS", 0.0)
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        commands.train(tmp_path / "model", resume=True, **settings)
     assert torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 24
+    held_out = [f"scoring held-out references ({use})" for use in ("selection", "calibration")]
+    for part in ("training the small segmentation network", "learning shapes", *held_out):
+        assert re.search(rf"^{re.escape(part)}: 1 of \d+, .* s each, \d+ s left$", "\n".join(caplog.messages), re.MULTILINE), part
 
 
 def mirrored(path: Path) -> None:

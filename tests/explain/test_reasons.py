@@ -116,6 +116,13 @@ def test_islands_have_number_distance_and_volume() -> None:
     assert reason(wrong) == "2 islands of anterior up to 11 mm from the body (0.11 ml)"
 
 
+def test_an_island_that_reaches_what_is_labelled_in_both_maps_has_no_distance() -> None:
+    """It lies apart from its own structure, and touches another one."""
+    wrong = phantom()
+    wrong[17:21, 6:16, 14:18] = 1  # two of its ten slices lie within posterior
+    assert re.fullmatch(r"island of anterior at the edge of the body \(0\.\d+ ml\)", reason(wrong).split("; ")[0])
+
+
 def test_distance_of_an_island_follows_the_spacing() -> None:
     wrong = phantom()
     wrong[12:18, 2:4, 14:18] = 1
