@@ -143,6 +143,8 @@ class ReferenceFit:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in ordered)
         text = "anomaly score: %s (Spearman with Dice on failures of held-out references: %s)"
         self.logger.info(text, model.rule, figures)
+        if model.flag_scale is not None:
+            self.logger.info("flags: by the anomaly score or the misfit in one place, whichever is more unusual")
         return model, selection.level_figures(), settings
 
     @property

@@ -270,7 +270,9 @@ def test_training_in_limited_time_is_complete_and_goes_on_later(
     assert torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 24
     held_out = [f"scoring held-out references ({use})" for use in ("selection", "calibration")]
     for part in ("training the small segmentation network", "learning shapes", *held_out):
-        assert re.search(rf"^{re.escape(part)}: 1 of \d+, .* s each, \d+ s left$", "\n".join(caplog.messages), re.MULTILINE), part
+        assert re.search(
+            rf"^{re.escape(part)}: 1 of \d+, .* s each, \d+ s left$", "\n".join(caplog.messages), re.MULTILINE
+        ), part
 
 
 def mirrored(path: Path) -> None:
