@@ -48,8 +48,8 @@ class ScoreUNet(nn.Module):
             training starts at the voxelwise prior instead of at nothing.
 
     Shapes: x ``(B, K, *spatial)``, level ``(B,)`` (by default the weakest, 0), image ``(B, image_channels, *spatial)``
-    -> ``(B, K, *spatial)``, for any spatial size: what the strides don't divide is padded and cropped inside. The
-    image may also follow in x, ``(B, K + image_channels, *spatial)``.
+    or further channels of x -> ``(B, K, *spatial)``, for any spatial size: what the strides don't divide is padded and
+    cropped inside.
 
     Raises:
         ValueError: strides that don't fit the channels or axes, or an image given or missing against the setting.
@@ -103,8 +103,7 @@ class ScoreUNet(nn.Module):
         spatial_dims, num_classes, coordinates = self.spatial_dims, self.num_classes, self.position_size is not None
         conv = Conv[Conv.CONV, spatial_dims]
         width = 4 * max(channels[0], 16)
-        self.embedding = LevelEmbedding(self.schedule.num_levels, width)
-        self.gate = nn.Linear(width, len(channels))
+        self.embedding, self.gate = LevelEmbedding(self.schedule.num_levels, width), nn.Linear(width, len(channels))
         context = 2 * num_classes + self.image_channels + (num_classes if coordinates else 0)
         in_channels = context + (spatial_dims if coordinates else 0)
         first = self.strides[0]
@@ -174,7 +173,7 @@ class ScoreUNet(nn.Module):
 
     def _inputs(self, x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Label map and image, given apart or as channels of one tensor, as MONAI's tools for bundles give them."""
-        if image is None and self.image_channels and x.shape[CLASS_DIM] == self.num_classes + self.image_channels:
+        if image is None and x.shape[CLASS_DIM] == self.num_classes + self.image_channels > self.num_classes:
             x, image = x.split([self.num_classes, self.image_channels], dim=CLASS_DIM)
         if (image is not None) != bool(self.image_channels):
             raise ValueError(f"the network has {self.image_channels} image channels, image given: {image is not None}")

@@ -46,6 +46,9 @@ ALPHA = 0.05
 WORST = 0.1
 """Share of a ranking that counts as its worst masks."""
 
+FLAGGED_BY = {None: MISSING, False: "score", True: "score or one place"}
+"""What p-values are of, in words."""
+
 GRADED = ("truth full", "graded0 full", "graded1 full", "graded2 full")
 """Masks whose scores are compared with Dice."""
 
@@ -115,6 +118,7 @@ def figures(
     disagreement = stored_levels(arrays, "calibration")["disagreement"][:, -1]
     return {
         "rule": settings["anomaly_score"],
+        "flags_one_place": "flag_scale" in arrays,
         "calibration": len(scores),
         "calibration_empty": int(empty.sum()),
         "reading": round(float(1 - disagreement[~empty].mean()), 4),
@@ -143,6 +147,9 @@ def lines(content: Content) -> list[str]:
         "*Reading*: soft Dice of calibration references with lesions and what the network expects at the strongest",
         "noise, where it sees little but the image.",
         "",
+        "*Flags by*: what a p-value is of, the anomaly score, or the worse of it and the misfit in one place, as failures",
+        "of references decide; a dash for runs before that.",
+        "",
         f"Masks are flagged at `alpha` {ALPHA}: {ALPHA:.0%} of correct masks may be. The worst tenth is that of the",
         "whole ranking. From labels alone a missed lesion and a correct empty mask are the same mask.",
         "",
@@ -165,12 +172,13 @@ def lines(content: Content) -> list[str]:
     ]
     each = [
         [
-            *(name, run["rule"], f"{run['calibration_empty']} of {run['calibration']}"),
+            *(name, run["rule"], FLAGGED_BY[run.get("flags_one_place")]),
+            f"{run['calibration_empty']} of {run['calibration']}",
             *(*_counts([] if name.endswith("without") else [run]), run["reading"], run["spearman"]),
         ]
         for name, run in sorted(runs.items())
     ]
-    every = ["run", "rule", "empty calibration references", *head[3:-1]]
+    every = ["run", "rule", "flags by", "empty calibration references", *head[3:-1]]
     return [*text, *table(head, rows), "", "## Every run", "", *table(every, each)]
 
 
