@@ -22,6 +22,7 @@ from gnsm_monai.files import one_line
 from gnsm_monai.fitting.failure import Failure, FailurePlan, kinds_in_turn
 from gnsm_monai.fitting.segmenter import EarlySegmenter
 from gnsm_monai.rules.fit_data import OTHER
+from gnsm_monai.scoring.forms import outside_largest
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["SOURCES", "ReferenceFailures"]
@@ -36,6 +37,9 @@ MAX_CASES, MIN_CASES = 32, 4
 
 MIN_SNAPSHOTS = 3
 """Fewest copies of the small network: those before have learnt too little to make more than noise."""
+
+MANY, PART = 0.25, 0.05
+"""Structures come in any number where so many references hold one with this share outside of its largest part."""
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +99,8 @@ class ReferenceFailures:
     ) -> Iterator[Failure]:
         """Failures of one reference that can be told from what is right.
 
-        Where some references are empty, all of them fail by false structures, too. An empty mask of an empty reference
-        is no failure; of another one it is, but from labels alone nobody can tell.
+        Where structures come in any number, all references fail by false structures, too. An empty mask of an empty
+        reference is no failure; of another one it is, but from labels alone nobody can tell.
 
         Args:
             case: the reference.
@@ -128,7 +132,7 @@ class ReferenceFailures:
                 failed = self.segmenter.mask(shown, kind, [self.seed, plan.stream, number])
                 yield self._failure(kind, failed, shown[LABEL][0].numpy(), of_network=True)
         copies = _some(copies, share)
-        if not self.references.never_empty:  # what has no number of its own also appears where it is not
+        if self._in_any_number:  # what has no number of its own also appears where it is not
             for copy in range((copies + 1) // 2):
                 rng = np.random.default_rng([self.seed, plan.stream, number, copy])
                 worse = false_structures(label, self._pieces, rng)
@@ -165,7 +169,7 @@ class ReferenceFailures:
         if self.segmenter is not None:
             masks = len(self._kinds(self.segmenter)) if plan.masks is None else plan.masks
             copies = (copies + 1) // 2
-        false = 0 if self.references.never_empty else (copies + 1) // 2
+        false = (copies + 1) // 2 if self._in_any_number else 0
         return masks + copies + false + plan.empty
 
     def _kinds(self, segmenter: EarlySegmenter) -> list[str]:
@@ -188,6 +192,17 @@ class ReferenceFailures:
         spacing, structures = self.references.voxel_size, scheme.structure_classes
         distances = surface_distances(label, reference, scheme.num_classes, spacing, structures)
         return Failure(kind, case, dice, distances, of_network)
+
+    @cached_property
+    def _in_any_number(self) -> bool:
+        """Whether structures have no number of their own: some references are empty, or an image shows them and many
+        references hold one in several parts."""
+        if not self.references.never_empty or not self.references.image_channels:
+            return not self.references.never_empty
+        cases = self.references.used_for("train")[:MAX_CASES]
+        return (
+            float(np.mean([_in_several_parts(self.references.stored.label(case)[0].numpy()) for case in cases])) >= MANY
+        )
 
     @cached_property
     def _pieces(self) -> list[np.ndarray]:
@@ -222,6 +237,10 @@ class ReferenceFailures:
 def _some(count: int, share: float) -> int:
     """A share of a number; of more than none at least one."""
     return count if share == 1 else min(count, max(1, round(count * share)))
+
+
+def _in_several_parts(label: np.ndarray) -> bool:
+    return any(outside_largest(label == value) >= PART for value in np.unique(label[label > 0]))
 
 
 def _with(maps: Mapping[str, Any], label: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from gnsm_monai.scoring.linear_shape import FRAMES, CoarseGrid, LinearShape
 
-__all__ = ["FORM_STATISTICS", "ReferenceForms"]
+__all__ = ["FORM_STATISTICS", "ReferenceForms", "outside_largest"]
 
 FORM_STATISTICS = ("form", "form_centred", "average", "place", "extent", "parts")
 """What :meth:`ReferenceForms.measure` gives, higher = worse.
@@ -126,7 +126,7 @@ class ReferenceForms:
             "average": np.where(present, 1 - overlap, lacking),
             "place": np.where(present, self.place(place), MISSING * lacking),
             "extent": np.where(present, self.extent(extent), MISSING * lacking),
-            "parts": np.array([_outside_largest(structure) for structure in mask]),
+            "parts": np.array([outside_largest(structure) for structure in mask]),
         }
         return {name: _mean(values) for name, values in each.items()}
 
@@ -185,7 +185,7 @@ def _moments(mask: np.ndarray, voxel_size: Sequence[float]) -> tuple[_Floats, _F
     return centres, extents
 
 
-def _outside_largest(structure: np.ndarray) -> float:
+def outside_largest(structure: np.ndarray) -> float:
     """Share of a structure outside of its largest part of voxels that share a face; NaN where there is none."""
     parts, count = ndimage.label(structure)
     if not count:

@@ -26,22 +26,27 @@ from gnsm_monai.workflow.training import with_prior
 LEVELS = 3
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty pictures, ten of them with a square of 4 x 4 at a place of its own."""
-    folder, rng = tmp_path_factory.mktemp("lesions"), np.random.default_rng(0)
+def write_squares(folder: Path, counts: list[int]) -> Path:
+    """Pictures with so many squares of 4 x 4 each, at places of their own that do not touch."""
+    rng = np.random.default_rng(0)
     for name in ("labelsTr", "imagesTr"):
         (folder / name).mkdir()
-    for number in range(20):
+    for number, count in enumerate(counts):
         label = np.zeros((32, 32), dtype=np.uint8)
-        if number % 2:
-            row, column = rng.integers(4, 24, 2)
+        for square in range(count):
+            row, column = rng.integers(4, 24 if count == 1 else 12, 2) + 14 * square
             label[row : row + 4, column : column + 4] = 1
         Image.fromarray(label).save(folder / "labelsTr" / f"c{number:02d}.png")
         Image.fromarray(100 + 100 * label).save(folder / "imagesTr" / f"c{number:02d}_0000.png")
     description = {"channel_names": {"0": "x"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
     save_json(folder / "dataset.json", description)
     return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pictures, ten of them with a square of 4 x 4 at a place of its own."""
+    return write_squares(tmp_path_factory.mktemp("lesions"), [0, 1] * 10)
 
 
 @pytest.mark.parametrize("filled", [10, 4, 3])
@@ -95,6 +100,26 @@ def test_an_empty_reference_fails_by_false_structures(dataset: Path) -> None:
         assert failure.dice == 0
         assert 16 <= int((failure.case[LABEL] == 1).sum()) <= 16 * MAX_FALSE
     assert len({int((failure.case[LABEL] == 1).sum()) for failure in made[False]}) > 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "with_images", "expected"),
+    [
+        ([1, 2] * 10, True, True),
+        ([1, 2] * 10, False, False),
+        ([1] * 20, True, False),
+        ([1] * 18 + [2] * 2, True, False),
+    ],
+)
+def test_references_with_structures_in_any_number_fail_by_false_ones_where_an_image_can_tell(
+    tmp_path: Path, counts: list[int], with_images: bool, expected: bool
+) -> None:
+    references = read_references(write_squares(tmp_path, counts), 2, with_images)
+    made = failures(references, FailurePlan(0, 4, None))[True]
+    false = [failure for failure in made if failure.kind == "false_structures"]
+    assert len(false) == (2 * len(references.used_for("selection")) if expected else 0)
+    assert all(0 < failure.dice < 1 for failure in false)
+    assert ReferenceFailures(references, "copies").most(FailurePlan(0, 4, None)) == 4 + 1 + (2 if expected else 0)
 
 
 @pytest.mark.parametrize("with_images", [False, True])
