@@ -48,7 +48,7 @@ class FlagScale:
             empty: which of them are empty, ``(N,)`` bool; they are flagged by the score alone.
         """
         both = self._deviations(scores, levels)
-        return np.where(empty, both[0], both.max(0))
+        return np.asarray(np.where(empty, both[0], both.max(0)))
 
     def _deviations(self, scores: np.ndarray, levels: LevelStatistics) -> np.ndarray:
         """Of the score and of the misfit, ``(2, N)``."""
