@@ -16,6 +16,9 @@ __all__ = ["IN_ONE_PLACE", "FlagScale"]
 IN_ONE_PLACE = "peak"
 """The statistic that is looked at beside the anomaly score."""
 
+FALSE = "false_structures"
+"""Maker of failures by false structures."""
+
 MIN_REFERENCES = 4
 """Fewest references that a scale is taken from."""
 
@@ -62,7 +65,9 @@ class FlagScale:
         """The scale, where it flags more failures than the anomaly score alone, by more than one standard error.
 
         A failure counts as flagged if it is beyond all references. The error is that of drawing references, each with
-        its failures. So a score that misses nothing is left as it is.
+        its failures. So a score that misses nothing is left as it is. Where an image tells structures that come in any
+        number, a false one is what must be found, and one small structure that the network does not see hides it: there
+        the scale is taken unless it flags fewer failures by more than one standard error.
 
         Args:
             scores: of the references, ``(N,)``.
@@ -88,7 +93,9 @@ class FlagScale:
             - _share_beyond(references[0], failures[0], data.sources, count)
             for count in counts
         ]
-        return fitted if gains[0] > np.std(gains[1:], ddof=1) else None
+        error = float(np.std(gains[1:], ddof=1))
+        taken = gains[0] >= -error if _tells_false_structures(data) else gains[0] > error
+        return fitted if taken else None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
@@ -103,6 +110,12 @@ class FlagScale:
 def in_one_place(levels: LevelStatistics, weights: np.ndarray) -> np.ndarray:
     """Misfit in one place, ``(N,)``, as a weighted mean over levels; levels that do not count need not be measured."""
     return np.asarray(np.where(weights > 0, levels[IN_ONE_PLACE], 0.0) @ weights)
+
+
+def _tells_false_structures(data: FitData) -> bool:
+    """Whether the network sees images, and references fail by false structures."""
+    sees = bool(np.isfinite(data.references["doubt"]).all())
+    return sees and data.makers is not None and FALSE in data.makers
 
 
 def _share_beyond(references: np.ndarray, failures: np.ndarray, sources: np.ndarray, counts: np.ndarray) -> float:

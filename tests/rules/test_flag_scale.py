@@ -9,7 +9,7 @@ import pytest
 
 from gnsm_monai.rules import STATISTICS, AnomalyModel, FitData
 from gnsm_monai.rules.calibration import Calibration, p_values
-from gnsm_monai.rules.flag_scale import FlagScale
+from gnsm_monai.rules.flag_scale import FALSE, FlagScale
 from gnsm_monai.rules.predictors import DicePredictor
 
 LEVELS, REFERENCES, COPIES = 3, 20, 4
@@ -74,6 +74,26 @@ def test_the_score_alone_decides_where_one_place_adds_nothing_or_is_not_asked(da
     assert model.flag_scale is None and model.flag_scores(np.zeros(1), data.references) is None
     assert not {"flag_centre", "flag_scale"} & set(model.to_arrays())
     assert "peak" not in model.reading.statistics
+
+
+@pytest.mark.parametrize(
+    ("maker", "sees", "taken"), [(FALSE, True, True), (FALSE, False, False), ("holes", True, False)]
+)
+def test_where_an_image_tells_false_structures_no_gain_needs_to_be_shown(maker: str, sees: bool, taken: bool) -> None:
+    """The failures are flagged by either; a reference that hides none is among them by chance alone."""
+    data = lesions()
+    data.references["disagreement"][::10] -= 0.7
+    data.references["doubt"][:] = 0.1 if sees else np.nan
+    data = replace(data, makers=np.full(len(data.dice), maker))
+    assert (AnomalyModel.fit(data, "disagreement_equal").flag_scale is not None) == taken
+
+
+def test_where_one_place_hides_false_structures_the_score_alone_decides() -> None:
+    data = lesions()
+    data.references["disagreement"][::10] -= 0.7
+    data.references["peak"][::3] = 50.0
+    data = replace(data, makers=np.full(len(data.dice), FALSE))
+    assert AnomalyModel.fit(data, "disagreement_equal").flag_scale is None
 
 
 def test_a_score_that_misses_nothing_is_left_as_it_is() -> None:
