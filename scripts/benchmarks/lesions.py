@@ -163,7 +163,8 @@ def lines(content: Content) -> list[str]:
             len(seeds),
             *_counts(seeds),
             *_means("reading", seeds),
-            *_means("spearman", seeds, alone),
+            *_means("spearman", seeds),
+            _means("spearman", alone)[0] + (f" (seeds: {len(alone)})" if 0 < len(alone) != len(seeds) else ""),
         ]
         for kind in STEPS
         for share in sorted(SHARES)
