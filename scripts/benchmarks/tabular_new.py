@@ -20,8 +20,8 @@ encoder makes of it, numbers in twenty bins. Five seeds; fewer where a machine h
 
 ``DeepSVDD`` has one seed, as it takes minutes.
 
-What was asked after the first run: whether either term of the score, or any field, sees the anomalies. That is the AUROC
-of each term and of what each field adds, from the first seed. It changes no setting.
+What was asked after the first run: whether either term of the score, or any field, sees the anomalies. That is the
+AUROC of each term and of what each field adds, from the first seed. It changes no setting.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ NEAR = 3
 """Points of AUROC from 50 up to which a field is at chance."""
 
 SEEN = """\
-AUROC of each term, and of what single fields add to the score, in percent, first seed. A field is at chance within three
-points of 50. The last column is the share of inliers / anomalies that fitted rows repeat value by value.
+AUROC of each term, and of what single fields add to the score, in percent, first seed. A field is at chance within
+three points of 50. The last column is the share of inliers / anomalies that fitted rows repeat value by value.
 """
 
 
@@ -165,7 +165,7 @@ def _seen(results: Mapping[str, Any]) -> list[str]:
             listed = [", ".join(f"{field} {value:.0f}" for field, value in some) for some in (fields[:3], fields[-3:])]
             near = sum(abs(value - 50) <= NEAR for _, value in fields)
             terms = [f"{value:.1f}" for value in found["terms"].values()]
-            repeated = " / ".join(f"{share:.0f}" for share in found["repeated"])
+            repeated = " / ".join(f"{share:.0f} %" for share in found["repeated"])
             rows.append([name, *terms, *listed, f"{near} of {len(fields)}", repeated])
     head = [
         "set",
