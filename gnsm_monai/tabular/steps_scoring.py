@@ -61,8 +61,8 @@ def load_model(model_dir: str, device: str) -> TrainedTable:
 def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> Rows:
     """The rows of a CSV file, the columns as the model knows them. Raises InputError where one of these is missing.
 
-    What was read as something else, columns that the model does not have, and those whose values it mostly does not know
-    are logged.
+    What was read as something else, columns that the model does not have, and those whose values it mostly does not
+    know are logged.
     """
     if not path:
         raise InputError("dataset_dir: name the CSV file of rows to score")
