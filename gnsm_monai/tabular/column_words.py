@@ -105,8 +105,8 @@ def often_unknown(codes: np.ndarray, encoder: TableEncoder) -> np.ndarray:
 
 
 def say_left_out(table: Table, columns: Sequence[str]) -> None:
-    """Logs the columns of new rows that are none of the model's ``columns``, and so have no part in a score."""
-    if others := [name for name in table.names if name not in columns]:
+    """Logs the named columns of new rows that are none of the model's ``columns``, and so have no part in a score."""
+    if others := [name for name in table.names if name and name not in columns]:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         named = ", ".join(table.places(others[:SHOWN]))
         logger.info("left out, as the model has no such column: %s%s", named, more)

@@ -37,7 +37,7 @@ def test_a_line_per_column_says_what_it_was_taken_for(tmp_path: Path) -> None:
 
 
 def test_columns_that_the_model_does_not_have_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "rows.csv").write_text("id,letter,drug\n1,a,x\n2,b,y\n")
+    (tmp_path / "rows.csv").write_text("id,letter,drug,\n1,a,x,1\n2,b,y,2\n")
     table = read_table(tmp_path / "rows.csv")
     with caplog.at_level(logging.INFO, "gnsm_monai.workflow"):
         say_left_out(table, ["letter", "drug", "id"])
