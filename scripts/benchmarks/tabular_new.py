@@ -61,6 +61,13 @@ NEAR = 3
 SEEN = """\
 AUROC of each term, and of what single fields add to the score, in percent, first seed. A field is at chance within
 three points of 50. The last column is the share of inliers / anomalies that fitted rows repeat value by value.
+
+The score finds rows that are unlike the others. On attrition those who left are less so than those who stayed: low
+level, few years in the role and under the manager. Rare company is that of long careers, so that the coupled
+frequencies rank backwards. Of all fields only overtime is far above chance. Who leaves is a question of supervised
+learning, and every detector is near chance on it. On caravan buyers have rare insurances beside each other. The coupled
+frequencies see that better than any rival; the contextual misfit adds up 85 fields, many of them at chance, and drowns
+it. On loans both terms see the anomalies, most of all by grade and rate. No setting was changed after this was seen.
 """
 
 
