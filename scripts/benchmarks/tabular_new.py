@@ -18,7 +18,7 @@ and all anomalies are scored. Columns that hold nothing but numbers, more than 5
 table fit``. The detector gets the table as it is. The rivals get every value as the category that the detector's
 encoder makes of it, numbers in twenty bins. Five seeds; fewer where a machine has no time for them, from the first.
 
-``DeepSVDD`` has one seed, as it takes minutes.
+``DeepSVDD`` has one seed, as it takes minutes. ``CBLOF`` refuses rows that do not cluster.
 
 What was asked after the first run: whether either term of the score, or any field, sees the anomalies. That is the
 AUROC of each term and of what each field adds, from the first seed. It changes no setting.
@@ -199,9 +199,16 @@ def _margins(results: Mapping[str, Any]) -> list[str]:
         place = 1 + sum(mean > np.mean(ours) for mean in means.values())
         verdict = "first" if place == 1 else "within one deviation" if -difference <= deviation else "behind"
         rows.append(
-            [name, f"{np.mean(ours):.2f}", f"{best} {means[best]:.2f}", f"{difference:+.2f}", str(place), verdict]
+            [
+                name,
+                f"{np.mean(ours):.2f}",
+                f"{best} {means[best]:.2f}",
+                f"{difference:+.2f}",
+                f"{place} of {1 + len(means)}",
+                verdict,
+            ]
         )
-    return table(["set", OURS, "best rival", "difference", "place of 13", ""], rows)
+    return table(["set", OURS, "best rival", "difference", "place", ""], rows)
 
 
 def _values(results: Mapping[str, Any], method: str, name: str, metric: str) -> list[float]:
@@ -211,6 +218,8 @@ def _values(results: Mapping[str, Any], method: str, name: str, metric: str) -> 
 def _cell(values: list[float]) -> str:
     if not values:
         return ""
+    if len(values) == 1:  # one seed has no deviation
+        return f"{values[0]:.1f} (1)"
     count = "" if len(values) == len(SEEDS) else f" ({len(values)})"
     return f"{np.mean(values):.1f}±{np.std(values):.1f}{count}"
 
