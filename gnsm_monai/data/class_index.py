@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, LOST_CLAIMS, VALUE_STEP
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.notes import NOTE, add_note, spared, warn_once
@@ -84,13 +84,14 @@ class ToClassIndexd(MapTransform):
         if self.scheme is None and values.min() < 0:
             raise InputError(f"{path}: label values must not be negative, found {values.min()}")
         converted: MetaTensor = convert_to_dst_type(index, label, dtype=index.dtype)[0]
-        for key in (VALUE_STEP, *([] if self.scheme is None else [LABEL_NAMES])):
+        for key in (VALUE_STEP, LOST_CLAIMS, *([] if self.scheme is None else [LABEL_NAMES])):
             converted.meta.pop(key, None)
         return converted
 
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None
-        matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path)
+        lost = label.meta.get(LOST_CLAIMS, ())
+        matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path, lost)
         if matched is not values and not Path(path).is_dir():
             add_note(label.meta, "its labels are matched to those of the model by their names")
         return class_index(matched, self.scheme, path)
@@ -106,10 +107,17 @@ def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
     return _whole_numbers(np.asarray(label), path, ROUNDING + (step / 2 if step < 1 else 0))
 
 
-def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelScheme, path: str | Path) -> np.ndarray:
+def scheme_values(
+    values: np.ndarray,
+    names: Mapping[int, str],
+    scheme: LabelScheme,
+    path: str | Path,
+    lost: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> np.ndarray:
     """The numbers of a label map as a scheme has them: where its header names them otherwise, matched by names.
 
-    Structures that the scheme does not have become background. Both are said in the log. A scheme of regions, and one
+    Structures that the scheme does not have become background, or what else claims their voxels. Both are said in the
+    log. A scheme of regions, and one
     whose structures have no names, cannot be compared. If the header has no name of the scheme, the numbers stay: the
     structures may be called in another language.
 
@@ -118,6 +126,7 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
         names: of numbers, from the header.
         scheme: the classes.
         path: of the file.
+        lost: claims to voxels that other structures of the file have, see :data:`LOST_CLAIMS`.
 
     Raises:
         InputError: a number may mean another structure than in the scheme.
@@ -141,13 +150,25 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     )
     if (new == numbers).all():
         return values
+    matched: np.ndarray = new[places]
+    _give_to_others(matched, lost, targets)
     if of_files:
-        return new[places]  # type: ignore[no-any-return]
+        return matched
     changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
     shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
     _say_once(", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""), Path(path).parent)
-    matched: np.ndarray = new[places]
     return matched
+
+
+def _give_to_others(
+    matched: np.ndarray, lost: Sequence[tuple[np.ndarray, np.ndarray]], targets: Mapping[int, int]
+) -> None:
+    """Voxels of structures that are left out go to what the scheme has there: a segment of the liver is liver."""
+    free = matched.ravel() == 0
+    for voxels, numbers in lost:  # the smallest structures come last
+        for number in np.unique(numbers).tolist():
+            places = voxels[(numbers == number) & free[voxels]]
+            matched.flat[places] = targets.get(number, matched.flat[places])
 
 
 def _check_structure_files(

@@ -6,13 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from gnsm_monai.data.label_names import LabelTable, hex_colour
 from gnsm_monai.data.notes import warn_once
 
-__all__ = ["Segment", "join_layers", "join_segments", "say_overlap", "slicer_segments", "unique_numbers"]
+__all__ = ["Segment", "join_layers", "join_segments", "lost_claims", "say_overlap", "slicer_segments", "unique_numbers"]
+
+LostClaims: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,22 @@ def unique_numbers(segments: Sequence[Segment]) -> list[int]:
     return [segments[firsts[name]].value if by_value else firsts[name] + 1 for name in names]
 
 
-def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, LabelTable, int]:
+def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, LabelTable, int, LostClaims]:
     """Layers ``(*spatial, L)`` of a segmentation as one label map; see :func:`join_segments`.
 
     Returns:
-        The map ``(*spatial)``, names and colours of its numbers, and voxels that several structures claim. A single
-        layer whose values tell all structures apart comes back as it is.
+        The map ``(*spatial)``, names and colours of its numbers, voxels that several structures claim, and the claims
+        that lost. A single layer whose values tell all structures apart comes back as it is.
     """
     numbers = unique_numbers(segments)
     named = [(number, segment) for number, segment in zip(numbers, segments, strict=True) if segment.name]
     names = LabelTable.of((number, segment.name, segment.colour) for number, segment in reversed(named))
     if layers.shape[-1] == 1 and numbers == [segment.value for segment in segments]:
-        return layers[..., 0], names, 0
+        return layers[..., 0], names, 0, []
     pairs = zip(numbers, segments, strict=True)
-    values, overlap = join_segments([(n, layers[..., s.layer] == s.value) for n, s in pairs], layers.shape[:-1])
-    return values, names, overlap
+    claims = [(n, layers[..., s.layer] == s.value) for n, s in pairs]
+    values, overlap = join_segments(claims, layers.shape[:-1])
+    return values, names, overlap, lost_claims(claims, values)
 
 
 def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]) -> tuple[np.ndarray, int]:
@@ -101,6 +105,15 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
         taken = inside & (claim >= best)
         values[taken], best[taken] = number, claim[taken]
     return values, int(several.sum())
+
+
+def lost_claims(claims: Sequence[tuple[int, np.ndarray]], values: np.ndarray) -> LostClaims:
+    """The claims of structures to voxels that others have in the joined map, see :data:`gnsm_monai.data.constants.LOST_CLAIMS`."""
+    lost = []
+    for number, claim in sorted(claims, key=lambda item: -np.count_nonzero(item[1])):
+        places = np.flatnonzero((claim > 0) & (values != number))
+        lost.append((places, np.full(len(places), number, np.int32)))
+    return lost
 
 
 def say_overlap(path: str | Path, voxels: int) -> str:
