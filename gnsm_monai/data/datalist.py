@@ -161,7 +161,8 @@ def find_predictions(
     looked = [look_into(folder, layout, structures) for folder in folders]
     cases = [case for maps in looked for case in maps.files]
     references = _references(references_dir, layout, structures, cases)
-    images = None if images_dir is None else find_images(images_dir, cases)
+    masks = [path for maps in looked for paths in maps.files.values() for path in paths]
+    images = None if images_dir is None else find_images(images_dir, cases, masks)
     say_how(looked)
     predictions: list[Case] = []
     for maps, name in zip(looked, _folder_names(folders), strict=True):

@@ -21,7 +21,7 @@ from gnsm_monai.data.label_names import TABLE_ENDINGS
 from gnsm_monai.data.readers import NIBABEL, NIFTI, PICTURES, TIFF, read_file
 from gnsm_monai.data.structure_files import structure_files
 
-__all__ = ["Change", "files_of_copy", "save_changed", "save_moved_structures"]
+__all__ = ["Change", "files_of_copy", "place_of_copy", "save_changed", "save_moved_structures"]
 
 Change = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Values of a file, (*spatial) with axis 0 = x, to values of the same shape."""
@@ -86,6 +86,17 @@ def save_moved_structures(source: Path, target: Path, moves: Sequence[tuple[int,
             else:
                 save_changed(path, whole / path.name, _union_of(origins, axis))
         os.replace(whole, target)
+
+
+def place_of_copy(case: str, source: Path) -> Path:
+    """Where the copy of a mask lies below others: as the mask does in its folder.
+
+    ``CASE/mri/aseg.mgz`` is there of every case, and the folder of a case holds a file per structure.
+    """
+    folder, name = Path(case).parent, Path(case).name
+    source = source.absolute()
+    own = next((place for place in (source, *source.parents) if place.name == name), source)
+    return folder / source.relative_to(own.parent)
 
 
 def files_of_copy(path: Path) -> list[Path]:

@@ -108,7 +108,8 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
 
 
 def lost_claims(claims: Sequence[tuple[int, np.ndarray]], values: np.ndarray) -> LostClaims:
-    """The claims of structures to voxels that others have in the joined map, see :data:`gnsm_monai.data.constants.LOST_CLAIMS`."""
+    """The claims of structures to voxels that others have in the joined map, see
+    :data:`gnsm_monai.data.constants.LOST_CLAIMS`."""
     lost = []
     for number, claim in sorted(claims, key=lambda item: -np.count_nonzero(item[1])):
         places = np.flatnonzero((claim > 0) & (values != number))

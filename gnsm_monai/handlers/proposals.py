@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnsm_monai.data.rewriting import save_changed, save_moved_structures
+from gnsm_monai.data.rewriting import place_of_copy, save_changed, save_moved_structures
 from gnsm_monai.engines.corrections import changed_values
 from gnsm_monai.files import one_line_of, save_table
 from gnsm_monai.handlers.after_ranking import AfterRanking
@@ -64,8 +64,8 @@ class ProposalWriter(AfterRanking):
         try:
             if correction.moves is None:
                 raise ValueError("its header has no number for a structure that it should hold")
-            source = Path(self.paths[result.case]).absolute()
-            target = self.folder / _place(result.case, source)
+            source = Path(self.paths[result.case])
+            target = self.folder / place_of_copy(result.case, source)
             if source.is_dir():
                 save_moved_structures(source, target, correction.moves, correction.axis)
             else:
@@ -77,10 +77,3 @@ class ProposalWriter(AfterRanking):
         p_values = [d.p_value for d in (result.decision, correction.decision)]
         values = (result.case, target.relative_to(self.folder).as_posix(), correction.change, *scores, *p_values)
         return dict(zip(PROPOSAL_COLUMNS, values, strict=True))
-
-
-def _place(case: str, source: Path) -> Path:
-    """Where a copy lies: as its mask in the folder of masks, for ``CASE/mri/aseg.mgz`` is there of every case."""
-    folder, name = Path(case).parent, Path(case).name
-    own = next((place for place in (source, *source.parents) if place.name == name), source)
-    return folder / source.relative_to(own.parent)
