@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, LOST_CLA
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.notes import NOTE, add_note, spared, warn_once
+from gnsm_monai.data.segments import LostClaims, give_to_others
 from gnsm_monai.errors import InputError
 
 __all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
@@ -90,8 +91,8 @@ class ToClassIndexd(MapTransform):
 
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None
-        lost = label.meta.get(LOST_CLAIMS, ())
-        matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path, lost)
+        names, lost = label.meta.get(LABEL_NAMES, {}), label.meta.get(LOST_CLAIMS, ())
+        matched = scheme_values(values, names, self.scheme, path, lost)
         if matched is not values and not Path(path).is_dir():
             add_note(label.meta, "its labels are matched to those of the model by their names")
         return class_index(matched, self.scheme, path)
@@ -108,18 +109,13 @@ def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
 
 
 def scheme_values(
-    values: np.ndarray,
-    names: Mapping[int, str],
-    scheme: LabelScheme,
-    path: str | Path,
-    lost: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    values: np.ndarray, names: Mapping[int, str], scheme: LabelScheme, path: str | Path, lost: LostClaims = ()
 ) -> np.ndarray:
     """The numbers of a label map as a scheme has them: where its header names them otherwise, matched by names.
 
-    Structures that the scheme does not have become background, or what else claims their voxels. Both are said in the
-    log. A scheme of regions, and one
-    whose structures have no names, cannot be compared. If the header has no name of the scheme, the numbers stay: the
-    structures may be called in another language.
+    What the scheme does not have becomes background, or what else claims its voxels. Both are said in the log. A scheme
+    of regions, and one whose structures have no names, cannot be compared. If the header has no name of the scheme, the
+    numbers stay: the structures may be called in another language.
 
     Args:
         values: of the file, integers of any shape.
@@ -151,24 +147,13 @@ def scheme_values(
     if (new == numbers).all():
         return values
     matched: np.ndarray = new[places]
-    _give_to_others(matched, lost, targets)
+    give_to_others(matched, lost, targets)
     if of_files:
         return matched
     changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
     shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
     _say_once(", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""), Path(path).parent)
     return matched
-
-
-def _give_to_others(
-    matched: np.ndarray, lost: Sequence[tuple[np.ndarray, np.ndarray]], targets: Mapping[int, int]
-) -> None:
-    """Voxels of structures that are left out go to what the scheme has there: a segment of the liver is liver."""
-    free = matched.ravel() == 0
-    for voxels, numbers in lost:  # the smallest structures come last
-        for number in np.unique(numbers).tolist():
-            places = voxels[(numbers == number) & free[voxels]]
-            matched.flat[places] = targets.get(number, matched.flat[places])
 
 
 def _check_structure_files(

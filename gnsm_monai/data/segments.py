@@ -13,9 +13,13 @@ import numpy as np
 from gnsm_monai.data.label_names import LabelTable, hex_colour
 from gnsm_monai.data.notes import warn_once
 
-__all__ = ["Segment", "join_layers", "join_segments", "lost_claims", "say_overlap", "slicer_segments", "unique_numbers"]
+__all__ = [
+    "LostClaims", "Segment", "give_to_others", "join_layers", "join_segments", "lost_claims", "say_overlap",
+    "slicer_segments", "unique_numbers",
+]  # fmt: skip
 
-LostClaims: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
+LostClaims: TypeAlias = Sequence[tuple[np.ndarray, np.ndarray]]
+"""See :data:`gnsm_monai.data.constants.LOST_CLAIMS`."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,27 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
 
 
 def lost_claims(claims: Sequence[tuple[int, np.ndarray]], values: np.ndarray) -> LostClaims:
-    """The claims of structures to voxels that others have in the joined map, see
-    :data:`gnsm_monai.data.constants.LOST_CLAIMS`."""
+    """The claims of structures to voxels that others have in the joined map."""
     lost = []
     for number, claim in sorted(claims, key=lambda item: -np.count_nonzero(item[1])):
         places = np.flatnonzero((claim > 0) & (values != number))
         lost.append((places, np.full(len(places), number, np.int32)))
     return lost
+
+
+def give_to_others(matched: np.ndarray, lost: LostClaims, targets: Mapping[int, int]) -> None:
+    """Voxels of structures that are left out go to what a scheme has there: a segment of the liver is liver.
+
+    Args:
+        matched: numbers of the scheme, 0 where nothing is or a structure was left out; changed in place.
+        lost: claims of structures to voxels that others had.
+        targets: the scheme's number of each structure that it has.
+    """
+    free = matched.ravel() == 0
+    for voxels, numbers in lost:  # the smallest structures come last
+        for number in np.unique(numbers).tolist():
+            if number in targets:
+                matched.flat[voxels[(numbers == number) & free[voxels]]] = targets[number]
 
 
 def say_overlap(path: str | Path, voxels: int) -> str:
