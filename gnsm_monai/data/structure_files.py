@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.case_names import OTHER_WORDS, base_and_word, files_by_case
+from gnsm_monai.data.case_names import OTHER_WORDS, PICTURE_ENDINGS, base_and_word, files_by_case
 from gnsm_monai.data.constants import LABEL_NAMES, LOST_CLAIMS
 from gnsm_monai.data.notes import add_note
 from gnsm_monai.data.segments import say_overlap
@@ -21,8 +21,12 @@ TOLERANCE_MM = 1e-2
 
 
 def structure_files(folder: Path) -> dict[str, Path]:
-    """The file of each structure, by its name."""
-    files = {name: path for name, paths in files_by_case(folder).items() for path in paths if not path.is_dir()}
+    """The file of each structure, by its name; among volumes pictures are previews (``preview_total.png``)."""
+    paths_by_name = [
+        (name, path) for name, paths in files_by_case(folder).items() for path in paths if not path.is_dir()
+    ]
+    volumes = {name: path for name, path in paths_by_name if not path.name.lower().endswith(PICTURE_ENDINGS)}
+    files = volumes or dict(paths_by_name)
     return {name: path for name, path in files.items() if name and base_and_word(name)[1] not in OTHER_WORDS}
 
 

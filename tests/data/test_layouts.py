@@ -138,6 +138,17 @@ def test_files_of_structures_give_the_map_of_their_labels(tmp_path: Path) -> Non
     assert (read(tmp_path / "a") == values).all()
 
 
+def test_previews_and_reports_beside_files_of_structures_are_none(tmp_path: Path) -> None:
+    """TotalSegmentator writes ``preview_total.png`` and ``statistics.json`` into the folder of a case."""
+    values = blocks()
+    for case in ("a", "b"):
+        for number, name in enumerate(NAMES, start=1):
+            save(tmp_path / case / f"{name}.nii.gz", (values == number).astype(np.uint8))
+        fill(tmp_path, [f"{case}/preview_total.png", f"{case}/statistics.json"])
+    assert [case["label"] for case in find_predictions(tmp_path)] == [tmp_path / "a", tmp_path / "b"]
+    assert (read(tmp_path / "a") == values).all()
+
+
 def test_a_structure_without_a_file_is_absent_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     values = blocks()
     save(tmp_path / "a" / "liver.nii.gz", (values == 2).astype(np.uint8))
