@@ -37,8 +37,7 @@ def find_label_maps(folder: str | Path, layout: str = AUTO) -> dict[str, Path]:
         Files; a folder in place of a file holds one file per structure.
 
     Raises:
-        InputError: no such folder, no label map in it, two files for one case of which none is preferred, or a folder
-            or a link to nowhere in place of a file.
+        InputError: no such folder, no label map in it, two equally good files for a case, or one that is no file.
     """
     return _regular_files(look_into(folder, layout))
 

@@ -95,8 +95,8 @@ def place_of_copy(case: str, source: Path) -> Path:
     """
     folder, name = Path(case).parent, Path(case).name
     source = source.absolute()
-    own = next((place for place in (source, *source.parents) if place.name == name), source)
-    return folder / source.relative_to(own.parent)
+    of_case = next((place for place in (source, *source.parents) if place.name == name), source)
+    return folder / source.relative_to(of_case.parent)
 
 
 def files_of_copy(path: Path) -> list[Path]:
