@@ -1,6 +1,6 @@
 """A score network per fold of a folder that is ranked by itself, trained on the masks of the other folds.
 
-The commands are those of users: `gnsm train --quick` on four fifths of the folder's masks, `gnsm rank` of the others.
+The commands are those of users: `gnsm train --quick` on two thirds of the folder's masks, `gnsm rank` of the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gnsm_monai.model.files import STATISTICS_FILE
 
 __all__ = ["network_scores"]
 
-FOLDS = 5
+FOLDS = 3
 
 
 def network_scores(paths: Sequence[Path], dataset: Path, work: Path, seed: int) -> npt.NDArray[np.float64]:
