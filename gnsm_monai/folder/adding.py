@@ -32,6 +32,11 @@ __all__ = ["add_masks"]
 ADDED = "{} of the masks were added later: they are judged by what the first {} let expect, and teach nothing."
 NOTE = "added later: judged by the masks that were ranked first"
 
+UNREAD = (
+    "The images of %d of %d new masks could not be used: what images say of earlier masks that score like them stands "
+    "for them"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -82,7 +87,11 @@ def _judged(learnt: Learnt, masks: FolderMasks, options: ReadOptions) -> list[Ca
     consensus = learnt.consensus.joined_by(masks.one_hot, folds, seed, of_masks if few is None else few.fit())
     notes: Sequence[str] = [""] * len(folds)
     if learnt.images is not None:
-        consensus, notes = later_with_images(consensus, masks, learnt.images, options)
+        consensus, notes, unread = later_with_images(consensus, masks, learnt.images, options)
+        if unread:
+            logger.warning(UNREAD, unread, len(folds))
+    elif any(mask.image for mask in masks.masks):
+        logger.warning("The images are shown alone: those of the first masks have no part in the scores either")
     p_values = np.full(len(folds), np.nan) if few is None else few.p_values(consensus, seed, learnt.consensus)
     return case_results(masks, consensus, p_values, [joined(NOTE, note) for note in notes])
 

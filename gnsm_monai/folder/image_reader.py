@@ -22,7 +22,7 @@ from gnsm_monai.scoring.linear_shape import CoarseGrid
 
 __all__ = ["FoldReader", "ImageRead", "reader_of"]
 
-MAX_READ = 60_000
+MAX_READ = 20_000
 """Voxels of a mask that are read: a larger one is judged by a draw of them."""
 
 TREES: Mapping[str, Any] = {

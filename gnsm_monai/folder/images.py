@@ -116,18 +116,23 @@ def with_images(
 
 def later_with_images(
     consensus: Consensus, masks: FolderMasks, learnt: LearntImages, options: ReadOptions
-) -> tuple[Consensus, Sequence[str]]:
-    """Joins what images say of masks that come later to their scores, by what the first masks taught; and the notes.
+) -> tuple[Consensus, Sequence[str], int]:
+    """Joins what images say of masks that come later to their scores, by what the first masks taught.
 
     Args:
         consensus: of the later masks (:meth:`Consensus.joined_by`).
         masks: likewise.
         learnt: of the first masks.
         options: where what is read so far is stored.
+
+    Returns:
+        The later masks with the scores that images change; why the image of each was not used, or an empty text; and
+        the number of masks whose image was not.
     """
     numbers = [number for number, mask in enumerate(masks.masks) if mask.image]
     reads, failed = _Reading(learnt.sampled, masks, consensus.folds).of_all(options, numbers)
-    return _joined(consensus, learnt, reads), [failed.get(number, "") for number in range(len(masks.masks))]
+    notes = [failed.get(number, "") for number in range(len(masks.masks))]
+    return _joined(consensus, learnt, reads), notes, sum(one is None for one in reads)
 
 
 class _Reading:

@@ -138,8 +138,8 @@ def _models(name: str, dataset: Path, folders: Sequence[Path]) -> Iterator[dict[
 SECTIONS = {
     "images": (
         "Images",
-        "`--images`: the masks alone; 1 - soft Dice with what a small model reads, learnt from the other masks; half of "
-        "each, which is the score where images help to tell held-out masks. Where they do not, all three are the same.",
+        "`--images`: the masks alone; 1 - soft Dice with what a small model reads, learnt from the other masks; half "
+        "of each, which is the score where images help to tell held-out masks. Where they do not, all three are equal.",
         {"masks": "masks alone", "images": "images alone", "both": "half of each"},
     ),
     "few": (

@@ -183,3 +183,29 @@ def test_damage_to_what_later_images_are_read_by_is_one_line(folder: Path, tmp_p
         rank(output, folder / "masks", "--add")
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert LEARNT in line and "voxels that do not fit the masks" in line
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_or_two_masks_with_images_are_refused_in_one_line(
+    folder: Path, tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = write(tmp_path / "masks", {f"c{i:02d}": moved(i) for i in range(number)})
+    with pytest.raises(SystemExit, match="2"):
+        rank(tmp_path / "out", masks, "--images", folder / "images")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "gnsm" in line or "case(s)" in line]
+    assert f"masks of {number} case(s) can be read" in line and not (tmp_path / "out").exists()
+
+
+def test_equal_masks_are_ranked_alike_whatever_their_images_show(folder: Path, tmp_path: Path) -> None:
+    masks = write(tmp_path / "masks", {f"c{i:02d}": moved(0) for i in range(MIN_READ + 1)})
+    assert rank(tmp_path / "out", masks, "--images", folder / "images") == 0
+    scores = [float(row["anomaly_score"]) for row in rows(tmp_path / "out")]
+    assert len(scores) == MIN_READ + 1 and max(scores) < 0.05
+
+
+def test_an_empty_mask_is_the_worst_with_its_image_too(folder: Path, tmp_path: Path) -> None:
+    empty = np.zeros((20, 22, 18), dtype=np.uint8)
+    write(tmp_path / "masks", {**{f"c{i:02d}": moved(i) for i in range(NUMBER - 1)}, "c13": empty})
+    assert rank(tmp_path / "out", tmp_path / "masks", "--images", folder / "images") == 0
+    first = rows(tmp_path / "out")[0]
+    assert said(tmp_path / "out")["used"] and (first["case"], float(first["anomaly_score"])) == ("c13", 1)
