@@ -40,12 +40,14 @@ class ImageRead:
     Args:
         case: id.
         structures: 1 - soft Dice of the mask with what is read, ``(S,)``; NaN where neither has the structure.
-        gain: mean squared error of what the same model reads without the image, less that with it.
+        by_place: mean squared error of what the same model reads without the image.
+        by_image: likewise with it.
     """
 
     case: str
     structures: _Floats
-    gain: float
+    by_place: float
+    by_image: float
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ class FoldReader:
         if x.shape[1] != self.with_image.n_features_in_:
             raise ValueError(OTHER_CHANNELS)
         read, by_place = self._shares(self.with_image, x), self._shares(self.without, x)
-        gain = float((np.square(by_place - truth) - np.square(read - truth)).mean())
+        errors = (float(np.square(values - truth).mean()) for values in (by_place, read))
         weight = len(supported) / len(voxels)
         size = structures.sum(1).astype(np.float64)
         overlap = 2 * weight * np.minimum(truth, read).sum(1) / np.maximum(size + weight * read.sum(1), 1e-9)
         either = (size > 0) | (read.max(1) > 0.5)
-        return ImageRead(mask.case["case"], np.where(either, 1 - np.minimum(overlap, 1), np.nan), gain)
+        return ImageRead(mask.case["case"], np.where(either, 1 - np.minimum(overlap, 1), np.nan), *errors)
 
     def _shares(self, model: Any, x: np.ndarray) -> _Floats:
         """Shares of the structures ``(S, V)``, by the last features, as many as the model takes."""

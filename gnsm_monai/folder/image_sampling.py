@@ -26,8 +26,8 @@ __all__ = [
     "not_used", "sample_images",
 ]  # fmt: skip
 
-SAMPLED, MAX_SAMPLED = 3000, 150_000
-"""Voxels that are learnt from: of a mask, and in all."""
+SAMPLED, MAX_SAMPLED = 3000, 60_000
+"""Voxels that are learnt from: of a mask, and in all. In the hippocampus 2.5 times as many read 0.5 % better."""
 
 MAX_VOXELS = 4_000_000
 """Voxels of the masks' field of view up to which images are looked at as they are; larger ones are averaged."""

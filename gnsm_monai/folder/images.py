@@ -22,6 +22,10 @@ __all__ = ["MAX_P_VALUE", "MIN_READ", "LearntImages", "WithImages", "later_with_
 MAX_P_VALUE = 0.01
 """Of the test whether images help to tell other masks of the folder."""
 
+MIN_GAIN = 0.1
+"""Share of the squared error by place that images must take away: what is less may come of more numbers alone, such as
+those of one picture in the place of all images."""
+
 MIN_READ = 7
 """Cases with images below which that test cannot tell: no p-value of it could be as low as :data:`MAX_P_VALUE`."""
 
@@ -31,7 +35,7 @@ USED = (
 )
 NOT_USED = "Images are shown and have no part in the scores: "
 TOO_FEW = "{} case(s) have one that can be read, and it takes {} to tell whether they help."
-NO_HELP = "with them, held-out masks are told no better than by place alone (p = {:.2g})."
+NO_HELP = "they tell held-out masks hardly better than place alone ({:.0%} less squared error, p = {:.2g})."
 WITHOUT = (
     " The images of {} of {} masks could not be used: what images say of masks that score like them stands for them."
 )
@@ -66,7 +70,8 @@ class WithImages:
     Args:
         consensus: with the scores that they change.
         notes: why the image of a mask was not used; empty texts where it was.
-        said: ``used``, ``read`` (masks whose image was), ``p_value`` of the test, and ``text`` in words.
+        said: ``used``, ``read`` (masks whose image was), ``gain`` (share of the squared error by place that they take
+            away) and its ``p_value``, and ``text`` in words.
         learnt: for masks that come later; None where images change nothing.
     """
 
@@ -83,8 +88,8 @@ def with_images(
 
     The class of a voxel is learnt per fold from the usual masks of other folds: from the image around it, from where it
     lies, and from the mean of the masks. A mask's score is the mean of its former one and 1 - soft Dice with what is
-    read. Images change nothing unless they help to tell the masks: the mean squared error of what is read must be lower
-    than that of the same model without the image, by Wilcoxon's signed-rank test over the groups. A mask whose image
+    read. Images change nothing unless they help to tell the masks: the squared error of what is read must be lower than
+    that of the same model without the image, by :data:`MIN_GAIN` and Wilcoxon's signed-rank test. A mask whose image
     could not be used takes what images say of masks that score as it does (quantile by quantile).
 
     Args:
@@ -99,15 +104,12 @@ def with_images(
     numbers = [number for number, sample in enumerate(sampled.samples) if sample is not None]
     reads, failed = _Reading(sampled, masks, consensus.folds).of_all(options, numbers)
     notes = [failed.get(number, note) for number, note in enumerate(notes)]
-    gains: dict[str, list[float]] = {}
-    for group, one in zip(groups, reads, strict=True):
-        if one is not None:
-            gains.setdefault(group, []).append(one.gain)
-    p_value = _p_value([float(np.mean(values)) for values in gains.values()])
-    number = sum(one is not None for one in reads)
-    said = {"used": p_value is not None and p_value <= MAX_P_VALUE, "read": number, "p_value": p_value}
-    if not said["used"]:
-        why = TOO_FEW.format(len(gains), MIN_READ) if len(gains) < MIN_READ else NO_HELP.format(p_value)
+    number, gain, p_value = sum(one is not None for one in reads), *_help(reads, groups)
+    used = p_value is not None and p_value <= MAX_P_VALUE and gain >= MIN_GAIN
+    said = {"used": used, "read": number, "gain": gain, "p_value": p_value}
+    if not used:
+        cases = len({group for group, one in zip(groups, reads, strict=True) if one is not None})
+        why = TOO_FEW.format(cases, MIN_READ) if p_value is None else NO_HELP.format(max(gain, 0), p_value)
         return WithImages(consensus, notes, {**said, "text": NOT_USED + why})
     learnt = _learnt(sampled, consensus, reads)
     text = USED + (WITHOUT.format(len(reads) - number, len(reads)) if number < len(reads) else "")
@@ -166,15 +168,26 @@ class _Reading:
         return reads, {number: one.message for number, one in of.items() if isinstance(one, FailedCase)}
 
 
-def _p_value(gains: Sequence[float]) -> float | None:
-    """One-sided, of Wilcoxon's signed-rank test that gains are positive; None where too few could tell."""
-    if len(gains) < MIN_READ:
-        return None
-    if not any(gains):
-        return 1.0
+def _help(reads: _Reads, groups: Sequence[str]) -> tuple[float, float | None]:
+    """Share of the squared error by place that images take away, and its one-sided p-value over groups.
+
+    The test is Wilcoxon's signed-rank test of the groups' mean gains; there is no p-value where too few could tell.
+    """
+    gains: dict[str, list[float]] = {}
+    by_place = 0.0
+    for group, one in zip(groups, reads, strict=True):
+        if one is not None:
+            gains.setdefault(group, []).append(one.by_place - one.by_image)
+            by_place += one.by_place
+    means = [float(np.mean(values)) for values in gains.values()]
+    gain = float(sum(map(sum, gains.values()))) / by_place if by_place else 0.0
+    if len(means) < MIN_READ:
+        return gain, None
+    if not any(means):
+        return gain, 1.0
     from scipy.stats import wilcoxon  # a second, which most commands need not wait for
 
-    return float(wilcoxon(gains, alternative="greater").pvalue)
+    return gain, float(wilcoxon(means, alternative="greater").pvalue)
 
 
 def _learnt(sampled: SampledImages, consensus: Consensus, reads: _Reads) -> LearntImages:

@@ -12,8 +12,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gnsm_monai.files import load_arrays
-from gnsm_monai.folder.images import MIN_READ
+from gnsm_monai.folder.consensus import Consensus
+from gnsm_monai.folder.images import MIN_READ, with_images
 from gnsm_monai.folder.ranking import NOT_WITH_REFERENCES
+from gnsm_monai.folder.reading import read_masks
 from gnsm_monai.records import load_record, save_record
 from gnsm_monai.report.earlier import LEARNT
 from tests.folder.masks import write
@@ -76,7 +78,16 @@ def test_images_of_noise_change_nothing_and_one_line_says_so(folder: Path) -> No
         assert (folder / "unread" / name).read_bytes() == (folder / "alone" / name).read_bytes()
     images = said(folder / "unread")
     assert images["used"] is False and images["p_value"] > 0.01
-    assert images["text"].startswith("Images are shown and have no part in the scores: with them, held-out masks")
+    assert images["text"].startswith("Images are shown and have no part in the scores: they tell held-out masks hardly")
+
+
+def test_one_picture_in_the_place_of_all_images_is_not_used(folder: Path, tmp_path: Path) -> None:
+    """It tells every place from every other one, and nothing of a case."""
+    noise = np.random.default_rng(0).normal(size=(20, 22, 18)).astype(np.float32)
+    images = write(tmp_path / "images", {f"c{i:02d}_0000": noise for i in range(NUMBER)})
+    masks = read_masks([folder / "masks"], images_dir=images)
+    groups = [mask.patient for mask in masks.masks]
+    assert not with_images(Consensus.of(masks.one_hot, groups), masks, groups, 0).said["used"]
 
 
 def test_the_report_the_board_and_the_summary_say_that_images_were_read(folder: Path) -> None:
