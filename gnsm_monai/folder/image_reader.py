@@ -119,8 +119,8 @@ def reader_of(sampled: SampledImages, fold: int, scheme: LabelScheme) -> FoldRea
     shares = {i: sampled.maps[i].shares.reshape(len(sampled.maps[i].shares), -1) for i in some}
     total = np.sum([shares[i] for i in some], axis=0)
     features, classes = [], []
-    for own in np.unique(sampled.folds[some]).tolist():
-        inside = [i for i in some if sampled.folds[i] == own]
+    for left_out in np.unique(sampled.folds[some]).tolist():
+        inside = [i for i in some if sampled.folds[i] == left_out]
         rest = len(some) - len(inside)
         mean = (total - np.sum([shares[i] for i in inside], axis=0)) / rest if rest else total / len(some)
         for i in inside:

@@ -140,7 +140,7 @@ SECTIONS = {
         "Images",
         "`--images`: the masks alone; 1 - soft Dice with what a small model reads, learnt from the other masks; half "
         "of each, which is the score where images help to tell held-out masks. Where they do not, all three are equal.",
-        {"masks": "masks alone", "images": "images alone", "both": "half of each"},
+        {"masks": "masks alone", "images": "images alone", "both": "half of each", "seeds": "seeds"},
     ),
     "few": (
         "Five references",
@@ -164,7 +164,7 @@ SECTIONS = {
 
 def lines(content: Content) -> list[str]:
     """A table per part and data set: every folder, mean over the seeds."""
-    text = ["Spearman with Dice within each folder (-1 is best), mean over three seeds."]
+    text = ["Spearman with Dice within each folder (-1 is best), mean over three seeds, or as many as a table says."]
     for part, (title, words, columns) in SECTIONS.items():
         rows = [row for row in content["rows"] if row["part"] == part]
         if not rows:
@@ -183,6 +183,9 @@ def lines(content: Content) -> list[str]:
 def _cells(folder: str, figures: Sequence[dict[str, float | None]], columns: dict[str, str]) -> list[str]:
     cells = [folder]
     for method in columns:
+        if method == "seeds":
+            cells.append(str(len(figures)))
+            continue
         values = [one["few" if method == "by seed" else method] for one in figures]
         if None in values:
             cells.append(MISSING)
