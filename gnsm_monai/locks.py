@@ -30,7 +30,7 @@ def lock_folder(folder: str | Path) -> None:
     lock together.
 
     Raises:
-        InputError: another run writes there; on every process of this one.
+        InputError: another run writes there, on every process of this one; or no folder can be made there.
     """
     refused = idist.get_rank() == 0 and not _lock(Path(folder).absolute())
     if idist.all_reduce(float(refused), "MAX") if idist.get_world_size() > 1 else refused:
@@ -58,7 +58,10 @@ def _lock(folder: Path) -> bool:
     """Whether the folder is this process's now; also where its file system knows no locks."""
     if folder in _locks:
         return True
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # of more kinds than full or protected disks have: /proc says "no such file"
+        raise InputError(f"{folder}: no folder can be made here: {error.strerror}") from error
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -91,3 +91,9 @@ def test_a_second_ranking_into_one_folder_is_refused_in_one_line(
         score(_Evaluator(), _Collector(tmp_path))  # type: ignore[arg-type]
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: {LINE}\n"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the system has no /proc")
+def test_a_folder_that_no_one_can_make_is_named_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"^/proc/nowhere: no folder can be made here: No such file or directory$"):
+        lock_folder("/proc/nowhere")

@@ -80,10 +80,12 @@ def beside_masks(names: Collection[str]) -> set[str]:
     split = {name: base_and_word(name) for name in names}
     masks = {name for name, (_, word) in split.items() if word not in OTHER_WORDS}
     masks |= {base for base, word in split.values() if word in MASK_WORDS}
+    # ``pred_CASE`` is a mask of ``CASE``, too.
+    ends = {mask[n + 1 :] for mask in masks for n, letter in enumerate(mask) if letter in SEPARATORS}
     return {
         name
         for name, (base, word) in split.items()
-        if base in masks and (word in OTHER_WORDS or CHANNEL.fullmatch(word))
+        if (base in masks and CHANNEL.fullmatch(word)) or (base in masks | ends and word in OTHER_WORDS)
     }
 
 

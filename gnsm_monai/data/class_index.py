@@ -13,10 +13,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.constants import IGNORE_INDEX, LABEL, LABEL_NAMES, LOST_CLAIMS, VALUE_STEP
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.notes import NOTE, add_note, spared, warn_once
+from gnsm_monai.data.segments import LostClaims, give_to_others
 from gnsm_monai.errors import InputError
 
 __all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
@@ -84,13 +85,14 @@ class ToClassIndexd(MapTransform):
         if self.scheme is None and values.min() < 0:
             raise InputError(f"{path}: label values must not be negative, found {values.min()}")
         converted: MetaTensor = convert_to_dst_type(index, label, dtype=index.dtype)[0]
-        for key in (VALUE_STEP, *([] if self.scheme is None else [LABEL_NAMES])):
+        for key in (VALUE_STEP, LOST_CLAIMS, *([] if self.scheme is None else [LABEL_NAMES])):
             converted.meta.pop(key, None)
         return converted
 
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None
-        matched = scheme_values(values, label.meta.get(LABEL_NAMES, {}), self.scheme, path)
+        names, lost = label.meta.get(LABEL_NAMES, {}), label.meta.get(LOST_CLAIMS, ())
+        matched = scheme_values(values, names, self.scheme, path, lost)
         if matched is not values and not Path(path).is_dir():
             add_note(label.meta, "its labels are matched to those of the model by their names")
         return class_index(matched, self.scheme, path)
@@ -106,18 +108,21 @@ def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
     return _whole_numbers(np.asarray(label), path, ROUNDING + (step / 2 if step < 1 else 0))
 
 
-def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelScheme, path: str | Path) -> np.ndarray:
+def scheme_values(
+    values: np.ndarray, names: Mapping[int, str], scheme: LabelScheme, path: str | Path, lost: LostClaims = ()
+) -> np.ndarray:
     """The numbers of a label map as a scheme has them: where its header names them otherwise, matched by names.
 
-    Structures that the scheme does not have become background. Both are said in the log. A scheme of regions, and one
-    whose structures have no names, cannot be compared. If the header has no name of the scheme, the numbers stay: the
-    structures may be called in another language.
+    What the scheme does not have becomes background, or what else claims its voxels. Both are said in the log. A scheme
+    of regions, and one whose structures have no names, cannot be compared. If the header has no name of the scheme, the
+    numbers stay: the structures may be called in another language.
 
     Args:
         values: of the file, integers of any shape.
         names: of numbers, from the header.
         scheme: the classes.
         path: of the file.
+        lost: claims to voxels that other structures of the file have, see :data:`LOST_CLAIMS`.
 
     Raises:
         InputError: a number may mean another structure than in the scheme.
@@ -141,12 +146,13 @@ def scheme_values(values: np.ndarray, names: Mapping[int, str], scheme: LabelSch
     )
     if (new == numbers).all():
         return values
+    matched: np.ndarray = new[places]
+    give_to_others(matched, lost, targets)
     if of_files:
-        return new[places]  # type: ignore[no-any-return]
+        return matched
     changes = {int(n): int(t) for n, t in zip(numbers, new, strict=True) if n != t}
     shown = [f"{names[n]} {n} -> {t}" if t else f"{names[n]} left out" for n, t in changes.items()]
     _say_once(", ".join(shown[:MAX_CHANGES]) + (" ..." if len(shown) > MAX_CHANGES else ""), Path(path).parent)
-    matched: np.ndarray = new[places]
     return matched
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CROPPED", "EMPTY_LEFT_OUT", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL", "LABEL_NAMES",
-    "REFERENCE", "SOFT", "UNSEEN_IMAGE", "VALUE_STEP",
+    "LOST_CLAIMS", "REFERENCE", "SOFT", "UNSEEN_IMAGE", "VALUE_STEP",
 ]  # fmt: skip
 
 IGNORE_INDEX = -1
@@ -20,6 +20,10 @@ LABEL_NAMES, VALUE_STEP = "label_names", "value_step"
 """Keys of a label map's metadata as long as it holds the numbers of its file: what these are called, where its header
 or a table beside it says so; and the slope by which stored integers were multiplied, of which labels are off by half at
 most."""
+
+LOST_CLAIMS = "lost_claims"
+"""Key of a label map's metadata as long as it holds the numbers of its file: claims of structures to voxels that others
+have, as pairs of places (in the flat map) and numbers, those of the smallest structures last."""
 
 EMPTY_LEFT_OUT = "empty_left_out"
 """Key of a label map's metadata: its file may leave out slices because they are empty, as a DICOM SEG does."""

@@ -37,8 +37,7 @@ def find_label_maps(folder: str | Path, layout: str = AUTO) -> dict[str, Path]:
         Files; a folder in place of a file holds one file per structure.
 
     Raises:
-        InputError: no such folder, no label map in it, two files for one case of which none is preferred, or a folder
-            or a link to nowhere in place of a file.
+        InputError: no such folder, no label map in it, two equally good files for a case, or one that is no file.
     """
     return _regular_files(look_into(folder, layout))
 
@@ -161,7 +160,8 @@ def find_predictions(
     looked = [look_into(folder, layout, structures) for folder in folders]
     cases = [case for maps in looked for case in maps.files]
     references = _references(references_dir, layout, structures, cases)
-    images = None if images_dir is None else find_images(images_dir, cases)
+    masks = [path for maps in looked for paths in maps.files.values() for path in paths]
+    images = None if images_dir is None else find_images(images_dir, cases, masks)
     say_how(looked)
     predictions: list[Case] = []
     for maps, name in zip(looked, _folder_names(folders), strict=True):

@@ -16,6 +16,7 @@ from gnsm_monai.data.case_names import (
     subfolders,
 )
 from gnsm_monai.data.dicom_seg import holds_dicom
+from gnsm_monai.data.mask_files import SEGMENTS
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder
 
@@ -45,11 +46,12 @@ class Images:
         self.partner = match_cases(cases, files)
 
     @classmethod
-    def of_folder(cls, folder: str | Path, cases: Iterable[str]) -> Images:
-        """Raises InputError where there is no such folder."""
+    def of_folder(cls, folder: str | Path, cases: Iterable[str], masks: Iterable[str | Path] = ()) -> Images:
+        """Images in a folder, in which ``masks`` may lie, too. Raises InputError where there is no such folder."""
         folder = Path(folder)
         check_folder(folder)
-        return cls(_flat(folder) or _nested(folder), folder, cases)
+        aside = {Path(mask).resolve() for mask in masks}
+        return cls(_flat(folder, aside) or _nested(folder, aside), folder, cases)
 
     def of(self, case: str) -> list[Path]:
         """The files of a case, one per channel.
@@ -73,9 +75,19 @@ class Images:
         return files
 
 
-def _flat(folder: Path) -> dict[str, list[Path]]:
-    names = {name: [path for path in paths if not path.is_dir()] for name, paths in files_by_case(folder).items()}
-    return _channels({name: paths for name, paths in names.items() if paths})
+def _flat(folder: Path, masks: Collection[Path]) -> dict[str, list[Path]]:
+    """Files of a folder, without the masks that lie among images."""
+    names = {
+        name: [path for path in paths if not path.is_dir() and path.resolve() not in masks]
+        for name, paths in files_by_case(folder).items()
+    }
+    names = {name: paths for name, paths in names.items() if paths}
+    images = {
+        name: [path for path in paths if not path.name.lower().endswith(SEGMENTS)]
+        for name, paths in names.items()
+        if base_and_word(name)[1] not in MASK_WORDS and f"{name}_0000" not in names
+    }
+    return _channels({name: paths for name, paths in images.items() if paths} or names)
 
 
 def _channels(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
@@ -88,13 +100,16 @@ def _channels(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
     return files
 
 
-def _nested(folder: Path) -> dict[str, list[Path]]:
+def _nested(folder: Path, masks: Collection[Path]) -> dict[str, list[Path]]:
     files = {}
     for sub in subfolders(folder):
-        inside = next((f for place in INNER if (sub / place).is_dir() and (f := _flat(sub / place))), {})
-        images = {name: paths for name, paths in inside.items() if base_and_word(name)[1] not in MASK_WORDS}
-        if images:
-            files[sub.name] = _preferred(images)
+        for session in (sub, *sorted(sub.glob("ses-*"))):  # of BIDS
+            case = sub.name if session is sub else f"{sub.name}_{session.name}"
+            places = [session / name for name in INNER if (session / name).is_dir()]
+            inside = next((files_in for place in places if (files_in := _flat(place, masks))), {})
+            images = {name: paths for name, paths in inside.items() if base_and_word(name)[1] not in MASK_WORDS}
+            if images:
+                files[case] = _preferred(images)
     return files
 
 
@@ -106,13 +121,18 @@ def _preferred(images: Mapping[str, list[Path]]) -> list[Path]:
     return [path for paths in images.values() for path in paths]
 
 
-def find_images(images_dir: str | Path, cases: Sequence[str]) -> Images:
+def find_images(images_dir: str | Path, cases: Sequence[str], masks: Iterable[str | Path] = ()) -> Images:
     """The images of these cases.
+
+    Args:
+        images_dir: their folder.
+        cases: ids of the masks.
+        masks: their files, which may lie in the same folder and are no images.
 
     Raises:
         InputError: no such folder, or no image in it of any of the cases.
     """
-    images = Images.of_folder(images_dir, cases)
+    images = Images.of_folder(images_dir, cases, masks)
     if not images.files and holds_dicom(images.folder):
         raise InputError(
             f"{images.folder}: DICOM image series are not read here: gnsm from-dicom --series {images.folder} lays "

@@ -14,7 +14,7 @@ from monai.data import NibabelReader
 from monai.utils import MetaKeys, SpaceKeys
 from PIL import BmpImagePlugin, PngImagePlugin
 
-from gnsm_monai.data.constants import EMPTY_LEFT_OUT, LABEL_NAMES, VALUE_STEP
+from gnsm_monai.data.constants import EMPTY_LEFT_OUT, LABEL_NAMES, LOST_CLAIMS, VALUE_STEP
 from gnsm_monai.data.dicom_seg import is_dicom, read_segmentation
 from gnsm_monai.data.file_checks import check_checksum, check_claimed_size, check_meta_image, check_spacing
 from gnsm_monai.data.label_names import names_in_xml
@@ -204,8 +204,8 @@ def _read_itk(name: str) -> Content:
     if segments := slicer_segments(header):
         if max(image.GetSize()) == 1:
             raise ValueError("a segmentation without voxels: 3D Slicer saves an empty one so, without its place")
-        array, names, overlap = join_layers(array if channels else array[..., None], segments)
-        meta = {**_meta(_itk_affine(image), array.shape), LABEL_NAMES: names}
+        array, names, overlap, lost = join_layers(array if channels else array[..., None], segments)
+        meta = {**_meta(_itk_affine(image), array.shape), LABEL_NAMES: names, LOST_CLAIMS: lost}
         add_note(meta, say_overlap(name, overlap))
         return array, meta
     return array, _meta(_itk_affine(image), image.GetSize(), channels)

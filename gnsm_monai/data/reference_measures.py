@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from monai.data import MetaTensor
+from scipy import ndimage
 
 from gnsm_monai.data.alignment import Place, place_of
 from gnsm_monai.data.class_index import distinct_values, scheme_values
@@ -16,7 +18,7 @@ from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.transforms import centred_extent
 from gnsm_monai.errors import InputError
 
-__all__ = ["MapMeasures", "grid_of", "symmetric_axes"]
+__all__ = ["MapMeasures", "any_way_up", "grid_of", "symmetric_axes"]
 
 SIZE_MULTIPLE = 8
 """Grids are rounded up to it, so that three halvings leave nothing to pad."""
@@ -25,7 +27,7 @@ MARGIN = 2
 """Voxels of background kept on each side of the outermost structure."""
 
 COARSE_SIZE = 24
-"""Voxels per axis of the maps whose symmetry is examined."""
+"""Voxels per axis of the maps whose symmetry is examined; an even number."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class MapMeasures:
         place: of the field of view.
         values: class indices that occur (file values as long as the classes are not known).
         coarse: the map at ``COARSE_SIZE`` voxels per axis.
+        middle: the largest square about the middle of a picture, likewise; None for volumes.
         names: of its values, where its header or a table beside it tells them.
     """
 
@@ -46,6 +49,7 @@ class MapMeasures:
     place: Place
     values: frozenset[int]
     coarse: np.ndarray
+    middle: np.ndarray | None = None
     names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -58,6 +62,7 @@ class MapMeasures:
             place=place_of(label),
             values=frozenset(distinct_values(array)[0].tolist()),
             coarse=array[np.ix_(*[_sampled(n) for n in array.shape])],
+            middle=_middle(array, label.pixdim.numpy()) if array.ndim == 2 else None,
             names=label.meta.get(LABEL_NAMES, {}),
         )
 
@@ -68,13 +73,22 @@ class MapMeasures:
             return np.searchsorted(scheme.values, scheme_values(values, self.names, scheme, path))  # which are in order
 
         values = index(np.array(sorted(self.values)))
-        return replace(self, values=frozenset(values.tolist()), coarse=index(self.coarse))
+        middle = None if self.middle is None else index(self.middle)
+        return replace(self, values=frozenset(values.tolist()), coarse=index(self.coarse), middle=middle)
 
 
 def _sampled(size: int) -> np.ndarray:
     """``COARSE_SIZE`` voxels of an axis, evenly spread and mirror-symmetric: else a symmetric map would not look so."""
     low = (2 * np.arange(COARSE_SIZE // 2) + 1) * size // (2 * COARSE_SIZE)
     return np.concatenate([low, size - 1 - low[::-1]])
+
+
+def _middle(picture: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The largest square about the middle of a picture, at ``COARSE_SIZE`` pixels per axis."""
+    lengths = np.array(picture.shape) * spacing
+    offsets = ((np.arange(COARSE_SIZE) + 0.5) / COARSE_SIZE - 0.5) * lengths.min()
+    places = [n / 2 + offsets / mm for n, mm in zip(picture.shape, spacing, strict=True)]
+    return picture[np.ix_(*[place.astype(int) for place in places])]
 
 
 def grid_of(measured: Sequence[MapMeasures], max_voxels: int) -> tuple[list[float], list[int]]:
@@ -95,20 +109,54 @@ def grid_of(measured: Sequence[MapMeasures], max_voxels: int) -> tuple[list[floa
 def symmetric_axes(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
     """Axes along which a mirrored map is as probable as the map itself, by the voxelwise frequencies of the maps.
 
-    Frequencies come from one half of the maps, the comparison from the other: a mirrored map must be within half a
-    standard deviation of the usual log-likelihood. Left and right structures with labels of their own fail at once.
+    Left and right structures with labels of their own fail at once.
     """
-    indices = [np.maximum(m, 0).astype(np.intp)[None] for m in maps]  # ignored counts as background
+    changes: list[_Change] = [partial(np.flip, axis=axis) for axis in range(maps[0].ndim)]
+    return [axis for axis, change in enumerate(changes) if _as_probable(maps, num_classes, [change])]
+
+
+def any_way_up(measured: Sequence[MapMeasures], num_classes: int) -> bool:
+    """Whether pictures that are turned by any angle are as probable as they are, as those of cells may be.
+
+    Eighths of a turn are tried, on the largest disc about the middle, which stays inside when it is turned. Volumes are
+    never turned: no set of volumes has been measured on which it pays.
+    """
+    pictures = [_disc(m.middle) for m in measured if m.middle is not None]
+    turns: list[_Change] = [partial(_turned, degrees=degrees) for degrees in (45, 90, 135)]
+    return bool(pictures) and _as_probable(pictures, num_classes, turns)
+
+
+_Change = Callable[[np.ndarray], np.ndarray]
+
+
+def _as_probable(maps: Sequence[np.ndarray], num_classes: int, changes: Sequence[_Change]) -> bool:
+    """Whether maps that are changed in each of these ways are as probable as before.
+
+    Frequencies come from one half of the maps, the comparison from the other: a changed map must be within half a
+    standard deviation of the usual log-likelihood.
+    """
+    indices = [np.maximum(m, 0).astype(np.intp) for m in maps]  # ignored counts as background
     learnt, compared = indices[::2], indices[1::2]
     frequency = np.zeros((num_classes, *maps[0].shape))
     for index in learnt:
-        np.put_along_axis(frequency, index, np.take_along_axis(frequency, index, 0) + 1 / len(learnt), 0)
+        np.put_along_axis(frequency, index[None], np.take_along_axis(frequency, index[None], 0) + 1 / len(learnt), 0)
     log_prior = np.log(frequency * 0.999 + 0.001 / num_classes)
 
     def log_likelihood(samples: Sequence[np.ndarray]) -> np.ndarray:
-        return np.array([np.take_along_axis(log_prior, sample, 0).mean() for sample in samples])
+        return np.array([np.take_along_axis(log_prior, sample[None], 0).mean() for sample in samples])
 
     usual = log_likelihood(compared)
     limit = usual.mean() - 0.5 * usual.std(ddof=1) - 1e-9  # identical maps have no spread, only rounding
-    mirrored = [log_likelihood([np.flip(m, axis + 1) for m in compared]).mean() for axis in range(maps[0].ndim)]
-    return [axis for axis, value in enumerate(mirrored) if value >= limit]
+    return all(log_likelihood([change(m) for m in compared]).mean() >= limit for change in changes)
+
+
+def _turned(picture: np.ndarray, degrees: float) -> np.ndarray:
+    turned: np.ndarray = ndimage.rotate(picture, degrees, reshape=False, order=0)
+    return turned
+
+
+def _disc(square: np.ndarray) -> np.ndarray:
+    """The largest disc in a square, and background around it."""
+    offset = np.arange(len(square)) - (len(square) - 1) / 2
+    disc: np.ndarray = np.where(offset[:, None] ** 2 + offset**2 <= len(square) ** 2 / 4, square, 0)
+    return disc

@@ -21,7 +21,7 @@ from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
-from gnsm_monai.data.reference_measures import MapMeasures, grid_of, symmetric_axes
+from gnsm_monai.data.reference_measures import MapMeasures, any_way_up, grid_of, symmetric_axes
 from gnsm_monai.data.splits import check_enough, split_references
 from gnsm_monai.data.transforms import load_case
 from gnsm_monai.errors import InputError
@@ -46,6 +46,7 @@ class References:
         always_present: per structure, whether every reference has it.
         never_empty: whether every reference has some structure.
         flip_axes: axes along which mirrored references look like references.
+        any_way_up: whether references are pictures that look alike when they are turned by any angle.
         stored: the maps at the model's voxel size.
         image_channels: channels of the images, 0 without.
         name: of the folder they are from.
@@ -60,6 +61,7 @@ class References:
     always_present: list[bool]
     never_empty: bool
     flip_axes: list[int]
+    any_way_up: bool
     stored: ReferenceMaps = field(repr=False, compare=False)
     image_channels: int = 0
     name: str = ""
@@ -183,6 +185,7 @@ def read_references(
         always_present=[all(m.values.intersection(s) for m in measured) for s in scheme.structure_classes],
         never_empty=all(any(value > 0 for value in m.values) for m in measured),
         flip_axes=symmetric_axes([m.coarse for m in measured], scheme.num_classes),
+        any_way_up=any_way_up(measured, scheme.num_classes),
         stored=stored,
         image_channels=stored.channels.get(cases[0]["case"], 0),
         name=folder.resolve().name,

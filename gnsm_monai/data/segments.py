@@ -6,13 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from gnsm_monai.data.label_names import LabelTable, hex_colour
 from gnsm_monai.data.notes import warn_once
 
-__all__ = ["Segment", "join_layers", "join_segments", "say_overlap", "slicer_segments", "unique_numbers"]
+__all__ = [
+    "LostClaims", "Segment", "give_to_others", "join_layers", "join_segments", "lost_claims", "say_overlap",
+    "slicer_segments", "unique_numbers",
+]  # fmt: skip
+
+LostClaims: TypeAlias = Sequence[tuple[np.ndarray, np.ndarray]]
+"""See :data:`gnsm_monai.data.constants.LOST_CLAIMS`."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +68,22 @@ def unique_numbers(segments: Sequence[Segment]) -> list[int]:
     return [segments[firsts[name]].value if by_value else firsts[name] + 1 for name in names]
 
 
-def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, LabelTable, int]:
+def join_layers(layers: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, LabelTable, int, LostClaims]:
     """Layers ``(*spatial, L)`` of a segmentation as one label map; see :func:`join_segments`.
 
     Returns:
-        The map ``(*spatial)``, names and colours of its numbers, and voxels that several structures claim. A single
-        layer whose values tell all structures apart comes back as it is.
+        The map ``(*spatial)``, names and colours of its numbers, voxels that several structures claim, and the claims
+        that lost. A single layer whose values tell all structures apart comes back as it is.
     """
     numbers = unique_numbers(segments)
     named = [(number, segment) for number, segment in zip(numbers, segments, strict=True) if segment.name]
     names = LabelTable.of((number, segment.name, segment.colour) for number, segment in reversed(named))
     if layers.shape[-1] == 1 and numbers == [segment.value for segment in segments]:
-        return layers[..., 0], names, 0
+        return layers[..., 0], names, 0, []
     pairs = zip(numbers, segments, strict=True)
-    values, overlap = join_segments([(n, layers[..., s.layer] == s.value) for n, s in pairs], layers.shape[:-1])
-    return values, names, overlap
+    claims = [(n, layers[..., s.layer] == s.value) for n, s in pairs]
+    values, overlap = join_segments(claims, layers.shape[:-1])
+    return values, names, overlap, lost_claims(claims, values)
 
 
 def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]) -> tuple[np.ndarray, int]:
@@ -101,6 +109,30 @@ def join_segments(claims: Sequence[tuple[int, np.ndarray]], shape: Sequence[int]
         taken = inside & (claim >= best)
         values[taken], best[taken] = number, claim[taken]
     return values, int(several.sum())
+
+
+def lost_claims(claims: Sequence[tuple[int, np.ndarray]], values: np.ndarray) -> LostClaims:
+    """The claims of structures to voxels that others have in the joined map."""
+    lost = []
+    for number, claim in sorted(claims, key=lambda item: -np.count_nonzero(item[1])):
+        places = np.flatnonzero((claim > 0) & (values != number))
+        lost.append((places, np.full(len(places), number, np.int32)))
+    return lost
+
+
+def give_to_others(matched: np.ndarray, lost: LostClaims, targets: Mapping[int, int]) -> None:
+    """Voxels of structures that are left out go to what a scheme has there: a segment of the liver is liver.
+
+    Args:
+        matched: numbers of the scheme, 0 where nothing is or a structure was left out; changed in place.
+        lost: claims of structures to voxels that others had.
+        targets: the scheme's number of each structure that it has.
+    """
+    free = matched.ravel() == 0
+    for voxels, numbers in lost:  # the smallest structures come last
+        for number in np.unique(numbers).tolist():
+            if number in targets:
+                matched.flat[voxels[(numbers == number) & free[voxels]]] = targets[number]
 
 
 def say_overlap(path: str | Path, voxels: int) -> str:

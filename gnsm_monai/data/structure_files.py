@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gnsm_monai.data.case_names import OTHER_WORDS, base_and_word, files_by_case
-from gnsm_monai.data.constants import LABEL_NAMES
+from gnsm_monai.data.case_names import OTHER_WORDS, PICTURE_ENDINGS, base_and_word, files_by_case
+from gnsm_monai.data.constants import LABEL_NAMES, LOST_CLAIMS
 from gnsm_monai.data.notes import add_note
 from gnsm_monai.data.segments import say_overlap
 from gnsm_monai.errors import InputError
@@ -21,8 +21,12 @@ TOLERANCE_MM = 1e-2
 
 
 def structure_files(folder: Path) -> dict[str, Path]:
-    """The file of each structure, by its name."""
-    files = {name: path for name, paths in files_by_case(folder).items() for path in paths if not path.is_dir()}
+    """The file of each structure, by its name; among volumes pictures are previews (``preview_total.png``)."""
+    paths_by_name = [
+        (name, path) for name, paths in files_by_case(folder).items() for path in paths if not path.is_dir()
+    ]
+    volumes = {name: path for name, path in paths_by_name if not path.name.lower().endswith(PICTURE_ENDINGS)}
+    files = volumes or dict(paths_by_name)
     return {name: path for name, path in files.items() if name and base_and_word(name)[1] not in OTHER_WORDS}
 
 
@@ -30,8 +34,9 @@ def read_structures(folder: Path, read: Callable[[Path], tuple[np.ndarray, dict[
     """One label map of all files of a folder.
 
     Structures are numbered from 1 in the order of their names, which ``meta`` of the map tells. A voxel that several
-    claim goes to the smallest of them, as in :func:`gnsm_monai.data.segments.join_segments`. Only the voxels of
-    structures are kept until all are known: a hundred files fit where a hundred maps would not.
+    claim goes to the smallest of them, as in :func:`gnsm_monai.data.segments.join_segments`; ``meta`` has the claims of
+    the others, for a model may not know the smallest. Only the voxels of structures are kept until all are known: a
+    hundred files fit where a hundred maps would not.
 
     Args:
         folder: of the files.
@@ -59,10 +64,11 @@ def read_structures(folder: Path, read: Callable[[Path], tuple[np.ndarray, dict[
         places.append((number, inside))
     assert first is not None
     values, meta = first
-    overlap = 0
+    lost = []
     for number, inside in sorted(places, key=lambda item: -item[1].size):
-        overlap += int(np.count_nonzero(values.flat[inside]))
+        before = values.flat[inside]
+        lost.append((inside[before > 0], before[before > 0]))
         values.flat[inside] = number
-    meta = {**meta, LABEL_NAMES: dict(enumerate(files, start=1))}
-    add_note(meta, say_overlap(folder, overlap))
+    meta = {**meta, LABEL_NAMES: dict(enumerate(files, start=1)), LOST_CLAIMS: lost}
+    add_note(meta, say_overlap(folder, sum(len(claimed) for claimed, _ in lost)))
     return values, meta

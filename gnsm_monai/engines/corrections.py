@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type
 
 from gnsm_monai.data.class_index import label_values, scheme_values
-from gnsm_monai.data.constants import FILE_AFFINE, IMAGE, LABEL, LABEL_NAMES
+from gnsm_monai.data.constants import FILE_AFFINE, IMAGE, LABEL, LABEL_NAMES, LOST_CLAIMS
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
@@ -62,12 +62,14 @@ class _Numbered:
     def of(cls, label: MetaTensor, scheme: LabelScheme, path: str) -> _Numbered:
         names = label.meta.pop(LABEL_NAMES, {})
         values = label_values(label, path)
-        matched = scheme_values(values, names, scheme, path)
-        if matched is values:
-            return cls(label, None)
+        matched = scheme_values(values, names, scheme, path, label.meta.pop(LOST_CLAIMS, ()))
         keys = {name_key(name): n for n, name in names.items()}
-        of_model = zip(scheme.names, scheme.values[1:], strict=True)
-        numbers = {value: keys[name_key(name)] for name, value in of_model if name_key(name) in keys}
+        of_model = dict(zip(scheme.values[1:], scheme.names, strict=True))
+        numbers = {value: keys[name_key(name)] for value, name in of_model.items() if name_key(name) in keys}
+        if matched is values and (scheme.regions or not numbers):
+            return cls(label, None)
+        if matched is values:  # those of absent structures may differ all the same
+            numbers = {value: value for value in scheme.values if value not in names} | numbers
         return cls(convert_to_dst_type(matched, label, dtype=matched.dtype)[0], numbers)
 
     def in_file(self, moves: Moves) -> tuple[tuple[int, int], ...] | None:

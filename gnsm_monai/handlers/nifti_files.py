@@ -10,7 +10,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from gnsm_monai.data.class_index import label_values, scheme_values
-from gnsm_monai.data.constants import FILE_AFFINE, LABEL, LABEL_NAMES
+from gnsm_monai.data.constants import FILE_AFFINE, LABEL, LABEL_NAMES, LOST_CLAIMS
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
@@ -84,5 +84,6 @@ class FlaggedWriter(AfterRanking):
         for case in flagged:
             mask = self.load(self.paths[case])
             names = mask.meta.get(LABEL_NAMES, {})
-            values = scheme_values(label_values(mask, self.paths[case])[0], names, self.scheme, self.paths[case])
+            lost, path = mask.meta.get(LOST_CLAIMS, ()), self.paths[case]
+            values = scheme_values(label_values(mask, path)[0], names, self.scheme, path, lost)
             save_nifti(self.folder / f"{case}.nii.gz", small_integers(values), np.asarray(mask.meta[FILE_AFFINE]))

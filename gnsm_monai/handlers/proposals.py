@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnsm_monai.data.rewriting import save_changed
+from gnsm_monai.data.rewriting import place_of_copy, save_changed, save_moved_structures
 from gnsm_monai.engines.corrections import changed_values
 from gnsm_monai.files import one_line_of, save_table
 from gnsm_monai.handlers.after_ranking import AfterRanking
@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 class ProposalWriter(AfterRanking):
     """Writes ``proposed/`` once the ranking stands: a copy of each mask that a change of labels alone makes usual.
 
-    A copy has the name, format, geometry and number type of its mask. ``proposed/proposed.csv`` lists the copies,
-    worst masks first, with what was changed and the scores before and after.
+    A copy has the name, layout, format, geometry and number type of its mask: a folder with a file per structure has a
+    folder of such files. ``proposed/proposed.csv`` lists the copies, worst masks first, with what was changed and the
+    scores before and after.
 
     Args:
         output_dir: folder of the results.
@@ -63,10 +64,12 @@ class ProposalWriter(AfterRanking):
         try:
             if correction.moves is None:
                 raise ValueError("its header has no number for a structure that it should hold")
-            change = partial(changed_values, moves=correction.moves, axis=correction.axis)
             source = Path(self.paths[result.case])
-            target = (self.folder / result.case).parent / source.name
-            save_changed(source, target, change)
+            target = self.folder / place_of_copy(result.case, source)
+            if source.is_dir():
+                save_moved_structures(source, target, correction.moves, correction.axis)
+            else:
+                save_changed(source, target, partial(changed_values, moves=correction.moves, axis=correction.axis))
         except Exception as error:  # ITK's and nibabel's own kinds: one copy must not cost the others
             logger.warning("%s: no corrected copy can be written: %s", self.paths[result.case], one_line_of(error))
             return None

@@ -1,5 +1,6 @@
 """The score network, and the two ways to read a score from its logits."""
 
+from gnsm_monai.networks.context import ContextMisfit
 from gnsm_monai.networks.layers import plan_strides
 from gnsm_monai.networks.parametrisation import PARAMETRISATIONS, direct_score, posterior_score, score_from_logits
 from gnsm_monai.networks.score_mlp import ScoreMLP
@@ -7,6 +8,7 @@ from gnsm_monai.networks.score_unet import ScoreUNet
 
 __all__ = [
     "PARAMETRISATIONS",
+    "ContextMisfit",
     "ScoreMLP",
     "ScoreUNet",
     "direct_score",

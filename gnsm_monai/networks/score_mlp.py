@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,46 +91,11 @@ class ScoreMLP(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         evidence = [self.schedule.log_likelihood(block, level) for block in self.blocks.split(x)]
         embedding = self.embedding(level)
-        h = self.stem(self.blocks.join([self._standardise(e, level, i) for i, e in enumerate(evidence)]))
+        h = self.stem(self.blocks.join([self.standardise(e, level, i) for i, e in enumerate(evidence)]))
         for layers in self.layers:
             h = layers(h, embedding)
         logits: Tensor = self.head(h)
         return logits + self.blocks.join(evidence) + self.log_prior if self.posterior else logits
-
-    def context_logits(self, level: int) -> Callable[[Tensor], Tensor]:
-        """What the layers and the prior say of rows of known categories at the noise-free centre of a level.
-
-        The function takes category codes ``(B, F)`` and returns flat logits ``(B, D)``: :meth:`forward` of those
-        relaxed rows, less what each feature says of itself, ``log p(x_f | c)``. A feature whose category is known is
-        one column of the stem's weights and the sum of the others, so that the stem adds ``F`` columns up where it
-        would multiply by ``D``. Weights are those of the moment; all that no row changes is computed once.
-
-        Raises:
-            ValueError: of a network of direct logits.
-        """
-        if not self.posterior:
-            raise ValueError("direct logits hold no posterior")
-        at = torch.tensor([level], device=self.log_prior.device)
-        cells, other = [], []
-        for block, (k, features) in enumerate(self.blocks.blocks):
-            first = F.one_hot(torch.zeros_like(at)[:, None], k).transpose(1, 2).float()
-            evidence = self.schedule.log_likelihood(self.schedule.noise_free(first, at), at)
-            seen = self._standardise(evidence, at, block).flatten()
-            cells.append(seen[:1].expand(k * len(features)))
-            other.append(seen[1:2].expand(k * len(features)))
-        apart, weight = torch.cat(other), self.stem.weight.T
-        columns = (weight * (torch.cat(cells) - apart)[:, None]).contiguous()  # rows are read one by one
-        stem, embedding = apart @ weight + self.stem.bias, self.embedding(at)
-        last: Any = self.head[-1]
-        bias = last.bias + self.log_prior
-
-        def logits(codes: Tensor) -> Tensor:
-            h = F.embedding_bag(self.blocks.places(codes), columns, mode="sum") + stem
-            for layers in self.layers:
-                h = layers(h, embedding)
-            return F.linear(self.head[:-1](h), last.weight, bias)
-
-        return logits
 
     def independent_logits(self, x: Tensor, level: Tensor) -> Tensor:
         """Posterior logits of features that know nothing of each other: prior and the own noisy value alone."""
@@ -143,7 +108,7 @@ class ScoreMLP(nn.Module):
             raise ValueError(f"positive frequencies of shape {tuple(self.log_prior.shape)} are needed")
         self.log_prior.copy_(frequencies.log())
 
-    def _standardise(self, evidence: Tensor, level: Tensor, block: int) -> Tensor:
+    def standardise(self, evidence: Tensor, level: Tensor, block: int) -> Tensor:
         """Log-likelihoods at a scale that all levels and cardinalities share; see :class:`ScoreUNet` for the offset."""
         mean, deviation = (
             expand_like(values[level, block], evidence)  # type: ignore[index]

@@ -10,9 +10,6 @@ from torch import Tensor
 
 __all__ = ["FeatureBlocks"]
 
-SMALLEST = 1e-30
-"""Sum of exponentials that float32 still holds to full precision."""
-
 
 class FeatureBlocks:
     """Rows of ``F`` categorical features, each with its own number of categories ``K_f``, as a few dense blocks.
@@ -80,16 +77,6 @@ class FeatureBlocks:
     def places(self, codes: Tensor) -> Tensor:
         """Where a row's categories stand in the flat form, ``(B, F)`` int64, from codes ``(B, F)``."""
         return self._first.to(codes.device) + self._step.to(codes.device) * codes.long()
-
-    def logsumexp(self, flat: Tensor) -> Tensor:
-        """The logsumexp over each feature's categories, ``(B, F)``, from flat values ``(B, D)``."""
-        # The highest value of a row is found far faster than that of each of its features, and serves as well unless
-        # all that a feature has lies below it by more than float32 can tell from nothing.
-        most = flat.amax(1, keepdim=True)
-        total = self.features([block.sum(1) for block in self.split((flat - most).exp_())])
-        if bool((total > SMALLEST).all()):
-            return total.log_() + most
-        return self.features([block.logsumexp(1) for block in self.split(flat)])
 
     def at_codes(self, flat: Tensor, codes: Tensor) -> Tensor:
         """The entry of each feature's category, ``(B, F)``, from flat values ``(B, D)`` and codes ``(B, F)``."""

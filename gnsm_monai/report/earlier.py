@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnsm_monai.data.nifti import keep_only
-from gnsm_monai.data.rewriting import data_files
+from gnsm_monai.data.rewriting import files_of_copy
 from gnsm_monai.report.colours import COLOUR_TABLES
 from gnsm_monai.report.lists import remove_lists
 
@@ -46,8 +46,7 @@ def _remove_proposals(folder: Path) -> None:
         return
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         names = [row.get("file") or "" for row in csv.DictReader(file)]
-    copies = [folder / name for name in names if name]
-    for path in [*copies, *(data for copy in copies for data in data_files(copy))]:
+    for path in [part for name in names if name for part in files_of_copy(folder / name)]:
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             path.unlink()
     table.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from gnsm_monai.data.rewriting import place_of_copy
 from gnsm_monai.files import write_atomically
 from gnsm_monai.report.marks import Mark
 from gnsm_monai.scoring.result import CaseResult
@@ -128,7 +129,7 @@ def listed_cases(
     listed = []
     for result in results:
         mask = masks[result.case]
-        proposed = (output / "proposed" / result.case).parent / mask.name
+        proposed = output / "proposed" / place_of_copy(result.case, mask)
         beside = {"map": output / "maps" / f"{result.case}.nii.gz", "proposed": proposed}
         if result.correction is None:
             del beside["proposed"]

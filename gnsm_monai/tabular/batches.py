@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gnsm_monai.noise import FeatureBlocks, NoiseSchedule
 from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.rows import distinct_rows
 
 __all__ = ["CODES", "NoisyRowPrepareBatch", "RowBatches", "TrainingTable"]
 
@@ -130,4 +131,4 @@ class TrainingTable:
         return RowBatches(rows.repeat(max(1, min(500, most) // len(rows)), 1), max(1, VALUES_AT_ONCE // values_per_row))
 
     def _distinct_rows(self) -> int:
-        return len(np.unique(self.codes["train"], axis=0))
+        return len(distinct_rows(self.codes["train"])[0])

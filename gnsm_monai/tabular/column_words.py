@@ -13,7 +13,15 @@ from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers
 from gnsm_monai.tabular.values import days
 
-__all__ = ["doubtful_columns", "numbers_rows", "often_unknown", "say_unknown", "understood", "unknown_shares"]
+__all__ = [
+    "doubtful_columns",
+    "numbers_rows",
+    "often_unknown",
+    "say_left_out",
+    "say_unknown",
+    "understood",
+    "unknown_shares",
+]
 
 SHOWN = 60
 """Columns that are listed; a table of thousands would bury all else."""
@@ -94,6 +102,14 @@ def often_unknown(codes: np.ndarray, encoder: TableEncoder) -> np.ndarray:
     shares = unknown_shares(codes, encoder)
     often: np.ndarray = (shares > MOSTLY) | ((shares > OFTEN) & (shares * len(codes) > FEW))
     return often
+
+
+def say_left_out(table: Table, columns: Sequence[str]) -> None:
+    """Logs the named columns of new rows that are none of the model's ``columns``, and so have no part in a score."""
+    if others := [name for name in table.names if name and name not in columns]:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        named = ", ".join(table.places(others[:SHOWN]))
+        logger.info("left out, as the model has no such column: %s%s", named, more)
 
 
 def say_unknown(table: Table, columns: Sequence[str], codes: np.ndarray, encoder: TableEncoder) -> None:

@@ -135,14 +135,15 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             normal = fitted.codes["train"][:MAX_REFERENCES] if self.trim else codes[np.sort(order[:MAX_REFERENCES])]
             self.model_ = TrainedTable.fit(fitted, network.cpu(), normal, rule, self.num_draws, seed)
             self.network_, self.scorer_ = self.model_.network, self.model_.scorer
-            self.decision_scores_ = self._scores(codes)
+            self.decision_scores_ = self.model_.scores(codes)
         self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Anomaly score of every row, ``(N,)`` float64; higher = worse. In nats for misfits."""
-        return self._scores(self._codes(X))
+        codes = self._codes(X)
+        return self.model_.scores(codes)
 
     def predict(self, X: Any) -> np.ndarray:
         """1 for every row whose score is above ``threshold_``, 0 for the others, ``(N,)``."""
@@ -185,14 +186,9 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         ``context_misfit``: the value is improbable beside the row's others. ``coupled_frequencies``: it is a value that
         occurs with rare ones in training. Other rules have the one term that they are of.
         """
-        rows, inverse = np.unique(self._codes(X), axis=0, return_inverse=True)
-        parts = self.model_.score(rows)[1]
-        return {name: parts[inverse.reshape(-1), place] for place, name in enumerate(self.model_.anomaly.terms)}
-
-    def _scores(self, codes: np.ndarray) -> np.ndarray:
-        # Rows repeat in categorical tables: each is scored once.
-        rows, inverse = np.unique(codes, axis=0, return_inverse=True)
-        return self.model_.scores(rows)[inverse.reshape(-1)]
+        codes = self._codes(X)
+        parts = self.model_.score(codes)[1]
+        return {name: parts[:, place] for place, name in enumerate(self.model_.anomaly.terms)}
 
     def _codes(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

@@ -210,9 +210,10 @@ def distinct(column: np.ndarray, edges: np.ndarray | None = None) -> tuple[list[
     if column.dtype.kind == "M":  # their tolist() has numbers where they are of nanoseconds
         values, index = np.unique(column, return_inverse=True)
         return [MISSING if is_missing(value) else canonical(str(value)) for value in values], index
-    places: dict[str, int] = {}
-    index = np.array([places.setdefault(_text(value), len(places)) for value in column.tolist()], dtype=np.int64)
-    return list(places), index
+    values = column.tolist()
+    texts = values if set(map(type, values)) == {str} else [_text(value) for value in values]
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return list(places), np.fromiter(map(places.__getitem__, texts), np.int64, len(texts))
 
 
 def _text(value: Any) -> str:

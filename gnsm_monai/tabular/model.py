@@ -18,7 +18,7 @@ from gnsm_monai.tabular.batches import TrainingTable
 from gnsm_monai.tabular.coupling import coupled_frequencies
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
-from gnsm_monai.tabular.rows import RowScorer
+from gnsm_monai.tabular.rows import RowScorer, distinct_rows
 
 __all__ = ["ROWS_AT_ONCE", "TrainedTable"]
 
@@ -122,13 +122,16 @@ class TrainedTable:
 
         The latter, ``(N, terms, F)``, add up to the scores for rules that are sums; ``anomaly.terms`` has the names.
         """
-        scored = [(self.anomaly.score(*piece), self.anomaly.parts(*piece)) for piece in self._pieces(codes, inferer)]
+        rows, index = distinct_rows(codes)
+        scored = [(self.anomaly.score(*piece), self.anomaly.parts(*piece)) for piece in self._pieces(rows, inferer)]
         scores, parts = zip(*scored, strict=True)
-        return np.concatenate(scores), np.concatenate(parts)
+        return np.concatenate(scores)[index], np.concatenate(parts)[index]
 
     def scores(self, codes: np.ndarray) -> np.ndarray:
         """Scores ``(N,)`` alone, which many rows take far less memory for."""
-        return np.concatenate([self.anomaly.score(*piece) for piece in self._pieces(codes, None)])
+        rows, index = distinct_rows(codes)
+        scores: np.ndarray = np.concatenate([self.anomaly.score(*piece) for piece in self._pieces(rows, None)])[index]
+        return scores
 
     def _pieces(self, codes: np.ndarray, inferer: Inferer | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Statistics and codes of some rows at a time."""

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
 
-from gnsm_monai.networks import ScoreMLP, score_from_logits
+from gnsm_monai.networks import ContextMisfit, ScoreMLP, score_from_logits
 from gnsm_monai.noise import gumbel_noise, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM
 
-__all__ = ["ROW_STATISTICS", "RowScorer", "one_thread"]
+__all__ = ["ROW_STATISTICS", "RowScorer", "distinct_rows", "one_thread"]
 
 ROW_STATISTICS = {"context_misfit": "posterior", "misfit": "posterior", "score_norm": ""}
 """Statistics of a feature at a level, each higher = worse, and the parametrisation that each needs, if any.
@@ -47,6 +47,18 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def distinct_rows(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row of ``(N, F)`` once, in an order that theirs does not matter to, and for each of the ``N`` its place.
+
+    Rows repeat in tables of categories. A dictionary of their bytes takes a tenth of the time of ``np.unique``.
+    """
+    rows = np.ascontiguousarray(codes)
+    keys = rows.view(np.dtype((np.void, rows[:1].nbytes))).ravel().tolist()
+    places = {key: place for place, key in enumerate(sorted(set(keys)))}
+    index = np.fromiter(map(places.__getitem__, keys), np.int64, len(keys))
+    return np.frombuffer(bytearray().join(places), rows.dtype).reshape(-1, rows.shape[1]), index
 
 
 class RowScorer:
@@ -102,17 +114,18 @@ class RowScorer:
         chunk = max(1, min(self.chunk * self.schedule.num_levels, CACHED_VALUES // self.blocks.size))
 
         @torch.inference_mode()
-        def score(run: Callable[..., Tensor], level: int, start: int) -> None:
-            piece = rows[start : start + chunk].to(device, torch.int64)
-            logits = run(piece)
-            misfit = self.blocks.logsumexp(logits) - self.blocks.at_codes(logits, piece)
-            out[start : start + chunk, level] = misfit.cpu().numpy()
+        def work(level: int, misfit: ContextMisfit, starts: Iterator[int]) -> None:
+            scratch = torch.empty(min(chunk, len(rows)), self.blocks.size, device=device)
+            for start in starts:  # which all threads draw from
+                piece = rows[start : start + chunk].to(device, torch.int64)
+                terms = inferer(piece, network=partial(misfit, scratch=scratch))
+                out[start : start + chunk, level] = terms.cpu().numpy()
 
         workers = torch.get_num_threads() if device.type == "cpu" else 1
         with one_thread(), ThreadPoolExecutor(workers) as pool:
             for level in range(self.schedule.num_levels):
-                run = partial(inferer, network=self.network.context_logits(level))
-                list(pool.map(partial(score, run, level), range(0, len(rows), chunk)))
+                run = partial(work, level, ContextMisfit(self.network, level))
+                list(pool.map(run, [iter(range(0, len(rows), chunk))] * workers))
         return out
 
     def _piece(self, run: Callable[..., Tensor], codes: Tensor, draw: int) -> Tensor:

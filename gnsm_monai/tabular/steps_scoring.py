@@ -17,7 +17,7 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import save_json, save_table
 from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.tabular.batches import CODES, RowBatches
-from gnsm_monai.tabular.column_words import often_unknown, say_unknown, unknown_shares
+from gnsm_monai.tabular.column_words import often_unknown, say_left_out, say_unknown, unknown_shares
 from gnsm_monai.tabular.encoder import MISSING, UNKNOWN
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.model import ROWS_AT_ONCE, TrainedTable
@@ -61,7 +61,8 @@ def load_model(model_dir: str, device: str) -> TrainedTable:
 def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> Rows:
     """The rows of a CSV file, the columns as the model knows them. Raises InputError where one of these is missing.
 
-    What was read as something else, and columns whose values the model mostly does not know, are logged.
+    What was read as something else, columns that the model does not have, and those whose values it mostly does not
+    know are logged.
     """
     if not path:
         raise InputError("dataset_dir: name the CSV file of rows to score")
@@ -69,6 +70,7 @@ def read_rows(model: TrainedTable, path: str | None, decimal: str = "auto") -> R
     table = read_table(path, missing, auto if decimal == "auto" else decimal)
     if table.read_as:
         logger.info("%s: read %s", path, table.read_as)
+    say_left_out(table, model.columns)
     values = table.select(model.columns, path)
     codes = model.encoder.transform(values)
     say_unknown(table, model.columns, codes, model.encoder)

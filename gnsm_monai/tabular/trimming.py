@@ -55,7 +55,6 @@ def trimmed(
 
 def _best(model: TrainedTable, codes: np.ndarray, share: float) -> np.ndarray:
     """The rows ``(N - floor(share N), F)`` of lowest scores, in their order; equal scores by their order."""
-    rows, inverse = np.unique(codes, axis=0, return_inverse=True)
-    order = np.argsort(model.scores(rows)[inverse.reshape(-1)], kind="stable")
+    order = np.argsort(model.scores(codes), kind="stable")
     remaining: np.ndarray = codes[np.sort(order[: len(codes) - math.floor(share * len(codes))])]
     return remaining

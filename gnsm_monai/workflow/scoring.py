@@ -102,7 +102,7 @@ def predictions(
         check_same_labels(folder, scheme)
     cases = cases if references_dir else add_summary_dice(cases, scheme)
     if images_dir and not needs_images:
-        unseen = find_images(images_dir, [_name(case) for case in cases])
+        unseen = find_images(images_dir, [_name(case) for case in cases], [case["label"] for case in cases])
         cases = [_with_unseen_image(case, unseen) for case in cases]
     counts = [sum(key in case for case in cases) for key in ("reference", "dice", SOFT)]
     text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"

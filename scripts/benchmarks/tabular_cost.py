@@ -50,7 +50,9 @@ busy with other work: wall clock depends on that, processor seconds hardly.
 
 The commands of gnsm are `gnsm table fit` and `gnsm table score`, which write the model, the ranking and the report.
 IsolationForest is fitted and scores in one process; its line of scoring holds the fit as well. The lines of 20 000 x 20
-and of solar were measured before SimpleITK was imported late, which takes 80 MB off.
+were measured before SimpleITK was imported late, which takes 80 MB off. Those of solar are of one sitting; version 0.2
+had one thread there: on a busy machine its two wait for each other. Sittings differ: another one gave 1.03 x, and one
+before imports and scoring were made faster gave .96 x.
 """
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import affine_transform
 
 from gnsm_monai.data.case_names import match_cases
@@ -137,6 +138,17 @@ def test_files_of_structures_give_the_map_of_their_labels(tmp_path: Path) -> Non
     assert (read(tmp_path / "a") == values).all()
 
 
+def test_previews_and_reports_beside_files_of_structures_are_none(tmp_path: Path) -> None:
+    """TotalSegmentator writes ``preview_total.png`` and ``statistics.json`` into the folder of a case."""
+    values = blocks()
+    for case in ("a", "b"):
+        for number, name in enumerate(NAMES, start=1):
+            save(tmp_path / case / f"{name}.nii.gz", (values == number).astype(np.uint8))
+        fill(tmp_path, [f"{case}/preview_total.png", f"{case}/statistics.json"])
+    assert [case["label"] for case in find_predictions(tmp_path)] == [tmp_path / "a", tmp_path / "b"]
+    assert (read(tmp_path / "a") == values).all()
+
+
 def test_a_structure_without_a_file_is_absent_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     values = blocks()
     save(tmp_path / "a" / "liver.nii.gz", (values == 2).astype(np.uint8))
@@ -154,6 +166,23 @@ def test_overlaps_are_counted_and_go_to_the_smaller_structure(tmp_path: Path, ca
     label = read(tmp_path / "a")
     assert (label == np.where(spleen, 3, 2 * liver)).all()
     assert f"overlap in {int((liver & spleen).sum())} voxels" in caplog.text
+
+
+def test_a_structure_that_the_model_does_not_know_takes_no_voxel_from_one_that_it_knows(tmp_path: Path) -> None:
+    """BodyMaps has segments of the liver, TotalSegmentator vessels of the lung: each within the organ, and smaller."""
+    liver, spleen, vessel, tip = np.zeros((4, 6, 7, 8), np.uint8)
+    liver[1:5], vessel[2:4], tip[2, :2], spleen[4:, :3] = 1, 1, 1, 1
+    for name, values in {"liver": liver, "liver_vessel": vessel, "tip": tip, "spleen": spleen}.items():
+        save(tmp_path / "a" / f"{name}.nii.gz", values)
+    expected = np.where(spleen, 3, 2 * liver)
+    assert (read(tmp_path / "a") == expected).all()
+    parts = [("liver", liver), ("spleen", spleen), ("vessel", vessel), ("tip", tip), ("aorta", np.zeros_like(tip))]
+    layers = sitk.GetImageFromArray(np.stack([values for _, values in parts], -1).transpose(2, 1, 0, 3), isVector=True)
+    for n, (name, _) in enumerate(parts):
+        for key, value in {"Name": name, "LabelValue": 1, "Layer": n}.items():
+            layers.SetMetaData(f"Segment{n}_{key}", str(value))
+    sitk.WriteImage(layers, str(tmp_path / "b.seg.nrrd"))
+    assert (read(tmp_path / "b.seg.nrrd") == expected[::-1, ::-1]).all()  # which ITK places in LPS
 
 
 def test_structures_of_other_names_are_refused(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class TestMeasures:
             nib.save(stored, tmp_path / "labelsTr" / f"{i}.nii.gz")
         found = read_references(tmp_path, 3)
         assert found.voxel_size == [1, 2, 3] and found.spatial_size == [8, 24, 32]
-        assert found.flip_axes == [0, 1, 2]
+        assert found.flip_axes == [0, 1, 2] and not found.any_way_up
 
 
 class TestFlips:
@@ -155,6 +155,41 @@ class TestFlips:
     def test_an_object_on_one_side_forbids_its_axis(self, dataset: Callable[..., Path]) -> None:
         maps = [box((20, 20), slice(2, 8 + i % 3), slice(5, 15)) for i in range(10)]
         assert read_references(dataset(maps, labels={"background": 0, "a": 1}), 2).flip_axes == [1]
+
+
+class TestTurns:
+    """Whether pictures may be turned by any angle."""
+
+    @staticmethod
+    def ellipses(size: tuple[int, int], angles: np.ndarray) -> list[np.ndarray]:
+        """An ellipse about the middle of each picture, of changing size, turned by an angle, and a dot in it."""
+        y, x = np.indices(size) - (np.array(size).reshape(2, 1, 1) - 1) / 2
+        maps = []
+        for number, angle in enumerate(angles):
+            along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+            radius = 7 + number % 6
+            inside = (along / radius) ** 2 + (across / (0.6 * radius)) ** 2 <= 1
+            maps.append(inside.astype(np.uint8) + (along**2 + across**2 <= 4))
+        return maps
+
+    @pytest.mark.parametrize("size", [(40, 40), (40, 71)])
+    @pytest.mark.parametrize(("spread", "expected"), [(np.pi, True), (0.1, False)])
+    def test_objects_that_lie_in_any_direction_may_be_turned(
+        self, dataset: Callable[..., Path], size: tuple[int, int], spread: float, expected: bool
+    ) -> None:
+        angles = np.random.default_rng(0).uniform(0, spread, 60)
+        found = read_references(dataset(self.ellipses(size, angles)), 2)
+        assert found.any_way_up is expected and found.flip_axes == [0, 1]
+
+    def test_squares_that_stand_straight_are_no_diamonds(self, dataset: Callable[..., Path]) -> None:
+        sizes = [8 + i % 3 for i in range(12)]
+        maps = [box((40, 40), slice(20 - n, 20 + n), slice(20 - n, 20 + n)) for n in sizes]
+        found = read_references(dataset(maps, labels={"background": 0, "a": 1}), 2)
+        assert found.flip_axes == [0, 1] and not found.any_way_up
+
+    def test_an_object_on_one_side_forbids_turns(self, dataset: Callable[..., Path]) -> None:
+        maps = [np.roll(m, 9, axis=1) for m in self.ellipses((40, 40), np.linspace(0, np.pi, 60))]
+        assert not read_references(dataset(maps), 2).any_way_up
 
 
 class TestImages:

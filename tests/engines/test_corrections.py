@@ -22,6 +22,7 @@ from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.engines import Corrections
 from gnsm_monai.engines.corrections import changed_values
+from gnsm_monai.report.earlier import remove_earlier_results
 from tests.builders import CHAIN, TINY, chain
 from tests.results import case_result
 
@@ -102,6 +103,39 @@ def test_the_copy_of_a_mask_with_wrong_labels_is_the_truth(model: Path, tmp_path
     assert table(again) == []
     rank(tmp_path / "out", model, [tmp_path / "masks"], device="cpu")  # copies of an earlier ranking
     assert not (tmp_path / "out" / "proposed").exists()
+
+
+@pytest.mark.parametrize("layout", ["{}/{}.nii.gz", "{}/segmentations/{}.nii.gz", "{}/mri/aseg.mgz"])
+def test_the_copy_of_a_case_lies_as_the_case_does(model: Path, tmp_path: Path, layout: str) -> None:
+    """Names of files recur in every case's folder: one copy must not take the place of another."""
+    rng = np.random.default_rng(4)
+    truths = [chain(rng) for _ in range(12)]
+    inner = [truth for truth in truths if set(range(3, 7)) <= set(np.unique(truth)) <= {0, 2, 3, 4, 5, 6, 7, 9}]
+    names = [*CHAIN, "flank"]
+
+    def lay_out(folder: Path, case: str, label: np.ndarray) -> None:
+        for number, name in enumerate(names, start=1) if layout.count("{}") == 2 else [(0, "")]:
+            path = folder / layout.format(case, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            values = (label == number).astype(np.uint8) if number else VALUES[label].astype(np.int32)
+            image: Any = nib.Nifti1Image if number else nib.MGHImage
+            nib.save(image(values[..., None], AFFINE), path)
+
+    for i, truth in enumerate(inner):
+        lay_out(tmp_path / "masks", f"m{i}", swapped(truth))
+        lay_out(tmp_path / "truths", f"m{i}", truth)
+    before = {path: path.read_bytes() for path in (tmp_path / "masks").rglob("*.*")}
+    rank(tmp_path / "out", model, [tmp_path / "masks"], propose=True, device="cpu")
+    copies = tmp_path / "out" / "proposed"
+    assert sorted(row["case"] for row in table(tmp_path / "out")) == [f"m{i}" for i in range(len(inner))]
+    assert len(inner) >= 2
+    assert {path: path.read_bytes() for path in (tmp_path / "masks").rglob("*.*")} == before
+    for truth in (tmp_path / "truths").rglob("*.*"):
+        copy: Any = nib.load(copies / truth.relative_to(tmp_path / "truths"))
+        np.testing.assert_array_equal(np.asarray(copy.dataobj), np.asarray(nib.load(truth).dataobj))
+        np.testing.assert_array_equal(copy.affine, AFFINE)
+    remove_earlier_results(tmp_path / "out", [], with_maps=False)
+    assert not copies.exists()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -248,6 +282,17 @@ def test_wrong_names_of_a_file_per_structure_are_named(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image((truth == value).astype(np.uint8), np.eye(4)), folder / f"{name}.nii.gz")
     found, _ = judged(folder, truth)
     assert "a and b are swapped" in found.reason and found.correction.moves is not None
+
+
+def test_a_number_that_the_file_gives_to_an_absent_structure_is_not_taken_for_the_models(tmp_path: Path) -> None:
+    """In the model 3 is c; here it would be a tumour, of which there is none, and c has no number."""
+    truth = asymmetric()
+    truth[truth == 1] = 0
+    mask = np.array([0, 0, 1, 2])[truth]  # b is called a, and c b
+    path = tmp_path / "x.nii.gz"
+    name_values(path, {"a": 7, "b": 8, "tumour": 3})
+    found, _ = corrected(path, mask, truth, np.eye(4))
+    assert found.correction is not None and found.correction.moves is None
 
 
 def test_a_structure_without_a_number_in_the_file_is_named_but_not_written(tmp_path: Path) -> None:

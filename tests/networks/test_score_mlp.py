@@ -61,21 +61,3 @@ def test_a_prior_of_zero_or_of_another_shape_is_refused() -> None:
     for bad in (torch.ones(4), torch.tensor([1.0, 0.0, 0.0, 0.5, 0.5])):
         with pytest.raises(ValueError, match="positive frequencies"):
             network.set_prior(bad)
-
-
-def test_context_logits_are_those_of_the_relaxed_row_less_what_features_say_of_themselves() -> None:
-    network = ScoreMLP([2, 5, 2, 3], SCHEDULE, width=16, depth=2).eval()
-    network.set_prior(torch.tensor([0.9, 0.1, 0.5, 0.5, 0.2, 0.3, 0.5, 0.6, 0.1, 0.1, 0.1, 0.1]))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    codes = torch.tensor([[0, 4, 1, 2], [1, 0, 0, 1], [1, 2, 1, 0]])
-    for level in range(3):
-        at = torch.full((3,), level)
-        x = network.blocks.apply(lambda block: SCHEDULE.noise_free(block, at), network.blocks.one_hot(codes))  # noqa: B023
-        said = network.blocks.apply(lambda block: SCHEDULE.log_likelihood(block, at), x)  # noqa: B023
-        assert torch.allclose(network.context_logits(level)(codes), network(x, at) - said, atol=1e-4)
-
-
-def test_direct_logits_have_no_context() -> None:
-    with pytest.raises(ValueError, match="posterior"):
-        ScoreMLP([3, 2], SCHEDULE, width=16, posterior=False).context_logits(0)

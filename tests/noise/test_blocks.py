@@ -52,11 +52,3 @@ def test_noise_of_a_block_is_the_noise_of_each_of_its_features_alone() -> None:
 def test_features_without_a_choice_are_refused(bad: list[int]) -> None:
     with pytest.raises(ValueError, match="at least two categories"):
         FeatureBlocks(bad)
-
-
-@pytest.mark.parametrize("apart", [1.0, 300.0])
-def test_logsumexp_is_that_of_each_feature_however_far_apart_they_lie(apart: float) -> None:
-    flat = apart * torch.randn(4, BLOCKS.size, generator=torch.Generator().manual_seed(1))
-    flat[0] -= 1000.0
-    oracle = BLOCKS.features([block.double().logsumexp(1) for block in BLOCKS.split(flat)])
-    assert torch.allclose(BLOCKS.logsumexp(flat).double(), oracle, rtol=1e-6, atol=1e-5)

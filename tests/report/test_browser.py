@@ -313,6 +313,7 @@ def test_nothing_sticks_out_at_the_side(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.eval_on_selector_all(".card", "cards => cards.every(card => card.scrollWidth <= card.clientWidth)")
+    assert page.eval_on_selector_all(".sideways", "all => all.every(one => one.scrollWidth <= one.clientWidth)")
 
 
 def test_heat_map_and_outlines_can_be_hidden(page: Any) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
+import pytest
+
 from gnsm_monai.tabular import TableEncoder
-from gnsm_monai.tabular.column_words import doubtful_columns, understood
+from gnsm_monai.tabular.column_words import doubtful_columns, say_left_out, understood
 from gnsm_monai.tabular.files import read_table
 
 
@@ -31,3 +34,13 @@ def test_a_line_per_column_says_what_it_was_taken_for(tmp_path: Path) -> None:
     assert doubtful_columns(table, [""], TableEncoder([0]).fit(table.select([""], "")))[0].startswith(
         "column 1 ('') has"
     )
+
+
+def test_columns_that_the_model_does_not_have_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "rows.csv").write_text("id,letter,drug,\n1,a,x,1\n2,b,y,2\n")
+    table = read_table(tmp_path / "rows.csv")
+    with caplog.at_level(logging.INFO, "gnsm_monai.workflow"):
+        say_left_out(table, ["letter", "drug", "id"])
+        assert not caplog.messages
+        say_left_out(table, ["letter"])
+    assert caplog.messages == ["left out, as the model has no such column: 1 ('id'), 3 ('drug')"]

@@ -14,7 +14,7 @@ from gnsm_monai.noise import FeatureBlocks, NoiseSchedule, mixing_schedule
 from gnsm_monai.rules.rule import rule_named
 from gnsm_monai.tabular import rows
 from gnsm_monai.tabular.row_rules import ROW_RULES
-from gnsm_monai.tabular.rows import RowScorer
+from gnsm_monai.tabular.rows import RowScorer, distinct_rows
 
 CARDINALITIES = [2, 3]
 ROWS = np.array(list(itertools.product(range(2), range(3))))
@@ -127,3 +127,14 @@ def test_threads_share_rows_out_and_change_no_score(threads: int, monkeypatch: p
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_distinct_rows_are_those_of_numpy(kind: type) -> None:
+    codes = np.random.default_rng(0).integers(0, 4, (200, 3)).astype(kind)[:, ::-1]  # in another order of memory
+    rows, index = distinct_rows(codes)
+    assert np.array_equal(rows[index], codes) and rows.dtype == kind
+    assert np.array_equal(np.unique(rows, axis=0), np.unique(codes, axis=0)) and len(rows) == len(
+        np.unique(rows, axis=0)
+    )
+    assert np.array_equal(distinct_rows(codes[::-1])[0], rows)
