@@ -147,7 +147,8 @@ def _inputs_of_rank(parser: argparse.ArgumentParser) -> None:
     what = "DICOMweb server whose segmentations (SEG, RTSTRUCT) are fetched and ranked"
     masks.add_argument("--dicomweb", metavar="URL", help=what)
     _path_option(parser, "--output", "folder of the results", required=True, metavar="OUT")
-    _path_option(parser, "--images", "folder of the cases' images, for a model that sees images", dest="images_dir")
+    what = "folder of the cases' images, for a model that sees images; without --model they are read where they help"
+    _path_option(parser, "--images", what, dest="images_dir")
     what = "folder of references, to measure the ranking against Dice"
     _path_option(parser, "--references", what, dest="references_dir")
     what = "without --model: folder of three references or more, which count more than the masks"

@@ -30,6 +30,8 @@ def show(output: Path, ranking: Ranking) -> None:
     if itself := ranking.summary["settings"].get("folder_itself"):
         for name, text in (("note", itself["limits"]), ("apart", itself["standing_apart"])):
             say(name, text)
+        if images := itself.get("images"):
+            say("images", images["text"])
         for warning in itself["warnings"]:
             say("warning", warning)
         print()

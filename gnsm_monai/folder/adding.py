@@ -14,8 +14,10 @@ import numpy as np
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking
+from gnsm_monai.explain.sentences import joined
 from gnsm_monai.folder.apart import standing_apart, words_of
 from gnsm_monai.folder.consensus import of_masks
+from gnsm_monai.folder.images import later_with_images
 from gnsm_monai.folder.learnt import Learnt, load_learnt
 from gnsm_monai.folder.ranking import write_ranking
 from gnsm_monai.folder.reading import FolderMasks, NothingNewError, ReadOptions, read_masks
@@ -29,6 +31,11 @@ __all__ = ["add_masks"]
 
 ADDED = "{} of the masks were added later: they are judged by what the first {} let expect, and teach nothing."
 NOTE = "added later: judged by the masks that were ranked first"
+
+UNREAD = (
+    "The images of %d of %d new masks could not be used: what images say of earlier masks that score like them stands "
+    "for them"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +75,25 @@ def add_masks(
         else:
             if masks.failed and more.get("strict"):
                 raise InputError(f"{masks.failed[0].message} (strict: nothing is added)")
-            results: list[Result] = [*_judged(learnt, masks), *masks.failed]
+            results: list[Result] = [*_judged(learnt, masks, options), *masks.failed]
             learnt = replace(learnt, results=_joined(learnt.results, results))
             learnt = replace(learnt, settings=_settings(learnt, predictions, references_dir))
         return write_ranking(output, learnt, failure_dice, marks, start)
 
 
-def _judged(learnt: Learnt, masks: FolderMasks) -> list[CaseResult]:
+def _judged(learnt: Learnt, masks: FolderMasks, options: ReadOptions) -> list[CaseResult]:
     few, seed = learnt.few, learnt.seed
     folds = learnt.folds([mask.patient for mask in masks.masks], [mask.digest for mask in masks.masks])
     consensus = learnt.consensus.joined_by(masks.one_hot, folds, seed, of_masks if few is None else few.fit())
-    nan = np.full(len(folds), np.nan)
-    return case_results(masks, consensus, nan if few is None else few.p_values(consensus, seed, learnt.consensus), NOTE)
+    notes: Sequence[str] = [""] * len(folds)
+    if learnt.images is not None:
+        consensus, notes, unread = later_with_images(consensus, masks, learnt.images, options)
+        if unread:
+            logger.warning(UNREAD, unread, len(folds))
+    elif any(mask.image for mask in masks.masks):
+        logger.warning("The images are shown alone: those of the first masks have no part in the scores either")
+    p_values = np.full(len(folds), np.nan) if few is None else few.p_values(consensus, seed, learnt.consensus)
+    return case_results(masks, consensus, p_values, [joined(NOTE, note) for note in notes])
 
 
 def _joined(earlier: Sequence[Result], results: Sequence[Result]) -> list[Result]:

@@ -14,6 +14,8 @@ from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.errors import InputError
 from gnsm_monai.folder.consensus import Consensus
 from gnsm_monai.folder.few_references import FewReferences
+from gnsm_monai.folder.image_sampling import Sample, SampledImages
+from gnsm_monai.folder.images import LearntImages
 from gnsm_monai.records import load_record, save_record
 from gnsm_monai.report.earlier import LEARNT
 from gnsm_monai.rules.statistics import STATISTICS
@@ -22,7 +24,8 @@ from gnsm_monai.scoring.result import CaseResult, Result
 
 __all__ = ["Learnt", "load_learnt", "save_learnt"]
 
-VERSION = 1
+VERSION, VERSIONS = 2, (1, 2)
+"""Of the file as it is written, and those that are read: the first had no images."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Learnt:
         few: references; None without any.
         results: of all cases, those that were added later included.
         settings: of the results: what was compared with what, and what is said of the folder.
+        images: what images of later masks are read by; None where images have no part in the scores.
     """
 
     scheme: LabelScheme
@@ -52,6 +56,7 @@ class Learnt:
     few: FewReferences | None
     results: Sequence[Result]
     settings: Mapping[str, Any]
+    images: LearntImages | None = None
 
     def folds(self, patients: Sequence[str], digests: Sequence[str]) -> np.ndarray:
         """The fold of masks that come later, ``(N,)``: that of their patient, of an equal mask, or one by the name.
@@ -87,6 +92,7 @@ def save_learnt(folder: Path, learnt: Learnt) -> None:
             "rounds": consensus.rounds,
             "few": None if few is None else [_shares(maps) for maps in few.maps],
             "copies": None if few is None else [[_shares(some) for some in frame] for frame in few.copies],
+            "images": None if learnt.images is None else _images(learnt.images),
             "results": [_short(result) for result in learnt.results],
         },
     )
@@ -102,7 +108,7 @@ def load_learnt(folder: Path) -> Learnt:
     if not path.is_file():
         raise InputError(f"{folder}: holds no ranking without a model, to which masks could be added")
     record = load_record(path)
-    if record.get("version") != VERSION:
+    if record.get("version") not in VERSIONS:
         raise InputError(f"{path}: was written by another version: rank all masks anew, without --add")
     try:
         grids, few = record["grids"], record["few"]
@@ -116,7 +122,8 @@ def load_learnt(folder: Path) -> Learnt:
             name: record[name] for name in ("scheme", "voxel_size", "seed", "groups", "patients", "digests", "settings")
         }
         results = [_long(result) for result in record["results"]]
-        return Learnt(**plain, consensus=consensus, few=references, results=results)
+        images = _stored_images(record["images"], consensus, record["seed"]) if record.get("images") else None
+        return Learnt(**plain, consensus=consensus, few=references, results=results, images=images)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: is no record of a ranking: {error!r}") from error
 
@@ -140,6 +147,39 @@ def _shares(maps: Sequence[CoarseMap]) -> list[np.ndarray]:
 def _maps(stored: Sequence[np.ndarray]) -> list[CoarseMap]:
     shares, sizes = stored
     return [CoarseMap(one.astype(np.float64), size) for one, size in zip(shares, sizes, strict=True)]
+
+
+def _images(images: LearntImages) -> dict[str, Any]:
+    """Samples one behind the other, with their lengths; what the consensus has is not stored twice."""
+    samples = images.sampled.samples
+    some = [one for one in samples if one is not None]
+    return {
+        "lengths": np.array([-1 if one is None else len(one.cells) for one in samples]),
+        **{name: np.concatenate([getattr(one, name) for one in some]) for name in ("cells", "features", "classes")},
+        "scores": images.scores,
+        "read": images.read,
+    }
+
+
+def _stored_images(stored: Mapping[str, Any], consensus: Consensus, seed: int) -> LearntImages:
+    """Raises ValueError where the parts do not fit each other."""
+    lengths, cells = np.asarray(stored["lengths"]), np.asarray(stored["cells"])
+    features, classes, maps = np.asarray(stored["features"]), np.asarray(stored["classes"]), consensus.maps[0]
+    total, number = int(lengths[lengths > 0].sum()), len(consensus.folds)
+    if (len(lengths), len(cells), len(classes), features.shape[:1]) != (number, total, total, (total,)):
+        raise ValueError("images: voxels that do not fit the masks")
+    if features.ndim != 2 or not ((cells >= 0) & (cells < np.prod(maps[0].shares.shape[1:]))).all():
+        raise ValueError("images: voxels outside of the grid")
+    if not len(stored["scores"]) == len(stored["read"]) > 0:
+        raise ValueError("images: no scores to compare with")
+    samples: list[Sample | None] = []
+    begin = 0
+    for length in lengths.tolist():
+        part = slice(begin, begin + max(0, length))
+        begin = part.stop
+        samples.append(None if length < 0 else Sample("", cells[part], features[part], classes[part]))
+    sampled = SampledImages(samples, consensus.grids[0], maps, consensus.folds, consensus.usual, seed)
+    return LearntImages(sampled, stored["scores"], stored["read"])
 
 
 def _short(result: Result) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.folder.apart import words_of
 from gnsm_monai.folder.consensus import MIN_GROUPS, Consensus, frames_of
 from gnsm_monai.folder.few_references import MIN_CALIBRATED, FewReferences
+from gnsm_monai.folder.images import WithImages, with_images
 from gnsm_monai.folder.learnt import Learnt, save_learnt
 from gnsm_monai.folder.plausibility import folder_warnings
 from gnsm_monai.folder.reading import FolderMasks, ReadOptions, declared_scheme, read_masks
@@ -44,6 +45,11 @@ FEW = (
 P_VALUES = "The p-values are ranks among the references, and none is below {:.2g}."
 NO_P_VALUES = "So few references give no p-value below {:.2g}, and none is given."
 
+NOT_WITH_REFERENCES = (
+    "Images are shown and have no part in the scores: --few-references says what is right, and a reader of images that "
+    "is learnt from the masks would take their common errors for right."
+)
+
 NEED_MODEL = {
     "alpha": "--alpha", "fdr": "--fdr", "soft": "--soft", "write_maps": "--maps", "propose": "--propose",
     "lists": "--lists",
@@ -69,7 +75,7 @@ def rank_folders(
         predictions: folders of masks; masks of one case in several folders never judge each other.
         output: folder of the results.
         references_dir: to measure Dice; nothing is learnt from it.
-        images_dir: images for the pictures of the report.
+        images_dir: images, which are read where they help (:func:`gnsm_monai.folder.images.with_images`), and shown.
         layout: see :func:`gnsm_monai.data.layouts.look_into`.
         failure_dice: limits of Dice below which a mask is a failure.
         few_references: folder of three references or more, which count more than the masks.
@@ -83,17 +89,23 @@ def rank_folders(
     start, seed = time.monotonic(), int(more.get("seed", 0))
     scheme = None if few_references is None else declared_scheme(few_references)
     with progress_in(output) as progress:
-        masks = read_masks(predictions, references_dir, images_dir, ReadOptions(layout, scheme, progress=progress))
+        options = ReadOptions(layout, scheme, progress=progress)
+        masks = read_masks(predictions, references_dir, images_dir, options)
         references = None if few_references is None else _few(few_references, masks, layout, progress / "references")
         _check(masks, predictions[0], bool(more.get("strict")))
         marks = read_marks(more["marks"]) if more.get("marks") is not None else {}
         judged = _judge(masks, references, seed)
+        images = None
+        if images_dir is not None:
+            images = _images(judged, masks, seed, options)
+            judged = replace(judged, consensus=images.consensus)
         logger.info("%s", judged.limits)
-        results: list[Result] = [*case_results(masks, judged.consensus, judged.p_values), *masks.failed]
+        notes = () if images is None else images.notes
+        results: list[Result] = [*case_results(masks, judged.consensus, judged.p_values, notes), *masks.failed]
         learnt = Learnt(
             masks.scheme, masks.voxel_size, seed, _groups(masks), [mask.patient for mask in masks.masks],
             [mask.digest for mask in masks.masks], judged.consensus, judged.few, results,
-            _settings(masks, judged, predictions, references_dir),
+            _settings(masks, judged, predictions, references_dir, images), None if images is None else images.learnt,
         )  # fmt: skip
         return write_ranking(output, learnt, failure_dice, marks, start)
 
@@ -154,6 +166,17 @@ def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Ju
     return _Judged(consensus, few.p_values(consensus, seed), limits, few)
 
 
+def _images(judged: _Judged, masks: FolderMasks, seed: int, options: ReadOptions) -> WithImages:
+    """What images say, and in one line whether it counts."""
+    if judged.few is None:
+        images = with_images(judged.consensus, masks, _groups(masks), seed, options)
+    else:
+        said = {"used": False, "read": 0, "p_value": None, "text": NOT_WITH_REFERENCES}
+        images = WithImages(judged.consensus, [""] * len(masks.masks), said)
+    logger.info("%s", images.said["text"])
+    return images
+
+
 def _few(folder: Path, masks: FolderMasks, layout: str, progress: Path) -> FolderMasks:
     """References that count more than masks. Raises InputError where they are too few, or one cannot be read."""
     references = read_masks([folder], options=ReadOptions(layout, masks.scheme, masks.voxel_size, progress))
@@ -188,7 +211,11 @@ def _groups(masks: FolderMasks) -> list[str]:
 
 
 def _settings(
-    masks: FolderMasks, judged: _Judged, predictions: Sequence[Path], references_dir: Path | None
+    masks: FolderMasks,
+    judged: _Judged,
+    predictions: Sequence[Path],
+    references_dir: Path | None,
+    images: WithImages | None,
 ) -> dict[str, Any]:
     """Settings for summary.json: what was compared with what, and what is said of the folder."""
     apart = judged.consensus.probability_apart
@@ -198,7 +225,8 @@ def _settings(
     return {
         "model_dir": None,
         "weights_sha256": None,
-        "anomaly_score": "1 - overlap with what the other masks let expect",
+        "anomaly_score": "1 - overlap with what the other masks let expect"
+        + (", and with what is read in the image" if images is not None and images.learnt is not None else ""),
         "alpha": None,
         "predictions_dir": [str(folder) for folder in predictions],
         "references_dir": None if references_dir is None else str(references_dir),
@@ -213,6 +241,7 @@ def _settings(
             "warnings": warnings,
             "rounds": judged.consensus.rounds,
             "references": 0 if judged.few is None else len(judged.few),
+            "images": None if images is None else dict(images.said),
             "added": 0,
         },
     }

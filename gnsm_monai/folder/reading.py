@@ -13,11 +13,13 @@ import numpy as np
 from monai.data import MetaTensor
 
 from gnsm_monai.data.compare import CompareToReference
-from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE
+from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, UNSEEN_IMAGE
 from gnsm_monai.data.datalist import find_predictions, find_spatial_dims
+from gnsm_monai.data.images import find_images
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, check_same_labels, read_label_scheme
+from gnsm_monai.data.notes import spared
 from gnsm_monai.data.reference_maps import PackedMap
 from gnsm_monai.data.reference_measures import MapMeasures, grid_of
 from gnsm_monai.data.transforms import ToSpacingd, load_case
@@ -52,7 +54,7 @@ class FolderMask:
     @property
     def patient(self) -> str:
         """The id without the folder: several models' masks of one case share it."""
-        return str(self.case["case"]).rsplit("/", 1)[-1]
+        return _patient(self.case)
 
     @property
     def digest(self) -> str:
@@ -124,11 +126,11 @@ class ReadOptions:
     progress: Path | None = None
     without: Collection[str] = ()
 
-    def journal(self, step: str, **options: Any) -> Journal | None:
-        """Of one step of reading."""
+    def journal(self, step: str, kind: type = StoredMap, **options: Any) -> Journal | None:
+        """Of one step of reading, which makes a dataclass of this kind of every case."""
         if self.progress is None:
             return None
-        return Journal(self.progress / step, (), options, kind=StoredMap, done=step)
+        return Journal(self.progress / step, (), options, kind=kind, done=step)
 
 
 def read_masks(
@@ -142,7 +144,7 @@ def read_masks(
     Args:
         folders: of predictions; several make ids ``FOLDER/CASE``.
         references_dir: to measure Dice.
-        images_dir: images of the cases, for the pictures of the report.
+        images_dir: images of the cases; one that is missing costs a note.
         options: by default, those of :class:`ReadOptions`.
 
     Raises:
@@ -150,7 +152,9 @@ def read_masks(
     """
     options = options or ReadOptions()
     several = folders[0] if len(folders) == 1 else list(folders)
-    cases = find_predictions(several, references_dir, images_dir, layout=options.layout)
+    cases = find_predictions(several, references_dir, layout=options.layout)
+    if images_dir is not None:
+        _add_images(cases, images_dir)
     cases = [case for case in cases if case["case"] not in options.without]
     if not cases:
         raise NothingNewError(f"{folders[0]}: all masks here were ranked before, and there is none to add")
@@ -185,6 +189,19 @@ def declared_scheme(folder: Path) -> LabelScheme | None:
     """The classes that a dataset.json declares where nnU-Net leaves it; None without one."""
     place = folder.resolve()
     return read_label_scheme(place.parent.parent if place.name == "validation" else place)
+
+
+def _patient(case: Mapping[str, Any]) -> str:
+    """The id without the folder: several models' masks of one case share it."""
+    return str(case["case"]).rsplit("/", 1)[-1]
+
+
+def _add_images(cases: Sequence[dict[Any, Any]], images_dir: Path) -> None:
+    """A mask can be ranked without its image. Raises InputError where none is there of any mask."""
+    images = find_images(images_dir, [_patient(case) for case in cases])
+    for case in cases:
+        with spared(case, UNSEEN_IMAGE):
+            case[IMAGE] = images.of(_patient(case))
 
 
 def _read(case: Mapping[str, Any], load: Any) -> StoredMap | FailedCase:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,26 +37,31 @@ BAND = 2
 """Half-width in voxels of the band around structures in which the worst place is sought."""
 
 
-def case_results(masks: FolderMasks, consensus: Consensus, p_values: npt.ArrayLike, note: str = "") -> list[CaseResult]:
+def case_results(
+    masks: FolderMasks, consensus: Consensus, p_values: npt.NDArray[np.float64], notes: Sequence[str] = ()
+) -> list[CaseResult]:
     """The results of all masks, those that come first with pictures.
 
     Args:
         masks: of the folder.
         consensus: their judgement.
         p_values: of each among references, ``(N,)``; NaN without any.
-        note: what is said of each.
+        notes: what is said of each.
     """
     pictured = set(np.argsort(-consensus.scores, kind="stable")[:MAX_CARDS].tolist())
     made = []
-    for number, (p_value, differs) in enumerate(zip(np.asarray(p_values), disagreements(masks), strict=True)):
-        result = _case_result(masks, consensus, number, number in pictured, float(p_value))
+    notes = notes or [""] * len(masks.masks)
+    for number, (p_value, differs, note) in enumerate(zip(p_values, disagreements(masks), notes, strict=True)):
+        result = _case_result(masks, consensus, number, number in pictured, float(p_value), note)
         words = words_of(float(differs))
         reason = joined(result.reason, words) if words else result.reason
-        made.append(replace(result, disagreement=float(differs), reason=reason, note=joined(note, result.note)))
+        made.append(replace(result, disagreement=float(differs), reason=reason))
     return made
 
 
-def _case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured: bool, p_value: float) -> CaseResult:
+def _case_result(
+    masks: FolderMasks, consensus: Consensus, number: int, pictured: bool, p_value: float, note: str
+) -> CaseResult:
     """The result of one mask: no predicted Dice and no flag, as little or nothing is known to be good.
 
     Args:
@@ -65,6 +70,7 @@ def _case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured
         number: of the mask.
         pictured: whether to keep its pictures, with its image where there is one.
         p_value: among references; NaN without any.
+        note: what is said of it.
     """
     mask, judgement = masks.masks[number], consensus.judgements[number]
     structures = masks.structures(mask)
@@ -79,12 +85,13 @@ def _case_result(masks: FolderMasks, consensus: Consensus, number: int, pictured
     either = torch.as_tensor((structures.any(0) | (denoised > 0))[None, None]).float()
     band = dilate(either, [BAND] * values.ndim)[0, 0].bool().numpy()
     parts = _structures(mask.case, judgement, masks.scheme)
-    case, note = {**mask.case, LABEL: label}, mask.case.get(NOTE, "")
+    case, note = {**mask.case, LABEL: label}, joined(note, mask.case.get(NOTE, ""))
     if pictured and mask.image:
         try:
             case[IMAGE] = image_of(mask, masks)
         except Exception as error:  # each reader raises its own kinds; a picture without it will do
-            note = joined(note, "its image is not shown: " + one_line(error, mask.image[0]))
+            why = one_line(error, mask.image[0])
+            note = note if why in note else joined(note, "its image is not shown: " + why)
     picture = case_picture(case, maps, band)
     named = tuple(zip(masks.scheme.structure_names, masks.scheme.structure_classes, strict=True))
     return CaseResult(

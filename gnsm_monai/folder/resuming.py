@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -80,19 +80,22 @@ class StoredMap:
         return PackedMap(self.runs.tobytes(), np.dtype(self.dtype), self.shape, self.axes, meta)
 
 
+_Stored = TypeVar("_Stored")
+
+
 def each_once(
     cases: Sequence[Mapping[str, Any]],
-    read: Callable[[Mapping[str, Any]], StoredMap | FailedCase],
+    read: Callable[[Mapping[str, Any]], _Stored | FailedCase],
     journal: Journal | None = None,
-) -> list[StoredMap | FailedCase]:
+) -> list[_Stored | FailedCase]:
     """What ``read`` makes of every case, in their order; what an earlier run has read is taken from the journal."""
     if not cases:
         return []
     unfinished = cases if journal is None else journal.unfinished(cases)
-    results: dict[str, StoredMap | FailedCase] = {} if journal is None else {one.case: one for one in journal.results}
+    results: dict[str, _Stored | FailedCase] = {} if journal is None else {one.case: one for one in journal.results}
     for case in unfinished:
         result = results[case["case"]] = read(case)
-        if journal is not None and isinstance(result, StoredMap):
+        if journal is not None and not isinstance(result, FailedCase):
             journal.add(result)
     return [results[case["case"]] for case in cases]
 

@@ -59,7 +59,8 @@ def write_board(
     references = np.asarray(reference_scores, dtype=np.float64).ravel()
     with SummaryWriter(str(folder)) as writer:
         if itself := summary["settings"].get("folder_itself"):
-            said = [itself["limits"], itself["standing_apart"], *itself["warnings"]]
+            images = [itself["images"]["text"]] if itself.get("images") else []
+            said = [itself["limits"], *images, itself["standing_apart"], *itself["warnings"]]
             writer.add_text("learnt_from_the_folder_itself", "\n\n".join(map(_cell, said)), 0)
         writer.add_text("ranking", _table(results), 0)
         if cases:

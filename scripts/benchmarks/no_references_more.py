@@ -14,20 +14,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from bench import DATA, MISSING, Benchmark, Content, table
-from folder_images import with_images
+from folder_network import network_scores
 from scipy.stats import rankdata, spearmanr
 
 from gnsm_monai.data.compare import mean_dice
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.folder.consensus import Consensus, frames_of
 from gnsm_monai.folder.few_references import FewReferences
+from gnsm_monai.folder.images import with_images
 from gnsm_monai.folder.models import disagreements
 from gnsm_monai.folder.reading import FolderMasks, ReadOptions, read_masks
 
-SETS = ("hippocampus", "heart", "pancreas")
+SETS = ("hippocampus", "heart", "pancreas", "blood_cell")
 SEEDS, REFERENCES = 3, 5
-PARTS = ("images", "few", "models")
-IMAGES = ("hippocampus",)
+PARTS = {
+    "images": ("hippocampus", "heart", "blood_cell"),
+    "few": ("hippocampus",),
+    "models": ("hippocampus", "heart", "pancreas"),
+    "network": ("hippocampus",),
+}
+"""What is measured, of which sets."""
+
+IMAGES: dict[str, tuple[str, ...]] = {
+    "hippocampus": (),
+    "heart": ("unet_best",),
+    "blood_cell": ("unet_epoch05",),
+}
+"""Folders whose images are read, all of a set where none is named. The others were named before they were measured."""
 
 Scores = npt.NDArray[np.float64]
 
@@ -38,16 +51,21 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     for name in options.sets:
         (dataset,) = (options.data / name / "nnUNet_raw").iterdir()
         folders = sorted(path for path in (options.data / name / "predictions").iterdir() if path.is_dir())
-        if "models" in options.parts:
+        parts = {part for part in options.parts if name in PARTS[part]}
+        if "models" in parts:
             rows += _models(name, dataset, folders)
             yield {"command": options.command, "rows": rows}
-        for folder in folders if {"images", "few"} & set(options.parts) else ():
+        for folder in folders if parts - {"models"} else ():
             masks = _read(dataset, [folder], options.data / name)
             for seed in range(SEEDS):
-                if "few" in options.parts and name == "hippocampus":
+                if "few" in parts:
                     rows.append(_row(name, "few", folder, seed, masks, _few(masks, dataset, seed)))
-                if "images" in options.parts and name in IMAGES:
+                if "images" in parts and folder.name in (IMAGES[name] or [folder.name]):
                     rows.append(_row(name, "images", folder, seed, masks, _images(masks, seed)))
+                yield {"command": options.command, "rows": rows}
+            if "network" in parts:
+                scores = _network(masks, folder, dataset, options.work / name / folder.name)
+                rows.append(_row(name, "network", folder, 0, masks, scores))
                 yield {"command": options.command, "rows": rows}
 
 
@@ -75,8 +93,14 @@ def _spearman(scores: dict[str, Scores], dice: Scores) -> dict[str, float | None
 
 def _images(masks: FolderMasks, seed: int) -> dict[str, Scores]:
     itself = Consensus.of(masks.one_hot, range(len(masks.masks)), seed)
-    joined = with_images(itself, masks, seed).consensus
+    joined = with_images(itself, masks, [mask.patient for mask in masks.masks], seed).consensus
     return {"masks": itself.scores, "images": 2 * joined.scores - itself.scores, "both": joined.scores}
+
+
+def _network(masks: FolderMasks, folder: Path, dataset: Path, work: Path) -> dict[str, Scores]:
+    itself = Consensus.of(masks.one_hot, range(len(masks.masks)), 0).scores
+    network = network_scores([folder / f"{mask.patient}.nii.gz" for mask in masks.masks], dataset, work, 0)
+    return {"masks": itself, "network": network, "both": rankdata(itself) + rankdata(network)}
 
 
 def _few(masks: FolderMasks, dataset: Path, seed: int) -> dict[str, Scores]:
@@ -114,9 +138,9 @@ def _models(name: str, dataset: Path, folders: Sequence[Path]) -> Iterator[dict[
 SECTIONS = {
     "images": (
         "Images",
-        "What a score that reads images would give: masks alone; 1 - soft Dice with what a small model reads; half of "
-        "each. It is not built in.",
-        {"masks": "masks alone", "images": "images alone", "both": "half of each"},
+        "`--images`: the masks alone; 1 - soft Dice with what a small model reads, learnt from the other masks; half "
+        "of each, which is the score where images help to tell held-out masks. Where they do not, all three are equal.",
+        {"masks": "masks alone", "images": "images alone", "both": "half of each", "seeds": "seeds"},
     ),
     "few": (
         "Five references",
@@ -129,12 +153,18 @@ SECTIONS = {
         "the case; and the sum of both ranks, which is not used.",
         {"masks": "the score", "models": "disagreement", "both": "sum of ranks"},
     ),
+    "network": (
+        "A score network per fold",
+        "`gnsm train --quick` on two thirds of the folder's masks, `gnsm rank` of the others: three networks, each "
+        "standardised by its own calibration masks as `gnsm audit` does. One run, tried once.",
+        {"masks": "linear models (the score)", "network": "score networks", "both": "sum of ranks"},
+    ),
 }
 
 
 def lines(content: Content) -> list[str]:
     """A table per part and data set: every folder, mean over the seeds."""
-    text = ["Spearman with Dice within each folder (-1 is best), mean over three seeds."]
+    text = ["Spearman with Dice within each folder (-1 is best), mean over three seeds, or as many as a table says."]
     for part, (title, words, columns) in SECTIONS.items():
         rows = [row for row in content["rows"] if row["part"] == part]
         if not rows:
@@ -153,6 +183,9 @@ def lines(content: Content) -> list[str]:
 def _cells(folder: str, figures: Sequence[dict[str, float | None]], columns: dict[str, str]) -> list[str]:
     cells = [folder]
     for method in columns:
+        if method == "seeds":
+            cells.append(str(len(figures)))
+            continue
         values = [one["few" if method == "by seed" else method] for one in figures]
         if None in values:
             cells.append(MISSING)
@@ -172,6 +205,7 @@ BENCHMARK = Benchmark(
         **DATA,
         "--sets": {"nargs": "+", "default": list(SETS), "choices": SETS},
         "--parts": {"nargs": "+", "default": list(PARTS), "choices": PARTS},
+        "--work": {"type": Path, "default": Path("runs/folder_network"), "help": "folder for networks"},
     },
     __doc__,
 )
