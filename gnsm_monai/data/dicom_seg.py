@@ -15,7 +15,7 @@ from gnsm_monai.data.file_checks import check_claimed_size
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.nifti import save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
-from gnsm_monai.data.segments import Segment, join_segments, say_overlap, unique_numbers
+from gnsm_monai.data.segments import LostClaims, Segment, join_segments, lost_claims, say_overlap, unique_numbers
 from gnsm_monai.data.structure_set import MODALITY, read_structure_set
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import check_folder, one_line, save_json
@@ -60,7 +60,7 @@ def convert_segmentations(
     numbers: dict[str, int] = {} if labels is None else dict(zip(labels.names, labels.values[1:], strict=True))
     maps: list[Path] = []
     for case, path in segmentations.items():
-        values, affine, segments = read_segmentation(path, images, None if labels is None else labels.names)
+        values, affine, segments, _ = read_segmentation(path, images, None if labels is None else labels.names)
         if labels is None:
             _agree(numbers, segments, path)
         else:
@@ -125,13 +125,11 @@ def holds_dicom(folder: Path) -> bool:
 
 def read_segmentation(
     path: str | Path, images: Mapping[str, list[Any]] | None = None, structures: Sequence[str] | None = None
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, int], LostClaims]:
     """A SEG or an RTSTRUCT as a label map. Segments of one name are one structure.
 
-    What several structures claim is said in the log.
-
-    A voxel of a fractional SEG goes to the segment of the greatest fraction, if that is at least :data:`THRESHOLD`; see
-    :func:`gnsm_monai.data.segments.join_segments` for ties and overlaps.
+    What several structures claim is said in the log. A voxel of a fractional SEG goes to the segment of the greatest
+    fraction, if that is at least :data:`THRESHOLD`; see :func:`gnsm_monai.data.segments.join_segments` for the rest.
 
     Args:
         path: of the file.
@@ -140,7 +138,8 @@ def read_segmentation(
         structures: names of those that count in an RTSTRUCT; without them those beside its grid, or all.
 
     Returns:
-        Numbers of the structures ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers.
+        Numbers of the structures ``(z, y, x)``, 0 elsewhere; voxel index to mm in RAS ``(4, 4)``; names with numbers;
+        claims of segments to voxels that others have (:data:`gnsm_monai.data.constants.LOST_CLAIMS`).
 
     Raises:
         InputError: damaged, no regular grid, or the series is not among ``images``.
@@ -151,13 +150,11 @@ def read_segmentation(
         if header.get("Modality") == MODALITY:
             grid, named = (_geometry(header, images), []) if images else grid_beside(path)
             values, affine, names = read_structure_set(path, header, grid, structures or named or None)
-            return values.astype(np.int64), TO_RAS @ affine, names
+            return values.astype(np.int64), TO_RAS @ affine, names, []
         check_claimed_size(str(path), (header.get("NumberOfFrames", 1), header.Rows, header.Columns))
         segmentation = highdicom.seg.segread(path)
-        labels = [segmentation.get_segment_description(n).segment_label for n in segmentation.segment_numbers]
-        segments = [
-            Segment(str(label).strip(), int(n)) for n, label in zip(segmentation.segment_numbers, labels, strict=True)
-        ]
+        descriptions = map(segmentation.get_segment_description, segmentation.segment_numbers)
+        segments = [Segment(str(one.segment_label).strip(), int(one.segment_number)) for one in descriptions]
         volume = _volume(segmentation)
         grid = _geometry(segmentation, images) if images else grid_beside(path)[0]
         if grid is not None:
@@ -167,18 +164,21 @@ def read_segmentation(
     except Exception as error:  # pydicom and highdicom raise many kinds
         raise InputError(one_line(error, path)) from error
     numbers = unique_numbers(segments)
+    lost: LostClaims = []
     values = np.asarray(volume.array)
     if values.ndim == 4:
         if values.dtype.kind == "f":
             values = np.where(values >= THRESHOLD, values, 0)
-        values, overlap = join_segments([(n, values[..., i]) for i, n in enumerate(numbers)], values.shape[:-1])
+        claims = [(n, values[..., i]) for i, n in enumerate(numbers)]
+        values, overlap = join_segments(claims, values.shape[:-1])
+        lost = lost_claims(claims, values)
         say_overlap(path, overlap)
     else:
         values = values.astype(np.int64)
         for number, segment in zip(numbers, segments, strict=True):
             values[values == segment.value] = number
     names = {segment.name: number for number, segment in zip(numbers, segments, strict=True)}
-    return values.astype(np.int64), TO_RAS @ np.asarray(volume.affine), names
+    return values.astype(np.int64), TO_RAS @ np.asarray(volume.affine), names, lost
 
 
 def _volume(segmentation: Any) -> Any:

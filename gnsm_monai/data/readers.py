@@ -71,9 +71,9 @@ def read_file(name: str, spatial_dims: int, is_image: bool = False) -> Content:
     if lower.endswith(".bmp") or (lower.endswith(".png") and not is_image):  # colours of 16 bits: ITK alone
         return _read_picture(name, is_image)
     if is_dicom(name):
-        values, affine, names = read_segmentation(name)
+        values, affine, names, lost = read_segmentation(name)
         meta = {**_meta(affine, values.shape), LABEL_NAMES: {n: label for label, n in names.items()}}
-        return values, {**meta, EMPTY_LEFT_OUT: True}
+        return values, {**meta, LOST_CLAIMS: lost, EMPTY_LEFT_OUT: True}
     return _read_itk(name)
 
 
@@ -95,7 +95,7 @@ def read_header(name: str) -> tuple[tuple[int, ...], np.ndarray]:
             shape = tuple(reversed(series.shape[: 2 if series.axes == "YXS" else None]))
         return shape, _lps(_stack_spacing(name) if len(shape) == 3 else np.ones(2))
     if is_dicom(name):
-        values, affine, _ = read_segmentation(name)
+        values, affine, *_ = read_segmentation(name)
         return values.shape, affine
     header, _ = _itk_header(name)
     affine = _itk_affine(header)

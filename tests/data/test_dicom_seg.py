@@ -101,7 +101,7 @@ def test_a_segmentation_of_any_kind_lies_where_its_series_does(series: Path, tmp
 
 
 def test_without_its_series_the_slices_that_are_stored_come_back(series: Path, tmp_path: Path) -> None:
-    values, affine, names = read_segmentation(write(tmp_path / "a.dcm", series, anatomy()))
+    values, affine, names, _ = read_segmentation(write(tmp_path / "a.dcm", series, anatomy()))
     assert (values.shape, names) == ((5, *SHAPE[1:]), {"liver": 1, "left kidney": 2})
     expected, grid = as_nifti(anatomy())
     inside = {tuple(np.round(affine @ [*v, 1], 3)) for v in np.argwhere(values == 2)}
@@ -124,7 +124,7 @@ def test_the_smallest_of_overlapping_segments_stands(
     series: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     overlapping = np.stack([anatomy() > 0, anatomy() == 2], -1)
-    values, affine, _ = read_segmentation(write(tmp_path / "o.dcm", series, overlapping.astype(np.uint8), kind))
+    values, affine, *_ = read_segmentation(write(tmp_path / "o.dcm", series, overlapping.astype(np.uint8), kind))
     inside = {tuple(np.round(affine @ [*v, 1], 3)) for v in np.argwhere(values == 2)}
     expected, grid = as_nifti(anatomy())
     assert inside == {tuple(np.round(grid @ [*v, 1], 3)) for v in np.argwhere(expected == 2)}
@@ -146,7 +146,7 @@ def test_a_tie_of_fractions_costs_no_file_and_the_greatest_fraction_counts(
 
 
 def test_segments_of_one_name_are_one_structure(series: Path, tmp_path: Path) -> None:
-    values, _, names = read_segmentation(write(tmp_path / "a.dcm", series, anatomy(), names=("node", "node")))
+    values, _, names, _ = read_segmentation(write(tmp_path / "a.dcm", series, anatomy(), names=("node", "node")))
     assert names == {"node": 1} and set(np.unique(values)) == {0, 1}
     assert (values == 1).sum() == (anatomy() > 0).sum()
 
@@ -176,6 +176,15 @@ def test_a_folder_of_files_is_ranked_as_it_is_and_names_decide(
         label = read(case)["label"]
         counts = np.bincount(np.asarray(label).ravel(), minlength=4).tolist()
         assert counts[1:] == [(anatomy() == 2).sum(), 0, (anatomy() == 1).sum()]
+
+
+def test_a_segment_that_the_model_does_not_know_makes_no_hole(series: Path, tmp_path: Path) -> None:
+    overlapping = np.stack([anatomy() > 0, anatomy() == 2], -1).astype(np.uint8)
+    path = write(tmp_path / "a.dcm", series, overlapping, names=("liver", "lesion"))
+    scheme = LabelScheme(("liver", "spleen"), (0, 1, 2))
+    read = Compose([LoadMapsd("label", 3), ToClassIndexd("label", scheme, 3)])
+    counts = np.bincount(np.asarray(read({"label": path})["label"]).ravel(), minlength=3).tolist()
+    assert counts[1:] == [(anatomy() > 0).sum(), 0]
 
 
 def test_empty_slices_that_a_segmentation_leaves_out_are_not_missing(series: Path, tmp_path: Path) -> None:

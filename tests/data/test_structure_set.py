@@ -52,7 +52,7 @@ def test_the_voxels_within_contours_are_the_structure_in_its_place(
     """Slices that are not square; an oracle of random voxels, and the place of the first voxel."""
     mask = np.random.default_rng(0).random(SHAPE) < 0.3
     path = write(tmp_path, {"bladder": contours_of(mask)}, orientation)
-    values, affine, names = read_segmentation(path, series(tmp_path))
+    values, affine, names, _ = read_segmentation(path, series(tmp_path))
     assert names == {"bladder": 1}
     np.testing.assert_array_equal(values > 0, mask)
     across, down = np.reshape(np.array(orientation), (2, 3))
@@ -73,7 +73,7 @@ def test_a_contour_within_another_is_a_hole_and_a_keyhole_too(tmp_path: Path) ->
     structures = {"nested": [(2, box(10, 29, 5, 24)), (2, box(15, 19, 10, 14))], "keyhole": [(2, keyhole)]}
     path = write(tmp_path, structures)  # type: ignore[arg-type]
     for name in structures:
-        values, _, _ = read_segmentation(path, series(tmp_path), [name])
+        values, *_ = read_segmentation(path, series(tmp_path), [name])
         np.testing.assert_array_equal(values > 0, mask)
 
 
