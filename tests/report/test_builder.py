@@ -28,7 +28,7 @@ HOSTILE = [
 class Page(HTMLParser):
     """Elements with their attributes, text of every element by tag, and tags that are not balanced."""
 
-    VOID = frozenset({"meta", "img", "input", "br", "link"})
+    VOID = frozenset({"meta", "img", "input", "br", "link", "wbr"})
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
