@@ -111,8 +111,8 @@ def symmetric_axes(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
 
     Left and right structures with labels of their own fail at once.
     """
-    changes: list[_Change] = [partial(np.flip, axis=axis) for axis in range(maps[0].ndim)]
-    return [axis for axis, change in enumerate(changes) if _as_probable(maps, num_classes, [change])]
+    flips: list[_Change] = [partial(np.flip, axis=axis) for axis in range(maps[0].ndim)]
+    return [axis for axis, probable in enumerate(_as_probable(maps, num_classes, flips)) if probable]
 
 
 def any_way_up(measured: Sequence[MapMeasures], num_classes: int) -> bool:
@@ -123,14 +123,14 @@ def any_way_up(measured: Sequence[MapMeasures], num_classes: int) -> bool:
     """
     pictures = [_disc(m.middle) for m in measured if m.middle is not None]
     turns: list[_Change] = [partial(_turned, degrees=degrees) for degrees in (45, 90, 135)]
-    return bool(pictures) and _as_probable(pictures, num_classes, turns)
+    return bool(pictures) and all(_as_probable(pictures, num_classes, turns))
 
 
 _Change = Callable[[np.ndarray], np.ndarray]
 
 
-def _as_probable(maps: Sequence[np.ndarray], num_classes: int, changes: Sequence[_Change]) -> bool:
-    """Whether maps that are changed in each of these ways are as probable as before.
+def _as_probable(maps: Sequence[np.ndarray], num_classes: int, changes: Sequence[_Change]) -> list[bool]:
+    """Of each way to change maps, whether they are as probable as before.
 
     Frequencies come from one half of the maps, the comparison from the other: a changed map must be within half a
     standard deviation of the usual log-likelihood.
@@ -147,7 +147,7 @@ def _as_probable(maps: Sequence[np.ndarray], num_classes: int, changes: Sequence
 
     usual = log_likelihood(compared)
     limit = usual.mean() - 0.5 * usual.std(ddof=1) - 1e-9  # identical maps have no spread, only rounding
-    return all(log_likelihood([change(m) for m in compared]).mean() >= limit for change in changes)
+    return [bool(log_likelihood([change(m) for m in compared]).mean() >= limit) for change in changes]
 
 
 def _turned(picture: np.ndarray, degrees: float) -> np.ndarray:
