@@ -19,6 +19,7 @@ __all__ = [
     "files_by_case",
     "match_cases",
     "subfolders",
+    "without_folder",
 ]
 
 LABEL_ENDINGS = (
@@ -53,6 +54,11 @@ def case_id(path: Path) -> str | None:
     """File name without its ending, cut by length (``a.b.nii.gz`` -> ``a.b``); ``None`` for another kind of file."""
     ending = next((e for e in LABEL_ENDINGS if path.name.lower().endswith(e)), None)
     return None if ending is None or path.name.startswith(".") else path.name[: -len(ending)]
+
+
+def without_folder(case: str) -> str:
+    """The id of a case in its own folder, which masks of several models share (``FOLDER/CASE`` -> ``CASE``)."""
+    return case.rsplit("/", 1)[-1]
 
 
 def files_by_case(folder: Path) -> dict[str, list[Path]]:

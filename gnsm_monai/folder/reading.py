@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 
+from gnsm_monai.data.case_names import without_folder
 from gnsm_monai.data.compare import CompareToReference
 from gnsm_monai.data.constants import IMAGE, LABEL, REFERENCE, UNSEEN_IMAGE
 from gnsm_monai.data.datalist import find_predictions, find_spatial_dims
@@ -54,7 +55,7 @@ class FolderMask:
     @property
     def patient(self) -> str:
         """The id without the folder: several models' masks of one case share it."""
-        return _patient(self.case)
+        return without_folder(self.case["case"])
 
     @property
     def digest(self) -> str:
@@ -191,17 +192,13 @@ def declared_scheme(folder: Path) -> LabelScheme | None:
     return read_label_scheme(place.parent.parent if place.name == "validation" else place)
 
 
-def _patient(case: Mapping[str, Any]) -> str:
-    """The id without the folder: several models' masks of one case share it."""
-    return str(case["case"]).rsplit("/", 1)[-1]
-
-
 def _add_images(cases: Sequence[dict[Any, Any]], images_dir: Path) -> None:
     """A mask can be ranked without its image. Raises InputError where none is there of any mask."""
-    images = find_images(images_dir, [_patient(case) for case in cases])
-    for case in cases:
+    names = [without_folder(case["case"]) for case in cases]
+    images = find_images(images_dir, names, [case[LABEL] for case in cases])
+    for name, case in zip(names, cases, strict=True):
         with spared(case, UNSEEN_IMAGE):
-            case[IMAGE] = images.of(_patient(case))
+            case[IMAGE] = images.of(name)
 
 
 def _read(case: Mapping[str, Any], load: Any) -> StoredMap | FailedCase:

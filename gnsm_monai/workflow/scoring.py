@@ -9,6 +9,7 @@ from typing import Any
 
 from monai.engines import Evaluator
 
+from gnsm_monai.data.case_names import without_folder
 from gnsm_monai.data.constants import SOFT, UNSEEN_IMAGE
 from gnsm_monai.data.datalist import find_predictions
 from gnsm_monai.data.images import Images, find_images
@@ -102,7 +103,9 @@ def predictions(
         check_same_labels(folder, scheme)
     cases = cases if references_dir else add_summary_dice(cases, scheme)
     if images_dir and not needs_images:
-        unseen = find_images(images_dir, [_name(case) for case in cases], [case["label"] for case in cases])
+        unseen = find_images(
+            images_dir, [without_folder(case["case"]) for case in cases], [case["label"] for case in cases]
+        )
         cases = [_with_unseen_image(case, unseen) for case in cases]
     counts = [sum(key in case for case in cases) for key in ("reference", "dice", SOFT)]
     text = "%d predicted masks: %d with a reference, %d with a Dice of nnU-Net, %d with probabilities"
@@ -115,15 +118,10 @@ def reading(model: TrainedModel, cases: Sequence[Mapping[str, Any]], everything:
     return None if everything or len(cases) <= MOST_MEASURED else model.anomaly.reading
 
 
-def _name(case: Mapping[str, Any]) -> str:
-    """The id of a case without its folder."""
-    return str(case["case"]).rsplit("/", 1)[-1]
-
-
 def _with_unseen_image(case: dict[str, Any], images: Images) -> dict[str, Any]:
     """The case with its image, if there is one, of which the size alone will be looked at."""
     try:
-        return {**case, UNSEEN_IMAGE: images.of(_name(case))[0]}
+        return {**case, UNSEEN_IMAGE: images.of(without_folder(case["case"]))[0]}
     except InputError:
         return case
 

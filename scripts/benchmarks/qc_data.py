@@ -16,6 +16,7 @@ from methods import VARIED_FIELD_OF_VIEW
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
+from gnsm_monai.data.case_names import without_folder
 from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.constants import IMAGE, SOFT
 from gnsm_monai.data.datalist import find_label_maps, find_predictions
@@ -104,7 +105,7 @@ class Dataset:
         for case in find_predictions(list(self.predictions), self.references, soft=True):
             if "reference" not in case:
                 continue
-            name = case["case"].rsplit("/", 1)[-1]
+            name = without_folder(case["case"])
             if name not in references:
                 references[name] = self.read(case["reference"])
             label, reference = self.read(case["label"]), references[name]

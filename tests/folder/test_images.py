@@ -67,6 +67,14 @@ def folder(few_trees: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+def test_a_folder_of_masks_is_no_folder_of_their_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a model such a folder is refused as well: a mask is never its own image."""
+    write(tmp_path / "masks", {f"c{i}_seg": moved(i) for i in range(3)})
+    with pytest.raises(SystemExit, match=r"^2$"):
+        rank(tmp_path / "results", tmp_path / "masks", "--images", tmp_path / "masks")
+    assert "no image of any mask: a mask is called 'c0_seg', and here is nothing" in capsys.readouterr().err
+
+
 def test_a_plausible_mask_beside_what_its_image_shows_comes_to_the_front(folder: Path) -> None:
     places = [[row["case"] for row in rows(folder / name)].index(BESIDE) for name in ("alone", "read")]
     assert places[0] >= 4 and places[1] <= 1
