@@ -230,15 +230,18 @@ def test_one_case_may_be_named_without_a_list(tmp_path: Path) -> None:
 def test_images_that_a_model_does_not_see_are_said_to_be_unused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.png").write_text("")
+    masks, images = tmp_path / "masks", tmp_path / "images"
+    for folder in (masks, images):
+        folder.mkdir()
+        (folder / "a.png").write_text("")
     labels = {"names": ["organ"], "values": [0, 1], "ignore_value": None, "regions": []}
     settings = {"network": {"image_channels": 0}, "labels": labels}
     with pytest.raises(SystemExit):
-        workflow.predictions(str(tmp_path), None, str(tmp_path / "nowhere"), settings)
+        workflow.predictions(str(masks), None, str(tmp_path / "nowhere"), settings)
     assert "no such folder" in capsys.readouterr().err
     with caplog.at_level("INFO", "gnsm_monai.workflow"):
-        (case,) = workflow.predictions(str(tmp_path), None, str(tmp_path), settings)
-    assert "image" not in case and case["unseen_image"] == tmp_path / "a.png"
+        (case,) = workflow.predictions(str(masks), None, str(images), settings)
+    assert "image" not in case and case["unseen_image"] == images / "a.png"
     assert "of images the size alone counts, as this model was trained without them" in caplog.text
 
 

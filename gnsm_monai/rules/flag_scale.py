@@ -114,8 +114,9 @@ def in_one_place(levels: LevelStatistics, weights: np.ndarray) -> np.ndarray:
 
 def _tells_false_structures(data: FitData) -> bool:
     """Whether the network sees images, and references fail by false structures."""
-    sees = bool(np.isfinite(data.references["doubt"]).all())
-    return sees and data.makers is not None and FALSE in data.makers
+    if data.makers is None or FALSE not in data.makers:
+        return False
+    return "doubt" in data.references and bool(np.isfinite(data.references["doubt"]).all())
 
 
 def _share_beyond(references: np.ndarray, failures: np.ndarray, sources: np.ndarray, counts: np.ndarray) -> float:
