@@ -153,5 +153,5 @@ def check_partners(
     if not partner:
         example = f"and here is '{next(iter(others))}'" if others else "and here is nothing"
         raise InputError(f"{folder}: no {what} of any mask: a mask is called '{lonely}', {example}")
-    text = "%s: only %d of %d masks have a %s: '%s' has none"
+    text = "%s: only %d of %d masks have their %s: '%s' has none"
     logger.warning(text, folder, len(partner), len(distinct), what, lonely)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.errors import InputError
 from gnsm_monai.folder.consensus import learnt_by
 from gnsm_monai.folder.image_sampling import MAX_SAMPLED, OTHER_CHANNELS, SampledImages, drawn, features_at, flat_of
 from gnsm_monai.folder.reading import FolderMask, FolderMasks
@@ -82,7 +83,7 @@ class FoldReader:
         structures, cells, classes = flat_of(mask, masks, self.grid)
         supported = np.flatnonzero((cells >= 0) & np.any(self.mean > 0, axis=0)[cells] & (classes >= 0))
         if not len(supported):
-            raise ValueError("no other mask has a structure where it shows one")
+            raise InputError(f"{mask.image[0]}: no other mask has a structure where this one has any")
         voxels = drawn(supported, MAX_READ, mask, seed)
         truth = structures[:, voxels].astype(np.float64)
         x = np.concatenate(
@@ -90,7 +91,7 @@ class FoldReader:
             axis=1,
         )
         if x.shape[1] != self.with_image.n_features_in_:
-            raise ValueError(OTHER_CHANNELS)
+            raise InputError(f"{mask.image[0]}: {OTHER_CHANNELS}")
         read, by_place = self._shares(self.with_image, x), self._shares(self.without, x)
         errors = (float(np.square(values - truth).mean()) for values in (by_place, read))
         weight = len(supported) / len(voxels)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gnsm_monai.data.constants import IMAGE
+from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 from gnsm_monai.folder.consensus import MAX_LEARNT, Consensus
 from gnsm_monai.folder.image_features import features_of
@@ -32,7 +33,7 @@ SAMPLED, MAX_SAMPLED = 3000, 60_000
 MAX_VOXELS = 4_000_000
 """Voxels of the masks' field of view up to which images are looked at as they are; larger ones are averaged."""
 
-OTHER_CHANNELS = "it has other channels than the images of most cases"
+OTHER_CHANNELS = "has other channels than the images of most cases"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def sample_images(
     for mask in masks.masks:
         one = made.get(mask.case["case"])
         if isinstance(one, Sample) and one.features.shape[1] != widths.most_common(1)[0][0]:
-            one = not_used(mask, ValueError(OTHER_CHANNELS))
+            one = not_used(mask, InputError(f"{mask.image[0]}: {OTHER_CHANNELS}"))
         samples.append(one if isinstance(one, Sample) else None)
         notes.append(one.message if isinstance(one, FailedCase) else "")
     return SampledImages(samples, grid, maps, consensus.folds, consensus.usual, seed), notes

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.errors import InputError
 from gnsm_monai.folder.apart import standing_apart
 from gnsm_monai.folder.consensus import Consensus, Judgement
 from gnsm_monai.folder.image_reader import FoldReader, ImageRead, reader_of
@@ -17,7 +18,9 @@ from gnsm_monai.folder.reading import FolderMasks, ReadOptions
 from gnsm_monai.folder.resuming import each_once
 from gnsm_monai.scoring.result import FailedCase
 
-__all__ = ["MAX_P_VALUE", "MIN_READ", "LearntImages", "WithImages", "later_with_images", "with_images"]
+__all__ = [
+    "MAX_P_VALUE", "MIN_READ", "LearntImages", "WithImages", "later_with_images", "why_not_used", "with_images",
+]  # fmt: skip
 
 MAX_P_VALUE = 0.01
 """Of the test whether images help to tell other masks of the folder."""
@@ -36,6 +39,10 @@ USED = (
 NOT_USED = "Images are shown and have no part in the scores: "
 TOO_FEW = "{} case(s) have one that can be read, and it takes {} to tell whether they help."
 NO_HELP = "they tell held-out masks hardly better than place alone ({:.0%} less squared error, p = {:.2g})."
+NOT_SURE = (
+    "with them held-out masks are told with {:.0%} less squared error, and {} cases are too few to be sure that this "
+    "is no chance (p = {:.2g})."
+)
 WITHOUT = (
     " The images of {} of {} masks could not be used: what images say of masks that score like them stands for them."
 )
@@ -109,8 +116,7 @@ def with_images(
     said = {"used": used, "read": number, "gain": gain, "p_value": p_value}
     if not used:
         cases = len({group for group, one in zip(groups, reads, strict=True) if one is not None})
-        why = TOO_FEW.format(cases, MIN_READ) if p_value is None else NO_HELP.format(max(gain, 0), p_value)
-        return WithImages(consensus, notes, {**said, "text": NOT_USED + why})
+        return WithImages(consensus, notes, {**said, "text": NOT_USED + why_not_used(cases, gain, p_value)})
     learnt = _learnt(sampled, consensus, reads)
     text = USED + (WITHOUT.format(len(reads) - number, len(reads)) if number < len(reads) else "")
     return WithImages(_joined(consensus, learnt, reads), notes, {**said, "text": text}, learnt)
@@ -153,7 +159,7 @@ class _Reading:
             self.fold, self.reader = fold, reader_of(self.sampled, fold, self.masks.scheme)
         try:
             if self.reader is None:
-                raise ValueError("there is no other case to learn from")
+                raise InputError(f"{mask.image[0]}: there is no other case to learn from")
             return self.reader.read(mask, self.masks, self.sampled.seed)
         except Exception as error:  # each reader raises its own kinds; the mask is judged without its image
             return not_used(mask, error)
@@ -188,6 +194,15 @@ def _help(reads: _Reads, groups: Sequence[str]) -> tuple[float, float | None]:
     from scipy.stats import wilcoxon  # a second, which most commands need not wait for
 
     return gain, float(wilcoxon(means, alternative="greater").pvalue)
+
+
+def why_not_used(cases: int, gain: float, p_value: float | None) -> str:
+    """Why images of this many cases, with what :func:`_help` says of them, have no part in the scores."""
+    if p_value is None:
+        return TOO_FEW.format(cases, MIN_READ)
+    if gain < MIN_GAIN:
+        return NO_HELP.format(max(gain, 0), p_value)
+    return NOT_SURE.format(gain, cases, p_value)
 
 
 def _learnt(sampled: SampledImages, consensus: Consensus, reads: _Reads) -> LearntImages:

@@ -13,11 +13,12 @@ import torch
 
 from gnsm_monai.data.compare import mean_dice
 from gnsm_monai.data.constants import FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL
-from gnsm_monai.data.geometry import lay_on
+from gnsm_monai.data.geometry import Grid, lay_on, size_in_words
 from gnsm_monai.data.nnunet import LabelScheme
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import ToSpacingd, load_case
 from gnsm_monai.engines.case_views import case_picture, file_slices, place_of_worst
+from gnsm_monai.errors import InputError
 from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import joined
 from gnsm_monai.files import one_line
@@ -142,5 +143,8 @@ def image_of(mask: FolderMask, masks: FolderMasks) -> Any:
     laid = lay_on(label, image, IMAGE).values
     resampled = ToSpacingd([IMAGE], masks.voxel_size)({IMAGE: laid})[IMAGE]
     if resampled.shape[1:] != label.shape[1:]:
-        raise ValueError("it shows another part of the body than the mask")
+        sizes = [size_in_words(Grid.of(one)) for one in (image, label)]
+        raise InputError(
+            f"{mask.image[0]}: shows another part of the body than the mask: {sizes[0]}, the mask {sizes[1]}"
+        )
     return resampled

@@ -126,7 +126,7 @@ def test_a_folder_of_other_cases_is_refused_and_few_are_said(
         find_predictions(masks, **{what: other})
     fill(other, ["b.nii.gz"])
     find_predictions(masks, **{what: other})
-    assert "only 1 of 3 masks" in caplog.text
+    assert f"only 1 of 3 masks have their {what.removesuffix('s_dir')}: 'a' has none" in caplog.text
 
 
 def test_files_of_structures_give_the_map_of_their_labels(tmp_path: Path) -> None:

@@ -106,16 +106,21 @@ def test_hues_tell_structures_that_grey_values_do_not(consensus: Consensus, mask
     assert np.median(read) < 0.05  # masks lie where their images show them
 
 
-def test_a_picture_of_other_channels_is_not_used(pictures: Path, tmp_path: Path) -> None:
+def test_a_picture_of_other_channels_or_of_another_size_is_not_used_and_is_said_to_be_so(
+    pictures: Path, tmp_path: Path
+) -> None:
     (tmp_path / "images").mkdir()
+    other = {"c04_0000": lambda picture: picture.convert("L"), "c05_0000": lambda picture: picture.resize((22, 20))}
     for path in (pictures / "images").iterdir():
         picture = Image.open(path)
-        (picture.convert("L") if path.name.startswith("c04") else picture).save(tmp_path / "images" / path.name)
+        other.get(path.stem, lambda same: same)(picture).save(tmp_path / "images" / path.name)
     masks = read_masks([pictures / "masks"], images_dir=tmp_path / "images")
     consensus = Consensus.of(masks.one_hot, range(12))
     sampled, notes = sample_images(consensus, masks, 0, ReadOptions())
-    assert [number for number, one in enumerate(sampled.samples) if one is None] == [4]
-    assert OTHER_CHANNELS in notes[4] and not any(notes[:4])
+    assert [number for number, one in enumerate(sampled.samples) if one is None] == [4, 5]
+    assert notes[4].endswith(f"c04_0000.png: {OTHER_CHANNELS}") and not any(notes[:4])
+    words = "c05_0000.png: shows another part of the body than the mask: 22 x 20 voxels of 1 x 1 mm, the mask 44 x 40 "
+    assert words in notes[5]
 
 
 def test_a_mask_has_no_part_in_what_it_is_read_by(sampled: SampledImages, masks: FolderMasks) -> None:

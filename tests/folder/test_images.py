@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gnsm_monai.files import load_arrays
 from gnsm_monai.folder.consensus import Consensus
-from gnsm_monai.folder.images import MIN_READ, with_images
+from gnsm_monai.folder.images import MIN_READ, why_not_used, with_images
 from gnsm_monai.folder.ranking import NOT_WITH_REFERENCES
 from gnsm_monai.folder.reading import read_masks
 from gnsm_monai.records import load_record, save_record
@@ -87,6 +87,21 @@ def test_images_of_noise_change_nothing_and_one_line_says_so(folder: Path) -> No
     images = said(folder / "unread")
     assert images["used"] is False and images["p_value"] > 0.01
     assert images["text"].startswith("Images are shown and have no part in the scores: they tell held-out masks hardly")
+
+
+@pytest.mark.parametrize(
+    ("gain", "p_value", "words"),
+    [
+        (0.04, 0.001, "hardly better than place alone (4% less squared error, p = 0.001)"),
+        (-0.2, 0.9, "hardly better than place alone (0% less"),
+        (0.35, 0.012, "told with 35% less squared error, and 8 cases are too few to be sure"),
+        (0.0, None, "8 case(s) have one that can be read, and it takes 7"),
+    ],
+)
+def test_images_that_are_not_used_are_said_to_help_little_only_where_they_do(
+    gain: float, p_value: float | None, words: str
+) -> None:
+    assert words in why_not_used(8, gain, p_value)
 
 
 def test_one_picture_in_the_place_of_all_images_is_not_used(folder: Path, tmp_path: Path) -> None:
