@@ -7,17 +7,21 @@ masks have wrong in common is in neither.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gnsm_monai.folder.consensus import COMPONENTS, Consensus, Fit, judge, learnt_by
+from gnsm_monai.errors import InputError
+from gnsm_monai.folder.consensus import COMPONENTS, MIN_GROUPS, Consensus, Fit, judge, learnt_by
+from gnsm_monai.folder.reading import FolderMasks, ReadOptions, read_masks
 from gnsm_monai.scoring.linear_shape import CoarseGrid, CoarseMap, LinearShape
 
-__all__ = ["MIN_CALIBRATED", "FewReferences", "deformed", "spread_of"]
+__all__ = ["MIN_CALIBRATED", "FewReferences", "deformed", "read_references", "spread_of"]
 
 MIN_CALIBRATED = 8
 """References from which on p-values are given: with fewer none could be below 1/8."""
@@ -33,6 +37,32 @@ FOLDS = 5
 """Folds of the references, for p-values."""
 
 _Floats = npt.NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
+
+
+def read_references(folder: Path, masks: FolderMasks, options: ReadOptions) -> FolderMasks:
+    """References of the classes and at the voxel size of masks. Equal ones count once: a copy says nothing new.
+
+    Args:
+        folder: of the references.
+        masks: to be judged.
+        options: as of the masks.
+
+    Raises:
+        InputError: they are too few, or one cannot be read.
+    """
+    progress = None if options.progress is None else options.progress / "references"
+    references = read_masks([folder], options=ReadOptions(options.layout, masks.scheme, masks.voxel_size, progress))
+    if references.failed:
+        raise InputError(references.failed[0].message)
+    first = {mask.digest: mask for mask in reversed(references.masks)}
+    distinct = [mask for mask in references.masks if first[mask.digest] is mask]
+    if copies := len(references.masks) - len(distinct):
+        logger.warning("%s: references that are a copy of another one and do not count: %d", folder, copies)
+    if len(distinct) < MIN_GROUPS:
+        raise InputError(f"{folder}: {len(distinct)} reference(s): {MIN_GROUPS} different ones are needed at least")
+    return replace(references, masks=distinct)
 
 
 @dataclass(frozen=True)

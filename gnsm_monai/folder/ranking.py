@@ -16,7 +16,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.folder.apart import words_of
 from gnsm_monai.folder.consensus import MIN_GROUPS, Consensus, frames_of
-from gnsm_monai.folder.few_references import MIN_CALIBRATED, FewReferences
+from gnsm_monai.folder.few_references import MIN_CALIBRATED, FewReferences, read_references
 from gnsm_monai.folder.images import WithImages, with_images
 from gnsm_monai.folder.learnt import Learnt, save_learnt
 from gnsm_monai.folder.plausibility import folder_warnings
@@ -91,7 +91,7 @@ def rank_folders(
     with progress_in(output) as progress:
         options = ReadOptions(layout, scheme, progress=progress)
         masks = read_masks(predictions, references_dir, images_dir, options)
-        references = None if few_references is None else _few(few_references, masks, layout, progress / "references")
+        references = None if few_references is None else read_references(few_references, masks, options)
         _check(masks, predictions[0], bool(more.get("strict")))
         marks = read_marks(more["marks"]) if more.get("marks") is not None else {}
         judged = _judge(masks, references, seed)
@@ -177,16 +177,6 @@ def _images(judged: _Judged, masks: FolderMasks, seed: int, options: ReadOptions
     return images
 
 
-def _few(folder: Path, masks: FolderMasks, layout: str, progress: Path) -> FolderMasks:
-    """References that count more than masks. Raises InputError where they are too few, or one cannot be read."""
-    references = read_masks([folder], options=ReadOptions(layout, masks.scheme, masks.voxel_size, progress))
-    if references.failed:
-        raise InputError(references.failed[0].message)
-    if len(references.masks) < MIN_GROUPS:
-        raise InputError(f"{folder}: {len(references.masks)} reference(s): {MIN_GROUPS} are needed at least")
-    return references
-
-
 def _check(masks: FolderMasks, folder: Path, strict: bool) -> None:
     if strict and masks.failed:
         raise InputError(f"{masks.failed[0].message} (strict: no ranking is written)")
@@ -225,7 +215,9 @@ def _settings(
     return {
         "model_dir": None,
         "weights_sha256": None,
-        "anomaly_score": "1 - overlap with what the other masks let expect"
+        "anomaly_score": "1 - overlap with what "
+        + ("" if judged.few is None else "the references and ")
+        + "the other masks let expect"
         + (", and with what is read in the image" if images is not None and images.learnt is not None else ""),
         "alpha": None,
         "predictions_dir": [str(folder) for folder in predictions],

@@ -176,18 +176,18 @@ def lines(content: Content) -> list[str]:
     """A table per data set: every folder, mean over the seeds."""
     rows = content["rows"]
     text = [
-        "Spearman of score and Dice (-1 is best), mean over three seeds of the folds. All but the last column see",
+        "Spearman of score and Dice (-1 is best), mean over three seeds of the folds. All but the last two columns see",
         "nothing but the folder: the score of `gnsm rank` without `--model`; a linear model with the worst 40 % left",
         "out; size and centre against the folder's mean and deviation; overlap with the folder's mean shape. The last",
-        "column has the same linear models fitted to the references of the data set. Apart: how many masks are",
-        "estimated to stand apart; failed: how many have a Dice below 0.7.",
+        "columns have the same linear models fitted to the references of the data set, and the share of that which",
+        "the folder gives. Apart: how many masks are estimated to stand apart; failed: how many have a Dice below 0.7.",
     ]
     for name in dict.fromkeys(row["set"] for row in rows):
         some = [row for row in rows if row["set"] == name]
         cells = [_cells([row for row in some if row["folder"] == folder]) for folder in _names(some)]
         ahead = sum(_ahead([row for row in some if row["folder"] == folder]) for folder in _names(some))
         text += ["", f"## {name}", "", f"Ahead of every rival in {ahead} of {len(cells)} folders.", ""]
-        text += table(["folder", "masks", "mean Dice", "failed", "apart", *TITLES], cells)
+        text += table(["folder", "masks", "mean Dice", "failed", "apart", *TITLES, "share"], cells)
     return text
 
 
@@ -219,7 +219,14 @@ def _cells(rows: Sequence[dict[str, Any]]) -> list[str]:
         str(first["failed"]),
         f"{apart:.0f}",
         *figures,
+        _share(means["folder itself"], means["references"]),
     ]
+
+
+def _share(itself: float | None, references: float | None) -> str:
+    """Of what references give; of what ranks no better than chance there is none."""
+    negative = itself is not None and references is not None and itself < 0 and references < 0
+    return f"{itself / references:.0%}" if negative else MISSING
 
 
 BENCHMARK = Benchmark(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from bench import DATA, MISSING, Benchmark, Content, table
 from folder_network import network_scores
+from folder_times import FOLDERS, time_lines, time_rows
 from scipy.stats import rankdata, spearmanr
 
 from gnsm_monai.data.compare import mean_dice
@@ -32,6 +33,7 @@ PARTS = {
     "few": ("hippocampus",),
     "models": ("hippocampus", "heart", "pancreas"),
     "network": ("hippocampus",),
+    "times": tuple(FOLDERS),
 }
 """What is measured, of which sets."""
 
@@ -46,6 +48,7 @@ Scores = npt.NDArray[np.float64]
 
 
 def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    command = earlier.get("command", options.command)  # of all sets and parts, of which this may be some
     again = {(name, part) for name in options.sets for part in options.parts}
     rows = [row for row in earlier.get("rows", []) if (row["set"], row["part"]) not in again]
     for name in options.sets:
@@ -54,19 +57,23 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
         parts = {part for part in options.parts if name in PARTS[part]}
         if "models" in parts:
             rows += _models(name, dataset, folders)
-            yield {"command": options.command, "rows": rows}
-        for folder in folders if parts - {"models"} else ():
+            yield {"command": command, "rows": rows}
+        if "times" in parts:
+            for row in time_rows(name, dataset, folders):
+                rows.append(row)
+                yield {"command": command, "rows": rows}
+        for folder in folders if parts - {"models", "times"} else ():
             masks = _read(dataset, [folder], options.data / name)
             for seed in range(SEEDS):
                 if "few" in parts:
                     rows.append(_row(name, "few", folder, seed, masks, _few(masks, dataset, seed)))
                 if "images" in parts and folder.name in (IMAGES[name] or [folder.name]):
                     rows.append(_row(name, "images", folder, seed, masks, _images(masks, seed)))
-                yield {"command": options.command, "rows": rows}
+                yield {"command": command, "rows": rows}
             if "network" in parts:
                 scores = _network(masks, folder, dataset, options.work / name / folder.name)
                 rows.append(_row(name, "network", folder, 0, masks, scores))
-                yield {"command": options.command, "rows": rows}
+                yield {"command": command, "rows": rows}
 
 
 def _read(dataset: Path, folders: Sequence[Path], data: Path | None = None) -> FolderMasks:
@@ -177,7 +184,7 @@ def lines(content: Content) -> list[str]:
                 for folder in dict.fromkeys(row["folder"] for row in some)
             ]
             text += ["", f"### {name}", "", *table(["folder", *columns.values()], cells)]
-    return text
+    return text + time_lines(content["rows"])
 
 
 def _cells(folder: str, figures: Sequence[dict[str, float | None]], columns: dict[str, str]) -> list[str]:

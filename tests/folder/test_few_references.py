@@ -109,6 +109,24 @@ def test_the_command_says_what_its_references_allow(tmp_path: Path, number: int)
     limits = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]["folder_itself"]["limits"]
     assert f"Learnt from {number} references" in limits
     assert (NO_P_VALUES.format(0.25) in limits) == (number == 3)
+    report = " ".join((tmp_path / "out" / "report.html").read_text().split())
+    assert "unlike what the references and the other masks let expect a mask is" in report
+
+
+def test_copies_of_a_reference_add_nothing_and_make_no_p_values(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight files would give p-values; a copy in another fold would make each of them the lowest."""
+    write(tmp_path / "masks", labels(usual_masks(4)))
+    references = labels(usual_masks(5, seed=1))
+    write(tmp_path / "few", references)
+    table = rank(tmp_path, "--few-references", tmp_path / "few")
+    write(tmp_path / "few", {f"copy{i}": references["c0"] for i in range(4)})
+    assert rank(tmp_path, "--few-references", tmp_path / "few") == table
+    assert "references that are a copy of another one and do not count: 4" in caplog.text
+    write(tmp_path / "copies", {f"copy{i}": references["c0"] for i in range(4)})
+    with pytest.raises(SystemExit):
+        rank(tmp_path, "--few-references", tmp_path / "copies")
 
 
 def test_too_few_references_and_references_of_other_labels_are_refused(
@@ -118,7 +136,7 @@ def test_too_few_references_and_references_of_other_labels_are_refused(
     write(tmp_path / "few", labels(usual_masks(2, seed=1)))
     with pytest.raises(SystemExit):
         rank(tmp_path, "--few-references", tmp_path / "few")
-    assert "2 reference(s): 3 are needed at least" in capsys.readouterr().err
+    assert "2 reference(s): 3 different ones are needed at least" in capsys.readouterr().err
     write(tmp_path / "other", {name: 5 * values for name, values in labels(usual_masks(3)).items()})
     with pytest.raises(SystemExit):
         rank(tmp_path, "--few-references", tmp_path / "other")

@@ -116,6 +116,9 @@ def test_one_picture_in_the_place_of_all_images_is_not_used(folder: Path, tmp_pa
 def test_the_report_the_board_and_the_summary_say_that_images_were_read(folder: Path) -> None:
     text = said(folder / "read")["text"]
     assert text.startswith("Images are read: half of each score") and text in (folder / "read/report.html").read_text()
+    reports = {name: " ".join((folder / name / "report.html").read_text().split()) for name in ("read", "alone")}
+    assert "the other masks let expect, and what is read in its image, a mask is" in reports["read"]
+    assert "unlike what the other masks let expect a mask is" in reports["alone"]
     settings = json.loads((folder / "read" / "summary.json").read_text())["settings"]
     assert settings["folder_itself"]["images"]["text"] == text and "read in the image" in settings["anomaly_score"]
     board = EventAccumulator(str(folder / "read" / "tensorboard"))
