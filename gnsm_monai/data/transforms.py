@@ -116,7 +116,8 @@ class FitToGridd(Transform):
     Args:
         spatial_size: voxels per axis.
         grow: whether to enlarge the grid if structures lie outside it (scoring: the whole mask counts) or to cut them
-            (training: cases of a batch have one size).
+            (training: cases of a batch have one size). It grows by as much on either side, so that the grid lies in its
+            middle.
         keys: label maps, images and probabilities, which are 0 outside the field of view.
     """
 
@@ -126,7 +127,8 @@ class FitToGridd(Transform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Hashable, Any]:
         size: Sequence[int] = self.spatial_size
         if self.grow:
-            size = np.maximum(size, centred_extent(np.asarray(data[LABEL])[0])).tolist()
+            more = np.maximum(centred_extent(np.asarray(data[LABEL])[0]) - size, 0)
+            size = (np.array(size) + more + more % 2).tolist()
         case = dict(data)
         for key in self.keys:
             if key in case:

@@ -57,7 +57,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def gnsm(*arguments: Any, program: tuple[str, ...] = ("-m", "gnsm_monai")) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *program, *map(str, arguments)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from gnsm_monai.data.transforms import (
 )
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
+from gnsm_monai.networks.evidence import centred
 
 SCHEME = LabelScheme(("a", "b"), (0, 1, 2))
 APART = LabelScheme(("a", "b"), (0, 100, 70_000), ignore_value=255)
@@ -247,6 +248,19 @@ class TestFitToGrid:
             found = fit(label, (8, 8), grow=True)
             assert (found == 1).sum() == label.sum()
             assert all(n >= 8 for n in found.shape)
+
+    @pytest.mark.parametrize("old", [11, 12, 13, 14])
+    @pytest.mark.parametrize("far", [9, 10])
+    def test_the_grid_lies_in_the_middle_of_one_that_has_grown(self, old: int, far: int) -> None:
+        """As the models of shapes look for it there: no voxel may move."""
+        label = np.zeros((old, 5), np.int16)
+        label[4, 2], label[far, 2] = 1, 2
+        usual, grown = fit(label, (8, 5)), fit(label, (8, 5), grow=True)
+        assert 2 in grown
+        usual, grown = (torch.as_tensor(a)[None, None] for a in (usual, grown))
+        assert torch.equal(centred(grown, (8, 5)), usual)
+        back, inside = centred(usual, grown.shape[2:]), centred(torch.ones_like(usual), grown.shape[2:]) > 0
+        assert torch.equal(back[inside], grown[inside])
 
     def test_without_growing_the_grid_has_its_size(self) -> None:
         assert fit(np.ones((20, 3), np.int16), (8, 8)).shape == (8, 8)
