@@ -46,8 +46,8 @@ def plan(seeds: Sequence[int]) -> dict[str, tuple[float, int, str, bool]]:
     parts: list[tuple[str, Sequence[float], bool]] = [
         ("images", (0.0, 0.3), False),
         ("labels", SHARES, False),
-        ("images", (0.6, 0.9), False),
         ("labels", SHARES[1:], True),
+        ("images", (0.6, 0.9), False),
         ("images", SHARES[1:], True),
     ]
     return {
