@@ -98,11 +98,7 @@ class ToClassIndexd(MapTransform):
 
 
 def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
-    """The whole numbers of a label map as it was read, int32.
-
-    Raises:
-        InputError: NaN, fractions, or numbers that no label has; the message names ``path``.
-    """
+    """The whole numbers of a label map as it was read, int32. Raises InputError for NaN, fractions, too large ones."""
     step = label.meta.get(VALUE_STEP, 0.0)
     return _whole_numbers(np.asarray(label), path, ROUNDING + (step / 2 if step < 1 else 0))
 
