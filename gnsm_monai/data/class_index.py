@@ -20,7 +20,7 @@ from gnsm_monai.data.notes import NOTE, add_note, spared, warn_once
 from gnsm_monai.data.segments import LostClaims, give_to_others
 from gnsm_monai.errors import InputError
 
-__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "scheme_values"]
+__all__ = ["ToClassIndexd", "class_index", "distinct_values", "label_values", "matched_values", "scheme_values"]
 
 TABLE_SIZE = 1 << 16
 """Range of values up to which counting is used: many times faster on a scan than the sorting of np.unique."""
@@ -91,21 +91,21 @@ class ToClassIndexd(MapTransform):
 
     def _index(self, values: np.ndarray, label: MetaTensor, path: str) -> np.ndarray:
         assert self.scheme is not None
-        names, lost = label.meta.get(LABEL_NAMES, {}), label.meta.get(LOST_CLAIMS, ())
-        matched = scheme_values(values, names, self.scheme, path, lost)
+        matched = matched_values(values, label.meta, self.scheme, path)
         if matched is not values and not Path(path).is_dir():
             add_note(label.meta, "its labels are matched to those of the model by their names")
         return class_index(matched, self.scheme, path)
 
 
 def label_values(label: MetaTensor, path: str | Path) -> np.ndarray:
-    """The whole numbers of a label map as it was read, int32.
-
-    Raises:
-        InputError: NaN, fractions, or numbers that no label has; the message names ``path``.
-    """
+    """The whole numbers of a label map as it was read, int32. Raises InputError for NaN, fractions, too large ones."""
     step = label.meta.get(VALUE_STEP, 0.0)
     return _whole_numbers(np.asarray(label), path, ROUNDING + (step / 2 if step < 1 else 0))
+
+
+def matched_values(values: np.ndarray, meta: Mapping[Any, Any], scheme: LabelScheme, path: str | Path) -> np.ndarray:
+    """:func:`scheme_values` of a whole map as it was read, with the names and claims that its ``meta`` has."""
+    return scheme_values(values, meta.get(LABEL_NAMES, {}), scheme, path, meta.get(LOST_CLAIMS, ()))
 
 
 def scheme_values(

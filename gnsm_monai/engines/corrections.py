@@ -12,7 +12,7 @@ import numpy.typing as npt
 from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type
 
-from gnsm_monai.data.class_index import label_values, scheme_values
+from gnsm_monai.data.class_index import label_values, matched_values
 from gnsm_monai.data.constants import FILE_AFFINE, IMAGE, LABEL, LABEL_NAMES, LOST_CLAIMS
 from gnsm_monai.data.label_names import name_key
 from gnsm_monai.data.loading import LoadMapsd
@@ -60,9 +60,10 @@ class _Numbered:
 
     @classmethod
     def of(cls, label: MetaTensor, scheme: LabelScheme, path: str) -> _Numbered:
-        names = label.meta.pop(LABEL_NAMES, {})
         values = label_values(label, path)
-        matched = scheme_values(values, names, scheme, path, label.meta.pop(LOST_CLAIMS, ()))
+        matched = matched_values(values, label.meta, scheme, path)
+        names: Mapping[int, str] = label.meta.pop(LABEL_NAMES, {})
+        label.meta.pop(LOST_CLAIMS, None)
         keys = {name_key(name): n for n, name in names.items()}
         of_model = dict(zip(scheme.values[1:], scheme.names, strict=True))
         numbers = {value: keys[name_key(name)] for value, name in of_model.items() if name_key(name) in keys}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
-from gnsm_monai.data.class_index import label_values, scheme_values
-from gnsm_monai.data.constants import FILE_AFFINE, LABEL, LABEL_NAMES, LOST_CLAIMS
+from gnsm_monai.data.class_index import label_values, matched_values
+from gnsm_monai.data.constants import FILE_AFFINE, LABEL
 from gnsm_monai.data.loading import LoadMapsd
 from gnsm_monai.data.nifti import keep_only, save_nifti, small_integers
 from gnsm_monai.data.nnunet import LabelScheme
@@ -82,8 +82,7 @@ class FlaggedWriter(AfterRanking):
         flagged = [result.case for result in results if result.decision.flagged]
         keep_only(self.folder, flagged)
         for case in flagged:
-            mask = self.load(self.paths[case])
-            names = mask.meta.get(LABEL_NAMES, {})
-            lost, path = mask.meta.get(LOST_CLAIMS, ()), self.paths[case]
-            values = scheme_values(label_values(mask, path)[0], names, self.scheme, path, lost)
+            path = self.paths[case]
+            mask = self.load(path)
+            values = matched_values(label_values(mask, path)[0], mask.meta, self.scheme, path)
             save_nifti(self.folder / f"{case}.nii.gz", small_integers(values), np.asarray(mask.meta[FILE_AFFINE]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lesion_lines import SEEDS, lines, plan
 from lesion_sets import MANY, SPACING, make_brain
-from lesions import figures, lines
+from lesions import figures
 from scipy import ndimage
 
 from gnsm_monai.rules.statistics import STATISTICS
@@ -52,3 +53,21 @@ def test_masks_are_counted_by_kind() -> None:
     (row,) = (line for line in page if line.startswith("| labels | 30% |"))
     assert row == "| labels | 30% | 1 | 1 of 2 | 1 of 2 | 0 of 5 | – | 3 of 3 | – | 0.750 | -1.000 | -0.500 |"
     assert sum(line.startswith("| labels 30% seed 0") for line in page) == 2
+
+
+def test_the_page_names_what_was_not_measured_and_has_seeds_apart_that_no_one_had_seen() -> None:
+    group = {"masks": 8, "among_worst": 0, "flagged": 8, "p_value": 0.04}
+    run = {"rule": "deviation", "calibration": 26, "calibration_empty": 0, "reading": 0.5, "spearman": -0.8}
+    runs = {name: {**run, "groups": {"missed full": group}} for name in plan(SEEDS)}
+    page = lines({"runs": runs})
+    assert not any(line.startswith(("Not measured", "- ")) for line in page)
+    both = [line for line in page if line.startswith("| images | 30% |")]
+    assert [line.split("|")[3].strip() for line in both] == ["5", "2"]  # all seeds, and 3 and 4 alone
+    for seed in (1, 3, 4):
+        del runs[f"images 60% seed {seed}"]
+    del runs["labels 90% seed 2 without"]
+    missing = [line for line in lines({"runs": runs}) if line.startswith("- ")]
+    assert sorted(missing) == [
+        "- images, 60% empty: seeds 1, 3 and 4",
+        "- labels, 90% empty, trained without empty references: seed 2",
+    ]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gnsm_monai.tabular.files import read_table
@@ -98,3 +100,22 @@ def test_a_column_that_numbers_the_rows_as_pandas_and_r_do_is_left_out(
         table = training_table(str(tmp_path / "table.csv"))
     assert table.columns == (("", "letter", "grade") if used else ("letter", "grade"))
     assert ("column 1 ('') numbers the rows: left out" in caplog.text) is not used
+
+
+def peak_of_reading(path: Path, rows: int) -> int:
+    """Bytes, of a file of eight columns and six categories."""
+    values = np.random.default_rng(0).integers(0, 6, (rows, 8)).tolist()
+    lines = (",".join(f"a value of {value}" for value in row) for row in values)
+    path.write_text("\n".join(["a,b,c,d,e,f,g,h", *lines]))
+    tracemalloc.start()
+    try:
+        training_table(str(path))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_grows_by_a_few_bytes_per_value_from_the_file_to_the_codes(tmp_path: Path) -> None:
+    """A text of each value would take some 60: there is a pointer to it, its place and its code, 8 + 4 + 1."""
+    few, many = (peak_of_reading(tmp_path / f"{rows}.csv", rows) for rows in (2_000, 10_000))
+    assert 8 < (many - few) / (8_000 * 8) < 24
