@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gnsm_monai.rules.choice import FALSE
 from gnsm_monai.rules.density import robust_scale
 from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
@@ -15,9 +16,6 @@ __all__ = ["IN_ONE_PLACE", "FlagScale"]
 
 IN_ONE_PLACE = "peak"
 """The statistic that is looked at beside the anomaly score."""
-
-FALSE = "false_structures"
-"""Maker of failures by false structures."""
 
 MIN_REFERENCES = 4
 """Fewest references that a scale is taken from."""
