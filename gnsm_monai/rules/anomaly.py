@@ -11,7 +11,7 @@ import numpy as np
 from gnsm_monai.errors import InputError
 from gnsm_monai.rules.choice import simplest_of_the_best, steadiest, weakest_within
 from gnsm_monai.rules.fit_data import Compared, FitData
-from gnsm_monai.rules.flag_scale import IN_ONE_PLACE, FlagScale
+from gnsm_monai.rules.flag_scale import FlagScale
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.rule import Rule, stored_rule
@@ -94,7 +94,8 @@ class AnomalyModel:
         best = fitted[name]
         worst = float(best.anomaly(data.everything).max())
         model = cls(best, worst, comparison, best.fair_scores(data))
-        if best.asks_network and data.context:  # a rule of the mask alone is there to leave the network out
+        # A rule of the mask alone is there to leave the network out, unless false structures must be told.
+        if (best.asks_network and data.context) or data.num_empty is not None:
             scale = FlagScale.fit(best.anomaly(data.references), model.fair_scores, data, best.level_weights)
             model = replace(model, flag_scale=scale)
         return model if data.num_empty is None else model._with_empty_masks(data, data.num_empty)
@@ -139,7 +140,8 @@ class AnomalyModel:
         reading = self.fitted.reading
         if self.flag_scale is None:
             return reading
-        return Reading(reading.statistics | {IN_ONE_PLACE}, reading.levels)
+        levels = {*reading.levels, *np.flatnonzero(self.flag_scale.weights).tolist()}
+        return Reading(reading.statistics | {self.flag_scale.statistic}, tuple(sorted(levels)))
 
     def structure_scores(self, structures: np.ndarray) -> np.ndarray:
         """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.
