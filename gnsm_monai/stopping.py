@@ -24,7 +24,9 @@ CONTINUES = {
 def how_to_continue(words: Sequence[str]) -> str:
     """What the last line of a stopped ``gnsm`` says of its command, the first words of its command line."""
     given = "_".join(words)
-    return next((how for command, how in CONTINUES.items() if given.startswith(command)), "the same command starts anew")
+    return next(
+        (how for command, how in CONTINUES.items() if given.startswith(command)), "the same command starts anew"
+    )
 
 
 def say_stopped(how_to_continue: str) -> None:

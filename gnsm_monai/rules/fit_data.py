@@ -122,9 +122,7 @@ class FitData:
         """
         if self.num_empty is None:
             nowhere = np.zeros(len(self.dice), dtype=bool)
-            return Compared(
-                self.failures, self.dice, self.sources, self.judges, self.judges, [self.judges], nowhere
-            )
+            return Compared(self.failures, self.dice, self.sources, self.judges, self.judges, [self.judges], nowhere)
         count = self.num_references
         right, failed = np.ones(count, dtype=bool), np.zeros(len(self.dice), dtype=bool)
         dice = np.concatenate([self.dice, np.ones(count)])
