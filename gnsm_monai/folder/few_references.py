@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.folder.consensus import COMPONENTS, MIN_GROUPS, Consensus, Fit, judge, learnt_by
-from gnsm_monai.folder.reading import FolderMasks, ReadOptions, read_masks
+from gnsm_monai.folder.reading import FolderMask, FolderMasks, ReadOptions, read_masks
 from gnsm_monai.scoring.linear_shape import CoarseGrid, CoarseMap, LinearShape
 
 __all__ = ["MIN_CALIBRATED", "FewReferences", "deformed", "read_references", "spread_of"]
@@ -56,8 +56,10 @@ def read_references(folder: Path, masks: FolderMasks, options: ReadOptions) -> F
     references = read_masks([folder], options=ReadOptions(options.layout, masks.scheme, masks.voxel_size, progress))
     if references.failed:
         raise InputError(references.failed[0].message)
-    first = {mask.digest: mask for mask in reversed(references.masks)}
-    distinct = [mask for mask in references.masks if first[mask.digest] is mask]
+    first = dict[str, FolderMask]()
+    for mask in references.masks:
+        first.setdefault(mask.digest, mask)
+    distinct = list(first.values())
     if copies := len(references.masks) - len(distinct):
         logger.warning("%s: references that are a copy of another one and do not count: %d", folder, copies)
     if len(distinct) < MIN_GROUPS:

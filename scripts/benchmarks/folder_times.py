@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import table
-from package_commands import gnsm, rows_of
+from package_commands import computed_seconds, gnsm, rows_of
 
 __all__ = ["FOLDERS", "time_lines", "time_rows"]
 
@@ -31,19 +30,13 @@ def time_rows(name: str, dataset: Path, folders: Sequence[Path]) -> Iterator[dic
     for with_images in (False, True):
         images = ["--images", dataset / "imagesTs"] if with_images else []
         with tempfile.TemporaryDirectory() as output:
-            start = _cpu_seconds()
+            start = computed_seconds()
             gnsm("rank", "--predictions", *timed, *images, "--output", output)
-            seconds, masks = _cpu_seconds() - start, len(rows_of(Path(output) / "ranking.csv"))
+            seconds, masks = computed_seconds() - start, len(rows_of(Path(output) / "ranking.csv"))
         yield {
             "set": name, "part": PART, "folder": timed[0].name if len(timed) == 1 else f"all {len(timed)} folders",
             "images": with_images, "masks": masks, "cpu_seconds": seconds,
         }  # fmt: skip
-
-
-def _cpu_seconds() -> float:
-    """User and system time of all processes that this one has started and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def time_lines(rows: Sequence[dict[str, Any]]) -> list[str]:

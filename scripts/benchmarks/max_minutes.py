@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench import DATA, Benchmark, Content, table
+from package_commands import computed_seconds
 
 from gnsm_monai.data.nifti import save_nifti
 from gnsm_monai.data.phantoms import LABELS, make_phantom
@@ -119,12 +119,6 @@ def lines(content: Content) -> list[str]:
         "",
         *[line for run in runs for line in (f"{run['data']}, {run['minutes']:g} min:", "", *quoted(run["said"]), "")],
     ]
-
-
-def computed_seconds() -> float:
-    """Of the processes that have ended so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def quoted(said: list[str]) -> list[str]:

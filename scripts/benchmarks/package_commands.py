@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import subprocess
 import sys
 import time
@@ -15,12 +16,18 @@ from bench import ROOT
 from gnsm_monai.files import load_json, save_json
 from gnsm_monai.paths import bundle_root
 
-__all__ = ["gnsm", "rows_of", "scored_rows", "train"]
+__all__ = ["computed_seconds", "gnsm", "rows_of", "scored_rows", "train"]
 
 
 def gnsm(*arguments: Any) -> None:
     """Runs ``gnsm``. Raises subprocess.CalledProcessError where it fails."""
     subprocess.run([sys.executable, "-m", "gnsm_monai", *map(str, arguments)], check=True, cwd=ROOT)
+
+
+def computed_seconds() -> float:
+    """User and system time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def train(model: Path, options: Mapping[str, Any]) -> float | None:
