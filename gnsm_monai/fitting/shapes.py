@@ -28,7 +28,7 @@ from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.forms import ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
-from gnsm_monai.scoring.shape_network import ShapeNetwork, in_cells
+from gnsm_monai.scoring.shape_network import ShapeNetwork, cells_of, labels_in_cells
 from gnsm_monai.scoring.sizes import ReferenceSizes
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
@@ -63,7 +63,7 @@ class ShapeLearner:
 
     Args:
         references: the reference cases.
-        strides: steps of the score network to coarser grids; shapes are learnt on the first of these grids.
+        strides: steps of the score network to coarser grids; large maps are learnt on one of these.
         schedule: its noise.
         steps: of training the network on the training references, 0 for none.
         seed: of weights, augmentation and noise.
@@ -80,10 +80,10 @@ class ShapeLearner:
         device: str | torch.device = "cpu",
     ) -> None:
         self.references, self.strides, self.steps = references, strides, steps
-        self.cell = tuple(strides[0])
         self.seed, self.device = seed, torch.device(device)
         weakest = slice(min(LEVELS, schedule.num_levels))
         self.schedule = NoiseSchedule(schedule.betas[weakest], schedule.temperatures[weakest], schedule.floor)
+        self.cell, self.grids = cells_of(references.scheme.num_classes, references.spatial_size, strides)
 
     def __call__(self, limit: TimeLimit = NO_LIMIT) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
         """The shapes of all references, and for each held-out one those by which it is judged.
@@ -145,7 +145,7 @@ class ShapeLearner:
 
     def _encode(self, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         """Shares of the classes in cells and which are observed, of class indices ``(B, 1, *spatial_size)``."""
-        return in_cells(*encode_labels(label, num_classes), self.cell)
+        return labels_in_cells(label, num_classes, self.cell)
 
     def _coarse(self, labels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         return coarse_maps(
@@ -194,7 +194,7 @@ class ShapeLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             cells = [-(-n // s) for n, s in zip(self.references.spatial_size, self.cell, strict=True)]
-            network = BottleneckNetwork(self.schedule, num_classes, cells, self.strides[1:])
+            network = BottleneckNetwork(self.schedule, num_classes, cells, self.grids)
             if start is not None:
                 network = copy.deepcopy(start.network)
             network.set_prior(self._frequencies(labels))

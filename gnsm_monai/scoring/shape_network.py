@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from torch import Tensor
 
+from gnsm_monai.data.constants import IGNORE_INDEX
+from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.networks.evidence import centred
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, hide, relax
 from gnsm_monai.noise.gumbel import CLASS_DIM, upcast
 
-__all__ = ["ShapeNetwork", "in_cells"]
+__all__ = ["MAX_VALUES", "ShapeNetwork", "cells_of", "in_cells", "labels_in_cells"]
+
+MAX_VALUES = 400_000
+"""Most values of a map, classes times cells, that the network is shown: cells grow until there are no more."""
 
 PREFIX = "bottleneck_"
 
 
 @dataclass(frozen=True)
 class ShapeNetwork:
-    """A network with a bottleneck, which learns label maps in cells of a few voxels.
+    """A network with a bottleneck, which sees large label maps in cells of several voxels.
 
-    What a bottleneck lets through is smooth: single voxels cost time and tell it nothing.
+    What a bottleneck lets through is smooth: in large maps single voxels cost time and tell it little.
 
     Args:
         network: in evaluation mode; its ``spatial_size`` are cells.
@@ -87,6 +94,23 @@ class ShapeNetwork:
         return cls(network.eval(), tuple(cell.tolist()))
 
 
+def cells_of(
+    num_classes: int, size: Sequence[int], strides: Sequence[Sequence[int]]
+) -> tuple[tuple[int, ...], list[Sequence[int]]]:
+    """Voxels of a cell per axis, for maps of at most :data:`MAX_VALUES` values where the strides allow, and the rest.
+
+    Args:
+        num_classes: ``K``.
+        size: voxels per axis.
+        strides: steps to coarser grids. Cells are those of the first grid that is small enough, or of the last; the
+            steps that remain lead on from there.
+    """
+    cell, remaining = (1,) * len(size), list(strides)
+    while remaining and num_classes * math.prod(-(-n // s) for n, s in zip(size, cell, strict=True)) > MAX_VALUES:
+        cell = tuple(s * f for s, f in zip(cell, remaining.pop(0), strict=True))
+    return cell, remaining
+
+
 def in_cells(
     probabilities: Tensor, observed: Tensor, cell: Sequence[int], cells: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -111,3 +135,27 @@ def in_cells(
     seen = (share >= 0.5).to(observed)
     shares = pool(centred(probabilities, grid) * counts, tuple(cell)) / share.clamp_min(1e-6)
     return torch.where(seen > 0, shares, 1 / probabilities.shape[CLASS_DIM]), seen
+
+
+def labels_in_cells(label: Tensor, num_classes: int, cell: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """What :func:`in_cells` gives of the one-hot maps of class indices ``(B, 1, *spatial)``, which are never made.
+
+    With many classes these maps would take longer than all the rest of a training step.
+    """
+    if max(cell) == 1:
+        return encode_labels(label, num_classes)
+    cells = [-(-n // s) for n, s in zip(label.shape[2:], cell, strict=True)]
+    index = label.as_tensor() if isinstance(label, MetaTensor) else label
+    # 0 is what does not count, also around the map.
+    index = centred(torch.where(index == IGNORE_INDEX, 0, index + 1), [n * s for n, s in zip(cells, cell, strict=True)])
+    split = index.reshape(len(index), *(n for pair in zip(cells, cell, strict=True) for n in pair))
+    inside = [*range(2, split.ndim, 2)]
+    voxels = split.permute(0, *range(1, split.ndim, 2), *inside).reshape(-1, math.prod(cell)).long()
+    counts = torch.zeros(len(voxels), num_classes + 1, device=index.device)
+    counts.scatter_add_(1, voxels, torch.ones_like(voxels, dtype=counts.dtype))
+    shares = counts[:, 1:] / counts[:, 1:].sum(1, keepdim=True).clamp_min(1)
+    seen = counts[:, :1] <= math.prod(cell) / 2
+    shares = torch.where(seen, shares, 1 / num_classes)
+    in_place = (shares, seen.float())
+    maps = tuple(values.reshape(len(index), *cells, -1).movedim(-1, CLASS_DIM).contiguous() for values in in_place)
+    return maps[0], maps[1]

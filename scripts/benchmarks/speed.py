@@ -34,7 +34,6 @@ from gnsm_monai.noise import NoiseSchedule, build_schedule, relax
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
-from gnsm_monai.scoring.shape_network import ShapeNetwork
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
 CLASSES = 3
@@ -135,8 +134,7 @@ def shapes(schedule: NoiseSchedule, size: Sequence[int]) -> ReferenceShapes:
     values, stride = coarse_maps(maps, strides)
     weak = NoiseSchedule(schedule.betas[:2], schedule.temperatures[:2], schedule.floor)
     sizes = ReferenceSizes.fit(np.random.default_rng(0).integers(100, 200, (64, CLASSES - 1)))
-    network = BottleneckNetwork(weak, CLASSES, [-(-n // 2) for n in size], strides[1:])
-    return ReferenceShapes(ShapeModel.fit(values, stride), ShapeNetwork(network, (2, 2, 2)), sizes)
+    return ReferenceShapes(ShapeModel.fit(values, stride), BottleneckNetwork(weak, CLASSES, size, strides), sizes)
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:

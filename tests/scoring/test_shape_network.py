@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from gnsm_monai.data.transforms import encode_labels
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
 from gnsm_monai.noise import NoiseSchedule
-from gnsm_monai.scoring.shape_network import ShapeNetwork, in_cells
+from gnsm_monai.scoring.shape_network import ShapeNetwork, cells_of, in_cells, labels_in_cells
 
 SCHEDULE = NoiseSchedule((0.3, 0.7), (1.0, 1.0))
 
@@ -78,3 +79,22 @@ def test_a_file_of_an_earlier_version_has_cells_of_one_voxel() -> None:
     earlier = ShapeNetwork.from_arrays(arrays)
     assert earlier is not None and earlier.cell == (1, 1)
     assert ShapeNetwork.from_arrays({}) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "cell"), [((8, 6), (2, 2)), ((7, 6, 5), (2, 2, 1)), ((9, 8), (4, 3)), ((4, 4), (1, 1))]
+)
+def test_labels_in_cells_are_what_their_one_hot_maps_give(size: tuple[int, ...], cell: tuple[int, ...]) -> None:
+    label = torch.randint(-1, 3, (2, 1, *size), generator=torch.Generator().manual_seed(0)).to(torch.int16)
+    shares, seen = labels_in_cells(label, 3, cell)
+    expected, observed = in_cells(*encode_labels(label, 3), cell)
+    torch.testing.assert_close(shares, expected)
+    torch.testing.assert_close(seen, observed)
+
+
+def test_cells_grow_until_a_map_is_small() -> None:
+    strides = [[2, 2, 1], [2, 2, 2], [2, 2, 2]]
+    assert cells_of(3, [48, 56, 48], strides) == ((1, 1, 1), strides)
+    assert cells_of(4, [88, 96, 24], strides) == ((2, 2, 1), strides[1:])
+    assert cells_of(40, [88, 96, 24], strides) == ((4, 4, 2), strides[2:])
+    assert cells_of(10**6, [88, 96, 24], strides) == ((8, 8, 4), [])
