@@ -12,6 +12,8 @@ import sys
 from gnsm_monai.lean_monai import import_monai
 import_monai()
 assert not {{*{UNUSED}, {ZERO!r}}} & set(sys.modules), "was imported all the same"
+import gnsm_monai.workflow
+assert not {{"scipy.stats", "sklearn"}} & set(sys.modules), "the package itself imported it"
 import ignite.handlers.checkpoint as checkpoint
 import monai.bundle, monai.engines, monai.transforms, scipy.signal
 import matplotlib.figure, sklearn.mixture, torch.distributed.optim

@@ -28,7 +28,7 @@ from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.forms import ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
-from gnsm_monai.scoring.shape_network import ShapeNetwork, cells_of, labels_in_cells
+from gnsm_monai.scoring.shape_network import MAX_VALUES, ShapeNetwork, cells_of, labels_in_cells
 from gnsm_monai.scoring.sizes import ReferenceSizes
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
@@ -68,6 +68,7 @@ class ShapeLearner:
         steps: of training the network on the training references, 0 for none.
         seed: of weights, augmentation and noise.
         device: where the network is trained.
+        max_values: most values of a map, classes times cells, that the network is shown.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class ShapeLearner:
         steps: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        max_values: int = MAX_VALUES,
     ) -> None:
         self.references, self.strides, self.steps = references, strides, steps
         self.seed, self.device = seed, torch.device(device)
         weakest = slice(min(LEVELS, schedule.num_levels))
         self.schedule = NoiseSchedule(schedule.betas[weakest], schedule.temperatures[weakest], schedule.floor)
-        self.cell, self.grids = cells_of(references.scheme.num_classes, references.spatial_size, strides)
+        num_classes, size = references.scheme.num_classes, references.spatial_size
+        self.cell, self.grids = cells_of(num_classes, size, strides, max_values)
 
     def __call__(self, limit: TimeLimit = NO_LIMIT) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
         """The shapes of all references, and for each held-out one those by which it is judged.

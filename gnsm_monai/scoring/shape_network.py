@@ -95,18 +95,20 @@ class ShapeNetwork:
 
 
 def cells_of(
-    num_classes: int, size: Sequence[int], strides: Sequence[Sequence[int]]
+    num_classes: int, size: Sequence[int], strides: Sequence[Sequence[int]], max_values: int = MAX_VALUES
 ) -> tuple[tuple[int, ...], list[Sequence[int]]]:
-    """Voxels of a cell per axis, for maps of at most :data:`MAX_VALUES` values where the strides allow, and the rest.
+    """Voxels of a cell per axis, for maps of at most so many values where the strides allow, and the other strides.
 
     Args:
         num_classes: ``K``.
         size: voxels per axis.
         strides: steps to coarser grids. Cells are those of the first grid that is small enough, or of the last; the
             steps that remain lead on from there.
+        max_values: classes times cells.
+        max_values: classes times cells.
     """
     cell, remaining = (1,) * len(size), list(strides)
-    while remaining and num_classes * math.prod(-(-n // s) for n, s in zip(size, cell, strict=True)) > MAX_VALUES:
+    while remaining and num_classes * math.prod(-(-n // s) for n, s in zip(size, cell, strict=True)) > max_values:
         cell = tuple(s * f for s, f in zip(cell, remaining.pop(0), strict=True))
     return cell, remaining
 

@@ -10,6 +10,7 @@ segmenter is looked at.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,16 +42,17 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     strides = plan_strides(references.spatial_size, references.voxel_size, 3)
     judged = _judged(references, ShapeLearner(references, strides, build_schedule("mixing"), 1))
     content: Content = {"command": options.command, "dataset": options.dataset.name, "rows": []}
-    for cell in ([1] * len(strides[0]), strides[0]):
-        for steps in options.steps if max(cell) > 1 else options.steps[:1]:
-            # A first step of one voxel is none: the grids are those of earlier versions.
-            grids = strides if max(cell) > 1 else [cell, *strides]
-            learner = ShapeLearner(references, grids, build_schedule("mixing"), steps)
+    values = references.scheme.num_classes * math.prod(references.spatial_size)
+    for most in (values, values - 1):  # one less is the first coarser grid
+        for steps in options.steps if most < values else options.steps[:1]:
+            learner = ShapeLearner(references, strides, build_schedule("mixing"), steps, max_values=most)
             labels = learner._labels(references.used_for("train"))
             start = time.process_time()
             network = learner._train(labels, steps, say=False)
             seconds = (time.process_time() - start) / steps
-            content["rows"].append({"cell": list(cell), "steps": steps, "seconds": seconds, **_fit(network, judged)})
+            content["rows"].append(
+                {"cell": list(learner.cell), "steps": steps, "seconds": seconds, **_fit(network, judged)}
+            )
             yield content
 
 
