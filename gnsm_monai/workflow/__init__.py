@@ -2,6 +2,7 @@
 
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.memory import keep_large_arrays
 from gnsm_monai.workflow.finishing import finish_training
 from gnsm_monai.workflow.options import (
     check_loss,
@@ -52,6 +53,7 @@ __all__ = [
     "dataset_scheme",
     "finish_training",
     "join_processes",
+    "keep_large_arrays",
     "load_model",
     "lock_model",
     "marks",
