@@ -1,5 +1,6 @@
 """What the bundles' configs call: each function is one step whose user errors end in one line and exit code 2."""
 
+from gnsm_monai.cudnn import name_known_faults
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
 from gnsm_monai.memory import keep_large_arrays
@@ -57,6 +58,7 @@ __all__ = [
     "load_model",
     "lock_model",
     "marks",
+    "name_known_faults",
     "noise_schedule",
     "part_processes",
     "phantoms_if_none",
