@@ -51,7 +51,7 @@ FAULTS = (
 
 def known_faults(torch_version: str, cudnn_version: int | None, amp: bool) -> list[str]:
     """One line for each fault of these versions, with its source; none without cuDNN."""
-    numbers = (torch_version.split("+")[0].split(".") + ["0", "0"])[:3]
+    numbers = [*torch_version.split("+")[0].split("."), "0", "0"][:3]
     version = tuple(int("".join(filter(str.isdigit, number)) or 0) for number in numbers)
     return [
         f"cuDNN {_name(cudnn_version)} with torch {torch_version}: {fault.text} ({fault.source})"
