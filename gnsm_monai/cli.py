@@ -12,16 +12,10 @@ from typing import Any
 from gnsm_monai.cli_options import read_arguments
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.lean_monai import import_monai, uncollected
-from gnsm_monai.stopping import STOPPED, say_stopped, stop_in_one_line
+from gnsm_monai.stopping import STOPPED, how_to_continue, say_stopped, stop_in_one_line
 
 __all__ = ["main", "run", "speak_plainly"]
 
-CONTINUES = {
-    "train": "with --resume the same command continues after the last epoch",
-    "rank": "the same command continues from here",
-    "audit": "the same command continues from here",
-    "table_fit": "with --resume the same command continues after the last epoch",
-}
 SHARED_OUT = ("train", "rank")
 """Commands that the processes of ``torchrun -m gnsm_monai COMMAND`` do together."""
 
@@ -30,13 +24,13 @@ def run() -> int:
     """The program ``gnsm``: :func:`main` for the command line of this process, which speaks plainly."""
     start = time.monotonic()
     command, given = read_arguments()
-    stop_in_one_line(_how_to_continue(command), at_once=True)
+    stop_in_one_line(how_to_continue([command]), at_once=True)
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
     with uncollected():
         speak_plainly()
         import gnsm_monai.cli_commands  # noqa: F401
 
-    stop_in_one_line(_how_to_continue(command))
+    stop_in_one_line(how_to_continue([command]))
     if command == "train":
         given["time_limit::spent"] = time.monotonic() - start  # --max-minutes is of the whole command
     return _execute(command, given)
@@ -67,12 +61,8 @@ def _execute(command: str, given: dict[str, Any]) -> int:
             step: Callable[..., int] = getattr(cli_commands, command)
             return step(**given)
     except KeyboardInterrupt:
-        say_stopped(_how_to_continue(command))
+        say_stopped(how_to_continue([command]))
         return STOPPED
-
-
-def _how_to_continue(command: str) -> str:
-    return CONTINUES.get(command, "the same command starts anew")
 
 
 def speak_plainly() -> None:

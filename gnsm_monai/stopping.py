@@ -5,12 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
-__all__ = ["STOPPED", "say_stopped", "stop_in_one_line"]
+__all__ = ["STOPPED", "how_to_continue", "say_stopped", "stop_in_one_line"]
 
 STOPPED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as in shells."""
+
+CONTINUES = {
+    "train": "with --resume the same command continues after the last epoch",
+    "rank": "the same command continues from here",
+    "audit": "the same command continues from here",
+    "table_fit": "with --resume the same command continues after the last epoch",
+}
+
+
+def how_to_continue(words: Sequence[str]) -> str:
+    """What the last line of a stopped ``gnsm`` says of its command, the first words of its command line."""
+    given = "_".join(words)
+    return next(
+        (how for command, how in CONTINUES.items() if given.startswith(command)), "the same command starts anew"
+    )
 
 
 def say_stopped(how_to_continue: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from gnsm_monai import cli
 from gnsm_monai import cli_commands as commands
+from gnsm_monai.__main__ import run
 from gnsm_monai.cli_options import build_parser
 from gnsm_monai.dicomweb.options import ServerOptions
 
@@ -152,23 +153,31 @@ class Finder:
         if name == module:
             os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Finder())
-from gnsm_monai.cli import run
+if sys.argv[1] == "-m":
+    import runpy
+
+    del sys.argv[1]
+    runpy.run_module("gnsm_monai", run_name="__main__", alter_sys=True)
+from gnsm_monai.__main__ import run
 sys.exit(run())
 """
-"""``gnsm``, interrupted as it imports a module."""
+"""``gnsm``, as installed or with ``-m`` as a module, interrupted as it imports a module."""
 
 
 @pytest.mark.parametrize(
-    ("module", "number"),
+    ("module", "number", "as_module"),
     [
-        ("torch", signal.SIGINT),
-        ("monai.bundle", signal.SIGINT),
-        ("gnsm_monai.cli_commands", signal.SIGINT),
-        ("monai.bundle", signal.SIGTERM),
+        ("gnsm_monai.cli", signal.SIGINT, False),
+        ("gnsm_monai.cli", signal.SIGINT, True),
+        ("gnsm_monai.cli_options", signal.SIGTERM, True),
+        ("torch", signal.SIGINT, False),
+        ("monai.bundle", signal.SIGINT, True),
+        ("gnsm_monai.cli_commands", signal.SIGINT, False),
+        ("monai.bundle", signal.SIGTERM, False),
     ],
 )
-def test_an_interrupt_during_the_imports_is_one_line(module: str, number: int) -> None:
-    words = [sys.executable, "-c", INTERRUPTED, module, str(int(number))]
+def test_an_interrupt_during_the_imports_is_one_line(module: str, number: int, as_module: bool) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, module, str(int(number)), *(["-m"] if as_module else [])]
     words += ["rank", "--model", "m", "--predictions", "p", "--output", "o"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number, done.stderr
@@ -181,7 +190,8 @@ def test_the_installed_command_is_this_one() -> None:
     config.read(Path(__file__).resolve().parents[1] / "setup.cfg", encoding="utf-8")
     name, target = config["options.entry_points"]["console_scripts"].strip().split(" = ")
     assert name == "gnsm"
-    assert pkgutil.resolve_name(target) is cli.run
+    assert target == "gnsm_monai.__main__:run"
+    assert pkgutil.resolve_name(target) is run
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ def score_text(held_out: HeldOut) -> str:
         if held_out.failures >= MIN_FAILURES:
             reason = "this model does not tell"
         return f"unknown: {reason}. Compare some masks with references before you rely on the order."
-    figure = f"Spearman correlation with Dice {held_out.spearman:.2f} on {held_out.failures} failures, -1 is best"
+    failures = f"on {held_out.failures} failures"
+    if held_out.apart:
+        failures = f"on false structures or on other failures, where it is weaker, {held_out.failures} or more of each"
+    figure = f"Spearman correlation with Dice {held_out.spearman:.2f} {failures}, -1 is best"
     return f"{held_out.strength} ({figure}). {ADVICE[held_out.strength]}"
 
 

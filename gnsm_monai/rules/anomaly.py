@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.choice import rank_correlation, simplest_of_the_best, steadiest
-from gnsm_monai.rules.fit_data import FitData
-from gnsm_monai.rules.flag_scale import IN_ONE_PLACE, FlagScale
+from gnsm_monai.rules.choice import simplest_of_the_best, steadiest, weakest_within
+from gnsm_monai.rules.fit_data import Compared, FitData
+from gnsm_monai.rules.flag_scale import FlagScale
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.rule import Rule, stored_rule
@@ -20,6 +20,9 @@ from gnsm_monai.rules.rules import RULES, Combined
 __all__ = ["AnomalyModel", "uncertainty_weights"]
 
 logger = logging.getLogger(__name__)
+
+UNFITTED = "deviation"
+"""The rule that no failure chooses anything of."""
 
 STEPS = 101
 """How finely the scores of empty masks are kept."""
@@ -33,7 +36,7 @@ class AnomalyModel:
         fitted: the rule.
         worst: highest score that references and the failures (an empty mask among them) reached.
         comparison: Spearman correlation with Dice of every rule that was considered, on the failures that rules were
-            compared on.
+            compared on; where some references are empty, the weaker of two (:class:`Compared`).
         fair_scores: of each failure that it was fitted with, ``(M,)``; see :meth:`Rule.fair_scores`.
         empty_scores: of an empty mask where some references are empty, ``(STEPS,)``, rising with the share of the
             levels at which the image shows a structure, from none to all; of no element where no reference is empty.
@@ -78,8 +81,7 @@ class AnomalyModel:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
         masks = data.compared
         scores = {name: one.held_out(data) for name, one in fitted.items()}
-        failed = masks.failures
-        comparison = {name: rank_correlation(values[failed], masks.dice[failed]) for name, values in scores.items()}
+        comparison = {name: weakest_within(values, masks.dice, masks.parts) for name, values in scores.items()}
         name = rule
         if rule in {one.name for one in measured} - set(fitted):
             text = "anomaly_score: %s needs more references than the %d that hold structures: another rule is taken"
@@ -92,7 +94,8 @@ class AnomalyModel:
         best = fitted[name]
         worst = float(best.anomaly(data.everything).max())
         model = cls(best, worst, comparison, best.fair_scores(data))
-        if best.asks_network and data.context:  # a rule of the mask alone is there to leave the network out
+        # A rule of the mask alone is there to leave the network out, unless false structures must be told.
+        if (best.asks_network and data.context) or data.num_empty is not None:
             scale = FlagScale.fit(best.anomaly(data.references), model.fair_scores, data, best.level_weights)
             model = replace(model, flag_scale=scale)
         return model if data.num_empty is None else model._with_empty_masks(data, data.num_empty)
@@ -137,7 +140,8 @@ class AnomalyModel:
         reading = self.fitted.reading
         if self.flag_scale is None:
             return reading
-        return Reading(reading.statistics | {IN_ONE_PLACE}, reading.levels)
+        levels = {*reading.levels, *np.flatnonzero(self.flag_scale.weights).tolist()}
+        return Reading(reading.statistics | {self.flag_scale.statistic}, tuple(sorted(levels)))
 
     def structure_scores(self, structures: np.ndarray) -> np.ndarray:
         """Anomaly per structure, ``(S,)``: weighted mean over levels of ``(S, L)`` disagreements, higher = worse.
@@ -176,9 +180,9 @@ def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data
         combined = []
     if combined:
         combined, single = ([name for name in group if not fitted[name].asks_network] for group in (combined, single))
-    masks = data.compared
-    scores = {name: held_out[name][masks.judges] for name in single}
-    simplest = simplest_of_the_best(scores, masks.dice[masks.judges], data.seed, masks.sources[masks.judges])
+    if data.num_empty is not None and not sees_images:
+        single = _unfitted_or_best(single, held_out, data.compared)
+    simplest = _simplest(single, held_out, data)
     if not combined:
         return simplest
     makers = np.where(data.judges, "network", "copy") if data.makers is None else data.makers
@@ -187,6 +191,28 @@ def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data
         for group in (combined, [simplest])
     )
     return simplest if worst - value > (resampled - copies).std(ddof=1) else name
+
+
+def _simplest(names: Sequence[str], held_out: Mapping[str, np.ndarray], data: FitData) -> str:
+    """The :func:`simplest_of_the_best` of these rules on the masks that judge."""
+    masks = data.compared
+    judges = masks.judges
+    parts = [part[judges] for part in masks.parts]
+    scores = {name: held_out[name][judges] for name in names}
+    return simplest_of_the_best(
+        scores, masks.dice[judges], data.seed, masks.sources[judges], parts, masks.of_empty[judges]
+    )
+
+
+def _unfitted_or_best(names: Sequence[str], held_out: Mapping[str, np.ndarray], masks: Compared) -> list[str]:
+    """Names of the two rules that are asked for where no image tells a structure, and some references have none.
+
+    Few references hold structures there, and the simplest rules, of the shape and of overlap, are blind to a structure
+    too many. :data:`UNFITTED` asks how unusual a mask is in any respect, whatever the failures are like: it is taken
+    unless the best rule is better by more than a standard error.
+    """
+    best = min(names, key=lambda name: weakest_within(held_out[name], masks.dice, masks.parts))
+    return [*(name for name in names if name == UNFITTED), best]
 
 
 def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy  # its parts are imported when they are first used
 
-__all__ = ["best_level", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest"]
+__all__ = [
+    "FALSE", "best_level", "false_and_other", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest",
+    "weakest_within",
+]  # fmt: skip
+
+FALSE = "false_structures"
+"""Maker of failures by false structures."""
 
 BOOTSTRAPS = 200
 
@@ -16,7 +22,12 @@ MIN_OF_MAKER = 10
 
 
 def simplest_of_the_best(
-    scores: Mapping[str, np.ndarray], dice: np.ndarray, seed: int = 0, groups: np.ndarray | None = None
+    scores: Mapping[str, np.ndarray],
+    dice: np.ndarray,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+    parts: Sequence[np.ndarray] | None = None,
+    strata: np.ndarray | None = None,
 ) -> str:
     """The first rule whose correlation with Dice is within one standard error of the best one's (Breiman et al. 1984).
 
@@ -30,12 +41,19 @@ def simplest_of_the_best(
         groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references with
             all their failures: failures of one reference are alike, and counting them as independent would make the
             error too small. By default, and where all are of one reference, each failure is alone.
+        parts: within which the correlation is taken, ``(M,)`` bool each; the weakest counts. By default all are one.
+        strata: number of the stratum of each, ``(M,)``: the bootstrap draws references of one stratum among
+            themselves. One stratum by default.
     """
-    spearman = {name: rank_correlation(values, dice) for name, values in scores.items()}
+    parts = [np.ones(len(dice), dtype=bool)] if parts is None else parts
+    spearman = {name: weakest_within(values, dice, parts) for name, values in scores.items()}
     best = min(spearman, key=lambda name: spearman[name])
     groups = np.arange(len(dice)) if groups is None or len(np.unique(groups)) < 2 else groups
-    samples = _resampled(groups, seed)
-    resampled = {name: np.array([rank_correlation(v[i], dice[i]) for i in samples]) for name, v in scores.items()}
+    samples = _resampled(groups, seed, strata)
+    resampled = {
+        name: np.array([weakest_within(values[i], dice[i], [part[i] for part in parts]) for i in samples])
+        for name, values in scores.items()
+    }
     return next(
         name for name in scores if spearman[name] - spearman[best] <= (resampled[name] - resampled[best]).std(ddof=1)
     )
@@ -67,14 +85,42 @@ def _worst(values: np.ndarray, dice: np.ndarray, makers: np.ndarray) -> float:
     """Correlation with Dice among the failures of the maker where it is weakest."""
     each = [makers == maker for maker in np.unique(makers)]
     enough = [one for one in each if one.sum() >= MIN_OF_MAKER] or [np.ones(len(dice), dtype=bool)]
-    return max(rank_correlation(values[one], dice[one]) for one in enough)
+    return weakest_within(values, dice, enough)
 
 
-def _resampled(groups: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Failures of references drawn with replacement, :data:`BOOTSTRAPS` times."""
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    draws = np.random.default_rng(seed).integers(len(members), size=(BOOTSTRAPS, len(members)))
-    return [np.concatenate([members[group] for group in draw]) for draw in draws]
+def _resampled(groups: np.ndarray, seed: int, strata: np.ndarray | None = None) -> list[np.ndarray]:
+    """Failures of references drawn with replacement, :data:`BOOTSTRAPS` times, each stratum's among themselves."""
+    rng, samples = np.random.default_rng(seed), []
+    strata = np.zeros(len(groups)) if strata is None else strata
+    for stratum in np.unique(strata):
+        members = [np.flatnonzero(groups == group) for group in np.unique(groups[strata == stratum])]
+        draws = rng.integers(len(members), size=(BOOTSTRAPS, len(members)))
+        samples.append([np.concatenate([members[group] for group in draw]) for draw in draws])
+    return [np.concatenate(parts) for parts in zip(*samples, strict=True)]
+
+
+def false_and_other(dice: np.ndarray, makers: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
+    """Masks that are compared with each other where structures come in any number, ``(n,)`` bool for each part.
+
+    Failures by false structures, among them what shares nothing with its reference, and other failures, each part with
+    the right masks. Within both together a statistic that grows with what a mask holds would follow Dice: failures by
+    false structures hold most and are the worst. Among other failures the same statistic may rank better masks worse.
+
+    Args:
+        dice: ``(n,)``.
+        makers: ``(n,)`` text.
+        right: which are references, of Dice 1, and no failures, ``(n,)`` bool.
+
+    Returns:
+        Of the two parts those that hold a failure.
+    """
+    false = (makers == FALSE) | (dice == 0)
+    return [part | right for part in (false & ~right, ~false & ~right) if part.any()]
+
+
+def weakest_within(values: np.ndarray, dice: np.ndarray, parts: Sequence[np.ndarray]) -> float:
+    """Spearman correlation with Dice in the part, ``(n,)`` bool each, where it is weakest: -1 is best."""
+    return max(rank_correlation(values[part], dice[part]) for part in parts)
 
 
 def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gnsm_monai.rules.choice import false_and_other
 from gnsm_monai.rules.levels import LevelStatistics
 
 __all__ = ["FOLDS", "OTHER", "Compared", "FitData"]
@@ -31,6 +32,9 @@ class Compared:
         sources: number of the reference that each is of or was made from, ``(n,)``.
         judges: those that are compared on, ``(n,)`` bool.
         failures: those of them that are failures, ``(n,)`` bool.
+        parts: of the judges, within which rules are compared, ``(n,)`` bool each: one part, or those of
+            :func:`gnsm_monai.rules.choice.false_and_other` where some references are empty.
+        of_empty: those that were made from an empty reference, ``(n,)`` bool.
     """
 
     levels: LevelStatistics
@@ -38,6 +42,8 @@ class Compared:
     sources: np.ndarray
     judges: np.ndarray
     failures: np.ndarray
+    parts: list[np.ndarray]
+    of_empty: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -115,15 +121,22 @@ class FitData:
         failures, and still blame some references more than any failure.
         """
         if self.num_empty is None:
-            return Compared(self.failures, self.dice, self.sources, self.judges, self.judges)
+            nowhere = np.zeros(len(self.dice), dtype=bool)
+            return Compared(self.failures, self.dice, self.sources, self.judges, self.judges, [self.judges], nowhere)
         count = self.num_references
-        right = np.ones(count, dtype=bool)
+        right, failed = np.ones(count, dtype=bool), np.zeros(len(self.dice), dtype=bool)
+        dice = np.concatenate([self.dice, np.ones(count)])
+        judges, failures = (np.concatenate([self.judges, more]) for more in (right, ~right))
+        makers = np.full(len(self.dice), "") if self.makers is None else self.makers
+        parts = false_and_other(dice, np.append(makers, [""] * count), np.concatenate([failed, right]))
         return Compared(
             {name: np.concatenate([self.failures[name], values]) for name, values in self.references.items()},
-            np.concatenate([self.dice, np.ones(count)]),
+            dice,
             np.concatenate([self.sources, np.arange(count)]),
-            np.concatenate([self.judges, right]),
-            np.concatenate([self.judges, ~right]),
+            judges,
+            failures,
+            [part & judges for part in parts if (part & failures).any()],
+            np.concatenate([failed if self.groups is None else self.groups >= count, ~right]),
         )
 
     def suffices(self, least: Callable[[int], int]) -> bool:

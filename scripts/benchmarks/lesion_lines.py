@@ -25,7 +25,7 @@ SEEDS = (0, 1, 2, 3, 4)
 UNSEEN = (3, 4)
 """Seeds whose masks nobody had seen when it was last decided what flags are of."""
 
-FLAGGED_BY = {None: MISSING, False: "score", True: "score or one place"}
+FLAGGED_BY = {None: MISSING, "score": "score", "peak": "score or one place", "misfit": "score or misfit"}
 """What p-values are of, in words."""
 
 FLAGS = {
@@ -69,8 +69,9 @@ def lines(content: Content) -> list[str]:
         "*Reading*: soft Dice of calibration references with lesions and what the network expects at the strongest",
         "noise, where it sees little but the image.",
         "",
-        "*Flags by*: what a p-value is of, the anomaly score, or the worse of it and the misfit in one place, as",
-        "failures of references decide; a dash for runs before that.",
+        "*Flags by*: what a p-value is of, the anomaly score, or the worse of it and the misfit, in one place with",
+        "images and as a whole from labels, as failures of references decide. *Word*: how far the model says that its",
+        "score can be trusted. A dash in either stands for runs of an earlier version.",
         "",
         f"Masks are flagged at `alpha` {ALPHA}: {ALPHA:.0%} of correct masks may be. The worst tenth is that of the",
         "whole ranking. From labels alone a missed lesion and a correct empty mask are the same mask.",
@@ -81,18 +82,19 @@ def lines(content: Content) -> list[str]:
     head += ["reading", "Spearman", "the same, trained without empty references"]
     each = [
         [
-            *(name, run["rule"], FLAGGED_BY[run.get("flags_one_place")]),
+            *(name, run["rule"], FLAGGED_BY[run.get("flags_by")], run.get("word", MISSING)),
             f"{run['calibration_empty']} of {run['calibration']}",
             *(*_counts([] if name.endswith("without") else [run]), run["reading"], run["spearman"]),
         ]
         for name, run in sorted(runs.items())
     ]
-    every = ["run", "rule", "flags by", "empty calibration references", *head[3:-1]]
+    every = ["run", "rule", "flags by", "word", "empty calibration references", *head[3:-1]]
     unseen = {name: run for name, run in runs.items() if name.split()[3] in map(str, UNSEEN)}
     return [
         *(*text, *table(head, _summaries(runs)), "", f"## {_words('Seed', UNSEEN)} alone", ""),
-        f"What flags are of was last decided after those of {_words('seed', sorted({*SEEDS} - {*UNSEEN}))} had been",
-        "seen ([how](../notebook.md#lesions-what-the-network-must-meet-to-read)). These had not been seen.",
+        f"What flags with images are of was last decided after those of {_words('seed', sorted({*SEEDS} - {*UNSEEN}))}",
+        "had been seen ([how](../notebook.md#lesions-what-the-network-must-meet-to-read)). These had not been seen.",
+        "How a rule is chosen, and what flags from labels are of, was decided on references and on sets of seeds 5 to 10.",
         *("", *table(head, _summaries(unseen)), "", "## Every run", "", *table(every, each)),
     ]
 

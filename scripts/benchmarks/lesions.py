@@ -27,6 +27,7 @@ from gnsm_monai.data.compare import foreground_dice
 from gnsm_monai.files import load_arrays, load_json
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE
 from gnsm_monai.paths import bundle_root
+from gnsm_monai.rules.held_out import HeldOut
 from gnsm_monai.rules.levels import stored_levels
 
 SMALL: Mapping[str, Any] = {
@@ -70,7 +71,9 @@ def _run(work: Path, share: float, seed: int, kind: str, without: bool) -> dict[
     # Without references: the intervals of figures that are not used here take longer than the ranking.
     main(["rank", "--model", str(model), "--predictions", *masks, *images, "--output", str(ranks)])
     rows = [{**row, "dice": _dice(dataset, row["case"])} for row in scored_rows(ranks / "ranking.csv")]
-    return figures(rows, load_json(model / SETTINGS), load_arrays(model / STATISTICS_FILE))
+    arrays = load_arrays(model / STATISTICS_FILE)
+    word = HeldOut.from_arrays(arrays).strength
+    return {**figures(rows, load_json(model / SETTINGS), arrays), "word": word}
 
 
 def _dice(dataset: Path, mask: str) -> str:
@@ -95,7 +98,7 @@ def figures(
     disagreement = stored_levels(arrays, "calibration")["disagreement"][:, -1]
     return {
         "rule": settings["anomaly_score"],
-        "flags_one_place": "flag_scale" in arrays,
+        "flags_by": str(arrays.get("flag_statistic", "peak")) if "flag_scale" in arrays else "score",
         "calibration": len(scores),
         "calibration_empty": int(empty.sum()),
         "reading": round(float(1 - disagreement[~empty].mean()), 4),

@@ -51,3 +51,11 @@ def test_several_folders_are_a_range_and_a_table() -> None:
 )  # fmt: skip
 def test_the_strength_of_a_score_comes_with_what_to_do(spearman: float, failures: int, said: str) -> None:
     assert said in score_text(HeldOut(spearman, failures, np.zeros(0), np.zeros(0, int)))
+
+
+def test_the_weaker_of_two_sorts_of_failures_is_named() -> None:
+    text = score_text(HeldOut(-0.3, 24, np.zeros(0), np.zeros(0, int), apart=True))
+    assert text.startswith(
+        "weak (Spearman correlation with Dice -0.30 on false structures or on other failures, where it is weaker, "
+        "24 or more of each, -1 is best). "
+    )

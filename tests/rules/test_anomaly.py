@@ -401,15 +401,15 @@ def test_where_no_reference_is_empty_an_empty_mask_is_scored_by_the_rule(data: D
 
 
 def test_where_no_reference_is_empty_failures_alone_choose_and_references_cannot(data: Data) -> None:
-    """The comparison that is stored is of failures in any case; what references score matters where some are empty."""
     references, degraded, dice = data
     degraded["shape"][:] = 1 - dice[:, None]
     references["shape"][:] = 2.0
     alone, beside = (AnomalyModel.fit(FitData(references, degraded, dice, num_empty=n)) for n in (None, 0))
-    assert alone.comparison == beside.comparison
     assert alone.rule == "shape" != beside.rule
-    spread = {name: rank_correlation(values.mean(1), dice) for name, values in degraded.items()}
-    assert alone.comparison["disagreement_equal"] == pytest.approx(spread["disagreement"])
+    failed, right = (levels["disagreement"].mean(1) for levels in (degraded, references))
+    assert alone.comparison["disagreement_equal"] == pytest.approx(rank_correlation(failed, dice))
+    both, quality = np.append(failed, right), np.append(dice, np.ones(len(right)))
+    assert beside.comparison["disagreement_equal"] == pytest.approx(rank_correlation(both, quality))
 
 
 @pytest.mark.parametrize(("count", "absent"), [(1, "misfit_knn"), (7, "misfit_knn"), (8, "misfit_gmm"), (10, "")])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from gnsm_monai.rules.held_out import HeldOut, strength
 
@@ -44,3 +45,40 @@ def test_a_model_file_tells_how_its_score_did_and_errs_by_kind() -> None:
 
 def test_the_strength_is_of_the_failures_that_rules_were_compared_on() -> None:
     assert HeldOut.from_arrays(arrays(of_networks=True)).failures == 1  # of networks alone
+
+
+def some_empty(copies: int) -> dict[str, Any]:
+    """A model of references of which some are empty: false structures are blamed most, and better copies more.
+
+    A quarter of the failures are false structures that share nothing with an empty reference.
+    """
+    rng = np.random.default_rng(0)
+    dice = np.concatenate([rng.uniform(0.1, 0.9, copies), np.zeros(10), rng.uniform(0.1, 0.4, 20)])
+    scores = np.concatenate([0.3 + 0.3 * dice[:copies], rng.uniform(0.8, 0.9, 10), 0.9 - 0.3 * dice[copies + 10 :]])
+    kinds = ["holes"] * copies + ["false_structures"] * 30
+    return {
+        **arrays(of_networks=False), "fit_empty": np.array([True]), "failure_of_networks": np.zeros(60, dtype=bool),
+        "calibration_failures": np.append(scores, 5.0).reshape(-1, 1, 1),  # the last is an empty mask
+        "calibration_failure_dice": np.append(dice, 0.0), "calibration_failure_kinds": np.array([*kinds, "empty"]),
+        "calibration_failure_empty": np.arange(copies + 31) == copies + 30,
+        "calibration_scores": np.append(np.full(8, 0.2), np.full(4, 9.0)), "calibration_empty": np.arange(12) >= 8,
+    }  # fmt: skip
+
+
+def test_a_score_that_follows_false_structures_alone_is_not_called_strong() -> None:
+    """Of all failures together it follows Dice, and on those that chose the rule it looks strong."""
+    model = some_empty(30)
+    together = spearmanr(model["calibration_failures"].ravel()[:-1], model["calibration_failure_dice"][:-1]).statistic
+    assert (
+        together < -0.4 and dict(zip(model["compared"], model["spearman"], strict=True))["disagreement_equal"] == -0.9
+    )
+    held_out = HeldOut.from_arrays(model)
+    copies = np.append(model["calibration_failures"].ravel()[:30], np.full(8, 0.2))
+    dice = np.append(model["calibration_failure_dice"][:30], np.ones(8))
+    assert held_out.spearman == pytest.approx(spearmanr(copies, dice).statistic)
+    assert (held_out.strength, held_out.failures) == ("none", 30)
+
+
+def test_too_few_failures_of_either_sort_cannot_tell() -> None:
+    held_out = HeldOut.from_arrays(some_empty(6))
+    assert (held_out.strength, held_out.failures) == ("unknown", 6)
