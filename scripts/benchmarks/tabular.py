@@ -165,6 +165,7 @@ Method = Callable[..., np.ndarray | tuple[np.ndarray, float] | None]
 
 METHODS: dict[str, Method] = {
     "GNSM (default)": ours(),
+    "GNSM (two terms)": ours(anomaly_score="coupled_misfit"),
     "GNSM (misfit alone)": ours(anomaly_score="context_misfit"),
     "IForest": one_hot(isolation_forest),
     "MarginalNLL": marginal,

@@ -125,7 +125,7 @@ def measured(
                 if key in results:
                     continue
                 fit, test, label = split(options.packages, sets[name], seed)
-                if method != OURS:
+                if not method.startswith("GNSM"):
                     fit, test = categories(fit, test)
                 run = one_hot(deep) if method == DEEP else METHODS[method]
                 figures = tabular._measure(run, (fit, test, label, []), seed)
@@ -182,25 +182,17 @@ def figures(results: Mapping[str, Any], sets: Iterable[str], methods: Sequence[s
 
 def seen(results: Mapping[str, Any], sets: Iterable[str]) -> list[str]:
     """AUROC of terms and fields on each set."""
-    rows = []
+    rows, names = [], []
     for name in sets:
         if found := results.get(f"{WHY} | {name}"):
             fields = sorted(found["fields"].items(), key=lambda pair: -pair[1])
             listed = [", ".join(f"{field} {value:.0f}" for field, value in some) for some in (fields[:3], fields[-3:])]
             near = sum(abs(value - 50) <= NEAR for _, value in fields)
-            terms = [f"{value:.1f}" for value in found["terms"].values()]
+            terms, names = [f"{value:.1f}" for value in found["terms"].values()], list(found["terms"])
             repeated = " / ".join(f"{share:.0f} %" for share in found["repeated"])
             rows.append([name, *terms, *listed, f"{near} of {len(fields)}", repeated])
-    head = (
-        "set",
-        "contextual misfit",
-        "coupled frequencies",
-        "best fields",
-        "worst fields",
-        "at chance",
-        "repeated, %",
-    )
-    return table(head, rows)
+    head = ["set", *names, "best fields", "worst fields", "at chance", "repeated, %"]
+    return table(head, rows) if rows else []
 
 
 def _margins(results: Mapping[str, Any], sets: Iterable[str], rivals: Sequence[str]) -> list[str]:
