@@ -11,7 +11,7 @@ from typing import Any
 
 from gnsm_monai.cli_options import read_arguments
 from gnsm_monai.errors import InputError, exit_on_input_error
-from gnsm_monai.lean_monai import import_monai
+from gnsm_monai.lean_monai import import_monai, uncollected
 from gnsm_monai.stopping import STOPPED, say_stopped, stop_in_one_line
 
 __all__ = ["main", "run", "speak_plainly"]
@@ -32,8 +32,9 @@ def run() -> int:
     command, given = read_arguments()
     stop_in_one_line(_how_to_continue(command), at_once=True)
     # Only now: torch and MONAI take seconds to import, and nobody should wait for a help text.
-    speak_plainly()
-    import gnsm_monai.cli_commands  # noqa: F401
+    with uncollected():
+        speak_plainly()
+        import gnsm_monai.cli_commands  # noqa: F401
 
     stop_in_one_line(_how_to_continue(command))
     if command == "train":

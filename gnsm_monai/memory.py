@@ -1,11 +1,36 @@
-"""Gives free memory back to the system during a long run."""
+"""What the C library does with memory: it keeps that of large arrays for the next ones, or gives it back."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-__all__ = ["release_free_memory"]
+__all__ = ["keep_large_arrays", "release_free_memory"]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's ``mallopt``."""
+
+MOST_BYTES = 2**31 - 1
+"""Largest value of a parameter."""
+
+
+def keep_large_arrays() -> bool:
+    """Lets the C library keep the memory of large arrays for the next ones, where it can (glibc); else does nothing.
+
+    An array of more than 32 MiB, such as a map of many classes, would otherwise be got from the system and given back
+    each time: its pages would be cleared one by one at the first touch, which takes as long as to compute them.
+    :func:`release_free_memory` gives the memory back all the same.
+
+    Returns:
+        whether there was a way to do so.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, MOST_BYTES)) and bool(mallopt(M_TRIM_THRESHOLD, MOST_BYTES))
 
 
 def release_free_memory() -> bool:

@@ -90,6 +90,8 @@ def look_into(folder: str | Path, layout: str = AUTO, structures: Collection[str
         if files:
             if layout == AUTO and one.name == "files":
                 _check_no_structures(folder, files, structures)
+            if layout == AUTO and one.name == "structures" and structures:
+                _check_own_structures(folder, files, structures)
             return CaseFolder(folder, one, *masks_only(files))
     tried = "" if layout == AUTO else f" in the layout '{layout}' ({fitting[0].title})"
     raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)}){tried}; in it: {_content(folder)}")
@@ -143,6 +145,17 @@ def _check_no_structures(folder: Path, files: Files, structures: Collection[str]
         raise InputError(
             f"{folder}: its files are called like structures of cases, such as {name}: put those of each case into a "
             f"folder of its own (CASE/{structure}), or give the layout 'files', if each is a mask"
+        )
+
+
+def _check_own_structures(folder: Path, cases: Files, structures: Collection[str]) -> None:
+    """Raises InputError where no file of any case is called like a structure: folders of masks look alike."""
+    names = {name: case for case, (place, *_) in cases.items() for name in files_by_case(place)}
+    if {name_key(name) for name in names}.isdisjoint(map(name_key, structures)):
+        name, case = next(iter(names.items()))
+        raise InputError(
+            f"{folder}: its folders hold files of equal names, such as {case}/{name}, and none is called like a "
+            f"structure of the model. If each file is a mask, give the folders themselves: {folder}/*"
         )
 
 

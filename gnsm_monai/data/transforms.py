@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
@@ -173,7 +172,8 @@ def encode_labels(label: Tensor, num_classes: int, soft: Tensor | None = None) -
         soft: class probabilities ``(B, K, *spatial)``, which stand in for the one-hot map where voxels count.
     """
     index = label.as_tensor() if isinstance(label, MetaTensor) else label
-    one_hot = F.one_hot(index[:, 0].long().clamp_min(0), num_classes).movedim(-1, 1).float()
+    one_hot = torch.zeros(len(index), num_classes, *index.shape[2:], device=index.device)
+    one_hot.scatter_(1, index.long().clamp_min(0), 1.0)  # without one_hot's detour by int64
     counts = index != IGNORE_INDEX
     if soft is not None:
         one_hot = torch.where(counts, soft.as_tensor() if isinstance(soft, MetaTensor) else soft, one_hot)

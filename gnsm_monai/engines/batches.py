@@ -31,10 +31,17 @@ class NoisyLabelPrepareBatch(PrepareBatch):
         fixed_seed: ``None`` draws one level per sample and fresh noise (training). A number repeats every sample at
             all ``L`` levels, with noise from that seed, the same for every batch (validation): losses of different
             epochs are then compared on equal noise. The batch grows to ``B * L``.
+        encode: from class indices and ``K`` to class probabilities and what is observed, on the network's grid.
     """
 
-    def __init__(self, schedule: NoiseSchedule, num_classes: int, fixed_seed: int | None = None) -> None:
-        self.schedule, self.num_classes, self.fixed_seed = schedule, num_classes, fixed_seed
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        num_classes: int,
+        fixed_seed: int | None = None,
+        encode: Callable[[Tensor, int], tuple[Tensor, Tensor]] = encode_labels,
+    ) -> None:
+        self.schedule, self.num_classes, self.fixed_seed, self.encode = schedule, num_classes, fixed_seed, encode
 
     def __call__(
         self,
@@ -44,7 +51,7 @@ class NoisyLabelPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor], dict[str, Tensor]]:
         label = batchdata[LABEL].to(device, non_blocking=non_blocking)
-        probabilities, mask = encode_labels(label, self.num_classes)
+        probabilities, mask = self.encode(label, self.num_classes)
         image = batchdata.get(IMAGE)
         if image is not None:
             image = image.as_tensor() if isinstance(image, MetaTensor) else image

@@ -28,6 +28,7 @@ from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.scoring.forms import ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import MAX_CASES, ShapeModel, coarse_maps
+from gnsm_monai.scoring.shape_network import MAX_VALUES, ShapeNetwork, cells_of, labels_in_cells
 from gnsm_monai.scoring.sizes import ReferenceSizes
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
@@ -62,11 +63,12 @@ class ShapeLearner:
 
     Args:
         references: the reference cases.
-        strides: steps of the score network to coarser grids.
+        strides: steps of the score network to coarser grids; large maps are learnt on one of these.
         schedule: its noise.
         steps: of training the network on the training references, 0 for none.
         seed: of weights, augmentation and noise.
         device: where the network is trained.
+        max_values: most values of a map, classes times cells, that the network is shown.
     """
 
     def __init__(
@@ -77,11 +79,14 @@ class ShapeLearner:
         steps: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        max_values: int = MAX_VALUES,
     ) -> None:
         self.references, self.strides, self.steps = references, strides, steps
         self.seed, self.device = seed, torch.device(device)
         weakest = slice(min(LEVELS, schedule.num_levels))
         self.schedule = NoiseSchedule(schedule.betas[weakest], schedule.temperatures[weakest], schedule.floor)
+        num_classes, size = references.scheme.num_classes, references.spatial_size
+        self.cell, self.grids = cells_of(num_classes, size, strides, max_values)
 
     def __call__(self, limit: TimeLimit = NO_LIMIT) -> tuple[ReferenceShapes, dict[str, ReferenceShapes]]:
         """The shapes of all references, and for each held-out one those by which it is judged.
@@ -141,6 +146,10 @@ class ShapeLearner:
         # Copies: a view of a crop would keep the whole field of view in memory.
         return [place({LABEL: self.references.stored.label(case)})[LABEL].clone() for case in cases]
 
+    def _encode(self, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Shares of the classes in cells and which are observed, of class indices ``(B, 1, *spatial_size)``."""
+        return labels_in_cells(label, num_classes, self.cell)
+
     def _coarse(self, labels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         return coarse_maps(
             (encode_labels(label[None], self.references.scheme.num_classes)[0][0] for label in labels), self.strides
@@ -174,10 +183,10 @@ class ShapeLearner:
         self,
         labels: Sequence[Tensor],
         steps: int,
-        start: BottleneckNetwork | None = None,
+        start: ShapeNetwork | None = None,
         limit: TimeLimit = NO_LIMIT,
         say: bool = True,
-    ) -> BottleneckNetwork:
+    ) -> ShapeNetwork:
         """A network that has learnt from class indices ``(1, *spatial_size)``; it begins anew or as ``start``.
 
         Random numbers are drawn from the seed. Those of the caller are left as they were, except on a GPU.
@@ -187,11 +196,11 @@ class ShapeLearner:
             logger.info("learning the shapes of %d references in %d steps", len(labels), steps)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            size = self.references.spatial_size
-            network = BottleneckNetwork(self.schedule, num_classes, size, self.strides)
+            cells = [-(-n // s) for n, s in zip(self.references.spatial_size, self.cell, strict=True)]
+            network = BottleneckNetwork(self.schedule, num_classes, cells, self.grids)
             if start is not None:
-                network = copy.deepcopy(start)
-            network.set_prior(_frequencies(labels, num_classes))
+                network = copy.deepcopy(start.network)
+            network.set_prior(self._frequencies(labels))
             network = network.to(self.device).train().requires_grad_()
             average = WarmUpEMA(network, momentum=0.01)
             trainer = self._trainer(network, labels, steps)
@@ -205,11 +214,10 @@ class ShapeLearner:
         ema: Any = average.ema_model
         for value in ema.state_dict().values():  # as a model's file keeps them
             value.copy_(value.half())
-        averaged: BottleneckNetwork = ema.cpu().eval()
-        return averaged
+        return ShapeNetwork(ema.cpu().eval(), self.cell)
 
     def _trainer(self, network: BottleneckNetwork, labels: Sequence[Tensor], steps: int) -> SupervisedTrainer:
-        augment = augmentation(len(self.references.spatial_size), self.references.flip_axes)
+        augment = augmentation(len(self.cell), self.references.flip_axes)
         augment.set_random_state(self.seed)
         # Fused, in one pass over the weights: the network has many for its few operations.
         optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0, fused=True)
@@ -228,14 +236,15 @@ class ShapeLearner:
             network=network,
             optimizer=optimizer,
             loss_function=ScoreMatchingLoss("posterior", self.schedule),
-            prepare_batch=NoisyLabelPrepareBatch(self.schedule, self.references.scheme.num_classes),
+            prepare_batch=NoisyLabelPrepareBatch(
+                self.schedule, self.references.scheme.num_classes, encode=self._encode
+            ),
             train_handlers=[GradientClip(1.0), LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
             decollate=False,
         )
 
-
-def _frequencies(labels: Sequence[Tensor], num_classes: int) -> Tensor:
-    """How often each voxel has each class, ``(K, *spatial)``."""
-    total = sum(encode_labels(label[None], num_classes)[0][0] for label in labels)
-    assert isinstance(total, Tensor)
-    return total / len(labels)
+    def _frequencies(self, labels: Sequence[Tensor]) -> Tensor:
+        """How often each cell has each class, ``(K, *cells)``."""
+        total = sum(self._encode(label[None], self.references.scheme.num_classes)[0][0] for label in labels)
+        assert isinstance(total, Tensor)
+        return total / len(labels)

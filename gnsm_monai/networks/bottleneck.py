@@ -35,9 +35,9 @@ class BottleneckNetwork(nn.Module):
     Args:
         schedule: the noise; few levels and weak ones, as a strong one teaches the average.
         num_classes: classes ``K``, background included.
-        spatial_size: voxels per axis of the usual field of view, two or three axes. What a map has outside says
-            nothing, and gets the prior at the edge.
-        strides: steps to coarser grids, one number per axis each; as many as needed are added.
+        spatial_size: voxels, or cells of some voxels, per axis of the usual field of view, two or three axes. What a
+            map has outside says nothing, and gets the prior at the edge.
+        strides: steps to coarser grids, one number per axis each, or none; as many as needed are added.
         latents: width of the bottleneck.
         hidden: width of the reader.
         width: channels of the coarsest grid.
@@ -116,8 +116,8 @@ def _steps(num_classes: int, size: Sequence[int], strides: Sequence[Sequence[int
     """The strides, two at least, and further ones by 2 until the grids are coarse enough."""
     steps = [list(step) for step in strides]
     while True:
-        *_, fine, coarse = _grids(size, steps)
-        small = math.prod(coarse) <= MAX_CELLS and num_classes * math.prod(fine) <= MAX_VALUES
+        *_, coarse = grids = _grids(size, steps)
+        small = math.prod(coarse) <= MAX_CELLS and num_classes * math.prod(grids[-2:][0]) <= MAX_VALUES
         if len(steps) > 1 and (small or max(coarse) == 1):
             return steps
         steps.append([2 if n > 1 else 1 for n in coarse])

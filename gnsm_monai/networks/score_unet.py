@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from gnsm_monai.networks.evidence import evidence_scale, log_prior, surprise
+from gnsm_monai.networks.evidence import centred, evidence_scale, log_prior, surprise
 from gnsm_monai.networks.layers import LevelEmbedding, ResidualBlock, groups_of
 from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
@@ -215,12 +215,7 @@ class ScoreUNet(nn.Module):
 
     def _prior(self, x: Tensor) -> Tensor:
         """:attr:`log_prior` centred on the field of view of ``x``, its edge repeated outside, ``(1, K, *spatial)``."""
-        prior: Tensor = self.log_prior[None].to(x.dtype)
-        for axis, n in enumerate(x.shape[2:], start=2):
-            usual = prior.shape[axis]
-            index = torch.arange(n, device=x.device) - (n - usual) // 2
-            prior = prior.index_select(axis, index.clamp(0, usual - 1))
-        return prior
+        return centred(self.log_prior[None].to(x.dtype), x.shape[2:], edge=True)
 
     def _standardise(self, evidence: Tensor, level: Tensor) -> Tensor:
         """Log-likelihoods at a scale that all levels share."""

@@ -1,7 +1,9 @@
 """What the bundles' configs call: each function is one step whose user errors end in one line and exit code 2."""
 
+from gnsm_monai.cudnn import name_known_faults
 from gnsm_monai.engines import single_case
 from gnsm_monai.errors import SCORING_FAILED
+from gnsm_monai.memory import keep_large_arrays
 from gnsm_monai.workflow.finishing import finish_training
 from gnsm_monai.workflow.options import (
     check_loss,
@@ -52,9 +54,11 @@ __all__ = [
     "dataset_scheme",
     "finish_training",
     "join_processes",
+    "keep_large_arrays",
     "load_model",
     "lock_model",
     "marks",
+    "name_known_faults",
     "noise_schedule",
     "part_processes",
     "phantoms_if_none",

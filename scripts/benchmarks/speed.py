@@ -34,6 +34,7 @@ from gnsm_monai.noise import NoiseSchedule, build_schedule, relax
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
+from gnsm_monai.scoring.shape_network import ShapeNetwork
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
 CLASSES = 3
@@ -134,7 +135,8 @@ def shapes(schedule: NoiseSchedule, size: Sequence[int]) -> ReferenceShapes:
     values, stride = coarse_maps(maps, strides)
     weak = NoiseSchedule(schedule.betas[:2], schedule.temperatures[:2], schedule.floor)
     sizes = ReferenceSizes.fit(np.random.default_rng(0).integers(100, 200, (64, CLASSES - 1)))
-    return ReferenceShapes(ShapeModel.fit(values, stride), BottleneckNetwork(weak, CLASSES, size, strides), sizes)
+    network = ShapeNetwork(BottleneckNetwork(weak, CLASSES, size, strides), (1,) * len(size))
+    return ReferenceShapes(ShapeModel.fit(values, stride), network, sizes)
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import cohort
 import numpy as np
 import pytest
+import shape_cells
 import time_shares
 import torch
 import volumes
+
+from gnsm_monai.data.phantoms import write_phantom_dataset
 
 
 def test_a_cohort_is_as_many_links_as_asked_for(tmp_path: Path) -> None:
@@ -89,3 +93,14 @@ def test_what_stands_in_for_a_kernel_gives_the_same() -> None:
     rows = time_shares.kernels([8, 8, 8], 1)
     assert len(rows) == 5
     assert all(row[-1] < 1e-4 for row in rows[:-1])
+
+
+def test_shapes_by_cells_are_compared_with_those_by_voxels(tmp_path: Path) -> None:
+    dataset = write_phantom_dataset(tmp_path, spatial_dims=2, num_train=12, num_test=1)
+    options = argparse.Namespace(command="", dataset=dataset, spatial_dims=2, steps=[20, 30])
+    *_, content = shape_cells.measure(options, {})
+    assert [(row["cell"], row["steps"]) for row in content["rows"]] == [([1, 1], 20), ([2, 2], 20), ([2, 2], 30)]
+    assert all(0 < row["disagreement"] < 1 and -1 <= row["spearman"] <= 1 for row in content["rows"])
+    first, second = content["rows"][0]["seconds"], content["rows"][1]["seconds"]
+    (line,) = (line for line in shape_cells.lines(content) if "| 2x2 | 20 |" in line)
+    assert line.split(" | ")[3] == f"{first / second:.1f}"

@@ -138,6 +138,16 @@ def test_files_of_structures_give_the_map_of_their_labels(tmp_path: Path) -> Non
     assert (read(tmp_path / "a") == values).all()
 
 
+def test_a_folder_of_folders_of_masks_is_no_folder_of_structures(tmp_path: Path) -> None:
+    """Masks of the same cases by several networks, of a model with one structure."""
+    for network in ("net_a", "net_b"):
+        fill(tmp_path, [f"{network}/patient_{number}.nii.gz" for number in range(3)])
+    with pytest.raises(InputError, match=r"net_[ab]/patient_\d, and none .* give the folders themselves: .*/\*"):
+        look_into(tmp_path, structures=["pancreas"])
+    assert look_into(tmp_path, "structures", ["pancreas"]).layout.name == "structures"
+    assert len(look_into(tmp_path / "net_a", structures=["pancreas"]).files) == 3
+
+
 def test_previews_and_reports_beside_files_of_structures_are_none(tmp_path: Path) -> None:
     """TotalSegmentator writes ``preview_total.png`` and ``statistics.json`` into the folder of a case."""
     values = blocks()

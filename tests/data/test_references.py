@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,13 @@ def test_a_bare_folder_of_label_maps_is_enough(dataset: Callable[..., Path]) -> 
     assert (len(found.cases), found.scheme.names, found.name) == (8, ("label_1", "label_2"), "labelsTr")
     (folder / "dataset.json").write_text(json.dumps({"labels": LABELS}))
     assert read_references(folder, 2, bare=True).scheme.names == ("a", "b")
+
+
+@pytest.mark.parametrize(("size", "most", "maps"), [([24, 16], 4, 4), ([1000, 1250], 16, 5), ([10_000, 10_000], 4, 1)])
+def test_a_step_takes_fewer_maps_of_many_values(
+    size: list[int], most: int, maps: int, dataset: Callable[..., Path]
+) -> None:
+    """20 million values: five maps of 1 250 000 voxels in three classes are 18 750 000."""
+    references = read_references(dataset(), 2)
+    assert references.scheme.num_classes == 3
+    assert replace(references, spatial_size=size).maps_of_a_step(most) == maps

@@ -108,10 +108,23 @@ def test_no_held_out_reference_is_in_the_network_that_judges_it(
         frequency = torch.stack([one_hot(references, c) for c in train + others]).mean(0)
         found = own[str(case["case"])].network
         assert found is not None
-        torch.testing.assert_close(found.log_prior.exp(), 0.999 * frequency + 0.001 / count, atol=1e-5, rtol=1e-3)
+        prior = found.network.log_prior.exp()
+        torch.testing.assert_close(prior, 0.999 * frequency + 0.001 / count, atol=1e-5, rtol=1e-3)
     frequency = torch.stack([one_hot(references, c) for c in train + held]).mean(0)
     assert whole.network is not None
-    torch.testing.assert_close(whole.network.log_prior.exp(), 0.999 * frequency + 0.001 / count, atol=1e-5, rtol=1e-3)
+    prior = whole.network.network.log_prior.exp()
+    torch.testing.assert_close(prior, 0.999 * frequency + 0.001 / count, atol=1e-5, rtol=1e-3)
+
+
+def test_large_maps_are_learnt_in_cells(references: References) -> None:
+    count = references.scheme.num_classes
+    voxels = count * int(np.prod(references.spatial_size))
+    learner = ShapeLearner(references, STRIDES, build_schedule("mixing"), 2, max_values=voxels // 4)
+    network = learner()[0].network
+    assert network is not None and network.cell == (2, 2)
+    maps = torch.stack([one_hot(references, case) for case in references.cases])
+    squares = maps.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((0, -1, -3))
+    torch.testing.assert_close(network.network.log_prior.exp(), 0.999 * squares + 0.001 / count, atol=1e-5, rtol=1e-3)
 
 
 def test_the_same_seed_gives_the_same_network_and_leaves_random_numbers_alone(
@@ -124,7 +137,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_random_numbers_alone(
     assert torch.equal(torch.rand(3), expected)
     first = learnt[0].network
     assert again.network is not None and first is not None
-    for a, b in zip(again.network.parameters(), first.parameters(), strict=True):
+    for a, b in zip(again.network.network.parameters(), first.network.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -136,9 +149,9 @@ def test_a_network_learns_more_than_the_prior_says(
     maps = torch.stack([one_hot(references, case) for case in references.used_for("train")])
     level = torch.zeros(len(maps), dtype=torch.long)
     with torch.no_grad():
-        logits = network(network.schedule.noise_free(maps, level), level)
+        logits = network.network(network.network.schedule.noise_free(maps, level), level)
     found = -(maps * logits.log_softmax(1)).sum(1).mean()
-    prior = -(maps * network.log_prior).sum(1).mean()
+    prior = -(maps * network.network.log_prior).sum(1).mean()
     assert found < 0.9 * prior
 
 

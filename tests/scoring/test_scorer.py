@@ -21,6 +21,7 @@ from gnsm_monai.scoring import Scorer, Structures, scorer
 from gnsm_monai.scoring.forms import FORM_STATISTICS, ReferenceForms
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.shape import ShapeModel, coarse_maps
+from gnsm_monai.scoring.shape_network import ShapeNetwork
 from gnsm_monai.scoring.sizes import ReferenceSizes
 
 SCHEDULE = mixing_schedule(num_levels=3)
@@ -200,7 +201,7 @@ def _shapes() -> ReferenceShapes:
     values, stride = coarse_maps(maps, [[2, 2]])
     weak = NoiseSchedule(SCHEDULE.betas[:2], SCHEDULE.temperatures[:2], SCHEDULE.floor)
     torch.manual_seed(0)
-    bottleneck = BottleneckNetwork(weak, 3, [16, 16], [[2, 2], [2, 2]]).eval()
+    bottleneck = ShapeNetwork(BottleneckNetwork(weak, 3, [16, 16], [[2, 2], [2, 2]]).eval(), (1, 1))
     present = maps[:, 1:].numpy()
     sizes = ReferenceSizes.fit(present.reshape(6, 2, -1).sum(2))
     return ReferenceShapes(ShapeModel.fit(values, stride), bottleneck, sizes, ReferenceForms.fit(list(present), [1, 1]))
