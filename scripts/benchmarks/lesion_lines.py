@@ -93,9 +93,9 @@ def lines(content: Content) -> list[str]:
     return [
         *(*text, *table(head, _summaries(runs)), "", f"## {_words('Seed', UNSEEN)} alone", ""),
         f"What flags with images are of was last decided after those of {_words('seed', sorted({*SEEDS} - {*UNSEEN}))}",
-        "had been seen ([how](../notebook.md#lesions-what-the-network-must-meet-to-read)).",
-        "These had not been seen. How a rule is chosen, and what flags from labels are of, was decided on references",
-        "and on sets of seeds 5 to 10.",
+        "had been seen ([how](../notebook.md#lesions-what-the-network-must-meet-to-read)). These had not been seen.",
+        "How a rule is chosen, and what flags from labels are of, was decided on references and on sets of seeds 5 to",
+        "10.",
         *("", *table(head, _summaries(unseen)), "", "## Every run", "", *table(every, each)),
     ]
 
