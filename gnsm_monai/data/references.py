@@ -29,9 +29,6 @@ from gnsm_monai.files import one_line
 
 __all__ = ["References", "read_references"]
 
-MAX_STEP_VALUES = 20_000_000
-"""Most values, classes times voxels, of the label maps of one training step: 80 MB, of which a dozen arrays exist."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -102,10 +99,6 @@ class References:
         filled = [case for case in cases if self.has_structure(case)]
         times = math.ceil((len(cases) - len(filled)) / len(filled)) if filled else 1
         return cases + filled * (times - 1)
-
-    def maps_of_a_step(self, most: int) -> int:
-        """How many maps a training step takes, of ``most``: fewer of large volumes with many classes, one at least."""
-        return max(1, min(most, MAX_STEP_VALUES // (self.scheme.num_classes * math.prod(self.spatial_size))))
 
     def maps(self, use: str) -> CaseMaps:
         """:meth:`maps_of` the cases of one ``use``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -36,6 +37,7 @@ __all__ = [
     "is_first_process",
     "join_processes",
     "lock_model",
+    "maps_of_a_step",
     "num_processes",
     "part_processes",
     "phantoms_if_none",
@@ -48,6 +50,9 @@ __all__ = [
     "validation_interval",
     "with_prior",
 ]
+
+MAX_STEP_VALUES = 20_000_000
+"""Most values, classes times voxels, of the label maps of one training step: 80 MB, of which a dozen arrays exist."""
 
 
 def num_processes() -> int:
@@ -184,6 +189,11 @@ def references(
 def validation_interval(epochs: int) -> int:
     """Epochs between validations: a divisor, so that one follows the last epoch, and at most a quarter of all."""
     return max(n for n in range(1, max(1, epochs // 4) + 1) if epochs % n == 0)
+
+
+def maps_of_a_step(references: References, most: int) -> int:
+    """How many maps a training step takes, of ``most``: fewer of large volumes with many classes, one at least."""
+    return max(1, min(most, MAX_STEP_VALUES // (references.scheme.num_classes * math.prod(references.spatial_size))))
 
 
 def with_prior(network: ScoreUNet, references: References) -> ScoreUNet:

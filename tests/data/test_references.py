@@ -14,6 +14,7 @@ import pytest
 
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.errors import InputError
+from gnsm_monai.workflow import maps_of_a_step
 
 Save = Callable[..., Path]
 LABELS = {"background": 0, "a": 1, "b": 2}
@@ -329,4 +330,4 @@ def test_a_step_takes_fewer_maps_of_many_values(
     """20 million values: five maps of 1 250 000 voxels in three classes are 18 750 000."""
     references = read_references(dataset(), 2)
     assert references.scheme.num_classes == 3
-    assert replace(references, spatial_size=size).maps_of_a_step(most) == maps
+    assert maps_of_a_step(replace(references, spatial_size=size), most) == maps
