@@ -10,7 +10,7 @@ every kind. A model of label maps is trained by default settings, unless it lies
 from __future__ import annotations
 
 import argparse
-import time
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from bench import DATA, Benchmark, Content, table
-from package_commands import computed_seconds, gnsm, rows_of, train
+from package_commands import gnsm, rows_of, train
 from scipy import ndimage
+from volumes import watched
 
 from gnsm_monai.data.compare import foreground_dice
 from gnsm_monai.files import load_json
@@ -36,14 +37,17 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
     rank = ["rank", "--model", model, "--predictions"]
     if not (output / "results.json").is_file():
         gnsm(*rank, *folders, "--maps", "--output", output)
-    start, before = time.monotonic(), computed_seconds()
-    one = sorted((brain / "predictions" / CLEAN).glob("*.nii.gz"))[:1]
-    gnsm(*rank, *one, "--output", options.work / f"{MODEL}_one")
+    alone = options.work / "one_mask"
+    alone.mkdir(exist_ok=True)
+    mask = min((brain / "predictions" / CLEAN).glob("*.nii.gz"))
+    if not (alone / mask.name).exists():
+        (alone / mask.name).symlink_to(mask.absolute())
+    command = [sys.executable, "-m", "gnsm_monai", *rank, alone, "--output", options.work / f"{MODEL}_one"]
     yield {
         "command": options.command,
         "minutes": minutes,
-        "one_mask": {"seconds": time.monotonic() - start, "computed": computed_seconds() - before},
-        "rule": load_json(output / "results.json")["model"]["rule"],
+        "one_mask": watched(command),
+        "rule": load_json(model / "settings.json")["anomaly_score"],
         "failures": [of_failure(brain, folder, output) for folder in folders if folder.name != CLEAN],
     }
 
@@ -105,7 +109,7 @@ def lines(content: Content) -> list[str]:
     took = "" if content["minutes"] is None else f"Training took {content['minutes']:.0f} minutes. "
     return [
         f"{took}The rule is `{content['rule']}`. One mask of 256 x 256 x 256 voxels and 31 structures is ranked in "
-        f"{one['seconds']:.0f} s ({one['computed']:.0f} s of the processor), start to exit.",
+        f"{one['seconds']:.0f} s and {one['gib']:.1f} GiB, start to exit.",
         "",
         *table(
             ["failure", "damaged", "worse than the clean mask", "worst structure is damaged", "worst structures",

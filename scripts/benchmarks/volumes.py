@@ -126,12 +126,12 @@ def measured(work: Path, model: Path, classes: int, size: int, rival_voxels: int
         "classes": classes,
         "shape": list(shape),
         "one_hot_gib": one_hot,
-        "rank": _run([*rank, "--output", work / "out"]),
-        "maps": _run([*rank, "--maps", "--output", work / "out_maps"]),
+        "rank": watched([*rank, "--output", work / "out"]),
+        "maps": watched([*rank, "--maps", "--output", work / "out_maps"]),
         "rival": None,
     }
     if np.prod(shape) <= rival_voxels:
-        row["rival"] = _run([sys.executable, "-W", "ignore", "-c", RIVAL, masks / "case.nii.gz", classes])
+        row["rival"] = watched([sys.executable, "-W", "ignore", "-c", RIVAL, masks / "case.nii.gz", classes])
     return row
 
 
@@ -144,7 +144,7 @@ print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_maxrss]))
 """The peak memory of a process is reported as at least that of its parent; so a small process starts it."""
 
 
-def _run(command: list[Any]) -> dict[str, float]:
+def watched(command: list[Any]) -> dict[str, float]:
     """Seconds and peak resident GiB of a process."""
     start = time.monotonic()
     words = list(map(str, command))

@@ -55,10 +55,10 @@ def test_a_body_is_the_same_place_whatever_its_voxels(size: int) -> None:
 def test_a_process_is_measured_and_its_failure_is_none() -> None:
     """Beside what it holds, whatever the process that asks has held itself."""
     large = "import numpy as np; a = np.ones(100_000_000, dtype=np.float64)"
-    small, more = (volumes._run([sys.executable, "-c", code])["gib"] for code in ("pass", large))
+    small, more = (volumes.watched([sys.executable, "-c", code])["gib"] for code in ("pass", large))
     assert small < 0.2 and more > 0.745
     with pytest.raises(Exception, match="exit status 3"):
-        volumes._run([sys.executable, "-c", "raise SystemExit(3)"])
+        volumes.watched([sys.executable, "-c", "raise SystemExit(3)"])
 
 
 def test_the_page_of_volumes_compares_with_the_rival_where_it_ran() -> None:
