@@ -217,7 +217,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
     fit.add_argument("--ignore", dest="ignore_columns", nargs="+", metavar="COLUMN", help=what)
     what = "columns of numbers to be binned"
     fit.add_argument("--numerical", dest="numerical_features", nargs="+", metavar="COLUMN", help=what)
-    what = "all texts that stand for a missing value (default: NA, NaN, null, -, ...)"
+    what = "texts that stand for a missing value (default: NA, NaN, null, -, ...)"
     fit.add_argument("--missing", nargs="*", metavar="TEXT", help=what)
     _decimal(fit)
     what = "share of the rows that may be anomalies: the worst are found and left out (default: 0)"

@@ -1,32 +1,19 @@
-"""How rare the values of a table are, and how rare the values are that they occur with."""
+"""Which company the values of a table keep: how often the categories of two features occur together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
 
-__all__ = ["COUPLED", "FREQUENCIES", "MARGINAL", "coupled_frequencies", "marginal_frequencies"]
+__all__ = ["COUPLED", "coupled_frequencies"]
 
-MARGINAL, COUPLED = "marginal_frequencies", "coupled_frequencies"
-"""Names of the terms."""
+COUPLED = "coupled_frequencies"
+"""Name of the term."""
 
 PRIOR = 0.5
 """Rows added to observed and expected counts: what few rows say of a pair is drawn to independence."""
-
-
-def marginal_frequencies(codes: np.ndarray, cardinalities: Sequence[int]) -> list[np.ndarray]:
-    """How rare each category is by itself, ``-log p``, ``(K_f,)`` per feature, in nats; higher = rarer.
-
-    Half a row is added per category (Krichevsky and Trofimov, IEEE Trans. Inf. Theory 1981): no ``p`` is 0.
-
-    Args:
-        codes: category codes ``(N, F)`` integer.
-        cardinalities: categories per feature ``K_f``, ``(F,)``.
-    """
-    counts = [np.bincount(column, minlength=k) + PRIOR for column, k in zip(codes.T, cardinalities, strict=True)]
-    return [-np.log(count / count.sum()) for count in counts]
 
 
 def coupled_frequencies(codes: np.ndarray, cardinalities: Sequence[int]) -> list[np.ndarray]:
@@ -58,10 +45,3 @@ def coupled_frequencies(codes: np.ndarray, cardinalities: Sequence[int]) -> list
         prior = (times * PRIOR / (np.outer(sizes, others) / len(codes) + PRIOR)).sum(1)[place]
         total[here] += np.log((prior + together) / times.sum())
     return [values / max(1, len(counts) - 1) for values in total]
-
-
-FREQUENCIES: Mapping[str, Callable[[np.ndarray, Sequence[int]], list[np.ndarray]]] = {
-    MARGINAL: marginal_frequencies,
-    COUPLED: coupled_frequencies,
-}
-"""What gives each term of all categories, by the term's name."""

@@ -44,7 +44,7 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             (:func:`gnsm_monai.tabular.trimming.trimmed`); those stay in ``decision_scores_`` and ``labels_``.
         noise: what :func:`gnsm_monai.noise.build_schedule` takes; ``None`` for :data:`DEFAULT_NOISE`.
         objective: ``posterior``, or ``kl`` and ``dsm`` for the published direct parametrisation.
-        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``combined_misfit`` for
+        anomaly_score: a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES`; ``auto`` is ``coupled_misfit`` for
             the objective ``posterior`` and the published ``score_norm_gmm`` for the others.
         numerical_features: positions of numerical columns; ``None`` finds floating-point columns with many values.
         bins: of numerical columns.
@@ -183,8 +183,8 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     def explain_terms(self, X: Any) -> dict[str, np.ndarray]:
         """The same by term, ``(N, F)`` each: why the field is odd.
 
-        ``context_misfit``: the value is improbable beside the row's others. ``marginal_frequencies``: it is rare by
-        itself. ``coupled_frequencies``: it occurs with rare ones in training. Other rules have fewer terms.
+        ``context_misfit``: the value is improbable beside the row's others. ``coupled_frequencies``: it is a value that
+        occurs with rare ones in training. Other rules have the one term that they are of.
         """
         codes = self._codes(X)
         parts = self.model_.score(codes)[1]

@@ -15,7 +15,7 @@ from gnsm_monai.model.files import FORMAT, SETTINGS, STATISTICS_FILE, ModelFiles
 from gnsm_monai.networks import ScoreMLP
 from gnsm_monai.rules.rule import stored_rule
 from gnsm_monai.tabular.batches import TrainingTable
-from gnsm_monai.tabular.coupling import FREQUENCIES
+from gnsm_monai.tabular.coupling import coupled_frequencies
 from gnsm_monai.tabular.encoder import TableEncoder
 from gnsm_monai.tabular.row_rules import ROW_RULES, RowRule
 from gnsm_monai.tabular.rows import RowScorer, distinct_rows
@@ -70,8 +70,8 @@ class TrainedTable:
     ) -> TrainedTable:
         """Fits a rule in :data:`gnsm_monai.tabular.row_rules.ROW_RULES` to normal rows, codes ``(N, F)``."""
         scorer = RowScorer(network, rule.statistic, num_draws, seed)
-        tables = {name: FREQUENCIES[name](table.codes["train"], table.cardinalities) for name in rule.tables}
-        anomaly = rule.fit(scorer(codes), codes, tables, seed)
+        coupled = coupled_frequencies(table.codes["train"], table.cardinalities) if rule.couples else ()
+        anomaly = rule.fit(scorer(codes), codes, coupled, seed)
         return cls(table.encoder, scorer, anomaly, np.empty(0), table.columns, table.missing)
 
     @classmethod

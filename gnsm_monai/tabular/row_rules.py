@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from gnsm_monai.rules.density import Density, GaussianMixtureDensity, NearestNeighbourDensity
 from gnsm_monai.rules.rule import FittedRule, rule_named
-from gnsm_monai.tabular.coupling import COUPLED, MARGINAL
+from gnsm_monai.tabular.coupling import COUPLED
 from gnsm_monai.tabular.rows import ROW_STATISTICS
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ MAX_REFERENCES = 5000
 SMALLEST = 1e-12
 """Variance of coupled frequencies, in square nats, below which there are none."""
 
-HALF, MOST = 0.5, 8.0
-"""What marginal frequencies count where context explains nothing of them, and the most that coupled ones count. Both
-were set on fourteen tables (docs/notebook.md)."""
-
-Tables = Mapping[str, Sequence[np.ndarray]]
-NO_TABLES: Tables = MappingProxyType({})
-
 
 @dataclass(frozen=True)
 class RowRule(FittedRule):
@@ -44,8 +36,8 @@ class RowRule(FittedRule):
 
     feature_weights: np.ndarray = field(default_factory=lambda: np.empty(0))
 
-    tables: ClassVar[tuple[str, ...]] = ()
-    """Terms of :data:`gnsm_monai.tabular.coupling.FREQUENCIES` that it is fitted to."""
+    couples: ClassVar[bool] = False
+    """Whether it is fitted to coupled frequencies."""
 
     @property
     def statistic(self) -> str:
@@ -54,15 +46,15 @@ class RowRule(FittedRule):
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of what adds up to a contribution, in the order of :meth:`parts`."""
-        return (self.statistic, *self.tables)
+        return (self.statistic, COUPLED) if self.couples else (self.statistic,)
 
-    def fit(self, statistics: np.ndarray, codes: np.ndarray, tables: Tables = NO_TABLES, seed: int = 0) -> Self:
+    def fit(self, statistics: np.ndarray, codes: np.ndarray, coupled: Sequence[np.ndarray] = (), seed: int = 0) -> Self:
         """This rule, fitted to normal rows; levels count equally.
 
         Args:
             statistics: of the rows, ``(N, L, F)``.
             codes: their category codes, ``(N, F)``.
-            tables: each of its :attr:`tables` for all categories, ``(K_f,)`` per feature, by name.
+            coupled: what :func:`gnsm_monai.tabular.coupling.coupled_frequencies` gives, if it :attr:`couples`.
             seed: of densities.
         """
         levels, features = statistics.shape[1:]
@@ -110,59 +102,27 @@ class CoupledSum(SumOverFeatures):
     alone decide how much the term counts.
     """
 
-    tables: ClassVar[tuple[str, ...]] = (COUPLED,)
+    couples = True
 
-    def fit(self, statistics: np.ndarray, codes: np.ndarray, tables: Tables = NO_TABLES, seed: int = 0) -> Self:
+    def fit(self, statistics: np.ndarray, codes: np.ndarray, coupled: Sequence[np.ndarray] = (), seed: int = 0) -> Self:
         fitted = super().fit(statistics, codes)
-        sizes = [len(table) for table in tables[COUPLED]]
-        starts = np.cumsum([0, *sizes])[:-1]
-        flat = {name: np.concatenate(tables[name]) for name in self.tables}
-        values = {name: table[starts + codes] for name, table in flat.items()}
-        misfits = np.asarray(statistics, dtype=np.float64).sum(2)
-        weights = self._weights(misfits, {name: value.sum(1) for name, value in values.items()})
-        arrays = {
-            _key(name): weights[name] * (flat[name] - np.repeat(values[name].mean(0), sizes)) for name in self.tables
-        }
-        return replace(fitted, arrays={**arrays, "starts": starts})
-
-    def _weights(self, misfits: np.ndarray, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """What each term counts, from misfits ``(N, L)`` and terms ``(N,)`` of normal rows, summed over features."""
-        return {COUPLED: _slope(sums[COUPLED], misfits.mean(1))}
+        starts = np.cumsum([0, *map(len, coupled)])[:-1]
+        values = np.concatenate(coupled)[starts + codes]
+        company, misfit = values.sum(1), super(CoupledSum, fitted).parts(statistics, codes).sum((1, 2))
+        spread = company.var()
+        slope = max(0.0, float(np.mean((company - company.mean()) * misfit)) / spread) if spread > SMALLEST else 0.0
+        terms = [slope * (term - mean) for term, mean in zip(coupled, values.mean(0), strict=True)]
+        return replace(fitted, arrays={"coupled": np.concatenate(terms), "starts": starts})
 
     def parts(self, statistics: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        places = self.arrays["starts"] + codes
-        terms = [self.arrays[_key(name)][places][:, None] for name in self.tables]
-        return np.concatenate([super().parts(statistics, codes), *terms], axis=1)
-
-
-class CombinedSum(CoupledSum):
-    """The contextual misfit, how rare the values are by themselves, and the company that they keep.
-
-    Marginal frequencies count by half the share of them that context does not explain: the mean misfit of normal rows,
-    at the level where it is least, over the mean of their marginal frequencies. Coupled frequencies count by twice the
-    slope of the regression of both others on them, but no more than stretches them to the spread that both others
-    have over normal rows, and at most :data:`MOST` times: what hardly varies, or varies by chance, stays small. Both
-    are less their means over normal rows. Where the misfit does not rise with the coupled frequencies (as in tables by
-    design, all of whose values are about equally frequent), how frequent a value is says nothing, and context alone
-    counts.
-    """
-
-    tables = (MARGINAL, COUPLED)
-
-    def _weights(self, misfits: np.ndarray, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-        misfit, company, marginal = misfits.mean(1), sums[COUPLED], sums[MARGINAL]
-        if not _slope(company, misfit):
-            return dict.fromkeys(self.tables, 0.0)
-        share = HALF * min(1.0, float(misfits.mean(0).min() / marginal.mean()))
-        both = misfit + share * marginal
-        stretch = float(both.std() / company.std())
-        return {MARGINAL: share, COUPLED: min(MOST, stretch, 2 * _slope(company, both))}
+        company = self.arrays["coupled"][self.arrays["starts"] + codes]
+        return np.concatenate([super().parts(statistics, codes), company[:, None]], axis=1)
 
 
 class ScaledSum(SumOverFeatures):
     """The same with each feature in units of its spread over normal rows."""
 
-    def fit(self, statistics: np.ndarray, codes: np.ndarray, tables: Tables = NO_TABLES, seed: int = 0) -> Self:
+    def fit(self, statistics: np.ndarray, codes: np.ndarray, coupled: Sequence[np.ndarray] = (), seed: int = 0) -> Self:
         fitted = super().fit(statistics, codes)
         spread = np.einsum("nlf,l->nf", statistics, fitted.weights).std(0)
         # A feature that hardly varies would otherwise drown all others as soon as it does.
@@ -178,7 +138,7 @@ class DensityOfNorms(RowRule):
 
     density: type[Density] = GaussianMixtureDensity
 
-    def fit(self, statistics: np.ndarray, codes: np.ndarray, tables: Tables = NO_TABLES, seed: int = 0) -> Self:
+    def fit(self, statistics: np.ndarray, codes: np.ndarray, coupled: Sequence[np.ndarray] = (), seed: int = 0) -> Self:
         rows = np.random.default_rng(seed).permutation(len(statistics))[:MAX_REFERENCES]
         arrays = self.density.fit(_norms(statistics[np.sort(rows)]), seed)
         return replace(super().fit(statistics, codes), arrays=arrays)
@@ -194,7 +154,6 @@ class DensityOfNorms(RowRule):
 
 
 ROW_RULES: tuple[RowRule, ...] = (
-    CombinedSum("combined_misfit", ("context_misfit",)),
     CoupledSum("coupled_misfit", ("context_misfit",)),
     SumOverFeatures("context_misfit", ("context_misfit",)),
     ScaledSum("context_misfit_scaled", ("context_misfit",)),
@@ -213,7 +172,7 @@ def row_rules(parametrisation: str) -> list[RowRule]:
 def choose_rule(anomaly_score: str, parametrisation: str) -> RowRule:
     """The rule of that name; for ``auto`` the parametrisation's first.
 
-    That is ``combined_misfit`` for a posterior, and the published ``score_norm_gmm`` for the direct parametrisation.
+    That is ``coupled_misfit`` for a posterior, and the published ``score_norm_gmm`` for the direct parametrisation.
     """
     rules = row_rules(parametrisation)
     return rules[0] if anomaly_score == "auto" else rule_named(anomaly_score, rules)
@@ -222,14 +181,3 @@ def choose_rule(anomaly_score: str, parametrisation: str) -> RowRule:
 def _norms(statistics: np.ndarray) -> np.ndarray:
     """Norm over all features per level, ``(N, L)``."""
     return np.asarray(np.linalg.norm(np.asarray(statistics, dtype=np.float64), axis=2))
-
-
-def _key(term: str) -> str:
-    """Name of a term's array in files."""
-    return term.removesuffix("_frequencies")
-
-
-def _slope(values: np.ndarray, misfit: np.ndarray) -> float:
-    """Slope of the regression of the misfit ``(N,)`` on values ``(N,)``; 0 where it is negative."""
-    spread = values.var()
-    return max(0.0, float(np.mean((values - values.mean()) * misfit)) / spread) if spread > SMALLEST else 0.0

@@ -84,8 +84,7 @@ def lines(content: Content) -> list[str]:
     seeds = len({key.split(" | ")[-1] for key in results})
     return [
         "AUROC / average precision in percent by the share of anomalies among the fitted rows. The head of the script",
-        f"states the protocol. Means over {seeds} seed{'s' if seeds > 1 else ''}. Fits are of the score of two terms",
-        "(`coupled_misfit`), the default before marginal frequencies.",
+        f"states the protocol. Means over {seeds} seed{'s' if seeds > 1 else ''}.",
         "",
         *table(["set", "fit", "none", "5 %", "10 %"], rows),
     ]

@@ -43,7 +43,7 @@ def variants(detector: GNSMDetector, codes: np.ndarray, train: np.ndarray) -> It
     network, losses = detector.network_, detector.validation_loss_
     statistics = detector.scorer_(codes)
     yield "the default", detector.model_.scores(codes), float(losses.mean())
-    yield "contextual misfit of all levels", statistics.sum(2).mean(1), float(losses.mean())
+    yield "all levels, without coupled frequencies", statistics.sum(2).mean(1), float(losses.mean())
     for level, beta in enumerate(network.schedule.betas):
         yield f"contextual misfit at beta {beta}", statistics[:, level].sum(1), float(losses[level])
     yield "features by the square root of their misfit", np.sqrt(statistics.mean(1)).sum(1), None

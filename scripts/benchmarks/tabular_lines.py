@@ -24,15 +24,13 @@ they are figures of baselines.json, measured elsewhere on the same protocol (fiv
 (published)` has the published noise, loss and density on this network, not the published network of 20 layers and up
 to two million steps.
 
-`GNSM (misfit alone)` is the default without its terms of frequencies, as trained by version 0.2. `GNSM (two terms)`
-has coupled frequencies, but no marginal ones; `GNSM (0.2 training)` is that after one cycle of 600 to 3000 steps. The
-figures of the default are of the networks of `GNSM (two terms)`, and so are its seconds: only the last step differs
-([terms](tabular_terms.md)). Where fewer than five seeds of the default were run, its difference to the best baseline
-is one between unequal seeds. `PairNLL` is that of the script, `PairNLL*` that of baselines.json. PyOD 3 recommends
-`IForest`, `ECOD`, `KNN`, `LOF`, `CBLOF`, `COPOD` and `INNE` for tables. One-hot rows of census are more than the
-methods that need them all at once can hold here, so that `IForest` alone has run on it. `PairNLL`, `CBLOF` and `INNE`
-were run on four sets; `CBLOF` refuses rows that do not cluster. `DeepSVDD` and `MaskDiff-AD` were not run, and are
-quoted.
+`GNSM (misfit alone)` is the default without its term of coupled frequencies, as trained by version 0.2. `GNSM (0.2
+training)` is the default with that training: one cycle of 600 to 3000 steps. Where fewer than five seeds of the default
+were run, its difference to the best baseline is one between unequal seeds. `PairNLL` is that of the script, `PairNLL*`
+that of baselines.json. PyOD 3 recommends `IForest`, `ECOD`, `KNN`, `LOF`, `CBLOF`, `COPOD` and `INNE` for tables.
+One-hot rows of census are more than the methods that need them all at once can hold here, so that `IForest` alone has
+run on it. `PairNLL`, `CBLOF` and `INNE` were run on four sets; `CBLOF` refuses rows that do not cluster. `DeepSVDD` and
+`MaskDiff-AD` were not run, and are quoted.
 """
 
 

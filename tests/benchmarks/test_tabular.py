@@ -68,7 +68,7 @@ def test_variants_begin_with_the_default_score_and_hold_each_level() -> None:
     found = {name: scores for name, scores, _ in tabular_levels.variants(detector, codes, codes)}
     assert np.allclose(next(iter(found.values())), detector.decision_scores_, rtol=1e-5)
     levels = [scores for name, scores in found.items() if name.startswith("contextual misfit at")]
-    alone = found["contextual misfit of all levels"]
+    alone = found["all levels, without coupled frequencies"]
     assert len(levels) == 7 and np.allclose(np.mean(levels, 0), alone, rtol=1e-5)
 
 

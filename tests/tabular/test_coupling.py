@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import OneHotEncoder
 
-from gnsm_monai.tabular.coupling import coupled_frequencies, marginal_frequencies
+from gnsm_monai.tabular.coupling import coupled_frequencies
 
 
 def by_contingency_tables(codes: np.ndarray, cardinalities: list[int]) -> list[np.ndarray]:
@@ -50,11 +49,3 @@ def test_company_of_rare_values_counts_and_independence_does_not() -> None:
 
 def test_one_feature_has_no_company() -> None:
     assert coupled_frequencies(np.zeros((5, 1), dtype=int), [2])[0].tolist() == [0, 0]
-
-
-def test_marginal_frequencies_are_those_of_naive_bayes_with_one_class() -> None:
-    draw, cardinalities = np.random.default_rng(1), [3, 7, 2]
-    codes = np.stack([draw.integers(0, max(1, k - 1), 200) for k in cardinalities], 1)  # the last category is empty
-    model = CategoricalNB(alpha=0.5, min_categories=cardinalities).fit(codes, np.zeros(200))
-    for term, expected in zip(marginal_frequencies(codes, cardinalities), model.feature_log_prob_, strict=True):
-        np.testing.assert_allclose(term, -expected[0], rtol=1e-12)
