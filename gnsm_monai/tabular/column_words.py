@@ -80,7 +80,7 @@ def doubtful_columns(table: Table, columns: Sequence[str], encoder: TableEncoder
         odd = sorted(not_numbers(values))
         if edges is None and odd and len(values) - len(odd) > MANY_NUMBERS and len(odd) < ODD * len(values):
             text = f"{len(values) - len(odd)} of {len(values)} distinct values are numbers, '{odd[0]}' is not"
-            doubts.append(f"column {place}: {text}: taken as categories")
+            doubts.append(f"column {place}: {text}: taken as categories. If it is missing, name it by --missing")
         if not name:
             doubts.append(f"column {place} has no name: if it numbers the rows, leave it out by --ignore ''")
     return doubts

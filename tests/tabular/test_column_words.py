@@ -29,7 +29,8 @@ def test_a_line_per_column_says_what_it_was_taken_for(tmp_path: Path) -> None:
     assert lines[3][2].endswith(" bins of dates") and lines[3][4] == "2024-01-01 to 2024-12-31"
     doubts = doubtful_columns(table, columns, encoder)
     assert doubts == [
-        "column 4 ('whole'): 99 of 100 distinct values are numbers, 'about 7' is not: taken as categories"
+        "column 4 ('whole'): 99 of 100 distinct values are numbers, 'about 7' is not: taken as categories. "
+        "If it is missing, name it by --missing"
     ]
     assert doubtful_columns(table, [""], TableEncoder([0]).fit(table.select([""], "")))[0].startswith(
         "column 1 ('') has"
