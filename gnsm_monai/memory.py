@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 __all__ = ["keep_large_arrays", "release_free_memory"]
 
@@ -24,11 +25,8 @@ def keep_large_arrays() -> bool:
     Returns:
         whether there was a way to do so.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # another C library
+    mallopt = _of_glibc("mallopt")
+    if mallopt is None:
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, MOST_BYTES)) and bool(mallopt(M_TRIM_THRESHOLD, MOST_BYTES))
 
@@ -42,10 +40,19 @@ def release_free_memory() -> bool:
     Returns:
         whether there was a way to do so.
     """
-    if not sys.platform.startswith("linux"):
+    trim = _of_glibc("malloc_trim")
+    if trim is None:
         return False
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):  # another C library
-        return False
+    trim(0)
     return True
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where it is another one."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError):
+        return None
+    return function
