@@ -150,13 +150,14 @@ def _check_no_structures(folder: Path, files: Files, structures: Collection[str]
 
 def _check_own_structures(folder: Path, cases: Files, structures: Collection[str]) -> None:
     """Raises InputError where no file of any case is called like a structure: folders of masks look alike."""
-    names = {name: case for case, (place, *_) in cases.items() for name in files_by_case(place)}
-    if {name_key(name) for name in names}.isdisjoint(map(name_key, structures)):
-        name, case = next(iter(names.items()))
-        raise InputError(
-            f"{folder}: its folders hold files of equal names, such as {case}/{name}, and none is called like a "
-            f"structure of the model. If each file is a mask, give the folders themselves: {folder}/*"
-        )
+    of_model = {name_key(name) for name in structures}
+    if any(name_key(name) in of_model for place, *_ in cases.values() for name in files_by_case(place)):
+        return
+    case, (place, *_) = next(iter(cases.items()))
+    raise InputError(
+        f"{folder}: its folders hold files of equal names, such as {case}/{next(iter(files_by_case(place)))}, and none "
+        f"is called like a structure of the model. If each file is a mask, give the folders themselves: {folder}/*"
+    )
 
 
 def _content(folder: Path) -> str:
