@@ -18,12 +18,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from bench import DATA, Benchmark, Content, table
-from package_commands import gnsm, rows_of, train
+from package_commands import gnsm, rows_of, train, watched
 from scipy import ndimage
-from volumes import watched
 
 from gnsm_monai.data.compare import foreground_dice
 from gnsm_monai.files import load_json
+from gnsm_monai.model.files import SETTINGS
 
 CLEAN, DATASET, MODEL = "clean", "Dataset601_Brain", "brain"
 NEAR_MM = 5.0
@@ -47,7 +47,7 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
         "command": options.command,
         "minutes": minutes,
         "one_mask": watched(command),
-        "rule": load_json(model / "settings.json")["anomaly_score"],
+        "rule": load_json(model / SETTINGS)["anomaly_score"],
         "failures": [of_failure(brain, folder, output) for folder in folders if folder.name != CLEAN],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from bench import ROOT
 from gnsm_monai.files import load_json, save_json
 from gnsm_monai.paths import bundle_root
 
-__all__ = ["computed_seconds", "gnsm", "rows_of", "scored_rows", "train"]
+__all__ = ["computed_seconds", "gnsm", "rows_of", "scored_rows", "train", "watched"]
 
 
 def gnsm(*arguments: Any) -> None:
@@ -28,6 +29,26 @@ def computed_seconds() -> float:
     """User and system time of all processes that this one has started and that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+WATCH = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_maxrss]))
+"""
+"""The peak memory of a process is reported as at least that of its parent; so a small process starts it."""
+
+
+def watched(command: list[Any]) -> dict[str, float]:
+    """Seconds and peak resident GiB of a process."""
+    start = time.monotonic()
+    words = list(map(str, command))
+    said = subprocess.run([sys.executable, "-c", WATCH, *words], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    code, kib = json.loads(said)
+    if code:
+        raise subprocess.CalledProcessError(code, words)
+    return {"seconds": time.monotonic() - start, "gib": kib / 2**20}
 
 
 def train(model: Path, options: Mapping[str, Any]) -> float | None:

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from bench import MISSING, ROOT, Benchmark, Content, table
-from package_commands import train
+from package_commands import train, watched
 
 EXTENT = np.array([512, 512, 400])
 """Extent of the field of view, in mm."""
@@ -133,26 +131,6 @@ def measured(work: Path, model: Path, classes: int, size: int, rival_voxels: int
     if np.prod(shape) <= rival_voxels:
         row["rival"] = watched([sys.executable, "-W", "ignore", "-c", RIVAL, masks / "case.nii.gz", classes])
     return row
-
-
-WATCH = """
-import json, os, subprocess, sys
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-_, status, used = os.wait4(process.pid, 0)
-print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_maxrss]))
-"""
-"""The peak memory of a process is reported as at least that of its parent; so a small process starts it."""
-
-
-def watched(command: list[Any]) -> dict[str, float]:
-    """Seconds and peak resident GiB of a process."""
-    start = time.monotonic()
-    words = list(map(str, command))
-    said = subprocess.run([sys.executable, "-c", WATCH, *words], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    code, kib = json.loads(said)
-    if code:
-        raise subprocess.CalledProcessError(code, words)
-    return {"seconds": time.monotonic() - start, "gib": kib / 2**20}
 
 
 def lines(content: Content) -> list[str]:
