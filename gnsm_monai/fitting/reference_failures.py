@@ -21,6 +21,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import one_line
 from gnsm_monai.fitting.failure import Failure, FailurePlan, kinds_in_turn
 from gnsm_monai.fitting.segmenter import EarlySegmenter
+from gnsm_monai.rules.choice import FALSE
 from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.scoring.forms import outside_largest
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
@@ -138,7 +139,7 @@ class ReferenceFailures:
                 worse = false_structures(label, self._pieces, rng)
                 # They judge beside a network's masks, which are mostly right where there is nothing to segment.
                 judges = self.segmenter is not None
-                yield self._failure("false_structures", _with(maps, worse), label, judges)
+                yield self._failure(FALSE, _with(maps, worse), label, judges)
         if not filled:
             return
         for copy in range(copies):
