@@ -105,7 +105,6 @@ def cells_of(
         strides: steps to coarser grids. Cells are those of the first grid that is small enough, or of the last; the
             steps that remain lead on from there.
         max_values: classes times cells.
-        max_values: classes times cells.
     """
     cell, remaining = (1,) * len(size), list(strides)
     while remaining and num_classes * math.prod(-(-n // s) for n, s in zip(size, cell, strict=True)) > max_values:
