@@ -43,9 +43,12 @@ def foreground_dice(
         num_classes: classes K, background included.
         structure_classes: the classes that each structure consists of; by default each foreground class is one.
     """
-    valid = (a != IGNORE_INDEX) & (b != IGNORE_INDEX)
+    counted = (a > 0) | (b > 0)  # what is background in both counts nowhere
+    a, b = a[counted], b[counted]
+    if (ignored := (a == IGNORE_INDEX) | (b == IGNORE_INDEX)).any():
+        a, b = a[~ignored], b[~ignored]
     # A table of voxel counts, not one-hot maps: a CT scan with a hundred structures would not fit in memory.
-    pairs = a[valid].astype(np.intp) * num_classes + b[valid]
+    pairs = a.astype(np.intp) * num_classes + b
     joint = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     members = [list(classes) for classes in structure_classes or ([c] for c in range(1, num_classes))]
     common = np.array([joint[np.ix_(m, m)].sum() for m in members])

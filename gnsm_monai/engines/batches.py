@@ -42,6 +42,7 @@ class NoisyLabelPrepareBatch(PrepareBatch):
         encode: Callable[[Tensor, int], tuple[Tensor, Tensor]] = encode_labels,
     ) -> None:
         self.schedule, self.num_classes, self.fixed_seed, self.encode = schedule, num_classes, fixed_seed, encode
+        self._noise: Tensor | None = None
 
     def __call__(
         self,
@@ -56,24 +57,24 @@ class NoisyLabelPrepareBatch(PrepareBatch):
         if image is not None:
             image = image.as_tensor() if isinstance(image, MetaTensor) else image
             image = image.to(device, non_blocking=non_blocking)
-        generator = None
         if self.fixed_seed is None:
             level = torch.randint(self.schedule.num_levels, (len(label),), device=label.device)
         else:
-            # Drawn on the CPU, so that every device validates on the same noise.
-            generator = torch.Generator().manual_seed(self.fixed_seed)
             copies = self.schedule.num_levels
             level = torch.arange(copies, device=label.device).repeat(len(label))
             probabilities, mask = probabilities.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
             image = None if image is None else image.repeat_interleave(copies, 0)
         log_alpha = self.schedule.log_alpha(probabilities, level)
-        if generator is None:
-            noise = gumbel_noise(log_alpha)
-        else:
-            noise = gumbel_noise(torch.empty(log_alpha.shape), generator).to(log_alpha.device)
+        noise = gumbel_noise(log_alpha) if self.fixed_seed is None else self._fixed_noise(log_alpha, self.fixed_seed)
         x = hide(relax(log_alpha, self.schedule.temperature(level), noise), mask)
         target = {"x": x, "probabilities": probabilities, "level": level, "mask": mask}
         return x, target, (level,), {} if image is None else {"image": image}
+
+    def _fixed_noise(self, like: Tensor, seed: int) -> Tensor:
+        """The noise of every batch of this shape: drawn once, and on the CPU, so that all devices get the same."""
+        if self._noise is None or self._noise.shape != like.shape:
+            self._noise = gumbel_noise(torch.empty(like.shape), torch.Generator().manual_seed(seed))
+        return self._noise.to(like.device)
 
 
 class ChunkedInferer(Inferer):

@@ -10,6 +10,8 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
+from gnsm_monai.scoring.structures import likeliest
+
 __all__ = ["LevelCalibration", "LevelLoss", "prediction_and_target"]
 
 
@@ -94,7 +96,7 @@ class LevelCalibration(Metric):
     def update(self, output: Sequence[Any]) -> None:
         logits, target = output
         certainty, answer = torch.softmax(logits.detach().float(), 1).max(1)
-        right = answer == target["probabilities"].argmax(1)
+        right = answer == likeliest(target["probabilities"])
         counted = target["mask"][:, 0].double()
         level = target["level"].reshape(-1, *[1] * (certainty.ndim - 1))
         bins = (certainty * self.num_bins).long().clamp_max(self.num_bins - 1) + level * self.num_bins
