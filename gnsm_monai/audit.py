@@ -9,12 +9,12 @@ are few, and a small sample gives a poor estimate of a deviation. So all folds s
 about their own centres (:func:`common_spread`). A usual reference then scores 1 to 2 in every fold. Only these shared
 deviations have seen all references.
 
-Scores in other units (those of structures, and those of another rule) are standardised by the calibration references of
+Scores in other units (those of structures, and those of another rule) are standardised by the held-out references of
 the fold's own model::
 
     (score - median) / (1.4826 * MAD)        MAD: median absolute deviation from the median
 
-p-values are ranks among the own model's calibration references, scored in the same way.
+p-values are ranks among the own model's held-out references, scored in the same way.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def plan_folds(
 def standardise(scores: np.ndarray | float, calibration: np.ndarray) -> np.ndarray:
     """Scores in robust deviations from usual references: ``(score - median) / (1.4826 * MAD)``, same shape.
 
-    If most calibration references are alike (MAD 0), their standard deviation is used, and 1 if that is 0, too.
+    If most held-out references are alike (MAD 0), their standard deviation is used, and 1 if that is 0, too.
 
     Args:
         scores: anomaly scores, higher = worse.
-        calibration: those of the same model's calibration references, ``(n,)``; NaN are left out.
+        calibration: those of the same model's held-out references, ``(n,)``; NaN are left out.
     """
     references = np.asarray(calibration, dtype=np.float64)
     references = references[np.isfinite(references)]
@@ -137,7 +137,7 @@ def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | Non
 
 
 def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -> np.ndarray:
-    """Scores of a model's calibration references, comparable between folds."""
+    """Scores of a model's held-out references, comparable between folds."""
     if model is not None:
         return model.score(stored_levels(arrays, "calibration"), arrays.get("calibration_empty", np.array(False)))
     return standardise(arrays["calibration_scores"], arrays["calibration_scores"])

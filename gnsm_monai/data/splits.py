@@ -12,6 +12,9 @@ from gnsm_monai.errors import InputError
 
 __all__ = ["check_enough", "split_references"]
 
+ENOUGH = 19
+"""Fewest held-out references with which a mask can be flagged at the usual ``alpha`` of 0.05: 1 / (19 + 1)."""
+
 
 def check_enough(cases: Sequence[Case]) -> None:
     """Raises InputError for fewer than 8 references, which leave nothing to learn from."""
@@ -29,15 +32,17 @@ def split_references(
 ) -> list[Case]:
     """Gives every reference one ``use``: training of the network, selection of the score's rule, or its calibration.
 
-    A reference has no second use. The models of shapes (:mod:`gnsm_monai.fitting.shapes`) are an exception: they may
-    learn from held-out references, but judge none that they have seen. References without a structure are dealt out in
-    proportion, so that every part has some with structures: nothing can fail in an empty one.
+    Those of selection and of calibration are held out from the score network, and both give p-values. Where half of the
+    references make :data:`ENOUGH` of them, calibration takes as many as are lacking. The models of shapes
+    (:mod:`gnsm_monai.fitting.shapes`) may learn from held-out references, but judge none that they have seen.
+    References without a structure are dealt out in proportion, so that every part has some with structures: nothing can
+    fail in an empty one.
 
     Args:
         cases: reference cases.
         seed: of the shuffle.
         selection: share for validation in training, the choice and fit of the rule, and the predicted Dice.
-        calibration: share for p-values and the interval of the predicted Dice.
+        calibration: share for the interval of the predicted Dice, and for p-values beside those of selection.
         structured: whether each case has a structure; all by default.
 
     Raises:
@@ -51,6 +56,8 @@ def split_references(
             f"the score on and to calibrate it on; found them in {filled.sum()}"
         )
     total = np.array([max(2, round(share * len(cases))) for share in (selection, calibration)])
+    if len(cases) >= 2 * ENOUGH:
+        total[1] = max(total[1], ENOUGH - total[0])
     least = min(2, filled.sum() // 3)
     of_filled = np.maximum(least, np.rint(total * filled.mean()).astype(int))
     uses, rng = np.empty(len(cases), dtype=object), np.random.default_rng(seed)

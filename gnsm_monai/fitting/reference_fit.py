@@ -14,6 +14,7 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
 from gnsm_monai.fitting.held_out_scorer import HeldOutScorer
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
+from gnsm_monai.fitting.reference_statistics import ReferenceStatistics
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS, load_weights
 from gnsm_monai.model.quick import QUICK
 from gnsm_monai.rules.anomaly import AnomalyModel
@@ -54,6 +55,32 @@ def learnt_context(losses: Mapping[str, np.ndarray]) -> bool:
         alone.mean(),
     )
     return False
+
+
+def _decisions(model: AnomalyModel, selection: ReferenceStatistics, calibration: ReferenceStatistics) -> Calibration:
+    """What decides on masks, from all held-out references and from failures made from them.
+
+    The references that the rule is selected on give p-values as well: each has the score of a rule that was not fitted
+    to it, as a mask has (cross-conformal prediction, Vovk 2015).
+    """
+    selected = selection.failures(model, model.fair_scores)
+    calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))
+    # Failures alone: a predicted mask, however good, never equals its reference.
+    predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
+    uses = (calibration, selection)
+    empty = np.concatenate([np.empty(0, dtype=bool) if use.empty is None else use.empty for use in uses])
+    levels = {name: np.concatenate([use.levels[name] for use in uses]) for name in calibration.levels}
+    nothing = calibration.empty if calibration.empty is not None else False
+    scores = np.concatenate([model.score(calibration.levels, nothing), model.reference_scores])
+    flag_scores = model.flag_scores(scores, levels, empty if len(empty) else False)
+    return Calibration(
+        scores,
+        np.stack([model.structure_scores(values) for use in uses for values in use.structures]),
+        predictor,
+        PartPredictors(selected, calibrated),
+        empty,
+        np.empty(0) if flag_scores is None else flag_scores,
+    )
 
 
 class ReferenceFit:
@@ -118,18 +145,7 @@ class ReferenceFit:
         selection = held_out.statistics("selection", limit.part("selection"), 0 if context else OTHERS)
         model = selection.fit(self.rule, self.seed, level_weights, context)
         calibration = held_out.statistics("calibration", limit.part("calibration"))
-        selected = selection.failures(model, model.fair_scores)
-        calibrated = calibration.failures(model, model.score(calibration.failure_levels, calibration.empty_failures))
-        # Failures alone: a predicted mask, however good, never equals its reference.
-        predictor = DicePredictor.fit(selected.scores, selected.dice, calibrated.scores, calibrated.dice)
-        structures = np.stack([model.structure_scores(levels) for levels in calibration.structures])
-        parts = PartPredictors(selected, calibrated)
-        empty = np.empty(0, dtype=bool) if calibration.empty is None else calibration.empty
-        nothing = empty if len(empty) else False
-        scores = model.score(calibration.levels, nothing)
-        flag_scores = model.flag_scores(scores, calibration.levels, nothing)
-        flag_scores = np.empty(0) if flag_scores is None else flag_scores
-        decisions = Calibration(scores, structures, predictor, parts, empty, flag_scores)
+        decisions = _decisions(model, selection, calibration)
         arrays = {
             **selection.selection_arrays(),
             **calibration.calibration_arrays(),

@@ -115,7 +115,9 @@ class ReferenceStatistics:
         model = AnomalyModel.fit(data, rule)
         fair_scores = model.score(every.failure_levels, every.empty_failures)
         fair_scores[failed] = model.fair_scores
-        return replace(model, fair_scores=fair_scores[: len(self.scored_failures)])
+        reference_scores = model.score(self.levels, empty)
+        reference_scores[filled] = model.reference_scores
+        return replace(model, fair_scores=fair_scores[: len(self.scored_failures)], reference_scores=reference_scores)
 
     def level_figures(self) -> dict[str, np.ndarray]:
         """Spearman correlation with Dice of every statistic at every level, ``(L,)``, on references and failures."""

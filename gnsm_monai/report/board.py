@@ -51,7 +51,7 @@ def write_board(
         results: one per case, as :func:`gnsm_monai.report.build_report` takes them; those with a ``picture`` become
             strips, those with a ``thumbnail`` show it in the projector.
         summary: content of summary.json.
-        reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
+        reference_scores: anomaly scores of the held-out references, ``(n,)``, higher = worse; may be empty.
     """
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)

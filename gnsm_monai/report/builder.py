@@ -57,7 +57,7 @@ def build_report(
         summary: content of summary.json. ``review_budget``, where it is there, holds ``failure_dice``, ``source``
             ("measured" or "predicted") and ``budget``: entries ``reviewed`` (masks), ``share_found`` and
             ``residual_risk`` (both in [0, 1]).
-        reference_scores: anomaly scores of the calibration references, ``(n,)``, higher = worse; may be empty.
+        reference_scores: anomaly scores of the held-out references, ``(n,)``, higher = worse; may be empty.
         max_cards: worst cases that are shown with pictures.
         marks: of an earlier report, by case. Marks of masks that have the same score stand where new ones are set.
     """

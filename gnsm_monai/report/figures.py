@@ -88,7 +88,7 @@ def ranking_figures(cases: Sequence[CaseResult], summary: Mapping[str, Any], ref
     Args:
         cases: that were scored.
         summary: content of summary.json.
-        references: anomaly scores of the calibration references, finite, ``(n,)``; may be empty.
+        references: anomaly scores of the held-out references, finite, ``(n,)``; may be empty.
     """
     drawn = {}
     if cases:
@@ -117,7 +117,7 @@ def score_histogram(
     things: str = "masks",
     normal: str = "references",
 ) -> Figure:
-    """Anomaly scores of the masks against those of the calibration references, each as shares of its own number.
+    """Anomaly scores of the masks against those of the held-out references, each as shares of its own number.
 
     Args:
         scores: of the masks, ``(n,)``.

@@ -111,7 +111,7 @@ def limits_text(basis: Basis) -> list[str]:
     sentences = []
     if (count := int(np.isfinite(calibration.scores).sum())) < MIN_FAILURES:
         sentences.append(
-            f"{count} calibration references give no p-value below {smallest_p_value(calibration.scores):.3f}: "
+            f"{count} held-out references give no p-value below {smallest_p_value(calibration.scores):.3f}: "
             f"a flag at alpha 0.05 needs {MIN_FAILURES}."
         )
     if (count := len(calibration.dice.residuals)) < MIN_FAILURES:

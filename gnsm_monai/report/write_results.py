@@ -55,7 +55,7 @@ class ResultsWriter:
         output_dir: folder of the results.
         settings: plain values for the summary: which model scored what.
         failure_dice: limits of Dice below which a mask is a failure; the review budget is for the last one.
-        reference_scores: anomaly scores of the calibration references, for the report.
+        reference_scores: anomaly scores of the held-out references, for the report.
         seed: of the bootstrap.
         with_maps: whether this ranking has maps and flagged masks; without, those of an earlier one are removed.
         basis: what verdicts on whole folders rest on; without it there are none.
@@ -119,7 +119,7 @@ class ResultsWriter:
         name = "alpha" if self.settings.get("fdr") is None else "fdr"
         limit, smallest = self.settings.get(name), smallest_p_value(references)
         if limit is not None and smallest > limit:
-            text = "nothing is flagged: %d calibration references give no p-value below %.3f, and %s is %g"
+            text = "nothing is flagged: %d held-out references give no p-value below %.3f, and %s is %g"
             logger.warning(text, int(np.isfinite(references).sum()), smallest, name, limit)
         folders = summary.get("metrics_per_folder", {})
         for name, metrics in {"pooled": summary.get("metrics"), **(folders if len(folders) > 1 else {})}.items():

@@ -38,6 +38,7 @@ class AnomalyModel:
         comparison: Spearman correlation with Dice of every rule that was considered, on the failures that rules were
             compared on; where some references are empty, the weaker of two (:class:`Compared`).
         fair_scores: of each failure that it was fitted with, ``(M,)``; see :meth:`Rule.fair_scores`.
+        reference_scores: of each reference that it was fitted with, ``(N,)``; see :meth:`Rule.reference_scores`.
         empty_scores: of an empty mask where some references are empty, ``(STEPS,)``, rising with the share of the
             levels at which the image shows a structure, from none to all; of no element where no reference is empty.
         flag_scale: what masks are flagged by beside their score; None where the score alone decides.
@@ -47,6 +48,7 @@ class AnomalyModel:
     worst: float
     comparison: Mapping[str, float]
     fair_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
+    reference_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
     empty_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
     flag_scale: FlagScale | None = None
 
@@ -91,9 +93,8 @@ class AnomalyModel:
             name = _choose(fitted, scores, data)
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
-        best = fitted[name]
-        worst = float(best.anomaly(data.everything).max())
-        model = cls(best, worst, comparison, best.fair_scores(data))
+        best, worst = fitted[name], float(fitted[name].anomaly(data.everything).max())
+        model = cls(best, worst, comparison, best.fair_scores(data), best.reference_scores(data))
         # A rule of the mask alone is there to leave the network out, unless false structures must be told.
         if (best.asks_network and data.context) or data.num_empty is not None:
             scale = FlagScale.fit(best.anomaly(data.references), model.fair_scores, data, best.level_weights)

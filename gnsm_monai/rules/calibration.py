@@ -63,7 +63,7 @@ def q_values(p: np.ndarray) -> np.ndarray:
     """q-values ``(N,)`` of the p-values ``(N,)`` of one folder: the least false-discovery rate that flags each mask.
 
     Benjamini and Hochberg (1995): ``q_(i) = min_{j >= i} m p_(j) / j``, at most 1. Conformal p-values that share
-    their calibration references depend on each other positively, so that the rate still holds (Bates et al., Annals of
+    their held-out references depend on each other positively, so that the rate still holds (Bates et al., Annals of
     Statistics 51, 2023, arXiv 2104.08279). NaN stays NaN, and does not count.
     """
     p = np.asarray(p, dtype=np.float64)
@@ -87,7 +87,7 @@ def unlike_references(p: np.ndarray, references: int, seed: int = 0) -> float:
 
     Args:
         p: conformal p-values of the masks, ``(m,)``; NaN are left out.
-        references: number ``n`` of the calibration references.
+        references: number ``n`` of the held-out references.
         seed: of the draws.
 
     Returns:
@@ -124,7 +124,7 @@ def flag_threshold(references: np.ndarray, alpha: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model knows of references that were used for nothing else.
+    """What a model knows of the references that its network has not learnt from, those of selection last.
 
     Args:
         scores: their anomaly scores, ``(n,)``.

@@ -78,6 +78,9 @@ class Rule(FittedRule):
     learns_dice: ClassVar[bool] = False
     """Whether Dice itself is what it is fitted to."""
 
+    learns_references: ClassVar[bool] = False
+    """Whether the references' own statistics are what it is fitted to."""
+
     @abstractmethod
     def fit(self, data: FitData) -> Self:
         """This rule, fitted."""
@@ -93,6 +96,11 @@ class Rule(FittedRule):
     def fair_scores(self, data: FitData) -> np.ndarray:
         """Anomaly of the failures ``(M,)``, each by a rule that was not fitted to the Dice of its reference's."""
         return self.anomaly(data.failures)
+
+    def reference_scores(self, data: FitData) -> np.ndarray:
+        """Anomaly of the references ``(N,)``, each by a rule that was fitted to neither it nor Dice of its failures."""
+        learnt = self.learns_references or self.learns_dice
+        return self._of_unseen_references(data) if learnt else self.anomaly(data.references)
 
     def held_out(self, data: FitData) -> np.ndarray:
         """What the masks of ``data.compared`` are ranked by ``(n,)`` when rules are compared.

@@ -119,6 +119,8 @@ class CombinedTails(Combined):
     that counts little more, whatever the failures are like that were made.
     """
 
+    learns_references = True
+
     def fit(self, data: FitData) -> Self:
         columns = [robust_scale(column) for column in (self.select(data.references) @ data.weights).T]
         centre, scale = (np.array(values) for values in zip(*columns, strict=True))
@@ -132,6 +134,8 @@ class CombinedTails(Combined):
 @dataclass(frozen=True)
 class DensityRule(Rule):
     """Density of the statistics at all levels among held-out references; of ``score_norm`` the published score."""
+
+    learns_references = True
 
     density: type[Density] = GaussianMixtureDensity
 
@@ -152,6 +156,8 @@ class LargestDeviationRule(Rule):
     The unit is a robust deviation of theirs (:class:`gnsm_monai.rules.density.LargestDeviation`), the same by every
     model. The rule asks how unusual a mask is, even by agreeing too well, and not how low its Dice may be.
     """
+
+    learns_references = True
 
     @property
     def levels_read(self) -> np.ndarray:

@@ -57,7 +57,7 @@ def test_ranking_has_the_columns_of_the_contract_worst_first(results: Path) -> N
     assert all(row["status"] == "ok" and not row["message"] for row in rows)
 
 
-@pytest.mark.parametrize("fdr", [None, 0.5])
+@pytest.mark.parametrize("fdr", [None, 0.2])
 def test_masks_that_are_not_shown_rank_as_they_do_where_all_is_measured(
     model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fdr: float | None
 ) -> None:

@@ -32,7 +32,7 @@ def test_training_leaves_a_complete_model(model: Path) -> None:
     arrays = load_arrays(model / "reference_statistics.npz")
     assert arrays["fit"].shape == (2, 3, len(STATISTICS)) and tuple(arrays["statistic"]) == STATISTICS
     assert arrays["failures"].shape == (2 * 2 + 1, 3, len(STATISTICS))  # two copies each, and one empty map
-    assert arrays["calibration_scores"].shape == (4,)
+    assert arrays["calibration_scores"].shape == (4 + 2,)  # all references that the network has not seen
     assert not set(arrays["fit_cases"]) & set(arrays["calibration_cases"])
     doubts = STATISTICS.index("doubt")  # of a network that sees images
     assert np.isfinite(np.delete(arrays["fit"], doubts, axis=2)).all() and np.isnan(arrays["fit"][:, :, doubts]).all()

@@ -186,7 +186,14 @@ class TestFindPredictions:
 class TestSplitReferences:
     cases = tuple({"case": str(i), "label": Path(f"labelsTr/{i}.nii.gz")} for i in range(50))
 
-    @pytest.mark.parametrize(("count", "sizes"), [(8, (4, 2, 2)), (50, (30, 7, 13))])
+    @pytest.mark.parametrize("count", range(38, 51))
+    def test_half_of_the_references_are_enough_to_flag_a_mask(self, count: int) -> None:
+        uses = Counter(case["use"] for case in split_references(self.cases[:count]))
+        assert uses["selection"] + uses["calibration"] >= 19 and uses["train"] >= count / 2
+
+    @pytest.mark.parametrize(
+        ("count", "sizes"), [(8, (4, 2, 2)), (37, (22, 5, 10)), (38, (19, 5, 14)), (47, (28, 7, 12)), (50, (30, 7, 13))]
+    )
     def test_shares_are_as_asked(self, count: int, sizes: tuple[int, int, int]) -> None:
         uses = Counter(case["use"] for case in split_references(self.cases[:count]))
         assert (uses["train"], uses["selection"], uses["calibration"]) == sizes

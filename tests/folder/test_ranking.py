@@ -85,7 +85,7 @@ def test_what_it_cannot_tell_stands_at_the_top_of_everything(ranked: Path) -> No
     assert itself["limits"] == LIMITS and "review_budget" in summary  # it is measured, by the references
     assert itself["expected_apart"] >= 0 and "apart" in itself["standing_apart"]
     page = (ranked / "report.html").read_text()
-    assert LIMITS in page and itself["standing_apart"] in page and "Calibration references" not in page
+    assert LIMITS in page and itself["standing_apart"] in page and "Held-out references" not in page
     assert page.index(LIMITS) < page.index('id="cases"')
     board = EventAccumulator(str(ranked / "tensorboard"))
     board.Reload()

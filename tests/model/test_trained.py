@@ -38,9 +38,14 @@ def test_a_model_holds_what_its_files_say(copied: Path) -> None:
 
 
 def test_the_scorer_is_the_one_that_the_references_were_scored_by(copied: Path) -> None:
-    """Its anomaly scores of the calibration references' statistics are those that the file keeps."""
+    """Its anomaly scores of the held-out references' statistics are those that the file keeps."""
     trained, arrays = TrainedModel.load(copied), load_arrays(copied / STATISTICS_FILE)
-    scores = trained.anomaly.score(stored_levels(arrays, "calibration"))
+    scores = trained.anomaly.score(
+        {
+            name: np.concatenate([values, stored_levels(arrays, "fit")[name]])
+            for name, values in stored_levels(arrays, "calibration").items()
+        }
+    )
     np.testing.assert_allclose(scores, arrays["calibration_scores"], rtol=1e-9)
     one_hot = torch.zeros(1, 4, *trained.settings["spatial_size"])
     one_hot[:, 0] = 1

@@ -19,7 +19,7 @@ from tests.results import anomalies, case_result
 
 NAMES = list(LABELS)[1:]
 REFERENCES = np.random.default_rng(5).gamma(9, 0.012, 39)
-"""Anomaly scores of the calibration references."""
+"""Anomaly scores of the held-out references."""
 
 
 def planes(label: np.ndarray, anomaly: np.ndarray, image: np.ndarray | None, spacing: tuple[float, ...]) -> CasePicture:

@@ -105,7 +105,7 @@ def test_a_model_that_can_say_little_says_so(tmp_path: Path) -> None:
     assert "too few held-out failures for an interval" in content["verdict"]
     assert content["score_on_failures"]["strength"] == "unknown"
     limits = " ".join(content["limits"])
-    assert "9 calibration references give no p-value below 0.100" in limits
+    assert "9 held-out references give no p-value below 0.100" in limits
     assert "90 % need 19 failures of calibration references, there are 9" in limits
 
 

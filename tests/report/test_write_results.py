@@ -88,7 +88,7 @@ def test_the_agreement_with_dice_is_said_once_per_set_of_masks(
 
 def test_too_few_references_to_flag_anything_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ResultsWriter(tmp_path, {"alpha": 0.05}, reference_scores=[0.1, np.nan, 0.3])([case_result()], 1.0)
-    assert "nothing is flagged: 2 calibration references give no p-value below 0.333, and alpha is 0.05" in caplog.text
+    assert "nothing is flagged: 2 held-out references give no p-value below 0.333, and alpha is 0.05" in caplog.text
 
 
 def test_notes_stand_beside_the_status_ok_and_are_counted_in_one_line(

@@ -13,7 +13,7 @@ from gnsm_monai.scoring.result import FailedCase, scored
 from tests.results import case_result
 
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-"""Scores of nine calibration references."""
+"""Scores of nine held-out references."""
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Scores of the references that a rule was fitted with, by which masks are judged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gnsm_monai.rules import RULES, STATISTICS, AnomalyModel, FitData
+from gnsm_monai.rules.calibration import p_values
+from gnsm_monai.rules.fit_data import FOLDS
+from gnsm_monai.rules.rule import rule_named
+
+LEVELS, REFERENCES, COPIES = 2, 20, 4
+NAMES = [rule.name for rule in RULES]
+
+
+def made(seed: int, references: int = REFERENCES) -> FitData:
+    """References, and failures made from each of them that differ from it by their Dice."""
+    rng = np.random.default_rng(seed)
+    of_references = rng.gamma(2.0, size=(references, LEVELS, len(STATISTICS)))
+    groups, dice = np.repeat(np.arange(references), COPIES), rng.uniform(0.2, 0.9, references * COPIES)
+    failures = of_references[groups] + 20 * (1 - dice)[:, None, None] + rng.normal(size=(len(dice), LEVELS, 1))
+    by_name = [dict(zip(STATISTICS, np.moveaxis(values, -1, 0), strict=True)) for values in (of_references, failures)]
+    return FitData(*by_name, dice, groups)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reference_has_the_score_that_it_would_have_as_a_mask(name: str) -> None:
+    """A rule that learns from references or failures judges each as one that has not seen it; others as any mask."""
+    data, rule = made(0), rule_named(name, RULES)
+    expected = rule.fit(data).anomaly(data.references)
+    if rule.learns_references or rule.learns_dice:
+        for fold in range(FOLDS):
+            unseen = np.arange(REFERENCES) % FOLDS == fold
+            fitted = rule.fit(data.without(unseen))
+            expected[unseen] = fitted.anomaly({key: values[unseen] for key, values in data.references.items()})
+    np.testing.assert_allclose(rule.fit(data).reference_scores(data), expected, rtol=1e-12)
+
+
+def test_a_model_keeps_the_scores_of_its_references() -> None:
+    data = made(0)
+    model = AnomalyModel.fit(data, "deviation")
+    np.testing.assert_array_equal(model.reference_scores, model.fitted.reference_scores(data))
+
+
+@pytest.mark.parametrize("name", ["deviation", "misfit_knn", "mask_tails", "disagreement_level", "regression"])
+def test_good_masks_are_flagged_at_the_stated_rate(name: str) -> None:
+    """Masks that are drawn as the references are, of many models: at most alpha of them have a p-value below it."""
+    alpha, share, rule = 0.1, [], rule_named(name, RULES)
+    for seed in range(40):
+        everything = made(seed, REFERENCES + 20)
+        unseen = np.arange(REFERENCES + 20) >= REFERENCES
+        data = everything.without(unseen)
+        fitted = rule.fit(data)
+        scores = fitted.anomaly({key: values[unseen] for key, values in everything.references.items()})
+        share.append((p_values(scores, fitted.reference_scores(data)) <= alpha).mean())
+    error = np.std(share, ddof=1) / np.sqrt(len(share))
+    assert np.mean(share) <= alpha + 2 * error
