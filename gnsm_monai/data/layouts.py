@@ -76,7 +76,8 @@ def look_into(folder: str | Path, layout: str = AUTO, structures: Collection[str
         structures: names of a model's structures. A folder whose files are called so is one case.
 
     Raises:
-        InputError: no such folder or layout, no label map in it, or files of structures beside those of other cases.
+        InputError: no such folder or layout, no label map in it, files of structures beside those of other cases, or
+            several label maps in every folder of a case.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -92,6 +93,8 @@ def look_into(folder: str | Path, layout: str = AUTO, structures: Collection[str
                 _check_no_structures(folder, files, structures)
             if layout == AUTO and one.name == "structures" and structures:
                 _check_own_structures(folder, files, structures)
+            if one.name == "folders":
+                _check_single_maps(folder, files)
             return CaseFolder(folder, one, *masks_only(files))
     tried = "" if layout == AUTO else f" in the layout '{layout}' ({fitting[0].title})"
     raise InputError(f"{folder}: no label maps ({', '.join(LABEL_ENDINGS)}){tried}; in it: {_content(folder)}")
@@ -158,6 +161,16 @@ def _check_own_structures(folder: Path, cases: Files, structures: Collection[str
         f"{folder}: its folders hold files of equal names, such as {case}/{next(iter(files_by_case(place)))}, and none "
         f"is called like a structure of the model. If each file is a mask, give the folders themselves: {folder}/*"
     )
+
+
+def _check_single_maps(folder: Path, cases: Files) -> None:
+    """Raises InputError where each folder holds several label maps, of which none can be that of a case."""
+    if all(len(paths) > 1 for paths in cases.values()):
+        case, paths = next(iter(cases.items()))
+        raise InputError(
+            f"{folder}: none of its folders holds the one label map of a case: {case} has {len(paths)} files, such as "
+            f"{paths[0].name} and {paths[1].name}. If each file is a label map, give the folders themselves"
+        )
 
 
 def _content(folder: Path) -> str:

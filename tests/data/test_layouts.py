@@ -138,6 +138,23 @@ def test_files_of_structures_give_the_map_of_their_labels(tmp_path: Path) -> Non
     assert (read(tmp_path / "a") == values).all()
 
 
+def test_a_whole_data_set_is_no_folder_of_cases(tmp_path: Path) -> None:
+    """Every folder of nnU-Net's data set would be a case with too many files."""
+    fill(
+        tmp_path,
+        [f"{kind}/case_{i}.nii.gz" for kind, first in (("labelsTr", 0), ("labelsTs", 3)) for i in (first, first + 1)],
+    )
+    for layout in ("auto", "folders"):
+        with pytest.raises(InputError) as stop:
+            look_into(tmp_path, layout)
+        assert str(stop.value) == (
+            f"{tmp_path}: none of its folders holds the one label map of a case: labelsTr has 2 files, such as "
+            "case_0.nii.gz and case_1.nii.gz. If each file is a label map, give the folders themselves"
+        )
+    fill(tmp_path, ["case_9/mask.nii.gz"])  # one folder that is a case: the others fail by themselves
+    assert set(look_into(tmp_path, "folders").files) == {"labelsTr", "labelsTs", "case_9"}
+
+
 def test_a_folder_of_folders_of_masks_is_no_folder_of_structures(tmp_path: Path) -> None:
     """Masks of the same cases by several networks, of a model with one structure."""
     for network in ("net_a", "net_b"):
