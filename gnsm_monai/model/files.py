@@ -86,10 +86,11 @@ class ModelFiles:
         folder = Path(model_dir)
         check_folder(folder, "no trained model here")
         missing = [name for name in (SETTINGS, WEIGHTS, STATISTICS_FILE) if not (folder / name).is_file()]
-        if missing and (folder / "checkpoint.pt").is_file():
-            raise InputError(f"{folder}: no trained model here: its training was not finished: {CONTINUE}")
         if missing:
-            raise InputError(f"{folder}: no trained model here: {' and '.join(missing)} missing")
+            # The settings are written last: with them the training was finished, and files were lost afterwards.
+            stopped = SETTINGS in missing and (folder / "checkpoint.pt").is_file()
+            how = f": its training was not finished: {CONTINUE}" if stopped else ""
+            raise InputError(f"{folder}: no trained model here: {' and '.join(missing)} missing{how}")
         written, statistics, weights = (_content(folder / name) for name in (SETTINGS, STATISTICS_FILE, WEIGHTS))
         settings = load_json(folder / SETTINGS, written)
         _check_settings(settings, folder / SETTINGS, kind, needed)

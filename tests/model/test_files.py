@@ -50,7 +50,11 @@ def test_a_whole_model_is_read(model: Path) -> None:
 @pytest.mark.parametrize("name", [WEIGHTS, STATISTICS_FILE, SETTINGS])
 def test_a_missing_file_is_named(model: Path, name: str) -> None:
     (model / name).unlink()
-    assert refusal(model) == f"{model}: no trained model here: {name} missing"
+    lost = f"{model}: no trained model here: {name} missing"
+    assert refusal(model) == lost
+    (model / "checkpoint.pt").write_bytes(b"")  # which stays beside a finished model; the settings are written last
+    stopped = refusal(model).removeprefix(lost)
+    assert ("its training was not finished" in stopped) if name == SETTINGS else stopped == ""
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, STATISTICS_FILE])
