@@ -67,7 +67,8 @@ def lines(content: Content) -> list[str]:
         "*Missed*: empty masks of cases with lesions. The others are references with 25 false lesions in the brain,",
         "or with three outside of it. Spearman with Dice is over correct and degraded masks of cases with lesions.",
         "*Reading*: soft Dice of calibration references with lesions and what the network expects at the strongest",
-        "noise, where it sees little but the image.",
+        "noise, where it sees little but the image. *With and without*: mean Spearman of models that were trained with",
+        "the empty references and without them, of the seeds that have both.",
         "",
         "*Flags by*: what a p-value is of, the anomaly score, or the worse of it and the misfit, in one place with",
         "images and as a whole from labels, as failures of references decide. *Word*: how far the model says that its",
@@ -79,7 +80,7 @@ def lines(content: Content) -> list[str]:
         *_missing(runs),
     ]
     head = ["model", "empty", "seeds", "correct empty masks in the worst tenth", *(f"flagged: {k}" for k in FLAGS)]
-    head += ["reading", "Spearman", "the same, trained without empty references"]
+    head += ["reading", "Spearman", "Spearman with and without"]
     each = [
         [
             *(name, run["rule"], FLAGGED_BY[run.get("flags_by")], run.get("word", MISSING)),
@@ -126,18 +127,28 @@ def _summaries(runs: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
             *_counts(seeds),
             *_means("reading", seeds),
             *_means("spearman", seeds),
-            _means("spearman", alone)[0] + (f" (seeds: {len(alone)})" if 0 < len(alone) != len(seeds) else ""),
+            _pairs(runs, f"{kind} {share:.0%} "),
         ]
         for kind in STEPS
         for share in SHARES
-        for seeds, alone in [(_of(runs, kind, share, False), _of(runs, kind, share, True))]
-        if seeds or alone
+        for seeds in [_of(runs, kind, share)]
+        if seeds
     ]
 
 
-def _of(runs: Mapping[str, Mapping[str, Any]], kind: str, share: float, without: bool) -> list[Mapping[str, Any]]:
+def _pairs(runs: Mapping[str, Mapping[str, Any]], start: str) -> str:
+    """Mean Spearman of models with and without empty references, over the seeds that have both."""
+    both = [
+        (runs[name], runs[f"{name} without"]) for name in runs if name.startswith(start) and f"{name} without" in runs
+    ]
+    pairs = _means("spearman", *zip(*both, strict=True))
+    return f"{' and '.join(pairs)} (seeds: {len(both)})" if both else MISSING
+
+
+def _of(runs: Mapping[str, Mapping[str, Any]], kind: str, share: float) -> list[Mapping[str, Any]]:
+    """Runs that were trained on all references."""
     start = f"{kind} {share:.0%} "
-    return [run for name, run in runs.items() if name.startswith(start) and name.endswith("without") == without]
+    return [run for name, run in runs.items() if name.startswith(start) and not name.endswith("without")]
 
 
 def _counts(runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -51,8 +51,13 @@ def test_masks_are_counted_by_kind() -> None:
     alone = {**run, "spearman": -0.5}
     page = lines({"runs": {"labels 30% seed 0": run, "labels 30% seed 0 without": alone}})
     (row,) = (line for line in page if line.startswith("| labels | 30% |"))
-    assert row == "| labels | 30% | 1 | 1 of 2 | 1 of 2 | 0 of 5 | – | 3 of 3 | – | 0.750 | -1.000 | -0.500 |"
+    counts = "1 of 2 | 1 of 2 | 0 of 5 | – | 3 of 3 | –"
+    assert row == f"| labels | 30% | 1 | {counts} | 0.750 | -1.000 | -1.000 and -0.500 (seeds: 1) |"
     assert sum(line.startswith("| labels 30% seed 0") for line in page) == 2
+    better = {**run, "spearman": -0.8}
+    page = lines({"runs": {"labels 30% seed 0": run, "labels 30% seed 0 without": alone, "labels 30% seed 1": better}})
+    (row,) = (line for line in page if line.startswith("| labels | 30% | 2 |"))
+    assert row.endswith("| -0.900 | -1.000 and -0.500 (seeds: 1) |")  # seed 1 has no model to compare with
 
 
 def test_the_page_names_what_was_not_measured_and_has_seeds_apart_that_no_one_had_seen() -> None:
