@@ -316,6 +316,18 @@ def test_nothing_sticks_out_at_the_side(page: Any, width: int) -> None:
     assert page.eval_on_selector_all(".sideways", "all => all.every(one => one.scrollWidth <= one.clientWidth)")
 
 
+def test_numbers_of_neighbouring_columns_stand_apart(page: Any) -> None:
+    gaps = """rows => rows.flatMap(row => {
+        const texts = [...row.cells].map(cell => {
+            const range = document.createRange();
+            range.selectNodeContents(cell);
+            return range.getBoundingClientRect();
+        });
+        return texts.slice(1).map((text, i) => text.left - texts[i].right);
+    })"""
+    assert min(page.eval_on_selector_all("#card-1 .structures tr", gaps)) >= 8
+
+
 def test_heat_map_and_outlines_can_be_hidden(page: Any) -> None:
     page.uncheck("#show-heat")
     assert not page.locator("#card-1 .heat").first.is_visible()
