@@ -220,7 +220,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
     what = "texts that stand for a missing value (default: NA, NaN, null, -, ...)"
     fit.add_argument("--missing", nargs="*", metavar="TEXT", help=what)
     _decimal(fit)
-    what = "share of the rows that may be anomalies: the worst are found and left out (default: 0)"
+    what = "share of the rows that may be anomalies: the worst are found and left out (default: none)"
     fit.add_argument("--contamination", dest="trim", type=share, metavar="SHARE", help=what)
     fit.add_argument("--max-minutes", type=positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
@@ -235,4 +235,5 @@ def _table(parser: argparse.ArgumentParser) -> None:
 
 
 def _decimal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--decimal", choices=[".", ","], help="sign before decimals (default: found in the file)")
+    what = "sign before decimals, a point or a comma (default: found in the file)"
+    parser.add_argument("--decimal", choices=[".", ","], metavar="SIGN", help=what)

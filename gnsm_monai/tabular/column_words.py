@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from gnsm_monai.handlers.training_log import level_table
-from gnsm_monai.tabular.encoder import TableEncoder
+from gnsm_monai.tabular.encoder import MISSING, TableEncoder
 from gnsm_monai.tabular.files import MANY_NUMBERS, Table, not_numbers
-from gnsm_monai.tabular.values import days
+from gnsm_monai.tabular.values import days, has_decimal_comma
 
 __all__ = [
     "doubtful_columns",
@@ -21,13 +21,18 @@ __all__ = [
     "say_unknown",
     "understood",
     "unknown_shares",
+    "why_unknown",
 ]
 
+UNKNOWN = "unknown"
+"""What is said of a category that training did not have."""
 SHOWN = 60
 """Columns that are listed; a table of thousands would bury all else."""
 EXAMPLES, LONGEST = 3, 14
 ODD = 0.2
 """Share of values that are no numbers up to which a column was perhaps meant to be numerical."""
+DIFFERENT = 0.5
+"""Share of the rows above which a column with as many categories perhaps names the rows, or holds numbers."""
 MOSTLY, OFTEN = 0.5, 0.05
 """Shares of unknown values in a column above which it was perhaps written otherwise, or differs as a whole."""
 FEW = 4
@@ -46,20 +51,29 @@ def understood(table: Table, columns: Sequence[str], encoder: TableEncoder) -> s
         lines["column"].append(str(place + 1))
         lines["name"].append(f"'{_short(name)}'")
         dates = bool(values) and days(values[0]) is not None
-        kind = "categories" if edges is None else "bins of dates" if dates else "bins of numbers"
-        lines["kind"].append(f"{len(categories)} {kind}")
+        one, many = ("category", "categories") if edges is None else ("bin", "bins")
+        of = "" if edges is None else " of dates" if dates else " of numbers"
+        lines["kind"].append(f"{len(categories)} {one if len(categories) == 1 else many}{of}")
         lines["missing"].append(f"{100 * missing:.1f} %" if missing else "none")
-        text = _range(edges, dates) if edges is not None and len(edges) else _most_frequent(values)
+        text = value_range(edges, dates) if edges is not None and len(edges) else _most_frequent(values)
         lines["values"].append(text)
     more = f"\n... and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     return level_table(lines) + more
 
 
-def _range(edges: np.ndarray, dates: bool) -> str:
+def value_range(edges: np.ndarray, dates: bool) -> str:
+    """The least and the greatest value of training in words, from the edges of bins."""
     if dates:
         first, last = np.datetime64("1970-01-01") + np.floor(edges[[0, -1]]).astype(int)
         return f"{first} to {last}"
     return f"{edges[0]:.6g} to {edges[-1]:.6g}"
+
+
+def why_unknown(value: str | None, edges: np.ndarray | None) -> str:
+    """Why a value is unknown: out of the range of training, if ``edges`` of bins are given; or a new category."""
+    if value is None or edges is None or not len(edges) or not_numbers([value]):
+        return UNKNOWN
+    return f"outside {value_range(edges, days(value) is not None)}"
 
 
 def _most_frequent(values: list[str]) -> str:
@@ -69,6 +83,7 @@ def _most_frequent(values: list[str]) -> str:
 
 
 def _short(text: str) -> str:
+    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)  # a line stays one
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
@@ -76,11 +91,17 @@ def doubtful_columns(table: Table, columns: Sequence[str], encoder: TableEncoder
     """What may be a mistake: columns that are nearly all numbers, and those without a name."""
     doubts = []
     for name, place, edges in zip(columns, table.places(columns), encoder.edges, strict=True):
-        values = {value for value in table.values[:, table.names.index(name)].tolist() if value is not None}
+        present = [value for value in table.values[:, table.names.index(name)].tolist() if value is not None]
+        values = set(present)
         odd = sorted(not_numbers(values))
         if edges is None and odd and len(values) - len(odd) > MANY_NUMBERS and len(odd) < ODD * len(values):
             text = f"{len(values) - len(odd)} of {len(values)} distinct values are numbers, '{odd[0]}' is not"
             doubts.append(f"column {place}: {text}: taken as categories. If it is missing, name it by --missing")
+        elif edges is None and len(values) > max(MANY_NUMBERS, DIFFERENT * len(present)):
+            comma = sum(map(has_decimal_comma, values)) > DIFFERENT * len(values)
+            advice = "A decimal comma is read by --decimal ," if comma else "Leave identifiers out by --ignore"
+            text = f"{len(values)} categories in {len(present)} rows, such as '{_short(present[0])}'"
+            doubts.append(f"column {place}: {text}. {advice}")
         if not name:
             doubts.append(f"column {place} has no name: if it numbers the rows, leave it out by --ignore ''")
     return doubts
@@ -117,8 +138,11 @@ def say_unknown(table: Table, columns: Sequence[str], codes: np.ndarray, encoder
     for place in np.flatnonzero(often_unknown(codes, encoder)).tolist():
         unknown, name = codes[:, place] == encoder.cardinalities[place] - 1, columns[place]
         (example, _), *_ = Counter(table.select([name], "")[unknown, 0].tolist()).most_common(1)
+        what = why_unknown(example, encoder.edges[place])
+        what = "unknown to the model" if what == UNKNOWN else what
         why = "new rows differ here as a whole, not one by one"
         if unknown.mean() > MOSTLY:
             why = "was it written otherwise?"
-        text = "column %s: %d of %d values are unknown to the model, such as '%s': %s"
-        logger.warning(text, table.places([name])[0], unknown.sum(), len(codes), example or "", why)
+        text = "column %s: %d of %d values are %s, such as %s: %s"
+        example = MISSING if example is None else f"'{_short(example)}'"
+        logger.warning(text, table.places([name])[0], unknown.sum(), len(codes), what, example, why)

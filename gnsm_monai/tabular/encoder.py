@@ -11,10 +11,10 @@ import numpy as np
 from gnsm_monai.errors import InputError
 from gnsm_monai.tabular.values import canonical, days, is_missing, widened
 
-__all__ = ["MISSING", "UNKNOWN", "TableEncoder", "columns_of", "distinct", "is_frame"]
+__all__ = ["MISSING", "TableEncoder", "columns_of", "distinct", "is_frame"]
 
-MISSING, UNKNOWN = "(missing)", "(unknown)"
-"""How a missing value and a category that training did not have are named in explanations."""
+MISSING = "(missing)"
+"""How a missing value is named as a category."""
 
 MAX_CATEGORIES = 10_000
 TAILS = (0.01, 0.99)

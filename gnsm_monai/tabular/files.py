@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from array import array
 from collections import defaultdict
@@ -18,13 +19,14 @@ import numpy as np
 
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.tabular.encoder import MISSING, columns_of, distinct
-from gnsm_monai.tabular.values import MISSING_TEXTS, days, number_spelling
+from gnsm_monai.tabular.values import MISSING_TEXTS, canonical, days, number_spelling
 
 __all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
 
 COLUMNAR = (".parquet", ".pq", ".feather", ".arrow")
 ROWS_AT_ONCE = 50_000
 UTF_8 = "utf-8-sig"
+SEPARATOR = re.compile(r"sep=([,;|\t])")
 INDEX = "__index_level_"
 """How names of columns begin that pandas would read as an index."""
 
@@ -59,7 +61,8 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
 
     The first line of CSV has the names. It is UTF-8, UTF-16, or else Windows-1252.
 
-    Values of CSV are separated by commas, or by semicolons or tabs where those give the first line more names. Rows are
+    Values of CSV are separated by commas, or by semicolons or tabs where those give the first line more names, or by
+    what a line like ``sep=;`` before it names. Columns at the end without a name or a value are not read. Rows are
     read a few at a time, and each distinct text is held once: memory grows by eight bytes per value.
 
     Args:
@@ -75,11 +78,16 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
     names, codes, places, delimiter, encoding = _columnar(path) if columnar else _csv(path)
     if not len(codes):
         raise InputError(f"{path}: a line of column names and at least one row are needed")
+    end = len(names)
+    while end > 1 and not names[end - 1] and (codes[:, end - 1] == places.get("", -1)).all():
+        end -= 1
+    remarks = [f"nothing from column {end + 1} on, where no name and no value is"] if end < len(names) else []
+    names, codes = names[:end], codes[:, :end]
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"{path}: the column name '{twice[0]}' occurs twice")
     counts = dict(zip(places, np.bincount(codes.ravel(), minlength=len(places)).tolist(), strict=True))
-    absent = {"", *missing}
-    remarks = [] if encoding in ("", UTF_8) else [f"its bytes as {encoding}, as they are no UTF-8"]
+    absent = _absent(places, missing)
+    remarks += [] if encoding in ("", UTF_8) else [f"its bytes as {encoding}, as they are no UTF-8"]
     remarks += [f"'{value}' ({counts[value]}x) as missing" for value in sorted(absent - {""}) if counts.get(value)]
     meant: dict[str, str] = {}
     if decimal is not None and not columnar:
@@ -87,6 +95,12 @@ def read_table(path: str | Path, missing: Collection[str] = MISSING_TEXTS, decim
         remarks += said
     texts = np.array([None if text in absent else meant.get(text, text) for text in places], dtype=object)
     return Table(names, texts[codes], "; ".join(remarks))
+
+
+def _absent(texts: Collection[str], missing: Collection[str]) -> set[str]:
+    """Those texts that stand for a missing value, numbers in any spelling: where 99 does, 99.0 does."""
+    numbers = {canonical(value) for value in missing if any(map(str.isdecimal, value))}
+    return {"", *missing, *(text for text in texts if numbers and canonical(text) in numbers)}
 
 
 Read = tuple[list[str], np.ndarray, dict[str, int], str, str]
@@ -101,20 +115,33 @@ def _csv(path: Path) -> Read:
             binary = file if file.seekable() else io.BytesIO(file.read())  # such as a pipe
             encoding = _encoding(binary)
             text = io.TextIOWrapper(binary, encoding, newline="")
-            widths = {}
-            for mark in ",;\t":
-                widths[mark] = len(next(csv.reader(text, delimiter=mark), []))
-                text.seek(0)
-            delimiter = max(widths, key=widths.__getitem__)
+            delimiter = _delimiter(text)
             rows = (row for row in csv.reader(text, delimiter=delimiter, strict=True) if row)
             names = next(rows, [])
             for number, row in enumerate(rows, start=1):
                 if len(row) != len(names):
                     raise InputError(f"{path}: row {number} has {len(row)} values, there are {len(names)} column names")
                 codes.extend(map(places.__getitem__, row))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as CSV: it is no text in UTF-8, UTF-16 or Windows-1252") from error
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
     return names, np.asarray(codes, dtype=np.int32).reshape(-1, max(1, len(names))), places, delimiter, encoding
+
+
+def _delimiter(text: io.TextIOWrapper) -> str:
+    """What a first line like ``sep=;`` names, as Excel reads it, or what gives the line of names more of them.
+
+    The text is left at the line of names.
+    """
+    if named := SEPARATOR.fullmatch(text.readline().rstrip("\r\n")):
+        return named[1]
+    widths = {}
+    for mark in ",;\t":
+        text.seek(0)
+        widths[mark] = len(next(csv.reader(text, delimiter=mark), []))
+    text.seek(0)
+    return max(widths, key=widths.__getitem__)
 
 
 def _encoding(file: io.BufferedIOBase) -> str:
@@ -126,11 +153,11 @@ def _encoding(file: io.BufferedIOBase) -> str:
     decoder, encoding, piece = codecs.getincrementaldecoder("utf-8")(), UTF_8, b" "
     while piece:
         piece = file.read(1 << 20)
+        if b"\0" in piece:
+            raise UnicodeDecodeError(encoding, piece[:1], 0, 1, "a byte of zeros, which no text has")
         try:
             decoder.decode(piece, final=not piece)
         except UnicodeDecodeError:
-            if b"\0" in piece:
-                raise
             encoding = "Windows-1252"
             decoder.reset()
     file.seek(0)

@@ -17,8 +17,8 @@ from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.files import save_json, save_table
 from gnsm_monai.rules.calibration import p_values
 from gnsm_monai.tabular.batches import CODES, RowBatches
-from gnsm_monai.tabular.column_words import often_unknown, say_left_out, say_unknown, unknown_shares
-from gnsm_monai.tabular.encoder import MISSING, UNKNOWN
+from gnsm_monai.tabular.column_words import often_unknown, say_left_out, say_unknown, unknown_shares, why_unknown
+from gnsm_monai.tabular.encoder import MISSING
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.model import ROWS_AT_ONCE, TrainedTable
 from gnsm_monai.tabular.options import check_options_or_exit as check_options
@@ -145,8 +145,8 @@ class TableRanking:
             return MISSING
         if not self._unknown(place, feature):
             return value
-        share = self._often.get(feature)
-        return f"{value} {UNKNOWN}" if share is None else f"{value} ({UNKNOWN[1:-1]}, as {100 * share:.0f} % of rows)"
+        why, share = why_unknown(value, self.model.encoder.edges[feature]), self._often.get(feature)
+        return f"{value} ({why})" if share is None else f"{value} ({why}, as {100 * share:.0f} % of rows)"
 
     def _ranked(self, scores: np.ndarray, parts: np.ndarray) -> list[dict[str, Any]]:
         """Lines of ranking.csv from scores ``(N,)`` and parts ``(N, terms, F)``; equal scores in the file's order."""

@@ -67,6 +67,8 @@ def training_table(
     table = read_table(path, absent, decimal)
     if unknown := [name for name in ignore if name not in table.names]:
         raise InputError(f"ignore_columns: {path} has no column '{unknown[0]}'")
+    if both := [name for name in numerical_features or () if name in ignore]:
+        raise InputError(f"numerical_features: the column '{both[0]}' of {path} is one of those to ignore")
     numbering = [""] if "" in table.names and numbers_rows(table.select([""], path)[:, 0]) else []
     columns = [name for name in table.names if name not in (*ignore, *numbering)]
     if not columns or len(table.values) < MIN_ROWS:
@@ -77,7 +79,10 @@ def training_table(
     parts = dict(zip(SHARES, np.split(order, ends[:-1]), strict=True))
     encoder = TableEncoder(numerical_columns(Table(columns, values), numerical_features, path), bins)
     # Calibration rows must be as new to the model as the rows that it will score.
-    encoder.fit(values[np.concatenate([parts["train"], parts["validation"]])], table.places(columns))
+    try:
+        encoder.fit(values[np.concatenate([parts["train"], parts["validation"]])], table.places(columns))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     coded = encoder.transform(values)
     codes = {use: coded[np.sort(part)] for use, part in parts.items()}
     counts = ", ".join(f"{len(part)} for {use}" for use, part in parts.items())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING_TEXTS", "canonical", "days", "is_missing", "number_spelling", "widened"]
+__all__ = ["MISSING_TEXTS", "canonical", "days", "has_decimal_comma", "is_missing", "number_spelling", "widened"]
 
 MISSING_TEXTS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
@@ -91,9 +91,18 @@ def number_spelling(counts: Mapping[str, int], decimal: str, semicolons: bool) -
         meant = {} if commas else {text: text.replace(",", "") for text in grouped_comma}
     remarks = ["a comma in numbers as the decimal point"] if by_comma and comma else []
     meant |= {text: GAP.sub("", text).replace(",", ".") for text in gaps}
+    if decimal == "auto" and semicolons and not by_comma and not points and (unsure := [*grouped_point]):
+        remarks.append(
+            f"'{unsure[0]}' and the like as numbers with three decimals; if these are thousands: --decimal ,"
+        )
     if grouped := [text for text in meant if GAP.search(text) or ("." if by_comma else ",") in text]:
         remarks.append(f"'{grouped[0]}' and the like as numbers with a sign between thousands")
     return meant, remarks
+
+
+def has_decimal_comma(text: str) -> bool:
+    """Whether it may be a number with a comma as the decimal sign."""
+    return COMMA.fullmatch(text) is not None
 
 
 def is_missing(value: Any) -> bool:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gnsm_monai.errors import InputError
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.steps_training import training_table
 
 COMMA = "a comma in numbers as the decimal point"
+UNSURE = "if these are thousands: --decimal ,"
 THOUSANDS = " and the like as numbers with a sign between thousands"
 
 
@@ -50,6 +52,12 @@ def test_commas_semicolons_and_tabs_separate_values(
         ("a;b\n77,5;x\n1.5;y\n2.5;1,z\n", {}, [["77,5", "x"], ["1.5", "y"], ["2.5", "1,z"]], ""),
         ("a;b\n1,2;x\n", {"decimal": "."}, [["1,2", "x"]], ""),
         ('a,b\n"1,2",x\n', {"decimal": ","}, [["1.2", "x"]], COMMA),
+        ("a;b\n1.234;7\n", {}, [["1.234", "7"]], "'1.234' and the like as numbers with three decimals; " + UNSURE),
+        ("a;b\n1.234;7\n", {"decimal": ","}, [["1234", "7"]], f"'1.234'{THOUSANDS}"),
+        ("a;b\n1.234;7\n", {"decimal": "."}, [["1.234", "7"]], ""),
+        ("a,b\n99.0,990\n", {"missing": ["99"]}, [[None, "990"]], "'99.0' (1x) as missing"),
+        ("sep=;\na;b\n1,5;2\n", {}, [["1.5", "2"]], COMMA),
+        ("a;b;;\n1;2;;\n", {}, [["1", "2"]], "nothing from column 3 on, where no name and no value is"),
     ],
 )
 def test_missing_values_and_decimal_commas_are_found_and_told(
@@ -58,6 +66,48 @@ def test_missing_values_and_decimal_commas_are_found_and_told(
     (tmp_path / "table.csv").write_text(text, encoding="utf-8")
     table = read_table(tmp_path / "table.csv", **options)
     assert table.values.tolist() == values and table.read_as == read_as
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes([0x50, 0x4B, 3, 4, 0, 0x81, 0xFF]),
+        "a,b\n1,2\n".encode("utf-16-le"),
+        b"a,b\n\x81\xff,2\n",
+        b"x" * (1 << 20) + b"\0",
+    ],
+    ids=["archive", "UTF-16 without a mark", "no sign of Windows-1252", "zeros late in the file"],
+)
+def test_what_is_no_text_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        read_table(tmp_path / "table.csv")
+    text = f"{tmp_path / 'table.csv'}: cannot be read as CSV: it is no text in UTF-8, UTF-16 or Windows-1252"
+    assert str(refusal.value) == text
+
+
+def test_empty_columns_between_others_are_columns(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,,b\n1,,2\n")
+    assert read_table(tmp_path / "table.csv").names == ["a", "", "b"]
+    (tmp_path / "table.csv").write_text("a,,\n1,,2\n")
+    with pytest.raises(InputError, match="the column name '' occurs twice"):
+        read_table(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"numerical_features": ["a"]}, "table.csv: column 1 ('a') is to be numerical: could not convert"),
+        ({"numerical_features": ["b"], "ignore": ["b"]}, "table.csv is one of those to ignore"),
+    ],
+)
+def test_what_is_wrong_with_a_numerical_column_is_told_with_its_file(
+    tmp_path: Path, options: dict[str, Any], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "table.csv").write_text("\n".join(["a,b", *("xy"[row % 2] + f",{row}" for row in range(40))]))
+    with pytest.raises(SystemExit):
+        training_table(str(tmp_path / "table.csv"), **options)
+    assert text in capsys.readouterr().err
 
 
 def test_messages_name_a_column_as_the_file_does(tmp_path: Path) -> None:
