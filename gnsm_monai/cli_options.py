@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import gnsm_monai
-from gnsm_monai.cli_values import a_path, at_least_two, dice_limits, positive, share, whole
+from gnsm_monai.cli_values import a_path, at_least_two, dice_limits, half_at_most, positive, share, whole
 from gnsm_monai.dicomweb.options import add_server_options
 from gnsm_monai.errors import EXIT_INPUT_ERROR
 
@@ -221,7 +221,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
     fit.add_argument("--missing", nargs="*", metavar="TEXT", help=what)
     _decimal(fit)
     what = "share of the rows that may be anomalies: the worst are found and left out (default: none)"
-    fit.add_argument("--contamination", dest="trim", type=share, metavar="SHARE", help=what)
+    fit.add_argument("--contamination", dest="trim", type=half_at_most, metavar="SHARE", help=what)
     fit.add_argument("--max-minutes", type=positive(float), metavar="M", help="train for no longer than about this")
     _device(fit)
     _flag(fit, "--resume", "continue a training that was stopped")

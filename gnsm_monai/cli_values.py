@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["a_path", "at_least_two", "dice_limits", "positive", "share", "whole"]
+__all__ = ["a_path", "at_least_two", "dice_limits", "half_at_most", "positive", "share", "whole"]
 
 
 def a_path(text: str) -> Path:
@@ -34,6 +34,7 @@ def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 share = _number(float, lambda value: 0 < value < 1, "a number between 0 and 1")
+half_at_most = _number(float, lambda value: 0 < value <= 0.5, "a number above 0 and up to 0.5")
 whole = _number(int, lambda value: value >= 0, "a whole number")
 at_least_two = _number(int, lambda value: value >= 2, "a whole number of at least 2")
 

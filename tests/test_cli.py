@@ -111,6 +111,7 @@ def test_overrides_exist_in_the_configs() -> None:
         ("rank --model m --dicomweb http://h/ --output o --watch-count 0", "a positive number is needed, got '0'"),
         ("rank --model m --predictions --output o", "--predictions: expected at least one argument"),
         ("rank --model m --predictions p --output o --alpha 5", "a number between 0 and 1 is needed, got '5'"),
+        ("table fit --data d --output o --contamination .9", "a number above 0 and up to 0.5 is needed, got '.9'"),
         ("rank --model m --predictions p --output o --fdr 0", "a number between 0 and 1 is needed, got '0'"),
         ("rank --model m --predictions p --output o --fdr 0.1 --alpha 0.1", "not allowed with argument --fdr"),
         ("rank --model m --predictions p --output o --soft maybe", "'maybe'"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 from scipy.special import erf
 from sklearn.base import BaseEstimator
@@ -196,6 +197,8 @@ class GNSMDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _table(self, X: Any, reset: bool) -> Any:
         """A frame as it is, anything else as an array ``(N, F)`` of numbers or objects."""
+        if nw.dependencies.is_polars_lazyframe(X):
+            raise ValueError("a lazy frame holds no values yet: give X.collect()")
         if not is_frame(X):
             return validate_data(
                 self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=2 if reset else 1

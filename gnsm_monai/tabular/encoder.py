@@ -48,7 +48,7 @@ def columns_of(table: Any) -> list[np.ndarray]:
 
 def is_frame(table: Any) -> bool:
     """Whether this is a data frame of a library that narwhals knows."""
-    return hasattr(table, "iloc") or nw.dependencies.is_into_dataframe(table)
+    return (hasattr(table, "iloc") and hasattr(table, "columns")) or nw.dependencies.is_into_dataframe(table)
 
 
 def _of_pandas(series: Any) -> np.ndarray:
@@ -103,8 +103,8 @@ class TableEncoder:
         """
         columns = columns_of(table)
         wanted = self.numerical_features
-        if wanted is not None and (bad := [f for f in wanted if not 0 <= f < len(columns)]):
-            raise InputError(f"numerical_features: the table has no column {bad[0]}")
+        if wanted is not None and (bad := [f for f in wanted if f not in range(len(columns))]):
+            raise InputError(f"numerical_features: the table has no column {bad[0]!r}; columns are counted from 0")
         self.edges, self.categories = [], []
         for place, column in enumerate(columns):
             name = names[place] if names else place

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,27 @@ TINY = {"max_steps": 12, "width": 16, "depth": 1}
 @parametrize_with_checks([GNSMDetector(**TINY)], expected_failed_checks=lambda _: EXCEPTIONS)
 def test_scikit_learn(estimator: GNSMDetector, check: Any) -> None:
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        (pl.DataFrame({"a": ["x", "y"]}).lazy(), r"lazy frame holds no values yet: give X.collect\(\)"),
+        (pd.Series(["x", "y"]), "Expected 2D array, got 1D array|Expected a 2-dimensional container"),
+        (np.array(["x", "y"]), "Expected 2D array, got 1D array"),
+    ],
+    ids=["lazy frame", "series", "one axis"],
+)
+def test_what_is_no_table_is_refused(table: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        GNSMDetector().fit(table)
+
+
+@pytest.mark.parametrize("wrong", ["size", 2, -1])
+def test_numerical_features_are_positions(wrong: Any) -> None:
+    frame = pd.DataFrame({"size": [1.5, 2.5, 3.5], "kind": ["a", "b", "a"]})
+    with pytest.raises(ValueError, match=f"the table has no column {wrong!r}; columns are counted from 0"):
+        GNSMDetector(numerical_features=[wrong]).fit(frame)
 
 
 def test_an_unfitted_detector_says_so() -> None:
