@@ -23,6 +23,7 @@ from gnsm_monai.evaluation.metrics import (
     pearson,
     spearman,
 )
+from gnsm_monai.evaluation.resamples import draw_cases, resampled_metrics
 from gnsm_monai.rules.levels import LevelStatistics
 
 __all__ = ["correlation_summary", "level_correlations"]
@@ -64,27 +65,20 @@ def correlation_summary(
             range.
     """
     anomaly, overlap = _score_and_dice(score, dice)
-    members = _members(groups, anomaly.size)
+    case = _cases(groups, anomaly.size)
     if n_bootstrap < 1:
         raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}.")
     metrics = _metrics(failure_dice)
-    if len(members) < _MIN_CASES:
+    if case.max() + 1 < _MIN_CASES:
         return {name: {"value": None, "reason": f"fewer than {_MIN_CASES} cases"} for name in metrics}
 
     values = {name: metric(anomaly, overlap) for name, (metric, _) in metrics.items()}
-    defined = [name for name, value in values.items() if not math.isnan(value)]
-    generator = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in defined}
-    for _ in range(n_bootstrap):
-        rows = np.concatenate([members[case] for case in generator.integers(0, len(members), size=len(members))])
-        for name in defined:
-            draws[name].append(metrics[name][0](anomaly[rows], overlap[rows]))
-
+    draws = resampled_metrics(anomaly, overlap, draw_cases(case, n_bootstrap, seed), failure_dice)
     summary: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        if name in draws:
+        if not math.isnan(value):
             interval = _percentiles(draws[name], confidence)
             summary[name] = {"value": value, f"ci{100 * confidence:g}": interval, "n": anomaly.size}
         else:
@@ -113,18 +107,17 @@ def _why_undefined(dice: _Floats, limit: float | None) -> str:
     return f"{'Dice' if _is_constant(dice) else 'the anomaly score'} is the same for every mask"
 
 
-def _members(groups: npt.ArrayLike | None, n: int) -> list[npt.NDArray[np.intp]]:
-    """Row indices of the masks of each case."""
+def _cases(groups: npt.ArrayLike | None, n: int) -> npt.NDArray[np.intp]:
+    """Number of the case of each mask, ``(n,)``."""
     cases = np.arange(n) if groups is None else np.asarray(groups)
     if cases.shape != (n,):
         raise ValueError(f"groups must have shape ({n},), got {cases.shape}.")
-    _, case = np.unique(cases, return_inverse=True)
-    return np.split(np.argsort(case, kind="stable"), np.cumsum(np.bincount(case))[:-1])
+    return np.unique(cases, return_inverse=True)[1]
 
 
-def _percentiles(values: list[float], confidence: float) -> list[float] | None:
-    defined = [value for value in values if not math.isnan(value)]
-    if not defined:
+def _percentiles(values: _Floats, confidence: float) -> list[float] | None:
+    defined = values[~np.isnan(values)]
+    if not len(defined):
         return None
     return [float(bound) for bound in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])]
 

@@ -15,6 +15,7 @@ from methods import METHODS
 from scipy.stats import rankdata
 
 from gnsm_monai.evaluation.metrics import auroc, norm_aurc
+from gnsm_monai.evaluation.resamples import draw_cases, resampled_metrics
 from gnsm_monai.files import load_json, write_atomically
 
 __all__ = [
@@ -36,7 +37,7 @@ DIGITS = 6
 
 
 def _pearson(score: npt.NDArray[np.float64], dice: npt.NDArray[np.float64]) -> float:
-    """As in the package, without the p-value, which takes most of the time of thousands of resamples."""
+    """As in the package, without the p-value."""
     x, y = score - score.mean(), dice - dice.mean()
     spread = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / spread if spread > 0 else math.nan
@@ -53,6 +54,14 @@ METRICS: dict[str, Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], 
     f"AUROC (Dice < {FAILURE_DICE:g})": lambda score, dice: auroc(score, dice < FAILURE_DICE),
 }
 """Figures of (score, Dice). -1, -1, 0 and 1 are best."""
+
+RESAMPLED: dict[str, Callable[[Mapping[str, npt.NDArray[np.float64]]], npt.NDArray[np.float64]]] = {
+    "Spearman": lambda drawn: drawn["spearman"],
+    "Pearson": lambda drawn: drawn["pearson"],
+    "AURC left": lambda drawn: 1 - drawn["norm_aurc"],
+    f"AUROC (Dice < {FAILURE_DICE:g})": lambda drawn: drawn[f"auroc_{FAILURE_DICE:g}"],
+}
+"""The same of every resample, by what `resampled_metrics` gives."""
 
 
 @dataclass
@@ -155,14 +164,15 @@ def mean_with_interval(
         Per metric ``value``, ``ci95`` and ``seeds`` (the value of each); ``value`` None where it is undefined.
     """
     check_same_masks(seeds)
-    samples = resamples_of_patients(seeds[0], n_bootstrap)
+    counts = draw_cases(np.unique(seeds[0].case, return_inverse=True)[1], n_bootstrap, seed=0)
+    each = [resampled_metrics(s.score, s.dice, counts, [FAILURE_DICE]) for s in seeds]
     figures: dict[str, dict[str, Any]] = {}
     for name in metrics:
         values = [METRICS[name](s.score, s.dice) for s in seeds]
         if math.isnan(sum(values)):
             figures[name] = {"value": None, "ci95": None, "seeds": values}
             continue
-        draws = [float(np.mean([METRICS[name](s.score[rows], s.dice[rows]) for s in seeds])) for rows in samples]
+        draws = np.mean([RESAMPLED[name](drawn) for drawn in each], axis=0)
         interval = np.nanquantile(draws, [0.025, 0.975]).tolist()
         figures[name] = {"value": float(np.mean(values)), "ci95": interval, "seeds": values}
     return figures
