@@ -28,9 +28,8 @@ to two million steps.
 training)` is the default with that training: one cycle of 600 to 3000 steps. Where fewer than five seeds of the default
 were run, its difference to the best baseline is one between unequal seeds. `PairNLL` is that of the script, `PairNLL*`
 that of baselines.json. PyOD 3 recommends `IForest`, `ECOD`, `KNN`, `LOF`, `CBLOF`, `COPOD` and `INNE` for tables.
-One-hot rows of census are more than the methods that need them all at once can hold here, so that `IForest` alone has
-run on it. `PairNLL`, `CBLOF` and `INNE` were run on four sets; `CBLOF` refuses rows that do not cluster. `DeepSVDD` and
-`MaskDiff-AD` were not run, and are quoted.
+One-hot rows of census are more than the methods that need them all at once can hold here: of PyOD's, `IForest` alone
+has run on it. `CBLOF` refuses rows that do not cluster. `DeepSVDD` and `MaskDiff-AD` were not run, and are quoted.
 """
 
 
