@@ -40,8 +40,9 @@ def spearman(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
 
 def kendall(score: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     """Kendall's tau-b of anomaly with Dice, in [-1, 1], -1 is best. NaN, Raises: see `pearson`."""
-    # The p-value is unused; asymptotic spares the exact one, which is slow.
-    return _correlation(partial(scipy.stats.kendalltau, method="asymptotic"), score, dice)
+    # The p-value is unused; asymptotic spares the exact one, which is slow. Of two masks scipy divides by zero for it.
+    method = "asymptotic" if np.size(score) > 2 else "exact"
+    return _correlation(partial(scipy.stats.kendalltau, method=method), score, dice)
 
 
 def auroc(score: npt.ArrayLike, failed: npt.ArrayLike) -> float:

@@ -219,3 +219,7 @@ def test_bad_failures_are_refused(metric, score, failed, message: str) -> None: 
 def test_curve_refuses_risk_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match=r"^risk contains NaN or infinite values\.$"):
         risk_coverage_curve([0.1], [np.nan])
+
+
+def test_two_masks_have_a_rank_correlation() -> None:
+    assert kendall([0.1, 0.9], [0.8, 0.3]) == -1 and kendall([0.1, 0.9], [0.3, 0.8]) == 1
