@@ -137,9 +137,14 @@ def common_spread(models: Sequence[AnomalyModel]) -> Sequence[AnomalyModel | Non
 
 
 def _calibration(arrays: Mapping[str, np.ndarray], model: AnomalyModel | None) -> np.ndarray:
-    """Scores of a model's held-out references, comparable between folds."""
+    """Scores of references that a model has not seen, comparable between folds.
+
+    Those of calibration alone, where the spreads are common to all folds: deviations are fitted to those of selection.
+    """
     if model is not None:
-        return model.score(stored_levels(arrays, "calibration"), arrays.get("calibration_empty", np.array(False)))
+        levels = stored_levels(arrays, "calibration")
+        empty = arrays.get("calibration_empty", np.zeros(len(arrays["calibration"]), dtype=bool))
+        return model.score(levels, empty[: len(arrays["calibration"])])  # those of selection come last
     return standardise(arrays["calibration_scores"], arrays["calibration_scores"])
 
 

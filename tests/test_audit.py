@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnsm_monai.audit import PLAN, _comparable, _reason, common_spread, plan_folds, standardise
+from gnsm_monai.audit import PLAN, _calibration, _comparable, _reason, common_spread, plan_folds, standardise
 from gnsm_monai.errors import InputError
 from gnsm_monai.explain.sentences import NO_REASON
 from gnsm_monai.files import save_json
@@ -132,3 +132,15 @@ def test_a_flagged_map_says_in_what_it_is_unusual() -> None:
         assert said == "stands out by its size (7.0 deviations from the usual)"
     with pytest.raises(ValueError, match="'shape' is not of one statistic"):
         model("shape", 1.0).fitted.most_unusual(levels)
+
+
+def test_references_of_selection_do_not_shift_which_of_calibration_are_empty() -> None:
+    """A file lists which held-out references are empty, those of calibration first."""
+    fitted = replace(model("deviation", 1.0), empty_scores=np.full(101, 7.0))
+    values = np.stack(list({**constant(3, 2, value=5.0), **{"doubt": np.full((3, 2), np.nan)}}.values()), axis=-1)
+    arrays = {
+        "statistic": np.array([*UNUSUAL_IN, "doubt"]),
+        "calibration": values,
+        "calibration_empty": np.array([True, False, False, True, False]),
+    }
+    assert _calibration(arrays, fitted).tolist() == [7.0, 4.0, 4.0]
