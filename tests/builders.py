@@ -63,3 +63,13 @@ def chain(rng: np.random.Generator, flank: bool = True) -> np.ndarray:
     if flank:
         label[24:31, 30 + rng.integers(-2, 3) : 50] = 9
     return label
+
+
+def boxes(rng: np.random.Generator) -> np.ndarray:
+    """Nine boxes of varying sizes that fill a square, three by three: each touches two to four others."""
+    label = np.zeros((40, 40), dtype=np.int16)
+    across, along = (np.cumsum([4, *rng.integers(8, 11, 3)]) for _ in range(2))
+    for i in range(3):
+        for j in range(3):
+            label[across[i] : across[i + 1], along[j] : along[j + 1]] = 1 + 3 * i + j
+    return label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,7 +10,18 @@ import numpy.typing as npt
 from monai.transforms import Pad, Transform
 from scipy import ndimage
 
-from gnsm_monai.data.constants import CROPPED, EMPTY_LEFT_OUT, IGNORE_INDEX, IMAGE, LABEL, REFERENCE, SOFT, UNSEEN_IMAGE
+from gnsm_monai.data.constants import (
+    CONTACTS,
+    CROPPED,
+    EMPTY_LEFT_OUT,
+    IGNORE_INDEX,
+    IMAGE,
+    LABEL,
+    REFERENCE,
+    SOFT,
+    UNSEEN_IMAGE,
+)
+from gnsm_monai.data.contacts import contact_areas
 from gnsm_monai.data.geometry import Cropped, Grid, as_turned, lay_on
 from gnsm_monai.data.loading import read_grid
 from gnsm_monai.data.notes import add_note, spared
@@ -108,9 +119,10 @@ def surface_distances(
 
 
 class CompareToReference(Transform):
-    """Adds ``volume_ml`` and, if the case has a reference, ``dice`` per structure; then drops the reference.
+    """Adds ``volume_ml``, ``contacts`` and, if the case has a reference, ``dice``; then drops the reference.
 
-    Volumes are in ml. For 2D maps, which have no thickness, they are areas in square centimetres.
+    Volumes are in ml per structure. For 2D maps, which have no thickness, they are areas in square centimetres.
+    Contacts are judged at the size of the mask's file. Dice is per structure.
 
     All maps of a case follow the mask (:func:`gnsm_monai.data.geometry.lay_on`). A reference that does not fit costs
     the Dice alone, and the case's ``note`` says why. If the mask or the reference lies within the other, the slices
@@ -121,13 +133,19 @@ class CompareToReference(Transform):
     Args:
         num_classes: classes ``K``, background included.
         structure_classes: the classes that each structure consists of; by default each foreground class is one.
+        contacts: from areas ``(K, K)`` to how unusual the contacts of each structure are, ``(S,)``, if that is known.
 
     Raises:
         InputError: on call; the image that the network sees does not fit the mask.
     """
 
-    def __init__(self, num_classes: int, structure_classes: Sequence[Sequence[int]] | None = None) -> None:
-        self.num_classes = num_classes
+    def __init__(
+        self,
+        num_classes: int,
+        structure_classes: Sequence[Sequence[int]] | None = None,
+        contacts: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self.num_classes, self.contacts = num_classes, contacts
         self.structure_classes = [list(c) for c in structure_classes or ([c] for c in range(1, num_classes))]
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +155,9 @@ class CompareToReference(Transform):
         spacing = label.pixdim.numpy()[: label.ndim - 1]
         voxels = np.array([counts[members].sum() for members in self.structure_classes])
         case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
+        if self.contacts is not None:
+            areas = contact_areas(label[0].numpy(), spacing.tolist(), self.num_classes)
+            case[CONTACTS] = self.contacts(areas)
         if REFERENCE in case:
             self._compare(case)
         if UNSEEN_IMAGE in case:

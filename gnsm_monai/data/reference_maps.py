@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 
 from gnsm_monai.data.class_index import class_index, scheme_values
 from gnsm_monai.data.constants import IMAGE, LABEL, LABEL_NAMES
+from gnsm_monai.data.contacts import contact_areas
 from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.geometry import lay_on
 from gnsm_monai.data.nnunet import LabelScheme
@@ -89,10 +90,13 @@ class ReferenceMaps:
         load: transform of a case of paths to a case of maps ``(C, *spatial)``, as
             :func:`gnsm_monai.data.transforms.load_case`; it is called with one key at a time.
         voxel_size: mm per axis.
+        num_classes: ``K``, for contacts; without it they are not measured.
     """
 
-    def __init__(self, load: Load, voxel_size: Sequence[float]) -> None:
-        self.load, self.resample = load, ToSpacingd([LABEL, IMAGE], voxel_size)
+    def __init__(self, load: Load, voxel_size: Sequence[float], num_classes: int = 0) -> None:
+        self.load, self.resample, self.num_classes = load, ToSpacingd([LABEL, IMAGE], voxel_size), num_classes
+        self.contacts: dict[str, np.ndarray] = {}
+        """Contact areas ``(K, K)`` of each case's file at its full size, by its id."""
         self.channels: dict[str, int] = {}
         """Channels of each case's image, by its id."""
         self.apart = 0.0
@@ -110,6 +114,9 @@ class ReferenceMaps:
         Raises:
             InputError: the image cannot be read, or shows another place.
         """
+        if self.num_classes:
+            spacing = label.pixdim.tolist()[: label.ndim - 1]
+            self.contacts[case["case"]] = contact_areas(label[0].numpy(), spacing, self.num_classes)
         resampled: MetaTensor = self.resample({LABEL: label})[LABEL]
         self._labels[case["case"]] = PackedMap.pack(resampled)
         if IMAGE in case:

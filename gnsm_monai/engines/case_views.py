@@ -18,15 +18,17 @@ from gnsm_monai.explain.planes import (
     worst_place,
     worst_slices,
 )
+from gnsm_monai.scoring.contacts import structure_weights
 from gnsm_monai.scoring.result import AnomalyMap, Place, StructureResult
 
 __all__ = ["case_picture", "file_slices", "place_of_worst", "worst_structure"]
 
 
 def worst_structure(structures: Sequence[StructureResult]) -> str:
-    """Name of the structure with the highest score; empty where none has one."""
-    scored = [entry for entry in structures if np.isfinite(entry.anomaly)]
-    return max(scored, key=lambda entry: entry.anomaly).name if scored else ""
+    """Name of the structure with the highest score times its weight; empty where none has a score."""
+    weights = structure_weights(np.nan_to_num([entry.contacts for entry in structures]))
+    scores = [entry.anomaly * weight for entry, weight in zip(structures, weights, strict=True)]
+    return "" if np.isnan(scores).all() else structures[int(np.nanargmax(scores))].name
 
 
 def place_of_worst(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from gnsm_monai.data.alignment import place_of
 from gnsm_monai.data.compare import mean_dice
-from gnsm_monai.data.constants import CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
+from gnsm_monai.data.constants import CONTACTS, CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
 from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
@@ -29,6 +30,7 @@ from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.calibration import smallest_p_value
 from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_levels
 from gnsm_monai.rules.reading import Reading
+from gnsm_monai.scoring.contacts import structure_weights
 from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
 from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
@@ -88,7 +90,9 @@ class ScoreStep:
             if (brief := self._brief(engine, case, seen)) is not None:
                 return brief
             weights = self.model.anomaly.level_weights
-            statistics = self.scorer(engine.network, *seen, weights, shapes=self.model.shapes)  # type: ignore[attr-defined]
+            of_structures = structure_weights(case[CONTACTS]) if CONTACTS in case else None
+            network, shapes = engine.network, self.model.shapes  # type: ignore[attr-defined]
+            statistics = self.scorer(network, *seen, weights, shapes=shapes, structure_weights=of_structures)
             result = self._result(case, statistics)
             if self.corrections is None:
                 return result
@@ -189,7 +193,8 @@ class ScoreStep:
         volumes = case["volume_ml"].tolist()
         predicted = self._predicted(anomaly.tolist(), volumes)
         p_values = self.model.calibration.structure_p_values(anomaly).tolist()
-        columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, *predicted)
+        contacts = case[CONTACTS].tolist() if CONTACTS in case else [math.nan] * len(anomaly)
+        columns = (self.model.structures, anomaly.tolist(), p_values, volumes, dice, *predicted, contacts)
         return tuple(StructureResult(*values) for values in zip(*columns, strict=True))
 
     def _predicted(

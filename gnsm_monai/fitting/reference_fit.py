@@ -21,6 +21,7 @@ from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.failures import PartPredictors
 from gnsm_monai.rules.predictors import DicePredictor
+from gnsm_monai.scoring.contacts import ReferenceContacts
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
@@ -153,7 +154,7 @@ class ReferenceFit:
             "calibration_cases": np.array(calibration.cases),
             **(losses or {}),
         }
-        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **images}
+        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **images, **self._contacts()}
         settings = self._write({**arrays, **fitted}, model.rule)
         ordered = sorted(model.comparison.items(), key=lambda item: item[1])
         figures = ", ".join(f"{name} {value:.3f}" for name, value in ordered)
@@ -162,6 +163,13 @@ class ReferenceFit:
         if model.flag_scale is not None:
             self.logger.info("flags: by the anomaly score or the misfit in one place, whichever is more unusual")
         return model, selection.level_figures(), settings
+
+    def _contacts(self) -> dict[str, np.ndarray]:
+        """Of the references, for a model of label maps. What they add to images was never measured."""
+        references = self.references
+        areas = [references.stored.contacts[case["case"]] for case in references.cases]
+        fitted = None if references.image_channels else ReferenceContacts.fit(np.stack(areas))
+        return {} if fitted is None else fitted.to_arrays()
 
     @property
     def _quick(self) -> bool:

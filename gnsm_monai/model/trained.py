@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.held_out import Basis, HeldOut
+from gnsm_monai.scoring.contacts import ReferenceContacts
 from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
@@ -40,6 +41,7 @@ class TrainedModel:
         calibration: anomaly score to p-value and predicted Dice.
         shapes: shapes and sizes of the references.
         images: smoothness of the references' images; None where the network sees none.
+        contacts: of the references' structures; None where there are few, or an image tells more.
         held_out: how well the score did on failures of held-out references.
 
     Example::
@@ -57,6 +59,7 @@ class TrainedModel:
     calibration: Calibration
     shapes: ReferenceShapes
     images: ReferenceImages | None
+    contacts: ReferenceContacts | None
     held_out: HeldOut
 
     @classmethod
@@ -76,6 +79,7 @@ class TrainedModel:
             files.fitted(Calibration.from_arrays),
             files.fitted(ReferenceShapes.from_arrays),
             files.fitted(ReferenceImages.from_arrays),
+            files.fitted(ReferenceContacts.from_arrays),
             files.fitted(HeldOut.from_arrays),
         )
         files.configured(lambda _: (model.scheme, model.fields_of_view))  # what cannot be read is refused now
@@ -100,6 +104,13 @@ class TrainedModel:
     def basis(self) -> Basis:
         """What verdicts on whole folders rest on."""
         return Basis(self.calibration, self.held_out)
+
+    @property
+    def contact_deviations(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """From contact areas ``(K, K)`` of a mask to how unusual those of each structure are, ``(S,)``, if known."""
+        if self.contacts is None:
+            return None
+        return partial(self.contacts.deviations, structure_classes=self.scheme.structure_classes)
 
     @property
     def volumes(self) -> dict[str, UsualVolume]:

@@ -20,6 +20,7 @@ RANKING_COLUMNS = (
 STRUCTURE_COLUMNS = (
     "case", "structure", "anomaly_score", "p_value", "volume_ml", "dice", "predicted_dice", "predicted_dice_low",
     "predicted_dice_high", "predicted_distance_mm", "predicted_distance_mm_low", "predicted_distance_mm_high",
+    "contacts",
 )  # fmt: skip
 SLICE_COLUMNS = ("case", "axis", "slice", "anomaly_score")
 
@@ -60,6 +61,7 @@ def structure_fields(entry: StructureResult) -> dict[str, Any]:
         "dice": entry.dice,
         **predicted_fields("predicted_dice", entry.predicted_dice),
         **predicted_fields("predicted_distance_mm", entry.distance),
+        "contacts": entry.contacts,
     }
 
 

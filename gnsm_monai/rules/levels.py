@@ -44,8 +44,9 @@ class CaseStatistics:
         levels: of every statistic, ``(L,)`` float64.
         structures: ``(S, L)`` float64: ``1 - soft Dice`` between mask and posterior per structure and level; NaN
             where a structure is neither in the mask nor in its denoised version and may be missing.
-        anomaly_map: ``(*spatial)`` float32, weighted mean over levels of the voxel's misfit (``posterior``) or squared
-            score (``direct``); higher = worse.
+        anomaly_map: ``(*spatial)`` float32, higher = worse; weighted mean over levels of the voxel's misfit, or, with
+            weights of structures, of :attr:`gnsm_monai.scoring.seen.Seen.anomaly_map` (``posterior``), or of the
+            squared score (``direct``).
         denoised: ``(*spatial)`` int16, the most probable class in the weighted mean posterior of all levels: what the
             mask would be if it were like the references. For ``direct`` the mask itself.
         band: ``(*spatial)`` bool, around the structures of the mask and of ``denoised``.

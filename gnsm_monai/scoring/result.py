@@ -30,6 +30,8 @@ class StructureResult:
         dice: against the reference; NaN where the structure is in neither, None without a reference.
         predicted_dice: that the scores let expect.
         distance: mean surface distance in mm that they let expect; of a structure that is missing none.
+        contacts: how unusual it is what the structure touches, higher = worse, 0 is usual
+            (:class:`gnsm_monai.scoring.contacts.ReferenceContacts`); NaN where the model does not know contacts.
     """
 
     name: str
@@ -39,6 +41,7 @@ class StructureResult:
     dice: float | None = None
     predicted_dice: PredictedValue = UNTOLD
     distance: PredictedValue = UNTOLD
+    contacts: float = math.nan
 
 
 @dataclass(frozen=True)

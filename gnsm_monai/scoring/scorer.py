@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -33,20 +34,17 @@ OF_MASK = [name for name in STATISTICS if statistic_named(name).of_mask]
 class Scorer:
     """Runs the score network over all noise levels of one label map at a time.
 
-    A mask's statistics depend on the mask and the model alone: the noise is either left out (the centre of each
-    level) or drawn from a fixed seed, the same numbers for every mask, and masks are never batched together, so that
-    neither batch size nor order can change a score.
+    A mask's statistics depend on the mask and the model alone: the noise is left out (the centre of each level) or
+    drawn from a fixed seed, the same numbers for every mask, and masks are never batched together.
 
     Args:
         schedule: the noise that the network was trained with.
         parametrisation: what the network's logits mean, ``posterior`` or ``direct``.
         structures: the structures of a label map; by default those of :class:`Structures`.
-        num_draws: noise draws per level to average over; 0 scores the noise-free centre.
-        seed: seed of the draws.
+        num_draws, seed: noise draws per level to average over, and their seed; 0 scores the noise-free centre.
         inferer: how the network is run over the noisy maps of a case, which come as one batch.
-        chunk_size: noise levels at a time, at most; all by default. Memory grows with it, and no score depends on it.
-            Maps of many classes are seen fewer levels at a time, so that they hold :data:`MAX_VALUES` numbers or one
-            level's. The network of shapes is always asked for the two levels that it knows.
+        chunk_size: noise levels at a time, at most; all by default. No score depends on it. Maps of many classes are
+            seen fewer levels at a time, so that they hold :data:`MAX_VALUES` numbers or one level's.
 
     Raises:
         ValueError: ``chunk_size`` below 1.
@@ -78,6 +76,7 @@ class Scorer:
         level_weights: np.ndarray | None = None,
         only_levels: Sequence[int] | None = None,
         shapes: ReferenceShapes | None = None,
+        structure_weights: np.ndarray | None = None,
     ) -> CaseStatistics:
         """All statistics of one (soft) label map.
 
@@ -89,11 +88,12 @@ class Scorer:
             level_weights: of the levels in the anomaly map and the denoised mask, ``(L,)``; equal by default.
             only_levels: the ``L`` levels to look at; all by default.
             shapes: those of the references; without them ``shape`` and ``size`` are NaN.
+            structure_weights: of the structures in the anomaly map, ``(S,)``; by default it has none.
 
         Raises:
             ValueError: another number of weights than of levels.
         """
-        mask = self._mask(probabilities, observed, image)
+        mask = replace(self._mask(probabilities, observed, image), weights=structure_weights)
         indices = range(self.schedule.num_levels) if only_levels is None else only_levels
         levels = torch.tensor(list(indices), device=mask.observed.device)
         weights = np.full(len(levels), 1 / len(levels)) if level_weights is None else level_weights
@@ -200,7 +200,7 @@ class Scorer:
             if self.parametrisation == "direct":
                 drawn += [view.squared_score.float(), mask.probabilities.expand_as(view.logits)]
             else:
-                drawn += [view.misfit[:, 0], view.posterior]
+                drawn += [view.anomaly_map, view.posterior]
             total = [a + b for a, b in zip(total, drawn, strict=True)] if total else drawn
         return tuple(values / len(noise) for values in total)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,12 +28,14 @@ class SeenMask:
         observed: ``(1, 1, *spatial)``, 1 where a voxel counts.
         image: ``(1, C, *spatial)`` for a network that sees images.
         structures: the structures of a label map.
+        weights: of the structures in the anomaly map, ``(S,)``; without them it is of voxels.
     """
 
     probabilities: Tensor
     observed: Tensor
     image: Tensor | None
     structures: Structures
+    weights: np.ndarray | None = None
 
     @cached_property
     def present(self) -> Tensor:
@@ -117,6 +121,23 @@ class Seen:
     @cached_property
     def disagreements(self) -> Tensor:
         return disagreement(self.mask.present, self.denoised, self.expected, self.mask.needed)
+
+    @property
+    def anomaly_map(self) -> Tensor:
+        """Where mask and posterior disagree, ``(n, *spatial)``, higher = worse.
+
+        It is the misfit, or with weights of structures a sum over these.
+
+        A structure ``s`` gives ``w_s |m_s - p_s| / sqrt(|m_s| + |p_s|)``, with sums over all voxels below. So neither
+        the many voxels of a large structure nor the few of a small one hide the other.
+        """
+        if self.mask.weights is None:
+            return self.misfit[:, 0]
+        present, expected = self.mask.present, self.expected
+        axes = tuple(range(2, expected.ndim))
+        size = (present.sum(axes, keepdim=True) + expected.sum(axes, keepdim=True)).clamp_min(1)
+        shares = torch.as_tensor(self.mask.weights).to(expected).reshape(1, -1, *[1] * len(axes)) / size.sqrt()
+        return ((present - expected).abs_() * shares).sum(CLASS_DIM)
 
     @cached_property
     def doubts(self) -> Tensor | None:

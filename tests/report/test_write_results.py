@@ -17,7 +17,10 @@ from tests.results import case_result
 
 
 def measured(number: int, folder: str = "") -> CaseResult:
-    structures = (StructureResult("aorta", 0.25, 0.5, 12.5, 0.75), StructureResult("left atrium", np.nan, np.nan, 0.0))
+    structures = (
+        StructureResult("aorta", 0.25, 0.5, 12.5, 0.75, contacts=2.5),
+        StructureResult("left atrium", np.nan, np.nan, 0.0),
+    )
     levels = {name: np.full(2, 1.0 + number) for name in STATISTICS}
     return case_result(
         f"{folder}/case_{number}" if folder else f"case_{number}", folder=folder, anomaly=9.0 - number,
@@ -57,9 +60,9 @@ def test_tables_hold_each_case_in_rank_order(tmp_path: Path) -> None:
     }  # fmt: skip
     assert read(tmp_path / "structures.csv") == [
         {"case": "case_0", "structure": "aorta", "anomaly_score": "0.25", "p_value": "0.5", "volume_ml": "12.5",
-         "dice": "0.75", **UNTOLD_PARTS},
+         "dice": "0.75", **UNTOLD_PARTS, "contacts": "2.5"},
         {"case": "case_0", "structure": "left atrium", "anomaly_score": "", "p_value": "", "volume_ml": "0",
-         "dice": "", **UNTOLD_PARTS},
+         "dice": "", **UNTOLD_PARTS, "contacts": ""},
     ]  # fmt: skip
     summary = load_json(tmp_path / "summary.json")
     assert (summary["cases"], summary["failed"], summary["seconds_per_case"]) == (3, 1, 1.5)

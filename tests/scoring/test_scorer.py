@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnsm_monai.explain.planes import PLACE_VOXELS
 from gnsm_monai.networks import ScoreUNet, posterior_score
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
-from gnsm_monai.noise import NoiseSchedule, mixing_schedule
+from gnsm_monai.noise import NoiseSchedule, mixing_schedule, relax
 from gnsm_monai.rules import STATISTICS, CaseStatistics, to_array
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.scoring import Scorer, Structures, scorer
@@ -150,6 +150,21 @@ def test_the_map_is_the_weighted_mean_over_levels(network: ScoreUNet) -> None:
     np.testing.assert_allclose(mixed, 0.5 * single[0] + 0.2 * single[1] + 0.3 * single[2], rtol=1e-5)
     np.testing.assert_allclose(scorer(network, square()).anomaly_map, np.mean(single, axis=0), rtol=1e-5)
     assert not np.allclose(single[0], single[2])
+
+
+def test_the_map_is_a_weighted_sum_over_structures(network: ScoreUNet) -> None:
+    scorer, weights = Scorer(SCHEDULE, structures=BAND), np.array([1.0, 5.0])
+    mask, levels = square()[0], torch.arange(3)
+    log_alpha = SCHEDULE.log_alpha(mask.expand(3, *mask.shape), levels)
+    with torch.inference_mode():
+        posterior = torch.softmax(network(relax(log_alpha, SCHEDULE.temperature(levels)), levels), 1)
+    expected = torch.zeros(mask.shape[1:])
+    for level in range(3):
+        for structure, weight in enumerate(weights, 1):
+            there, expects = mask[structure], posterior[level, structure]
+            expected += weight * (there - expects).abs() / (there.sum() + expects.sum()).clamp_min(1).sqrt() / 3
+    result = scorer(network, square(), structure_weights=weights)
+    np.testing.assert_allclose(result.anomaly_map, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_masked_voxels_count_nowhere() -> None:

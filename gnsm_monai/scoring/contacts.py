@@ -1,0 +1,114 @@
+"""How unusual it is what each structure of a mask touches, beside references: for maps of many structures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ReferenceContacts", "structure_weights"]
+
+MIN_REFERENCES = 5
+MIN_NEIGHBOURS = 2
+"""Fewest structures that a structure touches, on average: one with fewer tells by its contacts little of its own."""
+
+SMALL = 0.005
+"""Share of a usual structure's surface below which a contact is as good as none."""
+
+PRIOR = 0.3
+"""Spread of the logarithm of an area that few references are mixed with: in so far 30 % more or less are no error."""
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReferenceContacts:
+    """What the structures of references touch, and on how large an area, measured at the size of their files.
+
+    A deviation is the root mean square, over all classes that a class may touch, of the distance of the logarithm of
+    their contact area from the references' mean, in standard deviations. It is told in units of its own spread over
+    references that were left out in turn, above their mean: a thin structure that touches something else in every head
+    is usual.
+
+    Args:
+        centre, spread: of the logarithms of the areas, ``(K, K)`` each.
+        usual, unit: mean and spread of each class's deviations over references, ``(K,)`` each.
+        small: in mm², or in mm for pictures; areas are counted from it.
+    """
+
+    centre: _Floats
+    spread: _Floats
+    usual: _Floats
+    unit: _Floats
+    small: float
+
+    @classmethod
+    def fit(cls, areas: np.ndarray) -> ReferenceContacts | None:
+        """Learns from contact areas ``(N, K, K)`` of :func:`gnsm_monai.data.contacts.contact_areas`.
+
+        None from fewer than :data:`MIN_REFERENCES`, or where structures touch fewer than :data:`MIN_NEIGHBOURS` others.
+        """
+        areas = np.asarray(areas, dtype=np.float64)
+        surfaces = areas.sum(2)[:, 1:]
+        if len(areas) < MIN_REFERENCES or not surfaces.any():
+            return None
+        small = SMALL * float(np.median(surfaces[surfaces > 0]))
+        neighbours = (areas[:, 1:, 1:] > small).sum(2)[surfaces > 0]
+        if neighbours.mean() < MIN_NEIGHBOURS:
+            return None
+        logs = np.log(areas + small)
+        left_out = np.stack([_deviation(one, *_moments(np.delete(logs, i, 0))) for i, one in enumerate(logs)])
+        # Of few references a class's own mean and spread say little: they count half, those of all classes the rest.
+        usual = (left_out.mean(0) + left_out.mean()) / 2
+        unit = np.sqrt((left_out.var(0) + left_out.var()) / 2)
+        return cls(*_moments(logs), usual, np.maximum(unit, 1e-6), small)
+
+    def deviations(self, areas: np.ndarray, structure_classes: Sequence[Sequence[int]]) -> _Floats:
+        """How unusual the contacts of each structure are, ``(S,)``, higher = worse; references have 0 on average.
+
+        Args:
+            areas: of a mask, ``(K, K)``.
+            structure_classes: the classes of each structure; the most unusual one counts.
+        """
+        deviation = _deviation(np.log(np.asarray(areas, dtype=np.float64) + self.small), self.centre, self.spread)
+        of_classes = (deviation - self.usual) / self.unit
+        return np.array([of_classes[list(classes)].max() for classes in structure_classes])
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
+        return {
+            "contact_centre": self.centre,
+            "contact_spread": self.spread,
+            "contact_usual": self.usual,
+            "contact_unit": self.unit,
+            "contact_small": np.array(self.small),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ReferenceContacts | None:
+        """None where the arrays hold none."""
+        if "contact_centre" not in arrays:
+            return None
+        values = {name: arrays[f"contact_{name}"] for name in ("centre", "spread", "usual", "unit")}
+        return cls(**values, small=float(arrays["contact_small"]))
+
+
+def structure_weights(deviations: np.ndarray) -> _Floats:
+    """What each structure counts in the anomaly map, and in the choice of the worst one, ``(S,)``, 1 at least.
+
+    One more than the squared deviation of :meth:`ReferenceContacts.deviations` beyond the usual. Structures differ in
+    how well a network can tell them, damaged or not: what lies in one plane of a few voxels never agrees well.
+    """
+    return np.asarray(1 + np.maximum(deviations, 0) ** 2)
+
+
+def _moments(logs: _Floats) -> tuple[_Floats, _Floats]:
+    """Mean and spread ``(K, K)`` of ``(N, K, K)``; the spread is mixed with :data:`PRIOR`."""
+    return logs.mean(0), np.sqrt((logs.var(0, ddof=1) + PRIOR**2) / 2)
+
+
+def _deviation(logs: _Floats, centre: _Floats, spread: _Floats) -> _Floats:
+    """Root mean square distance of ``(K, K)`` in units of the spread, ``(K,)``."""
+    return np.asarray(np.sqrt((((logs - centre) / spread) ** 2).mean(-1)))

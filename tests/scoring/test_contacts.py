@@ -1,0 +1,113 @@
+"""What structures touch, beside references: nine boxes whose sizes vary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from gnsm_monai.data.contacts import contact_areas
+from gnsm_monai.scoring.contacts import PRIOR, ReferenceContacts, structure_weights
+from tests.builders import boxes
+
+K = 10
+STRUCTURES = [[k] for k in range(1, K)]
+
+
+def volume(rng: np.random.Generator) -> np.ndarray:
+    """The boxes, eight voxels high."""
+    return np.pad(np.repeat(boxes(rng)[..., None], 8, axis=2), [(0, 0), (0, 0), (2, 2)])
+
+
+def areas(label: np.ndarray) -> np.ndarray:
+    return contact_areas(label, (1, 1, 1), K).astype(float)
+
+
+@pytest.fixture(scope="module")
+def learnt() -> ReferenceContacts:
+    rng = np.random.default_rng(0)
+    contacts = ReferenceContacts.fit(np.stack([areas(volume(rng)) for _ in range(12)]))
+    assert contacts is not None
+    return contacts
+
+
+def deviations(learnt: ReferenceContacts, label: np.ndarray) -> np.ndarray:
+    return learnt.deviations(areas(label), STRUCTURES)
+
+
+def test_references_that_were_not_seen_are_usual(learnt: ReferenceContacts) -> None:
+    rng = np.random.default_rng(1)
+    found = np.stack([deviations(learnt, volume(rng)) for _ in range(40)])
+    assert abs(found.mean()) < 0.5 and 0.5 < found.std() < 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "called another", "swapped", "grown"])
+def test_the_damaged_structure_is_the_most_unusual(learnt: ReferenceContacts, damage: str) -> None:
+    label = volume(np.random.default_rng(2))
+    worse, damaged = label.copy(), {1}
+    if damage == "missing":
+        worse[label == 1] = 0
+    elif damage == "called another":
+        worse[label == 1] = 2
+    elif damage == "swapped":
+        worse[label == 1], worse[label == 9], damaged = 9, 1, {1, 9}
+    else:
+        worse[ndimage.binary_dilation(label == 5, iterations=2)] = 5
+        damaged = {5}
+    found = deviations(learnt, worse)
+    assert 1 + int(found.argmax()) in damaged
+    assert found.max() > deviations(learnt, label).max() + 2
+
+
+def test_a_deviation_is_what_it_says_it_is() -> None:
+    rng = np.random.default_rng(3)
+    each = np.stack([areas(volume(rng)) for _ in range(6)]).astype(float)
+    learnt = ReferenceContacts.fit(each)
+    assert learnt is not None
+    logs = np.log(each + learnt.small)
+
+    def root_mean_square(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+        spread = np.sqrt((others.var(0, ddof=1) + PRIOR**2) / 2)
+        return np.asarray(np.sqrt((((one - others.mean(0)) / spread) ** 2).mean(1)))
+
+    left_out = np.stack([root_mean_square(logs[i], logs[np.arange(6) != i]) for i in range(6)])
+    usual, unit = left_out.mean(0) + left_out.mean(), np.sqrt((left_out.var(0) + left_out.var()) / 2)
+    mask = areas(volume(rng))
+    expected = (root_mean_square(np.log(mask + learnt.small), logs) - usual / 2) / unit
+    np.testing.assert_allclose(learnt.deviations(mask, STRUCTURES), expected[1:])
+
+
+def test_the_size_of_a_voxel_does_not_count(learnt: ReferenceContacts) -> None:
+    rng = np.random.default_rng(0)
+    larger = ReferenceContacts.fit(4 * np.stack([areas(volume(rng)) for _ in range(12)]))
+    assert larger is not None
+    mask = areas(volume(rng))
+    np.testing.assert_allclose(larger.deviations(4 * mask, STRUCTURES), learnt.deviations(mask, STRUCTURES), atol=1e-5)
+
+
+def test_the_most_unusual_class_of_a_structure_counts(learnt: ReferenceContacts) -> None:
+    label = volume(np.random.default_rng(2))
+    label[label == 1] = 0
+    single = deviations(learnt, label)
+    np.testing.assert_array_equal(learnt.deviations(areas(label), [[1, 2], [3]]), [single[:2].max(), single[2]])
+
+
+def test_few_references_or_few_neighbours_tell_nothing() -> None:
+    rng = np.random.default_rng(0)
+    each = np.stack([areas(volume(rng)) for _ in range(5)])
+    assert ReferenceContacts.fit(each) is not None
+    assert ReferenceContacts.fit(each[:4]) is None
+    assert ReferenceContacts.fit(each[:, :4, :4]) is None  # a row of three boxes
+    assert ReferenceContacts.fit(np.zeros_like(each)) is None
+
+
+def test_it_is_read_back_as_it_was(learnt: ReferenceContacts) -> None:
+    again = ReferenceContacts.from_arrays(learnt.to_arrays())
+    assert again is not None
+    mask = areas(volume(np.random.default_rng(5)))
+    np.testing.assert_array_equal(again.deviations(mask, STRUCTURES), learnt.deviations(mask, STRUCTURES))
+    assert ReferenceContacts.from_arrays({}) is None
+
+
+def test_what_is_usual_or_less_weighs_one() -> None:
+    np.testing.assert_array_equal(structure_weights(np.array([-2.0, 0.0, 1.0, 3.0])), [1, 1, 2, 10])
