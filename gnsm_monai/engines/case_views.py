@@ -26,8 +26,8 @@ __all__ = ["case_picture", "file_slices", "place_of_worst", "worst_structure"]
 
 def worst_structure(structures: Sequence[StructureResult]) -> str:
     """Name of the structure with the highest score times its weight; empty where none has a score."""
-    weights = structure_weights(np.nan_to_num([entry.contacts for entry in structures]))
-    scores = [entry.anomaly * weight for entry, weight in zip(structures, weights, strict=True)]
+    anomaly, contacts = np.array([(entry.anomaly, entry.contacts) for entry in structures]).T
+    scores = anomaly * structure_weights(np.nan_to_num(contacts))
     return "" if np.isnan(scores).all() else structures[int(np.nanargmax(scores))].name
 
 

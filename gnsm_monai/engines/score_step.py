@@ -90,9 +90,7 @@ class ScoreStep:
             if (brief := self._brief(engine, case, seen)) is not None:
                 return brief
             weights = self.model.anomaly.level_weights
-            of_structures = structure_weights(case[CONTACTS]) if CONTACTS in case else None
-            network, shapes = engine.network, self.model.shapes  # type: ignore[attr-defined]
-            statistics = self.scorer(network, *seen, weights, shapes=shapes, structure_weights=of_structures)
+            statistics = self.scorer(engine.network, *seen, weights, **self._beside(case))  # type: ignore[attr-defined]
             result = self._result(case, statistics)
             if self.corrections is None:
                 return result
@@ -132,7 +130,7 @@ class ScoreStep:
             return None
         network, (probabilities, observed, image) = engine.network, seen  # type: ignore[attr-defined]
         levels, of_structures = self.scorer.read(
-            network, probabilities, self.reading, observed, image, self.model.shapes
+            network, probabilities, self.reading, observed, image, **self._beside(case)
         )
         decision = self._decision(case, levels)
         if decision.p_value <= self.suspect:
@@ -147,6 +145,9 @@ class ScoreStep:
             levels=levels,
             complete=False,
         )
+
+    def _beside(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        return {"shapes": self.model.shapes, "structure_weights": structure_weights(case.get(CONTACTS))}
 
     def _of_files(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """What the case's files tell without any scoring, by fields of a result."""

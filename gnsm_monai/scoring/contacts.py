@@ -59,7 +59,7 @@ class ReferenceContacts:
         if neighbours.mean() < MIN_NEIGHBOURS:
             return None
         logs = np.log(areas + small)
-        left_out = np.stack([_deviation(one, *_moments(np.delete(logs, i, 0))) for i, one in enumerate(logs)])
+        left_out = _left_out(logs)
         # Of few references a class's own mean and spread say little: they count half, those of all classes the rest.
         usual = (left_out.mean(0) + left_out.mean()) / 2
         unit = np.sqrt((left_out.var(0) + left_out.var()) / 2)
@@ -95,18 +95,28 @@ class ReferenceContacts:
         return cls(**values, small=float(arrays["contact_small"]))
 
 
-def structure_weights(deviations: np.ndarray) -> _Floats:
-    """What each structure counts in the anomaly map, and in the choice of the worst one, ``(S,)``, 1 at least.
+def structure_weights(deviations: np.ndarray | None) -> _Floats | None:
+    """What each structure counts in ``disagreement``, the anomaly map and the choice of the worst one, ``(S,)``.
 
     One more than the squared deviation of :meth:`ReferenceContacts.deviations` beyond the usual. Structures differ in
-    how well a network can tell them, damaged or not: what lies in one plane of a few voxels never agrees well.
+    how well a network can tell them, damaged or not: what lies in one plane of a few voxels never agrees well. None
+    where deviations are not known: all count alike.
     """
-    return np.asarray(1 + np.maximum(deviations, 0) ** 2)
+    return None if deviations is None else np.asarray(1 + np.maximum(deviations, 0) ** 2)
 
 
 def _moments(logs: _Floats) -> tuple[_Floats, _Floats]:
     """Mean and spread ``(K, K)`` of ``(N, K, K)``; the spread is mixed with :data:`PRIOR`."""
     return logs.mean(0), np.sqrt((logs.var(0, ddof=1) + PRIOR**2) / 2)
+
+
+def _left_out(logs: _Floats) -> _Floats:
+    """Deviation of each of ``(N, K, K)`` from the moments of all others, ``(N, K)``."""
+    count, centred = len(logs), logs - logs.mean(0)
+    mean = -centred / (count - 1)  # of the others: all together have 0
+    squares = (centred**2).sum(0) - centred**2
+    variance = np.maximum(squares - (count - 1) * mean**2, 0) / (count - 2)
+    return np.asarray(np.sqrt(((centred - mean) ** 2 / ((variance + PRIOR**2) / 2)).mean(-1)))
 
 
 def _deviation(logs: _Floats, centre: _Floats, spread: _Floats) -> _Floats:

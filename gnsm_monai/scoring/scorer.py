@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -88,12 +87,12 @@ class Scorer:
             level_weights: of the levels in the anomaly map and the denoised mask, ``(L,)``; equal by default.
             only_levels: the ``L`` levels to look at; all by default.
             shapes: those of the references; without them ``shape`` and ``size`` are NaN.
-            structure_weights: of the structures in the anomaly map, ``(S,)``; by default it has none.
+            structure_weights: see :class:`gnsm_monai.scoring.seen.SeenMask`.
 
         Raises:
             ValueError: another number of weights than of levels.
         """
-        mask = replace(self._mask(probabilities, observed, image), weights=structure_weights)
+        mask = self._mask(probabilities, observed, image, structure_weights)
         indices = range(self.schedule.num_levels) if only_levels is None else only_levels
         levels = torch.tensor(list(indices), device=mask.observed.device)
         weights = np.full(len(levels), 1 / len(levels)) if level_weights is None else level_weights
@@ -129,6 +128,7 @@ class Scorer:
         observed: Tensor | None = None,
         image: Tensor | None = None,
         shapes: ReferenceShapes | None = None,
+        structure_weights: np.ndarray | None = None,
     ) -> tuple[LevelStatistics, np.ndarray]:
         """What a rule reads of one label map, the same numbers as :meth:`__call__` gives, and nothing else.
 
@@ -137,7 +137,7 @@ class Scorer:
         Returns:
             Every statistic ``(L,)``, and ``1 - soft Dice`` per structure ``(S, L)``; NaN for what is not read.
         """
-        mask = self._mask(probabilities, observed, image)
+        mask = self._mask(probabilities, observed, image, structure_weights)
         all_levels = torch.arange(self.schedule.num_levels, device=mask.observed.device)
         every = all_levels.split(self.levels_at_once(probabilities.numel()))
         groups = [group for group in every if not set(group.tolist()).isdisjoint(reading.levels)]
@@ -152,17 +152,20 @@ class Scorer:
             values |= dict(zip(of_network, measured, strict=True))
         if of_mask:
             values |= dict(zip(of_mask, self._of_mask(mask, levels, shapes, of_mask), strict=True))
-        spread = partial(_at_levels, levels.tolist(), reading.levels, len(all_levels))
-        return {name: spread(row) for name, row in values.items()}, spread(structures)
+        spread = partial(reading.at_its_levels, levels.tolist(), len(all_levels))
+        numbers = {name: spread(row.double().cpu().numpy()) for name, row in values.items()}
+        return numbers, spread(structures.double().cpu().numpy())
 
     def levels_at_once(self, values: int) -> int:
         """Noise levels that the network sees at a time, one at least, of a map of so many classes times voxels."""
         return max(1, min(self.chunk_size or self.schedule.num_levels, MAX_VALUES // values))
 
-    def _mask(self, probabilities: Tensor, observed: Tensor | None, image: Tensor | None) -> SeenMask:
+    def _mask(
+        self, probabilities: Tensor, observed: Tensor | None, image: Tensor | None, weights: np.ndarray | None
+    ) -> SeenMask:
         probabilities = probabilities.float()
         observed = torch.ones_like(probabilities[:, :1]) if observed is None else observed.to(probabilities)
-        return SeenMask(probabilities, observed, image, self.structures)
+        return SeenMask(probabilities, observed, image, self.structures, weights)
 
     def _noise(self, probabilities: Tensor) -> list[Tensor | None]:
         """The common random numbers: drawn on the CPU, so that every device gets the same ones."""
@@ -240,11 +243,3 @@ def _by_name(values: Tensor) -> dict[str, np.ndarray]:
     """By name, in the order of files, of values in the order of :data:`OF_NETWORK` and :data:`OF_MASK`."""
     each = dict(zip([*OF_NETWORK, *OF_MASK], values.cpu().numpy().copy(), strict=True))
     return {name: each[name] for name in STATISTICS}
-
-
-def _at_levels(measured: Sequence[int], wanted: Sequence[int], count: int, values: Tensor) -> np.ndarray:
-    """Values ``(..., n)`` of the measured levels as ``(..., count)`` of all, NaN for those that are not wanted."""
-    spread = np.full((*values.shape[:-1], count), np.nan)
-    spread[..., list(measured)] = values.double().cpu().numpy()
-    spread[..., [level for level in range(count) if level not in wanted]] = np.nan
-    return spread
