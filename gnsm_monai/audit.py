@@ -32,7 +32,7 @@ from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.evaluation.verdict import flagged_by_rate
-from gnsm_monai.explain.sentences import joined
+from gnsm_monai.explain.sentences import STANDS_OUT, joined, unusual_sentence
 from gnsm_monai.files import file_identity, load_arrays, load_json
 from gnsm_monai.model.files import STATISTICS_FILE
 from gnsm_monai.report import ResultsWriter
@@ -172,5 +172,5 @@ def _comparable(
 def _reason(result: CaseResult, model: AnomalyModel) -> str:
     """How a map differs from what is expected, and the statistic by which it is most unusual, which is its score."""
     statistic, deviations = model.fitted.most_unusual(stack_levels([result.levels]))
-    unusual = f"stands out by its {statistic_named(statistic).words} ({deviations:.1f} deviations from the usual)"
-    return joined(result.reason, unusual)
+    others = [part for part in result.reason.split("; ") if not part.startswith(STANDS_OUT)]  # by the fold's own rule
+    return joined("; ".join(others), unusual_sentence(statistic_named(statistic).words, deviations))

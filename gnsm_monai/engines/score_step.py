@@ -13,18 +13,16 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from torch import Tensor
 
-from gnsm_monai.data.alignment import place_of
 from gnsm_monai.data.compare import mean_dice
 from gnsm_monai.data.constants import CONTACTS, CROPPED, FILE_AFFINE, FILE_SHAPE, IMAGE, LABEL, SOFT
 from gnsm_monai.data.file_checks import check_memory
 from gnsm_monai.data.notes import NOTE
 from gnsm_monai.data.transforms import encode_labels
+from gnsm_monai.engines.case_reason import geometry_reason, reason_of
 from gnsm_monai.engines.case_views import case_picture, file_slices, place_of_worst, worst_structure
 from gnsm_monai.engines.corrections import Corrections
 from gnsm_monai.errors import InputError
-from gnsm_monai.explain.reasons import explain
-from gnsm_monai.explain.sentences import NOT_UNUSUAL, cropped_sentence, empty_sentence, joined
-from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
+from gnsm_monai.explain.sentences import NOT_UNUSUAL, cropped_sentence, joined
 from gnsm_monai.files import one_line
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.calibration import smallest_p_value
@@ -32,7 +30,6 @@ from gnsm_monai.rules.levels import CaseStatistics, LevelStatistics, stack_level
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.scoring.contacts import structure_weights
 from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
-from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap, CaseResult, FailedCase, Place, Result, StructureResult
 from gnsm_monai.scoring.scorer import Scorer
 
@@ -141,7 +138,7 @@ class ScoreStep:
             decision=decision,
             structures=structures,
             place=Place(worst_structure(structures)),
-            reason=joined(_geometry(case, self.model), NOT_UNUSUAL),
+            reason=joined(geometry_reason(case, self.model), NOT_UNUSUAL),
             levels=levels,
             complete=False,
         )
@@ -164,12 +161,13 @@ class ScoreStep:
         file_affine = np.asarray(label.meta[FILE_AFFINE], dtype=np.float64)
         maps = AnomalyMap(statistics.anomaly_map, label.affine.numpy(), file_affine, label.meta[FILE_SHAPE])
         structures = self._structures(case, statistics.structures)
+        decision = self._decision(case, statistics.levels)
         return CaseResult(
             **self._of_files(case),
-            decision=self._decision(case, statistics.levels),
+            decision=decision,
             structures=structures,
             place=place_of_worst(structures, maps, statistics.band),
-            reason=joined(_geometry(case, self.model), self._reason(case, statistics, maps)),
+            reason=reason_of(case, statistics, maps, self.model, decision),
             levels=statistics.levels,
             picture=case_picture(case, maps, statistics.band),
             anomaly_map=maps,
@@ -214,31 +212,6 @@ class ScoreStep:
                 distances[i] = UNTOLD
                 dice[i] = PredictedValue(0.0, 0.0, 0.0) if needed else dice[i]
         return dice, distances
-
-    def _reason(self, case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap) -> str:
-        reason = ""
-        if self.scorer.parametrisation == "posterior":
-            mask = case[LABEL].as_tensor()[0].numpy()
-            voxel_size = np.linalg.norm(maps.affine[:-1, :-1], axis=0).tolist()
-            structures = tuple(self.model.structures.items())
-            reason = explain(mask, statistics.denoised, structures, voxel_size, usual=self.model.volumes)
-            if not (mask > 0).any() and len(self.model.anomaly.empty_scores):
-                sees_image = bool(np.isfinite(statistics.levels["doubt"]).all())
-                reason = empty_sentence(sees_image, bool((statistics.denoised > 0).any()))
-        if self.model.images is not None and IMAGE in case:
-            reason = joined(self.model.images.finding(case_smoothness(case)), reason)
-        return reason
-
-
-def _geometry(case: Mapping[str, Any], model: TrainedModel) -> str:
-    """What the files of a case tell of its mask: slices that are missing, a spacing that no reference has."""
-    usual, place = model.fields_of_view, place_of(case[LABEL])
-    spacing = place.spacing.tolist()
-    if usual.spacings is None:
-        odd = field_of_view_sentence(spacing, place.file_length.tolist(), usual.lengths)
-    else:
-        odd = spacing_sentence(spacing, usual.spacings)
-    return joined(cropped_sentence(case.get(CROPPED)), odd)
 
 
 def _check_memory(label: MetaTensor, for_classes: int) -> None:

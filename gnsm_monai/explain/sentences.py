@@ -7,9 +7,14 @@ from collections.abc import Callable, Sequence
 from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.explain.findings import Finding
 
-__all__ = ["NOT_UNUSUAL", "NO_REASON", "Words", "cropped_sentence", "empty_sentence", "joined"]
+__all__ = [
+    "NOT_UNUSUAL", "NO_REASON", "STANDS_OUT", "Words", "cropped_sentence", "empty_sentence", "joined",
+    "unusual_sentence",
+]  # fmt: skip
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
+
+STANDS_OUT = "stands out by its"
 
 NOT_UNUSUAL = "not unusual beside the references, and looked at no further"
 """Of a mask of which only the score was measured."""
@@ -18,6 +23,11 @@ NOT_UNUSUAL = "not unusual beside the references, and looked at no further"
 def joined(*reasons: str) -> str:
     """Those that say something, with a semicolon between them; the last one where none does."""
     return "; ".join(reason for reason in reasons if reason not in ("", NO_REASON)) or reasons[-1]
+
+
+def unusual_sentence(words: str, deviations: float) -> str:
+    """By which statistic, in words, a mask stands out, and by how many deviations from the usual."""
+    return f"{STANDS_OUT} {words} ({deviations:.1f} deviations from the usual)"
 
 
 _ANATOMY = {"R": ("left", "right"), "L": ("right", "left"), "A": ("back", "front"), "P": ("front", "back")}

@@ -19,6 +19,7 @@ from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.held_out import Basis, HeldOut
+from gnsm_monai.rules.usual import UsualStatistics
 from gnsm_monai.scoring.contacts import ReferenceContacts
 from gnsm_monai.scoring.reference_images import ReferenceImages
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
@@ -43,6 +44,7 @@ class TrainedModel:
         images: smoothness of the references' images; None where the network sees none.
         contacts: of the references' structures; None where there are few, or an image tells more.
         held_out: how well the score did on failures of held-out references.
+        usual: what statistics of references are.
 
     Example::
 
@@ -61,6 +63,7 @@ class TrainedModel:
     images: ReferenceImages | None
     contacts: ReferenceContacts | None
     held_out: HeldOut
+    usual: UsualStatistics
 
     @classmethod
     def load(cls, model_dir: str | Path) -> TrainedModel:
@@ -81,6 +84,7 @@ class TrainedModel:
             files.fitted(ReferenceImages.from_arrays),
             files.fitted(ReferenceContacts.from_arrays),
             files.fitted(HeldOut.from_arrays),
+            files.fitted(UsualStatistics.from_arrays),
         )
         files.configured(lambda _: (model.scheme, model.fields_of_view))  # what cannot be read is refused now
         return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from gnsm_monai.cli_commands import rank, train
+from gnsm_monai.explain.sentences import NO_REASON
 from tests.builders import TINY, boxes
 
 NAMES = [f"box_{i}" for i in range(1, 10)]
@@ -53,3 +55,15 @@ def test_what_touches_other_structures_than_in_references_is_the_worst(model: Pa
         assert abs(contacts[f"wrong/m{i}", "box_3"] - contacts[f"sound/m{i}", "box_3"]) < 1
         anomaly = np.asarray(nib.load(out / "maps" / "wrong" / f"m{i}.nii.gz").dataobj)[..., 0]
         assert label[np.unravel_index(anomaly.argmax(), label.shape)] in (1, 9)
+
+
+def test_a_flagged_mask_that_differs_nowhere_is_told_by_a_statistic(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the network makes of a mask may be the mask itself, however odd: then words alone say why it is flagged."""
+    monkeypatch.setattr("gnsm_monai.engines.case_reason.explain", lambda *_, **__: NO_REASON)
+    write(tmp_path / "masks" / "wrong.nii.gz", 9 * (boxes(np.random.default_rng(1)) > 0).astype(np.int16))
+    rank(tmp_path / "out", model, [tmp_path / "masks"], alpha=0.5, device="cpu")
+    (row,) = csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline=""))
+    assert row["flag"] == "1"
+    assert re.fullmatch(r"stands out by its misfit \(\d+\.\d deviations from the usual\)", row["reason"])
