@@ -61,9 +61,10 @@ class Words:
         return _SENTENCES[finding.kind](self, finding)
 
     def volume(self, finding: Finding) -> str:
-        if self.spatial_dims == 2 or finding.volume < 10:
-            return f"{_number(finding.volume)} {'mm²' if self.spatial_dims == 2 else 'mm³'}"
-        return f"{_number(finding.volume / 1000)} ml"
+        small, large, times = ("mm²", "cm²", 100) if self.spatial_dims == 2 else ("mm³", "ml", 1000)
+        if finding.volume < 10:
+            return f"{_number(finding.volume)} {small}"
+        return f"{_number(finding.volume / times)} {large}"
 
     def usual(self, finding: Finding) -> str:
         """What the references hold of something that is missing, in brackets; empty where that is not known."""

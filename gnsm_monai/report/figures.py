@@ -8,6 +8,7 @@ TensorBoard.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ SIZE = (4.3, 3.0)
 MANY = 1500
 """Points from which on a scatter is drawn as pixels: a path per point would make the page heavy."""
 GREY, BLUE, RED, GREEN = "#767676", "#0072B2", "#D55E00", "#009E73"
+LIMIT_STYLES = (":", "-.", "--")
+"""Of the lines at the Dice below which a mask is a failure, in turn."""
 _STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
     "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8, "svg.fonttype": "path",
@@ -159,8 +162,8 @@ def dice_scatter(scores: _Floats, dice: _Floats, flagged: npt.NDArray[np.bool_],
                     scores[group], dice[group], s=18, marker=marker, color=colour, alpha=0.7, linewidths=0,
                     label=f"{label} ({int(group.sum())})", rasterized=scores.size > MANY,
                 )  # fmt: skip
-        for limit in limits:
-            axes.axhline(limit, color=GREY, linestyle=":", linewidth=1.2, label=f"failure: Dice < {limit:g}")
+        for limit, style in zip(limits, itertools.cycle(LIMIT_STYLES), strict=False):
+            axes.axhline(limit, color=GREY, linestyle=style, linewidth=1.2, label=f"failure: Dice < {limit:g}")
         axes.set_ylim(-0.03, 1.03)
         axes.legend()
         return figure

@@ -243,7 +243,9 @@ def test_pictures_are_described_as_the_viewer_sees_them() -> None:
     picture = phantom().max(axis=2)
     spacing = (1.0, 1.0)
     lower = np.where(np.arange(60) >= 40, 0, picture)
-    assert explain(lower, picture, NAMES, spacing).startswith("anterior is cut off flat at its lower end (50 %, 96 mm²")
+    assert explain(lower, picture, NAMES, spacing).startswith(
+        "anterior is cut off flat at its lower end (50 %, 0.96 cm²"
+    )
     assert explain(np.roll(picture, -5, 0), picture, NAMES, spacing) == "shifted 5 mm to the left"
     assert explain(np.roll(picture, 5, 1), picture, NAMES, spacing) == "shifted 5 mm downwards"
 
