@@ -11,6 +11,7 @@ from monai.transforms import Pad, Transform
 from scipy import ndimage
 
 from gnsm_monai.data.constants import (
+    CONTACT_AREAS,
     CONTACTS,
     CROPPED,
     EMPTY_LEFT_OUT,
@@ -119,7 +120,7 @@ def surface_distances(
 
 
 class CompareToReference(Transform):
-    """Adds ``volume_ml``, ``contacts`` and, if the case has a reference, ``dice``; then drops the reference.
+    """Adds ``volume_ml``, contacts and, if the case has a reference, ``dice``; then drops the reference.
 
     Volumes are in ml per structure. For 2D maps, which have no thickness, they are areas in square centimetres.
     Contacts are judged at the size of the mask's file. Dice is per structure.
@@ -156,8 +157,8 @@ class CompareToReference(Transform):
         voxels = np.array([counts[members].sum() for members in self.structure_classes])
         case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
         if self.contacts is not None:
-            areas = contact_areas(label[0].numpy(), spacing.tolist(), self.num_classes)
-            case[CONTACTS] = self.contacts(areas)
+            case[CONTACT_AREAS] = contact_areas(label[0].numpy(), spacing.tolist(), self.num_classes)
+            case[CONTACTS] = self.contacts(case[CONTACT_AREAS])
         if REFERENCE in case:
             self._compare(case)
         if UNSEEN_IMAGE in case:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "CONTACTS", "CROPPED", "EMPTY_LEFT_OUT", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE", "LABEL",
-    "LABEL_NAMES", "LOST_CLAIMS", "REFERENCE", "SOFT", "UNSEEN_IMAGE", "VALUE_STEP",
+    "CONTACTS", "CONTACT_AREAS", "CROPPED", "EMPTY_LEFT_OUT", "FILE_AFFINE", "FILE_SHAPE", "IGNORE_INDEX", "IMAGE",
+    "LABEL", "LABEL_NAMES", "LOST_CLAIMS", "REFERENCE", "SOFT", "UNSEEN_IMAGE", "VALUE_STEP",
 ]  # fmt: skip
 
 IGNORE_INDEX = -1
@@ -34,8 +34,9 @@ SOFT = "probabilities"
 UNSEEN_IMAGE = "unseen_image"
 """Key of a case that holds the path of an image that the network does not see: its size alone is looked at."""
 
-CONTACTS = "contacts"
-"""Key of a case that holds how unusual it is what each structure of its mask touches, ``(S,)``."""
+CONTACT_AREAS, CONTACTS = "contact_areas", "contacts"
+"""Keys of a case that hold on how large an area the classes of its mask touch, ``(K, K)``, and how unusual that is for
+each structure, ``(S,)``."""
 
 CROPPED = "cropped"
 """Key of a case whose mask lacks a part of the field of view of its image or reference: what it lacks."""

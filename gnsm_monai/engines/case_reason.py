@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gnsm_monai.data.alignment import place_of
-from gnsm_monai.data.constants import CROPPED, IMAGE, LABEL
+from gnsm_monai.data.constants import CONTACT_AREAS, CONTACTS, CROPPED, IMAGE, LABEL
 from gnsm_monai.explain.reasons import NO_REASON, explain
-from gnsm_monai.explain.sentences import cropped_sentence, empty_sentence, joined, unusual_sentence
+from gnsm_monai.explain.sentences import contact_sentence, cropped_sentence, empty_sentence, joined, unusual_sentence
 from gnsm_monai.explain.spacing import field_of_view_sentence, spacing_sentence
 from gnsm_monai.model.trained import TrainedModel
 from gnsm_monai.rules.levels import CaseStatistics
@@ -20,6 +20,9 @@ from gnsm_monai.scoring.reference_images import case_smoothness
 from gnsm_monai.scoring.result import AnomalyMap
 
 __all__ = ["geometry_reason", "reason_of"]
+
+FAR = 3.0
+"""Spreads of the references' own from which on the contacts of a structure are a reason."""
 
 
 def reason_of(
@@ -33,6 +36,7 @@ def reason_of(
     reason = ""
     if model.settings["parametrisation"] == "posterior":
         reason = _difference(case, statistics, maps, model)
+    reason = joined(_contact(case, model), reason)
     if model.images is not None and IMAGE in case:
         reason = joined(model.images.finding(case_smoothness(case)), reason)
     if decision.flagged and reason in ("", NO_REASON):
@@ -50,6 +54,21 @@ def geometry_reason(case: Mapping[str, Any], model: TrainedModel) -> str:
     else:
         odd = spacing_sentence(spacing, usual.spacings)
     return joined(cropped_sentence(case.get(CROPPED)), odd)
+
+
+def _contact(case: Mapping[str, Any], model: TrainedModel) -> str:
+    """What the structure of the most unusual contacts touches; empty where they are not far from the usual."""
+    if model.contacts is None or CONTACTS not in case:
+        return ""
+    present = case["volume_ml"] > 0
+    deviations = np.where(present, case[CONTACTS], -np.inf)  # what is missing is told in other words
+    worst = int(deviations.argmax())
+    if not deviations[worst] >= FAR:
+        return ""
+    names, members = model.scheme.structure_names, model.scheme.structure_classes
+    partner, area, usual = model.contacts.most_unusual(case[CONTACT_AREAS], members[worst])
+    other = next((name for name, classes in zip(names, members, strict=True) if partner in classes), "background")
+    return contact_sentence(names[worst], other, area, usual, model.settings["spatial_dims"])
 
 
 def _difference(case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap, model: TrainedModel) -> str:

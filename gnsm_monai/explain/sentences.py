@@ -8,8 +8,8 @@ from gnsm_monai.data.geometry import Cropped
 from gnsm_monai.explain.findings import Finding
 
 __all__ = [
-    "NOT_UNUSUAL", "NO_REASON", "STANDS_OUT", "Words", "cropped_sentence", "empty_sentence", "joined",
-    "unusual_sentence",
+    "NOT_UNUSUAL", "NO_REASON", "STANDS_OUT", "Words", "contact_sentence", "cropped_sentence", "empty_sentence",
+    "joined", "unusual_sentence",
 ]  # fmt: skip
 
 NO_REASON = "no clear reason: the mask is close to what the references suggest"
@@ -23,6 +23,14 @@ NOT_UNUSUAL = "not unusual beside the references, and looked at no further"
 def joined(*reasons: str) -> str:
     """Those that say something, with a semicolon between them; the last one where none does."""
     return "; ".join(reason for reason in reasons if reason not in ("", NO_REASON)) or reasons[-1]
+
+
+def contact_sentence(structure: str, partner: str, area: float, usual: float, spatial_dims: int) -> str:
+    """On how large an area a structure touches another one, and the references' structures do, in mm² (mm in 2D)."""
+    unit, large, times = ("mm", "cm", 10) if spatial_dims == 2 else ("mm²", "cm²", 100)
+    here, there = (f"{_number(x / times)} {large}" if x >= times else f"{_number(x)} {unit}" for x in (area, usual))
+    touches = f"touches {partner} on {here}" if area >= 1 else f"does not touch {partner}"
+    return f"{structure} {touches} ({there if usual >= 1 else 'never'} in references)"
 
 
 def unusual_sentence(words: str, deviations: float) -> str:

@@ -76,6 +76,19 @@ class ReferenceContacts:
         of_classes = (deviation - self.usual) / self.unit
         return np.array([of_classes[list(classes)].max() for classes in structure_classes])
 
+    def most_unusual(self, areas: np.ndarray, classes: Sequence[int]) -> tuple[int, float, float]:
+        """The class whose contact with a structure of these classes is the most unusual one, of areas ``(K, K)``.
+
+        Returns:
+            The class, its area with the structure's class, and the references' (geometric mean), in mm² or mm.
+        """
+        logs = np.log(np.asarray(areas, dtype=np.float64) + self.small)
+        distance = np.abs((logs - self.centre) / self.spread)[list(classes)]
+        place, partner = np.unravel_index(int(distance.argmax()), distance.shape)
+        one = list(classes)[int(place)]
+        usual = float(np.exp(self.centre[one, partner])) - self.small
+        return int(partner), float(areas[one, partner]), max(0.0, usual)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
         return {

@@ -50,6 +50,9 @@ def test_what_touches_other_structures_than_in_references_is_the_worst(model: Pa
     contacts = {(row["case"], row["structure"]): float(row["contacts"]) for row in rows}
     for i, label in enumerate(sound):
         assert cases[f"wrong/m{i}"]["worst_structure"] in ("box_1", "box_9")
+        reason = cases[f"wrong/m{i}"]["reason"]
+        assert re.match(r"box_1 touches box_[68] on [\d.]+ (mm|cm) \(never in references\)", reason)
+        assert "touch" not in cases[f"sound/m{i}"]["reason"]
         for name in ("box_1", "box_9"):
             assert contacts[f"wrong/m{i}", name] > 2 + contacts[f"sound/m{i}", name]
         assert abs(contacts[f"wrong/m{i}", "box_3"] - contacts[f"sound/m{i}", "box_3"]) < 1
@@ -62,6 +65,7 @@ def test_a_flagged_mask_that_differs_nowhere_is_told_by_a_statistic(
 ) -> None:
     """What the network makes of a mask may be the mask itself, however odd: then words alone say why it is flagged."""
     monkeypatch.setattr("gnsm_monai.engines.case_reason.explain", lambda *_, **__: NO_REASON)
+    monkeypatch.setattr("gnsm_monai.engines.case_reason.FAR", np.inf)
     write(tmp_path / "masks" / "wrong.nii.gz", 9 * (boxes(np.random.default_rng(1)) > 0).astype(np.int16))
     rank(tmp_path / "out", model, [tmp_path / "masks"], alpha=0.5, device="cpu")
     (row,) = csv.DictReader((tmp_path / "out" / "ranking.csv").open(newline=""))

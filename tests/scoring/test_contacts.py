@@ -111,3 +111,11 @@ def test_it_is_read_back_as_it_was(learnt: ReferenceContacts) -> None:
 
 def test_what_is_usual_or_less_weighs_one() -> None:
     np.testing.assert_array_equal(structure_weights(np.array([-2.0, 0.0, 1.0, 3.0])), [1, 1, 2, 10])
+
+
+def test_the_contact_that_is_most_unusual_is_told_with_the_usual_one(learnt: ReferenceContacts) -> None:
+    label = volume(np.random.default_rng(2))
+    partner, area, usual = learnt.most_unusual(areas(np.where(label == 2, 9, label)), [1])
+    assert partner in (2, 9)  # what it no longer touches, or touches instead: on the same area
+    there = areas(label)[1, 2]
+    assert (area, usual) == pytest.approx((0, there) if partner == 2 else (there, 0), abs=0.4 * there)
