@@ -27,10 +27,10 @@ _Floats = npt.NDArray[np.float64]
 class ReferenceContacts:
     """What the structures of references touch, and on how large an area, measured at the size of their files.
 
-    A deviation is the root mean square, over all classes that a class may touch, of the distance of the logarithm of
+    A deviation is the root mean square, over all other classes, of the distance of the logarithm of
     their contact area from the references' mean, in standard deviations. It is told in units of its own spread over
     references that were left out in turn, above their mean: a thin structure that touches something else in every head
-    is usual.
+    is usual. What the field of view cuts off touches less than it does: nothing is said of it.
 
     Args:
         centre, spread: of the logarithms of the areas, ``(K, K)`` each.
@@ -50,7 +50,7 @@ class ReferenceContacts:
 
         None from fewer than :data:`MIN_REFERENCES`, or where structures touch fewer than :data:`MIN_NEIGHBOURS` others.
         """
-        areas = np.asarray(areas, dtype=np.float64)
+        areas = _without_edges(np.asarray(areas, dtype=np.float64))
         surfaces = areas.sum(2)[:, 1:]
         if len(areas) < MIN_REFERENCES or not surfaces.any():
             return None
@@ -69,11 +69,13 @@ class ReferenceContacts:
         """How unusual the contacts of each structure are, ``(S,)``, higher = worse; references have 0 on average.
 
         Args:
-            areas: of a mask, ``(K, K)``.
+            areas: of a mask, ``(K, K)``; a class that reaches the edge of the field of view has 0 at most.
             structure_classes: the classes of each structure; the most unusual one counts.
         """
-        deviation = _deviation(np.log(np.asarray(areas, dtype=np.float64) + self.small), self.centre, self.spread)
+        values = np.asarray(areas, dtype=np.float64)
+        deviation = _deviation(np.log(_without_edges(values) + self.small), self.centre, self.spread)
         of_classes = (deviation - self.usual) / self.unit
+        of_classes = np.where(np.diag(values) > 0, np.minimum(of_classes, 0), of_classes)
         return np.array([of_classes[list(classes)].max() for classes in structure_classes])
 
     def most_unusual(self, areas: np.ndarray, classes: Sequence[int]) -> tuple[int, float, float]:
@@ -82,7 +84,7 @@ class ReferenceContacts:
         Returns:
             The class, its area with the structure's class, and the references' (geometric mean), in mm² or mm.
         """
-        logs = np.log(np.asarray(areas, dtype=np.float64) + self.small)
+        logs = np.log(_without_edges(np.asarray(areas, dtype=np.float64)) + self.small)
         distance = np.abs((logs - self.centre) / self.spread)[list(classes)]
         place, partner = np.unravel_index(int(distance.argmax()), distance.shape)
         one = list(classes)[int(place)]
@@ -106,6 +108,11 @@ class ReferenceContacts:
             return None
         values = {name: arrays[f"contact_{name}"] for name in ("centre", "spread", "usual", "unit")}
         return cls(**values, small=float(arrays["contact_small"]))
+
+
+def _without_edges(areas: _Floats) -> _Floats:
+    """Areas ``(..., K, K)`` with a diagonal of 0."""
+    return areas * (1 - np.eye(areas.shape[-1]))
 
 
 def structure_weights(deviations: np.ndarray | None) -> _Floats | None:

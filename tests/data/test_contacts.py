@@ -18,10 +18,11 @@ def counted(label: np.ndarray, spacing: tuple[float, ...], num_classes: int) -> 
     for place in product(*map(range, label.shape)):
         for axis, mm in enumerate(spacing):
             beside = tuple(i + (a == axis) for a, i in enumerate(place))
-            if beside[axis] == label.shape[axis]:
-                continue
-            a, b = label[place], label[beside]
-            if a != b and min(a, b) >= 0:
+            a = label[place]
+            ends = (place[axis] == 0) + (beside[axis] == label.shape[axis])
+            if a >= 0:
+                areas[a, a] += ends * np.prod(spacing) / mm
+            if beside[axis] < label.shape[axis] and a != (b := label[beside]) and min(a, b) >= 0:
                 areas[[a, b], [b, a]] += np.prod(spacing) / mm
     return areas
 
@@ -39,8 +40,11 @@ def test_a_cube_has_the_area_of_its_faces() -> None:
     label[3:6, 3:7, 3:8] = 1  # 3 x 4 x 5 voxels of 1 x 2 x 3 mm: 3 x 8 x 15 mm
     areas = contact_areas(label, (1, 2, 3), 2)
     assert areas[0, 1] == areas[1, 0] == pytest.approx(2 * (3 * 8 + 8 * 15 + 3 * 15))
+    assert areas[1, 1] == 0  # it ends before the field of view does
+    assert areas[0, 0] == pytest.approx(2 * (10 * 20 + 20 * 30 + 10 * 30))
 
 
 @pytest.mark.parametrize("value", [0, -1, 1])
-def test_nothing_touches_beyond_the_field_of_view(value: int) -> None:
-    assert not contact_areas(np.full((4, 4, 4), value, dtype=np.int16), (1, 1, 1), 2).any()
+def test_one_class_alone_touches_nothing_but_the_edge(value: int) -> None:
+    areas = contact_areas(np.full((4, 4, 4), value, dtype=np.int16), (1, 1, 1), 2)
+    assert areas.sum() == (6 * 16 if value >= 0 else 0) == np.diag(areas).sum()

@@ -16,7 +16,7 @@ STRUCTURES = [[k] for k in range(1, K)]
 
 def volume(rng: np.random.Generator) -> np.ndarray:
     """The boxes, eight voxels high."""
-    return np.pad(np.repeat(boxes(rng)[..., None], 8, axis=2), [(0, 0), (0, 0), (2, 2)])
+    return np.pad(np.repeat(boxes(rng)[..., None], 8, axis=2), [(0, 0), (0, 0), (4, 4)])
 
 
 def areas(label: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_a_deviation_is_what_it_says_it_is() -> None:
     each = np.stack([areas(volume(rng)) for _ in range(6)]).astype(float)
     learnt = ReferenceContacts.fit(each)
     assert learnt is not None
-    logs = np.log(each + learnt.small)
+    logs = np.log(each * (1 - np.eye(K)) + learnt.small)
 
     def root_mean_square(one: np.ndarray, others: np.ndarray) -> np.ndarray:
         spread = np.sqrt((others.var(0, ddof=1) + PRIOR**2) / 2)
@@ -73,7 +73,7 @@ def test_a_deviation_is_what_it_says_it_is() -> None:
     left_out = np.stack([root_mean_square(logs[i], logs[np.arange(6) != i]) for i in range(6)])
     usual, unit = left_out.mean(0) + left_out.mean(), np.sqrt((left_out.var(0) + left_out.var()) / 2)
     mask = areas(volume(rng))
-    expected = (root_mean_square(np.log(mask + learnt.small), logs) - usual / 2) / unit
+    expected = (root_mean_square(np.log(mask * (1 - np.eye(K)) + learnt.small), logs) - usual / 2) / unit
     np.testing.assert_allclose(learnt.deviations(mask, STRUCTURES), expected[1:])
 
 
@@ -119,3 +119,11 @@ def test_the_contact_that_is_most_unusual_is_told_with_the_usual_one(learnt: Ref
     assert partner in (2, 9)  # what it no longer touches, or touches instead: on the same area
     there = areas(label)[1, 2]
     assert (area, usual) == pytest.approx((0, there) if partner == 2 else (there, 0), abs=0.4 * there)
+
+
+def test_nothing_is_said_of_what_the_field_of_view_cuts_off(learnt: ReferenceContacts) -> None:
+    label = volume(np.random.default_rng(2))
+    cut = label[: int(np.nonzero(label == 5)[0].mean())]  # half of the boxes is beyond the edge
+    found = deviations(learnt, cut)
+    at_edge = [k for k in range(1, K) if (cut[-1] == k).any()]
+    assert 5 in at_edge and max(found[k - 1] for k in at_edge) <= 0
