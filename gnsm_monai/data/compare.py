@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from monai.data import MetaTensor
 from monai.transforms import Pad, Transform
 from scipy import ndimage
 
@@ -156,16 +157,21 @@ class CompareToReference(Transform):
         spacing = label.pixdim.numpy()[: label.ndim - 1]
         voxels = np.array([counts[members].sum() for members in self.structure_classes])
         case["volume_ml"] = voxels * float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
-        if self.contacts is not None:
-            case[CONTACT_AREAS] = contact_areas(label[0].numpy(), spacing.tolist(), self.num_classes)
-            case[CONTACTS] = self.contacts(case[CONTACT_AREAS])
         if REFERENCE in case:
             self._compare(case)
         if UNSEEN_IMAGE in case:
             _compare_size(case)
         if IMAGE in case:
             _lay_image(case)
+        if self.contacts is not None:
+            case[CONTACT_AREAS] = self._contact_areas(case[LABEL])
+            case[CONTACTS] = self.contacts(case[CONTACT_AREAS])
         return case
+
+    def _contact_areas(self, label: MetaTensor) -> np.ndarray:
+        values, spacing = label[0].numpy(), label.pixdim.tolist()[: label.ndim - 1]
+        # Background lies where slices were left out.
+        return contact_areas(np.pad(values, 1) if label.meta.get(EMPTY_LEFT_OUT) else values, spacing, self.num_classes)
 
     def _compare(self, case: dict[str, Any]) -> None:
         label, reference = case[LABEL], case.pop(REFERENCE)

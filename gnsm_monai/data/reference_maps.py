@@ -90,13 +90,15 @@ class ReferenceMaps:
         load: transform of a case of paths to a case of maps ``(C, *spatial)``, as
             :func:`gnsm_monai.data.transforms.load_case`; it is called with one key at a time.
         voxel_size: mm per axis.
-        num_classes: ``K``, for contacts; without it they are not measured.
+        scheme: the classes, for contacts; without it they are not measured. Nor are they where a label map has ignored
+            voxels, which masks lack, of fewer than three structures, or of structures that share classes.
     """
 
-    def __init__(self, load: Load, voxel_size: Sequence[float], num_classes: int = 0) -> None:
-        self.load, self.resample, self.num_classes = load, ToSpacingd([LABEL, IMAGE], voxel_size), num_classes
+    def __init__(self, load: Load, voxel_size: Sequence[float], scheme: LabelScheme | None = None) -> None:
+        self.load, self.resample = load, ToSpacingd([LABEL, IMAGE], voxel_size)
+        self.touching = 0 if scheme is None else _touching(scheme)
         self.contacts: dict[str, np.ndarray] = {}
-        """Contact areas ``(K, K)`` of each case's file at its full size, by its id."""
+        """Contact areas ``(K, K)`` of each case's file at its full size, by its id, if they are measured."""
         self.channels: dict[str, int] = {}
         """Channels of each case's image, by its id."""
         self.apart = 0.0
@@ -114,9 +116,12 @@ class ReferenceMaps:
         Raises:
             InputError: the image cannot be read, or shows another place.
         """
-        if self.num_classes:
+        if self.touching and bool((label < 0).any()):
+            self.touching = 0
+            self.contacts.clear()
+        if self.touching:
             spacing = label.pixdim.tolist()[: label.ndim - 1]
-            self.contacts[case["case"]] = contact_areas(label[0].numpy(), spacing, self.num_classes)
+            self.contacts[case["case"]] = contact_areas(label[0].numpy(), spacing, self.touching)
         resampled: MetaTensor = self.resample({LABEL: label})[LABEL]
         self._labels[case["case"]] = PackedMap.pack(resampled)
         if IMAGE in case:
@@ -151,6 +156,13 @@ class ReferenceMaps:
         if size <= self._room:
             self._room -= size
             self._images[case] = image
+
+
+def _touching(scheme: LabelScheme) -> int:
+    """``K`` of structures that may touch two others each, and share no class; else 0."""
+    members = [index for classes in scheme.structure_classes for index in classes]
+    apart = len(members) == len(set(members)) and len(scheme.structure_classes) > 2
+    return scheme.num_classes if apart else 0
 
 
 class CaseMaps(Sequence[dict[str, MetaTensor]]):

@@ -171,7 +171,7 @@ def read_references(
     if not any(value > 0 for m in measured for value in m.values):
         raise InputError(f"{labels_dir}: the label maps hold no structure, only background")
     voxel_size, spatial_size = grid_of(measured, max_voxels)
-    stored = ReferenceMaps(load, voxel_size, scheme.num_classes)
+    stored = ReferenceMaps(load, voxel_size, None if with_images else scheme)
     structured = _store(stored, cases, packed)
     if stored.apart:
         text = "%s: headers of images and label maps differ by up to %.2g mm: taken voxel by voxel"

@@ -31,7 +31,7 @@ def reason_of(
     """All reasons of a mask of which everything was measured.
 
     A mask that is flagged and differs in no place in particular is told by the statistic that stands out most of those
-    that the rule reads.
+    that it is ranked and flagged by, if one does.
     """
     reason = ""
     if model.settings["parametrisation"] == "posterior":
@@ -40,7 +40,7 @@ def reason_of(
     if model.images is not None and IMAGE in case:
         reason = joined(model.images.finding(case_smoothness(case)), reason)
     if decision.flagged and reason in ("", NO_REASON):
-        unusual = model.usual.most_unusual(statistics.levels, model.anomaly.fitted.reads)
+        unusual = model.usual.most_unusual(statistics.levels, model.anomaly.reading.statistics)
         reason = unusual_sentence(statistic_named(unusual[0]).words, unusual[1]) if unusual else reason
     return joined(geometry_reason(case, model), reason)
 
@@ -66,9 +66,11 @@ def _contact(case: Mapping[str, Any], model: TrainedModel) -> str:
     if not deviations[worst] >= FAR:
         return ""
     names, members = model.scheme.structure_names, model.scheme.structure_classes
-    partner, area, usual = model.contacts.most_unusual(case[CONTACT_AREAS], members[worst])
-    other = next((name for name, classes in zip(names, members, strict=True) if partner in classes), "background")
-    return contact_sentence(names[worst], other, area, usual, model.settings["spatial_dims"])
+    unusual = model.contacts.most_unusual(case[CONTACT_AREAS], members[worst])
+    names_of = {index: name for name, classes in zip(names, members, strict=True) for index in classes}
+    areas = unusual.area, unusual.usual, unusual.most
+    other = names_of.get(unusual.partner, "background")
+    return contact_sentence(names[worst], other, areas, model.settings["spatial_dims"])
 
 
 def _difference(case: Mapping[str, Any], statistics: CaseStatistics, maps: AnomalyMap, model: TrainedModel) -> str:
@@ -79,4 +81,6 @@ def _difference(case: Mapping[str, Any], statistics: CaseStatistics, maps: Anoma
         return empty_sentence(sees_image, bool((statistics.denoised > 0).any()))
     voxel_size = np.linalg.norm(maps.affine[:-1, :-1], axis=0).tolist()
     structures = tuple(model.structures.items())
-    return explain(mask, statistics.denoised, structures, voxel_size, usual=model.volumes)
+    names = model.scheme.structure_names
+    needed = {name for name, always in zip(names, model.settings["always_present"], strict=True) if always}
+    return explain(mask, statistics.denoised, structures, voxel_size, usual=model.volumes, needed=needed)

@@ -86,8 +86,9 @@ class ScoreStep:
             seen = self._seen(engine, case)
             if (brief := self._brief(engine, case, seen)) is not None:
                 return brief
-            weights = self.model.anomaly.level_weights
-            statistics = self.scorer(engine.network, *seen, weights, **self._beside(case))  # type: ignore[attr-defined]
+            network, shapes = engine.network, self.model.shapes  # type: ignore[attr-defined]
+            weights, of_structures = self.model.anomaly.level_weights, structure_weights(case.get(CONTACTS))
+            statistics = self.scorer(network, *seen, weights, shapes=shapes, structure_weights=of_structures)
             result = self._result(case, statistics)
             if self.corrections is None:
                 return result
@@ -127,7 +128,7 @@ class ScoreStep:
             return None
         network, (probabilities, observed, image) = engine.network, seen  # type: ignore[attr-defined]
         levels, of_structures = self.scorer.read(
-            network, probabilities, self.reading, observed, image, **self._beside(case)
+            network, probabilities, self.reading, observed, image, self.model.shapes
         )
         decision = self._decision(case, levels)
         if decision.p_value <= self.suspect:
@@ -142,9 +143,6 @@ class ScoreStep:
             levels=levels,
             complete=False,
         )
-
-    def _beside(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        return {"shapes": self.model.shapes, "structure_weights": structure_weights(case.get(CONTACTS))}
 
     def _of_files(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """What the case's files tell without any scoring, by fields of a result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["Classes", "Finding", "Floats", "Mask", "Structure", "UsualVolume"]
+__all__ = ["Classes", "Finding", "Floats", "Mask", "Structure", "UsualVolume", "unnamed"]
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Classes: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -56,6 +56,12 @@ class Finding:
     def pairs(self) -> list[tuple[str, str]]:
         """Structures that a relabelling concerns, each with what it is labelled."""
         return list(zip(self.names, self.labels or (self.other,), strict=True))
+
+
+def unnamed(absent: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
+    """That structures which a mask lacks are missing, but for those of which findings speak already."""
+    named = {name for finding in findings for name in (*finding.names, finding.other, *finding.labels)}
+    return [Finding("missing", (name,), 1.0) for name in absent if name not in named]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gnsm_monai.explain.displacement import align, directions, joint_counts, length, move, structure_dice
-from gnsm_monai.explain.findings import Finding, Structure, UsualVolume
+from gnsm_monai.explain.findings import Finding, Structure, UsualVolume, unnamed
 from gnsm_monai.explain.parts import describe
 from gnsm_monai.explain.relabelling import RELABELLED, best_relabelling, relabelling_findings
 from gnsm_monai.explain.sentences import NO_REASON, Words
@@ -36,6 +36,7 @@ def explain(
     spacing: Sequence[float],
     orientation: str = "RAS",
     usual: Mapping[str, UsualVolume] | None = None,
+    needed: Collection[str] = (),
 ) -> str:
     """What differs most between a mask, flagged or not, and its denoised version.
 
@@ -48,6 +49,7 @@ def explain(
             are described as the viewer sees them, axis 0 = x to the right, axis 1 = y downwards.
         usual: size of each structure in the references. A structure that is missing is given that size; without it
             none, because the denoised version of a mask that lacks a structure lacks most of it too.
+        needed: structures that every reference has. They are missing also where the denoised version lacks them.
 
     Returns:
         At most three findings, each with its size, joined by "; ", those that cost most Dice first; `NO_REASON` where
@@ -74,7 +76,9 @@ def explain(
     findings, maps = _displaced(maps)
     present = list(_structures(maps))
     exchanged = {frozenset(pair) for f in findings if f.kind in RELABELLED for pair in f.pairs}
-    rest = [_sized(finding, usual or {}) for structure in present for finding in describe(structure)]
+    rest = [finding for structure in present for finding in describe(structure)]
+    absent = [name for name, classes in structures if name in needed and not np.isin(given, list(classes)).any()]
+    rest = [_sized(finding, usual or {}) for finding in [*rest, *unnamed(absent, [*findings, *rest])]]
     findings += [f for f in rest if not (f.other and frozenset((*f.names, f.other)) in exchanged)]
     worst = sorted(_merged(findings, [s.name for s in present]), key=lambda f: -f.weight)[:MAX_REASONS]
     return "; ".join(words.sentence(finding) for finding in worst) or NO_REASON

@@ -25,12 +25,13 @@ def joined(*reasons: str) -> str:
     return "; ".join(reason for reason in reasons if reason not in ("", NO_REASON)) or reasons[-1]
 
 
-def contact_sentence(structure: str, partner: str, area: float, usual: float, spatial_dims: int) -> str:
-    """On how large an area a structure touches another one, and the references' structures do, in mm² (mm in 2D)."""
+def contact_sentence(structure: str, partner: str, areas: tuple[float, float, float], spatial_dims: int) -> str:
+    """Areas (mm², in 2D mm) on which a structure touches another one: here, usually (0: hardly ever) and at most."""
     unit, large, times = ("mm", "cm", 10) if spatial_dims == 2 else ("mm²", "cm²", 100)
-    here, there = (f"{_number(x / times)} {large}" if x >= times else f"{_number(x)} {unit}" for x in (area, usual))
-    touches = f"touches {partner} on {here}" if area >= 1 else f"does not touch {partner}"
-    return f"{structure} {touches} ({there if usual >= 1 else 'never'} in references)"
+    here, usual, most = (f"{_number(x / times)} {large}" if x >= times else f"{_number(x)} {unit}" for x in areas)
+    touches = f"touches {partner} on {here}" if areas[0] else f"does not touch {partner}"
+    there = usual if areas[1] else f"at most {most}" if areas[2] else "never"
+    return f"{structure} {touches} ({there} in references)"
 
 
 def unusual_sentence(words: str, deviations: float) -> str:

@@ -16,7 +16,6 @@ from torch import nn
 from gnsm_monai.data.constants import IMAGE, LABEL
 from gnsm_monai.data.datalist import Case
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
-from gnsm_monai.fitting.held_out_contacts import HeldOutContacts
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics, ScoredFailure
 from gnsm_monai.handlers import TerminalProgress
@@ -49,7 +48,6 @@ class HeldOutScorer:
         failures: makes failures from the references.
         shapes: those by which each held-out reference is judged, by case.
         mask_alone: whether failures are measured by what they tell alone; the network takes most of the time.
-        contacts: weigh the structures of references and failures; without them all count alike.
     """
 
     def __init__(
@@ -59,10 +57,9 @@ class HeldOutScorer:
         failures: ReferenceFailures,
         shapes: Mapping[str, ReferenceShapes],
         mask_alone: bool = False,
-        contacts: HeldOutContacts | None = None,
     ) -> None:
         self.scorer, self.network, self.failures, self.shapes = scorer, network, failures, shapes
-        self.mask_alone, self.contacts = mask_alone, contacts
+        self.mask_alone = mask_alone
         self.references = failures.references
 
     def statistics(self, use: str, limit: TimeLimit = NO_LIMIT, others: int = 0) -> ReferenceStatistics:
@@ -108,13 +105,8 @@ class HeldOutScorer:
             reading = Reading(frozenset(OF_MASK), tuple(range(self.scorer.schedule.num_levels)))
             read = self.scorer.read(self.network, probabilities, reading, observed, image, shapes)
             return CaseStatistics(*read, nothing, nothing, nothing)
-        weights = None if self.contacts is None else self._weights(self.contacts, maps, case, failure)
-        statistics = self.scorer(self.network, probabilities, observed, image, shapes=shapes, structure_weights=weights)
+        statistics = self.scorer(self.network, probabilities, observed, image, shapes=shapes)
         return replace(statistics, anomaly_map=nothing, denoised=nothing, band=nothing)
-
-    @staticmethod
-    def _weights(contacts: HeldOutContacts, maps: Mapping[str, Any], case: str, failure: bool) -> np.ndarray | None:
-        return contacts.of_failure(case, maps[LABEL][0].numpy()) if failure else contacts.of_reference(case)
 
     def _placed(self, maps: Mapping[str, Any]) -> dict[str, Any]:
         """Maps on the grid on which masks are scored."""

@@ -12,7 +12,6 @@ from torch import nn
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import save_arrays, save_json, sha256
-from gnsm_monai.fitting.held_out_contacts import HeldOutContacts
 from gnsm_monai.fitting.held_out_scorer import HeldOutScorer
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics
@@ -22,6 +21,7 @@ from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.failures import PartPredictors
 from gnsm_monai.rules.predictors import DicePredictor
+from gnsm_monai.scoring.contacts import ReferenceContacts
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
@@ -140,8 +140,7 @@ class ReferenceFit:
         self.network.eval()
         self.failures.train_segmenter(limit.part("segmenter"))
         whole, shapes = (ReferenceShapes(), {}) if self.shapes is None else self.shapes(limit.part("shapes"))
-        contacts = HeldOutContacts(self.references)
-        held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes, self._quick, contacts)
+        held_out = HeldOutScorer(self.scorer, self.network, self.failures, shapes, self._quick)
         images = held_out.images(limit.part("images"))
         context = not self._quick and learnt_context(losses or {})
         selection = held_out.statistics("selection", limit.part("selection"), 0 if context else OTHERS)
@@ -155,9 +154,7 @@ class ReferenceFit:
             "calibration_cases": np.array(calibration.cases),
             **(losses or {}),
         }
-        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **images}
-        if contacts.whole is not None:
-            fitted |= contacts.whole.to_arrays()
+        fitted = {**model.to_arrays(), **decisions.to_arrays(), **whole.to_arrays(), **images, **self._contacts()}
         settings = self._write({**arrays, **fitted}, model.rule)
         ordered = sorted(model.comparison.items(), key=lambda item: item[1])
         figures = ", ".join(f"{name} {value:.3f}" for name, value in ordered)
@@ -166,6 +163,12 @@ class ReferenceFit:
         if model.flag_scale is not None:
             self.logger.info("flags: by the anomaly score or the misfit in one place, whichever is more unusual")
         return model, selection.level_figures(), settings
+
+    def _contacts(self) -> dict[str, np.ndarray]:
+        """Of the references, where they were measured: for label maps of many structures."""
+        areas = list(self.references.stored.contacts.values())
+        fitted = ReferenceContacts.fit(np.stack(areas)) if areas else None
+        return {} if fitted is None else fitted.to_arrays()
 
     @property
     def _quick(self) -> bool:

@@ -27,7 +27,7 @@ __all__ = ["FlaggedWriter", "MapWriter"]
 class MapWriter:
     """Writes ``maps/CASE.nii.gz`` for every case that :class:`gnsm_monai.engines.ScoreStep` scores.
 
-    Float32 anomaly per voxel (nats of misfit, or squared score for the direct parametrisation; higher = worse) in the
+    Float32 anomaly per voxel (:class:`gnsm_monai.rules.levels.CaseStatistics`; higher = worse) in the
     geometry of the predicted mask: same shape, spacing, orientation and origin, whatever the format of the mask.
 
     Args:

@@ -84,17 +84,12 @@ class MisfitRest(Statistic):
 
 
 class Disagreement(Statistic):
-    """Mean over structures of ``1 - soft Dice`` between mask and posterior: about the Dice loss to be expected.
-
-    Where contacts are known, each structure counts as much as its weight says
-    (:func:`gnsm_monai.scoring.contacts.structure_weights`); one that touches what it usually does counts once.
-    """
+    """Mean over structures of ``1 - soft Dice`` between mask and posterior: about the Dice loss to be expected."""
 
     name, words = "disagreement", "disagreement with what is expected"
 
     def measure(self, view: PosteriorView) -> Tensor:
-        weights = view.structure_weights
-        return mean_over_structures(view.disagreements if weights is None else view.disagreements * weights)
+        return mean_over_structures(view.disagreements)
 
 
 class Uncertainty(Statistic):

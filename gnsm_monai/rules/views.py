@@ -58,7 +58,6 @@ class PosteriorView(NetworkView):
             is in neither and may be missing.
         doubts: 1 - the highest soft Dice that any mask could have with the posterior, ``(n, S)``; None where the
             network sees no image.
-        structure_weights: of the structures, ``(S,)``; None where all count alike.
     """
 
     observed: Tensor
@@ -70,4 +69,3 @@ class PosteriorView(NetworkView):
     entropy: Tensor
     disagreements: Tensor
     doubts: Tensor | None
-    structure_weights: Tensor | None = None

@@ -49,7 +49,7 @@ class Place:
     """Where a mask is worst.
 
     Args:
-        structure: with the highest anomaly; empty where no structure has one.
+        structure: with the highest anomaly times the weight of its contacts; empty where no structure has one.
         slice_axis: array axis of the file that the worst slice lies across; None of a 2D mask.
         slice_index: of the worst slice along that axis, from 0.
     """

@@ -128,7 +128,6 @@ class Scorer:
         observed: Tensor | None = None,
         image: Tensor | None = None,
         shapes: ReferenceShapes | None = None,
-        structure_weights: np.ndarray | None = None,
     ) -> tuple[LevelStatistics, np.ndarray]:
         """What a rule reads of one label map, the same numbers as :meth:`__call__` gives, and nothing else.
 
@@ -137,7 +136,7 @@ class Scorer:
         Returns:
             Every statistic ``(L,)``, and ``1 - soft Dice`` per structure ``(S, L)``; NaN for what is not read.
         """
-        mask = self._mask(probabilities, observed, image, structure_weights)
+        mask = self._mask(probabilities, observed, image)
         all_levels = torch.arange(self.schedule.num_levels, device=mask.observed.device)
         every = all_levels.split(self.levels_at_once(probabilities.numel()))
         groups = [group for group in every if not set(group.tolist()).isdisjoint(reading.levels)]
@@ -161,7 +160,11 @@ class Scorer:
         return max(1, min(self.chunk_size or self.schedule.num_levels, MAX_VALUES // values))
 
     def _mask(
-        self, probabilities: Tensor, observed: Tensor | None, image: Tensor | None, weights: np.ndarray | None
+        self,
+        probabilities: Tensor,
+        observed: Tensor | None,
+        image: Tensor | None,
+        weights: np.ndarray | None = None,
     ) -> SeenMask:
         probabilities = probabilities.float()
         observed = torch.ones_like(probabilities[:, :1]) if observed is None else observed.to(probabilities)

@@ -28,7 +28,7 @@ class SeenMask:
         observed: ``(1, 1, *spatial)``, 1 where a voxel counts.
         image: ``(1, C, *spatial)`` for a network that sees images.
         structures: the structures of a label map.
-        weights: of the structures, ``(S,)``; without them all count alike, and the anomaly map is of voxels.
+        weights: of the structures in the anomaly map, ``(S,)``; without them it is of voxels.
     """
 
     probabilities: Tensor
@@ -122,11 +122,6 @@ class Seen:
     def disagreements(self) -> Tensor:
         return disagreement(self.mask.present, self.denoised, self.expected, self.mask.needed)
 
-    @cached_property
-    def structure_weights(self) -> Tensor | None:
-        """Of the structures, ``(S,)``; None where all count alike."""
-        return None if self.mask.weights is None else torch.as_tensor(self.mask.weights).to(self.logits)
-
     @property
     def anomaly_map(self) -> Tensor:
         """Where mask and posterior disagree, ``(n, *spatial)``, higher = worse.
@@ -136,12 +131,12 @@ class Seen:
         A structure ``s`` gives ``w_s |m_s - p_s| / sqrt(|m_s| + |p_s|)``, with sums over all voxels below. So neither
         the many voxels of a large structure nor the few of a small one hide the other.
         """
-        if self.structure_weights is None:
+        if self.mask.weights is None:
             return self.misfit[:, 0]
         present, expected = self.mask.present, self.expected
         axes = tuple(range(2, expected.ndim))
         size = (present.sum(axes, keepdim=True) + expected.sum(axes, keepdim=True)).clamp_min(1)
-        shares = self.structure_weights.reshape(1, -1, *[1] * len(axes)) / size.sqrt()
+        shares = torch.as_tensor(self.mask.weights).to(expected).reshape(1, -1, *[1] * len(axes)) / size.sqrt()
         return ((present - expected).abs_() * shares).sum(CLASS_DIM)
 
     @cached_property

@@ -469,3 +469,14 @@ def test_a_cycle_of_labels_is_no_swap() -> None:
     assert sorted(words.split("; ")) == [
         "rib_2 is labelled rib_4", "rib_4 is labelled rib_7", "rib_7 is labelled rib_2",
     ]  # fmt: skip
+
+
+def test_what_every_reference_has_is_missing_whatever_the_network_makes_of_it() -> None:
+    """A mask may call a structure by the name of what surrounds it: its denoised version then lacks it, too."""
+    called_another = np.where(phantom() == 2, 1, phantom())
+    arguments = called_another, called_another, NAMES, MM
+    assert explain(*arguments) == NO_REASON
+    assert explain(*arguments, needed={"anterior"}) == NO_REASON
+    sized = explain(*arguments, needed={"anterior", "posterior"}, usual=USUAL)
+    assert sized == "posterior is missing (references hold 133 ml, 101 ml to 163 ml)"
+    assert explain(called_another, phantom(), NAMES, MM, needed={"posterior"}).count("posterior") == 1

@@ -71,7 +71,8 @@ def test_a_deviation_is_what_it_says_it_is() -> None:
         return np.asarray(np.sqrt((((one - others.mean(0)) / spread) ** 2).mean(1)))
 
     left_out = np.stack([root_mean_square(logs[i], logs[np.arange(6) != i]) for i in range(6)])
-    usual, unit = left_out.mean(0) + left_out.mean(), np.sqrt((left_out.var(0) + left_out.var()) / 2)
+    of_boxes = left_out[:, 1:]
+    usual, unit = left_out.mean(0) + of_boxes.mean(), np.sqrt((left_out.var(0) + of_boxes.var()) / 2)
     mask = areas(volume(rng))
     expected = (root_mean_square(np.log(mask * (1 - np.eye(K)) + learnt.small), logs) - usual / 2) / unit
     np.testing.assert_allclose(learnt.deviations(mask, STRUCTURES), expected[1:])
@@ -115,15 +116,52 @@ def test_what_is_usual_or_less_weighs_one() -> None:
 
 def test_the_contact_that_is_most_unusual_is_told_with_the_usual_one(learnt: ReferenceContacts) -> None:
     label = volume(np.random.default_rng(2))
-    partner, area, usual = learnt.most_unusual(areas(np.where(label == 2, 9, label)), [1])
-    assert partner in (2, 9)  # what it no longer touches, or touches instead: on the same area
     there = areas(label)[1, 2]
-    assert (area, usual) == pytest.approx((0, there) if partner == 2 else (there, 0), abs=0.4 * there)
+    contact = learnt.most_unusual(areas(np.where(label == 2, 9, label)), [1])
+    assert contact.partner in (2, 9)  # what it no longer touches, or touches instead: on the same area
+    lost = contact.partner == 2
+    assert contact.area == pytest.approx(0 if lost else there)
+    assert contact.usual == pytest.approx(there if lost else 0, abs=0.4 * there)
+    assert (contact.most > 0) == lost
+
+
+def test_a_structure_of_several_classes_does_not_touch_itself(learnt: ReferenceContacts) -> None:
+    label = volume(np.random.default_rng(2))
+    worse = np.where(label == 1, 2, np.where(label == 2, 1, label))
+    assert learnt.most_unusual(areas(worse), [1, 2, 4]).partner not in (1, 2, 4)
 
 
 def test_nothing_is_said_of_what_the_field_of_view_cuts_off(learnt: ReferenceContacts) -> None:
     label = volume(np.random.default_rng(2))
     cut = label[: int(np.nonzero(label == 5)[0].mean())]  # half of the boxes is beyond the edge
-    found = deviations(learnt, cut)
-    at_edge = [k for k in range(1, K) if (cut[-1] == k).any()]
-    assert 5 in at_edge and max(found[k - 1] for k in at_edge) <= 0
+    at_edge = {k for k in range(1, K) if (cut[-1] == k).any()}
+    beyond = {k for k in range(1, K) if not (cut == k).any()}
+    assert 5 in at_edge and beyond
+    judged = deviations(learnt, cut)
+    assert max(judged[k - 1] for k in at_edge | beyond) <= 0
+
+
+def test_a_few_voxels_at_the_edge_silence_no_structure(learnt: ReferenceContacts) -> None:
+    label = volume(np.random.default_rng(2))
+    worse = np.where(label == 1, 2, label)
+    stray = worse.copy()
+    stray[0, :K, 0] = range(K)
+    assert deviations(learnt, stray)[1] > deviations(learnt, label)[1] + 2
+    assert deviations(learnt, worse)[1] > deviations(learnt, label)[1] + 2
+
+
+def test_references_that_are_all_alike_leave_deviations_bounded() -> None:
+    label = volume(np.random.default_rng(0))
+    learnt = ReferenceContacts.fit(np.stack([areas(label)] * 8))
+    assert learnt is not None
+    np.testing.assert_allclose(deviations(learnt, label), 0, atol=1e-3)
+    assert 0 < deviations(learnt, volume(np.random.default_rng(1))).max() < 1000
+
+
+def test_classes_that_no_reference_has_change_nothing(learnt: ReferenceContacts) -> None:
+    rng, more = np.random.default_rng(0), [(0, 0), (0, 20), (0, 20)]
+    wider = ReferenceContacts.fit(np.pad(np.stack([areas(volume(rng)) for _ in range(12)]), more))
+    assert wider is not None
+    mask = areas(volume(rng))
+    few, many = learnt.deviations(mask, STRUCTURES), wider.deviations(np.pad(mask, more[1:]), STRUCTURES)
+    np.testing.assert_allclose(many, few, atol=0.05)
