@@ -22,5 +22,6 @@ def scoring_dataset(
     """The config's transforms for a model with these settings, whose network by default knows nothing of positions."""
     parser = ConfigParser(ConfigParser.load_config_file(bundle_root() / "configs" / "inference.yaml"))
     scheme, network = LabelScheme.from_dict(settings["labels"]), network or NOWHERE
-    parser["model"] = SimpleNamespace(settings=settings, scheme=scheme, network=network, fields_of_view=fields_of_view)
+    model = {"settings": settings, "scheme": scheme, "network": network, "fields_of_view": fields_of_view}
+    parser["model"] = SimpleNamespace(**model, contact_deviations=None)
     return Dataset(list(cases), parser.get_parsed_content("preprocessing"))

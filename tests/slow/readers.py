@@ -113,7 +113,9 @@ def _read_mask(path: Path) -> str | None:
     found = refusal(lambda: load_case(SCHEME, 3, ["label"])({"label": path}))
     parser = ConfigParser(ConfigParser.load_config_file(bundle_root() / "configs" / "inference.yaml"))
     network = SimpleNamespace(position_size=None, log_prior=zeros(1))
-    parser["model"] = SimpleNamespace(settings=SETTINGS, scheme=SCHEME, network=network, fields_of_view=None)
+    parser["model"] = SimpleNamespace(
+        settings=SETTINGS, scheme=SCHEME, network=network, fields_of_view=None, contact_deviations=None
+    )
     case = parser.get_parsed_content("preprocessing")({"case": "a", "label": path})
     if found is None and "message" in case and "field of view" not in case["message"]:
         raise RuntimeError(f"read, but not scored: {case['message']}")
