@@ -17,6 +17,9 @@ FALSE = "false_structures"
 
 BOOTSTRAPS = 200
 
+FEW = 5
+"""References below which draws of them tell no standard error."""
+
 MIN_OF_MAKER = 10
 """Fewest failures of one maker from which a correlation is taken."""
 
@@ -40,7 +43,8 @@ def simplest_of_the_best(
         seed: of the bootstrap that gives the standard error of the difference.
         groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references with
             all their failures: failures of one reference are alike, and counting them as independent would make the
-            error too small. By default, and where all are of one reference, each failure is alone.
+            error too small. By default, and where all are of one reference, each failure is alone. Draws of fewer than
+            :data:`FEW` references scatter too little or too much by chance: the larger of both errors counts there.
         parts: within which the correlation is taken, ``(M,)`` bool each; the weakest counts. By default all are one.
         strata: number of the stratum of each, ``(M,)``: the bootstrap draws references of one stratum among
             themselves. One stratum by default.
@@ -49,14 +53,15 @@ def simplest_of_the_best(
     spearman = {name: weakest_within(values, dice, parts) for name, values in scores.items()}
     best = min(spearman, key=lambda name: spearman[name])
     groups = np.arange(len(dice)) if groups is None or len(np.unique(groups)) < 2 else groups
-    samples = _resampled(groups, seed, strata)
+    draws = [_resampled(groups, seed, strata)]
+    if len(np.unique(groups)) < FEW:
+        draws.append(_resampled(np.arange(len(dice)), seed, strata))
     resampled = {
-        name: np.array([weakest_within(values[i], dice[i], [part[i] for part in parts]) for i in samples])
+        name: np.array([[weakest_within(values[i], dice[i], [part[i] for part in parts]) for i in s] for s in draws])
         for name, values in scores.items()
     }
-    return next(
-        name for name in scores if spearman[name] - spearman[best] <= (resampled[name] - resampled[best]).std(ddof=1)
-    )
+    errors = {name: float((values - resampled[best]).std(1, ddof=1).max()) for name, values in resampled.items()}
+    return next(name for name in scores if spearman[name] - spearman[best] <= errors[name])
 
 
 def steadiest(

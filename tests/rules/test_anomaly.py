@@ -261,6 +261,18 @@ def test_what_is_better_on_failures_of_one_reference_alone_is_not_clearly_better
     assert simplest_of_the_best(scores, dice, groups=groups) == "simple"
 
 
+def test_two_references_that_agree_by_chance_are_no_proof() -> None:
+    """Draws of two references can be three different sets alone: where these agree, their spread is next to nothing."""
+    dice = np.linspace(0.1, 0.9, 8)
+    simple, flexible = -dice[[1, 0, 2, 3, 5, 4, 6, 7]], -dice[[1, 0, 2, 3, 4, 5, 6, 7]]
+    names = {"simple": np.tile(simple, 2), "flexible": np.tile(flexible, 2)}
+    twice, groups = np.tile(dice, 2), np.repeat([0, 1], 8)
+    assert rank_correlation(names["flexible"], twice) < rank_correlation(names["simple"], twice)
+    assert simplest_of_the_best(names, twice, groups=groups) == "simple"
+    many = {name: np.tile(values, 20) for name, values in names.items()}
+    assert simplest_of_the_best(many, np.tile(twice, 20), groups=np.repeat(range(40), 8)) == "flexible"
+
+
 def test_levels_count_by_their_weight_in_mean_rules(data: Data) -> None:
     weighted = FitData(*data, level_weights=np.array([3.0, 0, 1, 0]))
     model = AnomalyModel.fit(weighted, "disagreement")
