@@ -26,7 +26,7 @@ __all__ = ["case_picture", "file_slices", "place_of_worst", "worst_structure"]
 
 def worst_structure(structures: Sequence[StructureResult]) -> str:
     """Name of the structure with the highest score times its weight; empty where none has a score."""
-    anomaly, contacts = np.array([(entry.anomaly, entry.contacts) for entry in structures]).T
+    anomaly, contacts = np.array([(entry.anomaly, entry.contacts) for entry in structures]).reshape(-1, 2).T
     scores = anomaly * structure_weights(np.nan_to_num(contacts))
     return "" if np.isnan(scores).all() else structures[int(np.nanargmax(scores))].name
 

@@ -33,8 +33,9 @@ OF_MASK = [name for name in STATISTICS if statistic_named(name).of_mask]
 class Scorer:
     """Runs the score network over all noise levels of one label map at a time.
 
-    A mask's statistics depend on the mask and the model alone: the noise is left out (the centre of each level) or
-    drawn from a fixed seed, the same numbers for every mask, and masks are never batched together.
+    A mask's statistics depend on the mask and the model alone: the noise is either left out (the centre of each
+    level) or drawn from a fixed seed, the same numbers for every mask, and masks are never batched together, so that
+    neither batch size nor order can change a score.
 
     Args:
         schedule: the noise that the network was trained with.
@@ -42,8 +43,9 @@ class Scorer:
         structures: the structures of a label map; by default those of :class:`Structures`.
         num_draws, seed: noise draws per level to average over, and their seed; 0 scores the noise-free centre.
         inferer: how the network is run over the noisy maps of a case, which come as one batch.
-        chunk_size: noise levels at a time, at most; all by default. No score depends on it. Maps of many classes are
-            seen fewer levels at a time, so that they hold :data:`MAX_VALUES` numbers or one level's.
+        chunk_size: noise levels at a time, at most; all by default. Memory grows with it, and no score depends on it.
+            Maps of many classes are seen fewer levels at a time, so that they hold :data:`MAX_VALUES` numbers or one
+            level's. The network of shapes is always asked for the two levels that it knows.
 
     Raises:
         ValueError: ``chunk_size`` below 1.
