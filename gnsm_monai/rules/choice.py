@@ -129,10 +129,10 @@ def weakest_within(values: np.ndarray, dice: np.ndarray, parts: Sequence[np.ndar
 
 
 def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
-    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same."""
-    return (
-        0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(scipy.stats.spearmanr(values, quality).statistic)
-    )
+    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same, or none is."""
+    if not len(values) or np.ptp(values) == 0 or np.ptp(quality) == 0:
+        return 0.0  # a draw of failures may leave a part out
+    return float(scipy.stats.spearmanr(values, quality).statistic)
 
 
 def best_level(values: np.ndarray, dice: np.ndarray) -> int:

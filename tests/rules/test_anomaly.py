@@ -273,6 +273,16 @@ def test_two_references_that_agree_by_chance_are_no_proof() -> None:
     assert simplest_of_the_best(many, np.tile(twice, 20), groups=np.repeat(range(40), 8)) == "flexible"
 
 
+def test_draws_that_leave_a_part_out_say_nothing_of_it() -> None:
+    """One false structure among failures of two references: draws of single failures often go without it."""
+    dice = np.linspace(0.1, 0.9, 12)
+    part = dice == dice[0]
+    scores = {"simple": dice, "flexible": -dice}
+    picked = simplest_of_the_best(scores, dice, groups=np.repeat([0, 1], 6), parts=[part, ~part])
+    assert picked in scores
+    assert rank_correlation(dice[:0], dice[:0]) == 0
+
+
 def test_levels_count_by_their_weight_in_mean_rules(data: Data) -> None:
     weighted = FitData(*data, level_weights=np.array([3.0, 0, 1, 0]))
     model = AnomalyModel.fit(weighted, "disagreement")
