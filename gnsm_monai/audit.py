@@ -29,6 +29,7 @@ import numpy as np
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.datalist import find_references
 from gnsm_monai.data.layouts import AUTO
+from gnsm_monai.data.patients import FROM_NAMES, patients_of
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.evaluation.verdict import flagged_by_rate
@@ -50,9 +51,17 @@ PLAN = "audit.json"
 
 
 def plan_folds(
-    dataset: str | Path, output: str | Path, folds: int = 5, seed: int = 0, layout: str = AUTO
+    dataset: str | Path,
+    output: str | Path,
+    folds: int = 5,
+    seed: int = 0,
+    layout: str = AUTO,
+    patients: str = FROM_NAMES,
 ) -> dict[str, Any]:
     """Deals the reference cases of an nnU-Net data set into folds. Nothing is written: :data:`PLAN` is for the caller.
+
+    All maps of a patient are in one fold. A map that repeats the error of another one would look usual to a model that
+    has learnt from that.
 
     Args:
         dataset: folder with ``labelsTr``.
@@ -60,19 +69,24 @@ def plan_folds(
         folds: how many.
         seed: of the shuffle.
         layout: of the label maps, see :func:`gnsm_monai.data.layouts.look_into`.
+        patients: which maps are of one patient, see :func:`gnsm_monai.data.patients.patients_of`.
 
     Returns:
-        ``folds``, the case ids of each fold, as equal in number as can be, and ``files``, what they are made of.
+        ``folds``, the case ids of each fold, as equal in patients as can be, and ``files``, what they are made of.
 
     Raises:
-        InputError: no label maps, fewer than folds, or a kept plan of other files or another number of folds.
+        InputError: no label maps, or those of fewer patients than folds; or a kept plan of other files or folds.
     """
     labels_dir = Path(dataset) / "labelsTr"
     label_maps = {case["case"]: case[LABEL] for case in find_references(dataset, layout=layout)[0]}
-    if len(label_maps) < folds:
-        raise InputError(f"{labels_dir}: {folds} folds need as many label maps, found {len(label_maps)}")
-    shuffled = np.random.default_rng(seed).permutation(np.array(list(label_maps), dtype=object)).tolist()
-    dealt = [sorted(shuffled[fold::folds]) for fold in range(folds)]
+    patient = dict(zip(label_maps, patients_of(list(label_maps), patients), strict=True))
+    if (count := len(set(patient.values()))) < folds:
+        raise InputError(f"{labels_dir}: {folds} folds need as many label maps, each of another patient, found {count}")
+    order = np.array(list(dict.fromkeys(patient.values())), dtype=object)
+    shuffled = np.random.default_rng(seed).permutation(order).tolist()
+    dealt = [
+        sorted(case for case in label_maps if patient[case] in set(shuffled[fold::folds])) for fold in range(folds)
+    ]
     plan = {"folds": dealt, "files": [file_identity(path) for path in label_maps.values()]}
     path = Path(output) / PLAN
     if path.is_file() and load_json(path) != plan:

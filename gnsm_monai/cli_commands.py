@@ -15,7 +15,6 @@ from gnsm_monai.annotation import APP, STUDIES, write_app
 from gnsm_monai.audit import PLAN, merge_folds, plan_folds
 from gnsm_monai.cli_show import say, say_model, show, show_worst
 from gnsm_monai.data.dicom_seg import convert_segmentations
-from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import read_label_scheme
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.dicomweb import open_server
@@ -145,7 +144,9 @@ def audit(dataset: Path, output: Path, folds: int = 5, **overrides: Any) -> int:
     overrides = {"fit::shapes::steps": 0, **FEW_COPIES, **overrides}
     overrides = {"anomaly_score": "deviation", "failures": "copies", **overrides}
     check_output_dir(output, dataset, dataset / "labelsTr")
-    plan = plan_folds(dataset, output, folds, layout=overrides.get("layout", AUTO))
+    plan = plan_folds(
+        dataset, output, folds, **{name: overrides[name] for name in ("layout", "patients") if name in overrides}
+    )
     rankings: list[Ranking] = []
     for fold, cases in enumerate(plan["folds"]):
         model = output / "models" / f"fold_{fold}"

@@ -101,6 +101,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     what = "let the network see each case's image too (imagesTr); ranking then needs --images"
     _flag(parser, "--condition-on-image", what)
     _layout(parser)
+    _patients(parser)
     _length(parser)
     _flag(parser, "--quick", "a first model in about a minute, which --resume turns into a full one, in its place")
     _flag(parser, "--resume", "continue a training of this MODEL that was stopped, or was --quick")
@@ -113,6 +114,14 @@ def _layout(parser: argparse.ArgumentParser) -> None:
         "how label maps are laid out: files, bids, freesurfer, structures, folders or dicom (default: found by looking)"
     )
     parser.add_argument("--layout", metavar="NAME", help=what)
+
+
+def _patients(parser: argparse.ArgumentParser) -> None:
+    what = (
+        "which label maps are of one patient, and are held out together: auto (default) by their names, as heart_002_1 "
+        "and heart_002_2 are; each for none; or a regular expression for the patient in a name"
+    )
+    parser.add_argument("--patients", metavar="PATTERN", help=what)
 
 
 def _length(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +195,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     what = "models: each scores what the others were trained on (default: 5)"
     parser.add_argument("--folds", type=at_least_two, metavar="N", help=what)
     _layout(parser)
+    _patients(parser)
     _length(parser)
 
 

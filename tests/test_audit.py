@@ -34,6 +34,17 @@ def test_every_case_is_in_one_fold_of_nearly_equal_size(dataset: Path, tmp_path:
     assert plan[0] != [f"case{number:02d}" for number in range(3)]  # neighbours in name are often alike
 
 
+def test_all_maps_of_a_patient_are_in_one_fold(tmp_path: Path) -> None:
+    (tmp_path / "labelsTr").mkdir()
+    for number in range(20):
+        (tmp_path / "labelsTr" / f"p{number // 2}_{number % 2}.nii.gz").write_text("")
+    plan = plan_folds(tmp_path, tmp_path / "out", 5)["folds"]
+    assert [{case[:2] for case in fold} for fold in plan] == [{fold[0][:2], fold[2][:2]} for fold in plan]
+    assert sorted(case for fold in plan for case in fold) == [f"p{n}_{k}" for n in range(10) for k in range(2)]
+    apart = plan_folds(tmp_path, tmp_path / "out", 20, patients="each")["folds"]
+    assert [len(fold) for fold in apart] == [1] * 20
+
+
 def test_the_same_audit_goes_on_and_another_is_refused(dataset: Path, tmp_path: Path) -> None:
     plan = plan_folds(dataset, tmp_path / "out", 3)
     assert not (tmp_path / "out").exists()
@@ -47,7 +58,7 @@ def test_the_same_audit_goes_on_and_another_is_refused(dataset: Path, tmp_path: 
 
 
 def test_more_folds_than_cases_or_no_labels_are_refused(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="12 folds need as many label maps, found 11"):
+    with pytest.raises(InputError, match="12 folds need as many label maps, each of another patient, found 11"):
         plan_folds(dataset, tmp_path / "out", 12)
     with pytest.raises(InputError, match="no such folder"):
         plan_folds(tmp_path / "nowhere", tmp_path / "out")

@@ -20,6 +20,7 @@ from gnsm_monai.data.images import Images
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.named_scheme import named_scheme
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
+from gnsm_monai.data.patients import FROM_NAMES, with_patients
 from gnsm_monai.data.reference_maps import CaseMaps, PackedMap, ReferenceMaps
 from gnsm_monai.data.reference_measures import MapMeasures, any_way_up, grid_of, symmetric_axes
 from gnsm_monai.data.splits import check_enough, split_references
@@ -37,7 +38,7 @@ class References:
     """Reference label maps, checked and measured, and kept in memory.
 
     Args:
-        cases: every case with ``case``, ``label``, ``use`` and, where asked for, ``image``.
+        cases: every case with ``case``, ``label``, ``patient``, ``use`` and, where asked for, ``image``.
         scheme: the classes.
         voxel_size: mm per axis of the model's grid. Cases of another spacing are resampled to it, in training and in
             scoring.
@@ -130,6 +131,7 @@ def read_references(
     exclude: Sequence[str] = (),
     loading: Sequence[Callable[..., Any]] | None = None,
     layout: str = AUTO,
+    patients: str = FROM_NAMES,
 ) -> References:
     """Finds, reads, measures and keeps the reference label maps of an nnU-Net dataset.
 
@@ -148,6 +150,7 @@ def read_references(
         loading: transforms of a case of paths to a case of maps, called with ``label`` alone and with ``image`` alone;
             by default those of :func:`gnsm_monai.data.transforms.load_case`.
         layout: of the label maps, see :func:`gnsm_monai.data.layouts.look_into`.
+        patients: which maps are of one patient, see :func:`gnsm_monai.data.patients.patients_of`.
 
     Raises:
         InputError: no labels, too few cases, an unreadable file, a value outside the declared labels, or an image that
@@ -159,7 +162,7 @@ def read_references(
         raise InputError("condition_on_image: images are found in a data set only: give dataset_dir, not labels_dir")
     cases, images = find_references(folder, bare, layout)
     scheme = read_label_scheme(folder)
-    cases = _used_cases(cases, labels_dir, exclude)
+    cases = with_patients(_used_cases(cases, labels_dir, exclude), patients)
     if with_images:
         cases = _with_images(cases, images, folder)
     load = Compose(loading) if loading is not None else load_case(scheme, spatial_dims, [LABEL, IMAGE])

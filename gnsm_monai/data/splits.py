@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gnsm_monai.data.datalist import Case
+from gnsm_monai.data.patients import numbered
 from gnsm_monai.errors import InputError
 
 __all__ = ["check_enough", "split_references"]
@@ -38,31 +40,39 @@ def split_references(
     References without a structure are dealt out in proportion, so that every part has some with structures: nothing can
     fail in an empty one.
 
+    All references of a patient have the same use: one that has helped to train makes the others look better than those
+    of a new patient.
+
     Args:
-        cases: reference cases.
+        cases: reference cases; those with a ``patient`` are dealt out together with all others of that patient.
         seed: of the shuffle.
-        selection: share for validation in training, the choice and fit of the rule, and the predicted Dice.
-        calibration: share for the interval of the predicted Dice, and for p-values beside those of selection.
+        selection: share of the patients for validation in training, the choice and fit of the rule, and the predicted
+            Dice.
+        calibration: the same for the interval of the predicted Dice, and for p-values beside those of selection.
         structured: whether each case has a structure; all by default.
 
     Raises:
-        InputError: fewer than 8 cases, or fewer than 3 with a structure, one for each use.
+        InputError: fewer than 8 cases, or fewer than 3 patients with a structure, one for each use.
     """
     check_enough(cases)
-    filled = np.ones(len(cases), dtype=bool) if structured is None else np.asarray(structured, dtype=bool)
+    has_structure = np.ones(len(cases), dtype=bool) if structured is None else np.asarray(structured, dtype=bool)
+    patient = numbered([str(case.get("patient", case["case"])) for case in cases])
+    count = int(patient.max()) + 1
+    filled = np.bincount(patient, has_structure, count) > 0
     if filled.sum() < 3:
+        several = "label maps" if count == len(cases) else "patients"
         raise InputError(
-            f"{Path(cases[0]['label']).parent}: structures are needed in at least 3 label maps, to train on, to select "
+            f"{Path(cases[0]['label']).parent}: structures are needed in at least 3 {several}, to train on, to select "
             f"the score on and to calibrate it on; found them in {filled.sum()}"
         )
-    total = np.array([max(2, round(share * len(cases))) for share in (selection, calibration)])
+    total = np.array([max(2, round(share * count)) for share in (selection, calibration)])
     if len(cases) >= 2 * ENOUGH:
-        total[1] = max(total[1], ENOUGH - total[0])
+        total[1] = max(total[1], math.ceil(ENOUGH * count / len(cases)) - total[0])
     least = min(2, filled.sum() // 3)
     of_filled = np.maximum(least, np.rint(total * filled.mean()).astype(int))
-    uses, rng = np.empty(len(cases), dtype=object), np.random.default_rng(seed)
+    uses, rng = np.empty(count, dtype=object), np.random.default_rng(seed)
     for where, held_out in ((filled, of_filled), (~filled, total - of_filled)):
         dealt = np.repeat(["train", "selection", "calibration"], [where.sum() - held_out.sum(), *held_out])
         rng.shuffle(dealt)
         uses[where] = dealt
-    return [{**case, "use": str(use)} for case, use in zip(cases, uses, strict=True)]
+    return [{**case, "use": str(uses[number])} for case, number in zip(cases, patient, strict=True)]

@@ -75,9 +75,10 @@ class HeldOutScorer:
         text = "%s: %d of %d references were scored, and %d failures made from them"
         counts = len(scored.references), len(scored.cases), len(scored.failures)
         logger.info(text + (": time allowed no more" if scored.shortened else ""), use, *counts)
-        names = [case["case"] for case in scored.cases[: len(scored.references)]]
+        cases = scored.cases[: len(scored.references)]
+        names, patients = ([case[key] for case in cases] for key in ("case", "patient"))
         empty = None if self.references.never_empty else np.array(scored.empty, dtype=bool)
-        return ReferenceStatistics(names, scored.references, scored.failures, empty, scored.others)
+        return ReferenceStatistics(names, scored.references, scored.failures, empty, scored.others, patients)
 
     def images(self, limit: TimeLimit = NO_LIMIT) -> dict[str, np.ndarray]:
         """How smooth images are, of all references: nothing is learnt that could flatter those of training."""

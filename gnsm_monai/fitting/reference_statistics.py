@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gnsm_monai.data.patients import numbered
 from gnsm_monai.fitting.failure import Failure
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.choice import rank_correlation
@@ -43,6 +44,7 @@ class ReferenceStatistics:
         empty: which references are empty, ``(N,)`` bool; None where every reference of the model has a structure.
         others: maps of other references in place of a case's own. They help to choose a rule, and no Dice is predicted
             from them: nobody would take them for a segmenter's masks.
+        patients: of each reference; each has its own by default.
     """
 
     cases: list[str]
@@ -50,6 +52,7 @@ class ReferenceStatistics:
     scored_failures: Sequence[ScoredFailure]
     empty: np.ndarray | None = None
     others: Sequence[ScoredFailure] = ()
+    patients: Sequence[str] = ()
 
     @cached_property
     def levels(self) -> LevelStatistics:
@@ -99,7 +102,9 @@ class ReferenceStatistics:
         empty = np.zeros(len(self.cases), dtype=bool) if self.empty is None else self.empty
         every = replace(self, scored_failures=[*self.scored_failures, *self.others], others=())
         filled, failed = ~empty, ~every.empty_failures
-        numbers = np.argsort(np.argsort(empty, kind="stable"))  # of those that are not empty, then of the others
+        order = np.argsort(empty, kind="stable")  # those that are not empty, then the others
+        numbers = np.argsort(order)
+        patients = numbered(np.array(self.patients or self.cases)[order].tolist())
         data = FitData(
             {name: values[filled] for name, values in self.levels.items()},
             {name: values[failed] for name, values in every.failure_levels.items()},
@@ -111,6 +116,7 @@ class ReferenceStatistics:
             None if self.empty is None else int(self.empty.sum()),
             np.array([each.failure.maker for each in every.scored_failures])[failed],
             context,
+            patients,
         )
         model = AnomalyModel.fit(data, rule)
         fair_scores = model.score(every.failure_levels, every.empty_failures)

@@ -17,6 +17,7 @@ from torch import Tensor
 from gnsm_monai.data.augmentation import augmentation
 from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.datalist import Case
+from gnsm_monai.data.patients import numbered
 from gnsm_monai.data.references import References
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
 from gnsm_monai.engines import NoisyLabelPrepareBatch
@@ -103,16 +104,19 @@ class ShapeLearner:
             sizes, forms = ReferenceSizes.fit(self._voxels(labels)), self._forms(labels)
             whole = ReferenceShapes(ShapeModel.fit(values, stride), network, sizes, forms)
             return whole, {case["case"]: whole for case in held_out}
-        whole, judges = self._cross_conformal(self._labels(train + held_out), len(train), limit)
+        patient = numbered([case["patient"] for case in held_out])
+        whole, judges = self._cross_conformal(self._labels(train + held_out), patient, limit)
         return whole, {case["case"]: judge for case, judge in zip(held_out, judges, strict=True)}
 
     def _cross_conformal(
-        self, labels: Sequence[Tensor], num_train: int, limit: TimeLimit
+        self, labels: Sequence[Tensor], patient: np.ndarray, limit: TimeLimit
     ) -> tuple[ReferenceShapes, list[ReferenceShapes]]:
-        """From all references, and for each held-out one, which come last, from those outside its fold."""
+        """From all references, and for each held-out one, which come last, from those outside its patient's fold."""
         values, stride = self._coarse(labels)
         voxels = self._voxels(labels)
-        number = torch.arange(len(labels)) - num_train  # of a held-out reference; those of training are in every fold
+        num_train = len(labels) - len(patient)
+        # Of the patient of a held-out reference; those of training are in every fold.
+        number = torch.cat([torch.full((num_train,), -1), torch.as_tensor(patient)])
         others = [(number < 0) | (number % FOLDS != fold) for fold in range(FOLDS)]
         linear = [ShapeModel.fit(values[rest], stride) for rest in others]
         sizes = [ReferenceSizes.fit(voxels[rest.numpy()]) for rest in others]
@@ -121,14 +125,10 @@ class ShapeLearner:
         steps = self._steps_in(limit, labels[:num_train], whole_length)
         network = self._train(labels[:num_train], steps, limit=limit.share(1 / whole_length)) if steps else None
         later = max(1, round(steps * LATER))
+        halves = [[x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != h] for h in range(HALVES)]
         networks = [
-            self._train(
-                [x for x, n in zip(labels, number, strict=True) if n < 0 or n % HALVES != half],
-                later,
-                network,
-                limit.share(1 / (HALVES + 1 - half)),
-            )
-            for half in range(HALVES)
+            self._train(maps, later, network, limit.share(1 / (HALVES + 1 - half)))
+            for half, maps in enumerate(halves)
             if network is not None
         ]
         last = self._train(labels, later, network, limit) if network else None
@@ -137,7 +137,7 @@ class ShapeLearner:
             ReferenceShapes(
                 linear[n % FOLDS], networks[n % HALVES] if networks else None, sizes[n % FOLDS], forms[n % FOLDS]
             )
-            for n in range(len(labels) - num_train)
+            for n in patient
         ]
 
     def _labels(self, cases: Sequence[Case]) -> list[Tensor]:

@@ -29,7 +29,7 @@ class Compared:
     Args:
         levels: their statistics, ``(n, L)`` each.
         dice: ``(n,)``.
-        sources: number of the reference that each is of or was made from, ``(n,)``.
+        patients: number of the patient of the reference that each is of or was made from, ``(n,)``.
         judges: those that are compared on, ``(n,)`` bool.
         failures: those of them that are failures, ``(n,)`` bool.
         parts: of the judges, within which rules are compared, ``(n,)`` bool each: one part, or those of
@@ -39,7 +39,7 @@ class Compared:
 
     levels: LevelStatistics
     dice: np.ndarray
-    sources: np.ndarray
+    patients: np.ndarray
     judges: np.ndarray
     failures: np.ndarray
     parts: list[np.ndarray]
@@ -64,6 +64,8 @@ class FitData:
             reference of the model has a structure.
         makers: what made each failure, ``(M,)`` text, such as a kind of network; all are of one maker by default.
         context: whether the network learnt anything from the voxels around a voxel; one that did not has no vote.
+        patients: number of the patient of each reference, ``(N,)`` or more, by the numbers of ``groups``. Several
+            references of one patient are left out together, as they are alike. Each has its own by default.
     """
 
     references: LevelStatistics
@@ -76,6 +78,7 @@ class FitData:
     num_empty: int | None = None
     makers: np.ndarray | None = None
     context: bool = True
+    patients: np.ndarray | None = None
 
     @property
     def num_references(self) -> int:
@@ -98,6 +101,10 @@ class FitData:
     def sources(self) -> np.ndarray:
         """``groups``, or a number of its own for each failure, which is none of a reference."""
         return self.num_references + np.arange(len(self.dice)) if self.groups is None else self.groups
+
+    def patients_of(self, references: np.ndarray) -> np.ndarray:
+        """Number of the patient of references of these numbers, ``(n,)``."""
+        return references if self.patients is None else self.patients[references]
 
     @cached_property
     def judges(self) -> np.ndarray:
@@ -122,7 +129,8 @@ class FitData:
         """
         if self.num_empty is None:
             nowhere = np.zeros(len(self.dice), dtype=bool)
-            return Compared(self.failures, self.dice, self.sources, self.judges, self.judges, [self.judges], nowhere)
+            patients = self.patients_of(self.sources)
+            return Compared(self.failures, self.dice, patients, self.judges, self.judges, [self.judges], nowhere)
         count = self.num_references
         right, failed = np.ones(count, dtype=bool), np.zeros(len(self.dice), dtype=bool)
         dice = np.concatenate([self.dice, np.ones(count)])
@@ -132,7 +140,7 @@ class FitData:
         return Compared(
             {name: np.concatenate([self.failures[name], values]) for name, values in self.references.items()},
             dice,
-            np.concatenate([self.sources, np.arange(count)]),
+            self.patients_of(np.concatenate([self.sources, np.arange(count)])),
             judges,
             failures,
             [part & judges for part in parts if (part & failures).any()],

@@ -65,8 +65,8 @@ class FlagScale:
     ) -> FlagScale | None:
         """The scale, where it flags more failures than the anomaly score alone, by more than one standard error.
 
-        A failure counts as flagged if it is beyond all references. The error is that of drawing references, each with
-        its failures. So a score that misses nothing is left as it is. Where structures come in any number, a false one
+        A failure counts as flagged if it is beyond all references. The error is that of drawing patients, each with
+        all failures. So a score that misses nothing is left as it is. Where structures come in any number, a false one
         is what must be found, and one small structure that the network does not see hides it: there the scale is taken
         unless it flags fewer failures by more than one standard error.
 
@@ -91,8 +91,12 @@ class FlagScale:
         references = fitted._deviations(scores, data.references)
         failures = fitted._deviations(failure_scores, data.failures)
         total = max(len(scores) + (data.num_empty or 0), int(data.sources.max(initial=-1)) + 1)
-        draws = np.random.default_rng(data.seed).integers(total, size=(BOOTSTRAPS, total))
-        counts = np.stack([np.bincount(draw, minlength=total) for draw in [np.arange(total), *draws]])
+        patient = data.patients_of(np.arange(total))
+        drawn_from = int(patient.max()) + 1
+        draws = np.random.default_rng(data.seed).integers(drawn_from, size=(BOOTSTRAPS, drawn_from))
+        counts = np.stack(
+            [np.bincount(draw, minlength=drawn_from)[patient] for draw in [np.arange(drawn_from), *draws]]
+        )
         gains = [
             _share_beyond(references.max(0), failures.max(0), data.sources, count)
             - _share_beyond(references[0], failures[0], data.sources, count)

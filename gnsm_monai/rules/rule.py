@@ -111,8 +111,8 @@ class Rule(FittedRule):
         return np.concatenate([scores, self._of_unseen_references(data)]) if data.num_empty is not None else scores
 
     def _of_unseen_references(self, data: FitData) -> np.ndarray:
-        """Anomaly of each reference, ``(N,)``, by this rule fitted to the references of other folds."""
-        fold = np.arange(data.num_references) % FOLDS
+        """Anomaly of each reference, ``(N,)``, by this rule fitted to the patients of other folds."""
+        fold = data.patients_of(np.arange(data.num_references)) % FOLDS
         scores = np.empty(data.num_references)
         for number in np.unique(fold):
             unseen = fold == number

@@ -62,7 +62,7 @@ class BestLevel(Rule):
 
     def held_out(self, data: FitData) -> np.ndarray:
         masks = data.compared
-        return level_held_out(self.flat(masks.levels), masks.dice, masks.sources, masks.failures)
+        return level_held_out(self.flat(masks.levels), masks.dice, masks.patients, masks.failures)
 
 
 class EqualLevels(Rule):
@@ -195,7 +195,7 @@ class RidgeOnDice(Rule):
 
     def fair_scores(self, data: FitData) -> np.ndarray:
         met = self.flat(data.everything)
-        return DiceRegression.held_out(self.flat(data.failures), data.dice, data.sources, met)
+        return DiceRegression.held_out(self.flat(data.failures), data.dice, data.patients_of(data.sources), met)
 
 
 UNUSUAL_IN = (

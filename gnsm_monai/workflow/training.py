@@ -19,6 +19,7 @@ from gnsm_monai.data.constants import LABEL
 from gnsm_monai.data.datalist import find_spatial_dims
 from gnsm_monai.data.layouts import AUTO
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
+from gnsm_monai.data.patients import FROM_NAMES
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
@@ -168,11 +169,12 @@ def references(
     exclude: Sequence[str] = (),
     loading: Sequence[Callable[..., Any]] | None = None,
     layout: str = AUTO,
+    patients: str = FROM_NAMES,
 ) -> References:
     """See :func:`gnsm_monai.data.references.read_references`."""
     check_case_ids("exclude_cases", exclude)
     references = read_references(
-        dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading, layout
+        dataset_dir, spatial_dims, with_images, max_voxels, seed, bare, exclude, loading, layout, patients
     )
     logger.info(
         "%s: %d references (%d for training, %d for selection, %d for calibration), %s, grid of %s voxels of %s mm",

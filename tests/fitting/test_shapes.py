@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,22 @@ def test_no_held_out_reference_is_among_the_sizes_that_judge_it(
         others = [c for n, c in enumerate(held) if n % FOLDS != number % FOLDS]
         assert sizes is not None
         np.testing.assert_allclose(sizes.centre, centre(train + others))
+
+
+def test_no_other_map_of_a_patient_judges_a_held_out_reference(references: References) -> None:
+    held = halves(references)[1]
+    patients = {case["case"]: f"p{number // 2}" for number, case in enumerate(held)}
+    cases = [{**case, "patient": patients.get(case["case"], case["case"])} for case in references.cases]
+    own = learn(replace(references, cases=cases), 0)[1]
+    alone = learn(references, 0)[1]
+    linear = [own[str(case["case"])].linear for case in held]
+    assert (
+        len(held) == 8
+        and [first is second for first, second in zip(linear[::2], linear[1::2], strict=True)] == [True] * 4
+    )
+    means = [judge.mean.numpy() for judge in linear if judge is not None]
+    other = alone[str(held[1]["case"])].linear
+    assert other is not None and not np.allclose(means[1], other.mean)
 
 
 def test_no_held_out_reference_is_in_the_linear_model_that_judges_it(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,17 +26,40 @@ def made(seed: int, references: int = REFERENCES) -> FitData:
     return FitData(*by_name, dice, groups)
 
 
+@pytest.mark.parametrize("maps", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_reference_has_the_score_that_it_would_have_as_a_mask(name: str) -> None:
-    """A rule that learns from references or failures judges each as one that has not seen it; others as any mask."""
+def test_a_reference_has_the_score_that_it_would_have_as_a_mask(name: str, maps: int) -> None:
+    """A rule that learns from references or failures judges each as one that has not seen its patient."""
     data, rule = made(0), rule_named(name, RULES)
+    patient = np.arange(REFERENCES) // maps
+    data = data if maps == 1 else replace(data, patients=patient)
     expected = rule.fit(data).anomaly(data.references)
     if rule.learns_references or rule.learns_dice:
         for fold in range(FOLDS):
-            unseen = np.arange(REFERENCES) % FOLDS == fold
+            unseen = patient % FOLDS == fold
             fitted = rule.fit(data.without(unseen))
             expected[unseen] = fitted.anomaly({key: values[unseen] for key, values in data.references.items()})
     np.testing.assert_allclose(rule.fit(data).reference_scores(data), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["regression", "disagreement_level"])
+def test_no_failure_of_a_patient_judges_another_of_the_same(rule: str) -> None:
+    """Failures of two maps of a patient have the scores of those of one map: neither is left for the other."""
+    data = made(0)
+    twice = replace(data, patients=np.arange(REFERENCES) // 2)
+    of_one = replace(data, groups=data.sources // 2)
+    scores = [rule_named(rule, RULES).fit(each).held_out(each) for each in (data, twice, of_one)]
+    np.testing.assert_array_equal(scores[1], scores[2])
+    assert not np.array_equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("rule", ["auto", "disagreement"])
+def test_patients_of_one_reference_each_change_nothing(rule: str) -> None:
+    data = made(0)
+    models = [AnomalyModel.fit(each, rule) for each in (data, replace(data, patients=np.arange(REFERENCES)))]
+    assert models[0].rule == models[1].rule and models[0].comparison == models[1].comparison
+    first, second = ({} if model.flag_scale is None else model.flag_scale.to_arrays() for model in models)
+    np.testing.assert_equal(first, second)
 
 
 def test_a_model_keeps_the_scores_of_its_references() -> None:

@@ -253,9 +253,9 @@ def images(_: Path) -> Reader:
 CONFIG = bundle_root("segmentation_qc") / "configs" / "train.yaml"
 
 OPTIONS = (
-    "dataset_dir", "labels_dir", "exclude_cases", "model_dir", "spatial_dims", "condition_on_image", "max_voxels",
-    "noise", "loss", "anomaly_score", "epochs", "max_minutes", "steps_per_epoch", "batch_size", "learning_rate",
-    "patience", "resume", "seed", "num_workers", "device", "amp", "chunk_size",
+    "dataset_dir", "labels_dir", "exclude_cases", "patients", "model_dir", "spatial_dims", "condition_on_image",
+    "max_voxels", "noise", "loss", "anomaly_score", "epochs", "max_minutes", "steps_per_epoch", "batch_size",
+    "learning_rate", "patience", "resume", "seed", "num_workers", "device", "amp", "chunk_size",
 )  # fmt: skip
 
 # Text without the signs by which a config marks code: whoever writes an override may run code by right.
