@@ -7,18 +7,17 @@ area, so that a thousand resamples take about as long as ten that are drawn mask
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.rules.resampling import Floats, Ordered, correlation
+
 __all__ = ["draw_cases", "resampled_metrics"]
 
 MAX_VALUES = 1_000_000
 """Resamples times masks that are looked at together: 8 MB, of which some dozen arrays exist at a time."""
-
-_Floats = npt.NDArray[np.float64]
 
 
 def draw_cases(case: npt.NDArray[np.integer[Any]], count: int, seed: int) -> npt.NDArray[np.int64]:
@@ -35,8 +34,8 @@ def draw_cases(case: npt.NDArray[np.integer[Any]], count: int, seed: int) -> npt
 
 
 def resampled_metrics(
-    score: _Floats, dice: _Floats, counts: npt.NDArray[np.integer[Any]], failure_dice: Sequence[float] = ()
-) -> dict[str, _Floats]:
+    score: Floats, dice: Floats, counts: npt.NDArray[np.integer[Any]], failure_dice: Sequence[float] = ()
+) -> dict[str, Floats]:
     """Every metric of each resample, ``(B,)``; NaN where a resample leaves one undefined.
 
     Names are those of :func:`gnsm_monai.evaluation.summary.correlation_summary`.
@@ -55,48 +54,13 @@ def resampled_metrics(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-class _Ordered:
-    """Masks in the rising order of one number, equal ones together, as each resample draws them.
-
-    Args:
-        values: of the masks, ``(n,)``.
-        counts: how often each resample draws each mask, ``(B, n)``.
-    """
-
-    def __init__(self, values: _Floats, counts: _Floats) -> None:
-        self.place = np.unique(values, return_inverse=True)[1]  # of each mask among the distinct values
-        self.order = np.argsort(self.place, kind="stable")
-        self.starts = np.flatnonzero(np.diff(self.place[self.order], prepend=-1))
-        self.drawn = self.sums(counts)
-        self.until = np.cumsum(self.drawn, axis=1)
-        self.before = self.until - self.drawn
-
-    def sums(self, weights: _Floats) -> _Floats:
-        """Sum over the masks of each distinct value, ``(B, G)`` of ``(B, n)``."""
-        return np.asarray(np.add.reduceat(weights[:, self.order], self.starts, axis=1))
-
-    @cached_property
-    def ranks(self) -> _Floats:
-        """Mid-ranks of the masks, ``(B, n)``."""
-        return np.asarray((self.before + (self.drawn + 1) / 2)[:, self.place])
-
-    @property
-    def constant(self) -> npt.NDArray[np.bool_]:
-        """Which resamples hold one value alone, ``(B,)``."""
-        return np.asarray((self.drawn > 0).sum(1) == 1)
-
-    @property
-    def tied_pairs(self) -> _Floats:
-        return np.asarray((self.drawn * (self.drawn - 1)).sum(1) / 2)
-
-
 def _metrics(
-    score: _Floats, dice: _Floats, counts: _Floats, failure_dice: Sequence[float]
-) -> Iterator[tuple[str, _Floats]]:
-    by_score, by_dice = _Ordered(score, counts), _Ordered(dice, counts)
+    score: Floats, dice: Floats, counts: Floats, failure_dice: Sequence[float]
+) -> Iterator[tuple[str, Floats]]:
+    by_score, by_dice = Ordered(score, counts), Ordered(dice, counts)
     either = by_score.constant | by_dice.constant
-    yield "pearson", np.where(either, np.nan, _correlation(score, dice, counts))
-    yield "spearman", np.where(either, np.nan, _correlation(by_score.ranks, by_dice.ranks, counts))
+    yield "pearson", np.where(either, np.nan, correlation(score, dice, counts))
+    yield "spearman", np.where(either, np.nan, correlation(by_score.ranks, by_dice.ranks, counts))
     yield "kendall", np.where(either, np.nan, _kendall(score, dice, counts, by_score, by_dice))
     for limit in failure_dice:
         failed = counts * (dice < limit)
@@ -104,7 +68,7 @@ def _metrics(
         yield f"average_precision_{limit:g}", _average_precision(by_score, failed, counts)
     total = counts.sum(1)
     risk = (counts * (1 - dice)).sum(1) / total
-    area, least = (_aurc(one, counts * (1 - dice)) for one in (by_score, _Ordered(-dice, counts)))
+    area, least = (_aurc(one, counts * (1 - dice)) for one in (by_score, Ordered(-dice, counts)))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = (risk - area) / (risk - least)
     yield "aurc", area
@@ -113,15 +77,7 @@ def _metrics(
     yield "augrc", _augrc(by_score, counts * (1 - dice))
 
 
-def _correlation(x: _Floats, y: _Floats, counts: _Floats) -> _Floats:
-    total = counts.sum(1, keepdims=True)
-    x, y = (values - (counts * values).sum(1, keepdims=True) / total for values in (x, y))
-    spread = np.sqrt((counts * x * x).sum(1) * (counts * y * y).sum(1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.clip((counts * x * y).sum(1) / spread, -1, 1))
-
-
-def _kendall(x: _Floats, y: _Floats, counts: _Floats, by_x: _Ordered, by_y: _Ordered) -> _Floats:
+def _kendall(x: Floats, y: Floats, counts: Floats, by_x: Ordered, by_y: Ordered) -> Floats:
     """tau-b: of the pairs that are tied in neither, those in the same order less those in the other."""
     agreeing, size = np.zeros(len(counts)), max(1, MAX_VALUES // len(x))
     drawn = counts.astype(np.float32)  # exact: sums of whole numbers far below 2^24
@@ -135,7 +91,7 @@ def _kendall(x: _Floats, y: _Floats, counts: _Floats, by_x: _Ordered, by_y: _Ord
         return np.asarray(agreeing / np.sqrt((pairs - by_x.tied_pairs) * (pairs - by_y.tied_pairs)))
 
 
-def _auroc(by_score: _Ordered, failed: _Floats, counts: _Floats) -> _Floats:
+def _auroc(by_score: Ordered, failed: Floats, counts: Floats) -> Floats:
     positives = failed.sum(1)
     negatives = counts.sum(1) - positives
     above = (failed * by_score.ranks).sum(1) - positives * (positives + 1) / 2
@@ -143,7 +99,7 @@ def _auroc(by_score: _Ordered, failed: _Floats, counts: _Floats) -> _Floats:
         return np.where((positives > 0) & (negatives > 0), above / (positives * negatives), np.nan)
 
 
-def _average_precision(by_score: _Ordered, failed: _Floats, counts: _Floats) -> _Floats:
+def _average_precision(by_score: Ordered, failed: Floats, counts: Floats) -> Floats:
     positives = failed.sum(1)
     hits = by_score.sums(failed)[:, ::-1]  # from the worst score on
     reviewed = np.cumsum(by_score.drawn[:, ::-1], axis=1)
@@ -152,7 +108,7 @@ def _average_precision(by_score: _Ordered, failed: _Floats, counts: _Floats) -> 
         return np.where((positives > 0) & (positives < counts.sum(1)), steps / positives, np.nan)
 
 
-def _aurc(ordered: _Ordered, risks: _Floats) -> _Floats:
+def _aurc(ordered: Ordered, risks: Floats) -> Floats:
     """Area under the curve of the mean risk ``R_k`` of the first ``k`` masks, equal ones with their mean risk.
 
     After ``K`` masks of risk ``A`` in all, ``m`` of mean risk ``r`` have ``R_{K+j} = r + (A - K r) / (K + j)``: their
@@ -168,7 +124,7 @@ def _aurc(ordered: _Ordered, risks: _Floats) -> _Floats:
     return np.asarray((curve - (first + summed.sum(1) / total) / 2) / total)
 
 
-def _augrc(ordered: _Ordered, risks: _Floats) -> _Floats:
+def _augrc(ordered: Ordered, risks: Floats) -> Floats:
     """Area under the curve of ``G_k``, the risk of the first ``k`` masks over the number of all, from ``G_0 = 0``."""
     summed, total = ordered.sums(risks), ordered.until[:, -1]
     behind, m = np.cumsum(summed, axis=1) - summed, ordered.drawn

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy  # its parts are imported when they are first used
 
+from gnsm_monai.rules.resampling import rank_correlations
+
 __all__ = [
     "FALSE", "best_level", "false_and_other", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest",
     "weakest_within",
@@ -56,11 +58,8 @@ def simplest_of_the_best(
     draws = [_resampled(groups, seed, strata)]
     if len(np.unique(groups)) < FEW:
         draws.append(_resampled(np.arange(len(dice)), seed, strata))
-    resampled = {
-        name: np.array([[weakest_within(values[i], dice[i], [part[i] for part in parts]) for i in s] for s in draws])
-        for name, values in scores.items()
-    }
-    errors = {name: float((values - resampled[best]).std(1, ddof=1).max()) for name, values in resampled.items()}
+    copies = {name: np.array([_in_draws(values, dice, parts, one) for one in draws]) for name, values in scores.items()}
+    errors = {name: float((values - copies[best]).std(1, ddof=1).max()) for name, values in copies.items()}
     return next(name for name in scores if spearman[name] - spearman[best] <= errors[name])
 
 
@@ -80,28 +79,41 @@ def steadiest(
         groups: number of the reference that each failure was made from, ``(M,)``: what the bootstrap draws.
         seed: of the bootstrap.
     """
-    worst = {name: _worst(values, dice, makers) for name, values in scores.items()}
+    worst = {name: float(_worst(values, dice, makers, np.ones((1, len(dice))))[0]) for name, values in scores.items()}
     best = min(worst, key=lambda name: worst[name])
-    samples = _resampled(groups, seed)
-    return best, worst[best], np.array([_worst(scores[best][i], dice[i], makers[i]) for i in samples])
+    return best, worst[best], _worst(scores[best], dice, makers, _resampled(groups, seed))
 
 
-def _worst(values: np.ndarray, dice: np.ndarray, makers: np.ndarray) -> float:
-    """Correlation with Dice among the failures of the maker where it is weakest."""
-    each = [makers == maker for maker in np.unique(makers)]
-    enough = [one for one in each if one.sum() >= MIN_OF_MAKER] or [np.ones(len(dice), dtype=bool)]
-    return weakest_within(values, dice, enough)
+def _worst(values: np.ndarray, dice: np.ndarray, makers: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Correlation with Dice among the failures of the maker where it is weakest, ``(B,)``, in each draw.
+
+    Args:
+        values, dice, makers: of the failures, ``(M,)``.
+        counts: how often each draw takes each of them, ``(B, M)``.
+    """
+    parts = [makers == maker for maker in np.unique(makers)]
+    each = np.stack([rank_correlations(values[part], dice[part], counts[:, part]) for part in parts])
+    enough = np.stack([counts[:, part].sum(1) >= MIN_OF_MAKER for part in parts])
+    weakest = np.where(enough, each, -np.inf).max(0)
+    return np.where(enough.any(0), weakest, rank_correlations(values, dice, counts))
 
 
-def _resampled(groups: np.ndarray, seed: int, strata: np.ndarray | None = None) -> list[np.ndarray]:
-    """Failures of references drawn with replacement, :data:`BOOTSTRAPS` times, each stratum's among themselves."""
-    rng, samples = np.random.default_rng(seed), []
+def _in_draws(values: np.ndarray, dice: np.ndarray, parts: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """:func:`weakest_within` in each draw, ``(B,)``, that takes each failure so often, ``(B, M)``."""
+    each = [rank_correlations(values[part], dice[part], counts[:, part]) for part in parts]
+    return np.asarray(np.max(each, axis=0))
+
+
+def _resampled(groups: np.ndarray, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
+    """How often each failure is drawn, ``(BOOTSTRAPS, M)``: references with replacement, each stratum's apart."""
+    rng, counts = np.random.default_rng(seed), np.zeros((BOOTSTRAPS, len(groups)))
     strata = np.zeros(len(groups)) if strata is None else strata
     for stratum in np.unique(strata):
-        members = [np.flatnonzero(groups == group) for group in np.unique(groups[strata == stratum])]
-        draws = rng.integers(len(members), size=(BOOTSTRAPS, len(members)))
-        samples.append([np.concatenate([members[group] for group in draw]) for draw in draws])
-    return [np.concatenate(parts) for parts in zip(*samples, strict=True)]
+        inside = strata == stratum
+        names, group = np.unique(groups[inside], return_inverse=True)
+        draws = rng.integers(len(names), size=(BOOTSTRAPS, len(names)))
+        counts[:, inside] = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])[:, group]
+    return counts
 
 
 def false_and_other(dice: np.ndarray, makers: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
@@ -129,10 +141,10 @@ def weakest_within(values: np.ndarray, dice: np.ndarray, parts: Sequence[np.ndar
 
 
 def rank_correlation(values: np.ndarray, quality: np.ndarray) -> float:
-    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same, or none is."""
-    if not len(values) or np.ptp(values) == 0 or np.ptp(quality) == 0:
-        return 0.0  # a draw of failures may leave a part out
-    return float(scipy.stats.spearmanr(values, quality).statistic)
+    """Spearman correlation of ``(N,)`` values with Dice, -1 is best; 0 where all values are the same."""
+    return (
+        0.0 if np.ptp(values) == 0 or np.ptp(quality) == 0 else float(scipy.stats.spearmanr(values, quality).statistic)
+    )
 
 
 def best_level(values: np.ndarray, dice: np.ndarray) -> int:
