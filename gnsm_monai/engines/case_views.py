@@ -18,17 +18,15 @@ from gnsm_monai.explain.planes import (
     worst_place,
     worst_slices,
 )
-from gnsm_monai.scoring.contacts import structure_weights
 from gnsm_monai.scoring.result import AnomalyMap, Place, StructureResult
 
 __all__ = ["case_picture", "file_slices", "place_of_worst", "worst_structure"]
 
 
 def worst_structure(structures: Sequence[StructureResult]) -> str:
-    """Name of the structure with the highest score times its weight; empty where none has a score."""
-    anomaly, contacts = np.array([(entry.anomaly, entry.contacts) for entry in structures]).reshape(-1, 2).T
-    scores = anomaly * structure_weights(np.nan_to_num(contacts))
-    return "" if np.isnan(scores).all() else structures[int(np.nanargmax(scores))].name
+    """Name of the structure of the highest severity; empty where none has a score."""
+    severity = np.array([entry.severity for entry in structures])
+    return "" if np.isnan(severity).all() else structures[int(np.nanargmax(severity))].name
 
 
 def place_of_worst(structures: Sequence[StructureResult], maps: AnomalyMap, band: np.ndarray) -> Place:

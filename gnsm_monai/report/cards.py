@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from gnsm_monai.report.content import interval
 from gnsm_monai.report.pictures import draw_plane
 from gnsm_monai.report.wording import MISSING, ScoreFormat, number, p_text, share
@@ -12,6 +14,9 @@ from gnsm_monai.scoring.decision import PredictedValue
 from gnsm_monai.scoring.result import CaseResult, StructureResult
 
 __all__ = ["case_card"]
+
+SHOWN = 8
+"""Most structures that a card lists without being asked."""
 
 
 def case_card(
@@ -52,10 +57,12 @@ def case_card(
         "reason": result.reason,
         "note": result.note,
         "planes": _planes(result, heat, colours),
-        "structures": [_structure(entry, structure_scores, tones) for entry in result.structures],
+        "structure_tables": [
+            [_structure(entry, structure_scores, tones) for entry in part] for part in _worst_first(result.structures)
+        ],
         "structures_have": {
             key: any(number(getattr(entry, key)) is not None for entry in result.structures)
-            for key in ("p_value", "volume_ml", "dice")
+            for key in ("p_value", "volume_ml", "dice", "contacts")
         }
         | {"predicted": any(number(entry.predicted_dice.value) is not None for entry in result.structures)},
     }
@@ -86,6 +93,14 @@ def _planes(result: CaseResult, heat: tuple[float, float], colours: Sequence[str
     ]
 
 
+def _worst_first(structures: Sequence[StructureResult]) -> list[Sequence[StructureResult]]:
+    """Few structures in their own order; of many the :data:`SHOWN` worst, and then the others, worst first."""
+    if len(structures) <= SHOWN:
+        return [structures]
+    ordered = sorted(structures, key=lambda entry: -np.nan_to_num(entry.severity, nan=-np.inf))
+    return [ordered[:SHOWN], ordered[SHOWN:]]
+
+
 def _structure(entry: StructureResult, scores: ScoreFormat, tones: Mapping[str, int]) -> dict[str, Any]:
     volume = number(entry.volume_ml)
     return {
@@ -93,6 +108,7 @@ def _structure(entry: StructureResult, scores: ScoreFormat, tones: Mapping[str, 
         "tone": tones.get(entry.name),
         "score": scores(number(entry.anomaly)),
         "p_value": p_text(number(entry.p_value)),
+        "contacts": MISSING if number(entry.contacts) is None else f"{entry.contacts:.1f}",
         "volume_ml": MISSING if volume is None else f"{volume:.3g}",
         "dice": share(number(entry.dice)),
         "predicted": share(number(entry.predicted_dice.value)),

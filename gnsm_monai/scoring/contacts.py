@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +136,10 @@ class ReferenceContacts:
         return cls(**values, small=float(arrays["contact_small"]))
 
 
+@overload
+def structure_weights(deviations: None) -> None: ...
+@overload
+def structure_weights(deviations: np.ndarray) -> _Floats: ...
 def structure_weights(deviations: np.ndarray | None) -> _Floats | None:
     """What each structure counts in the anomaly map and in the choice of the worst one, ``(S,)``, 1 at least.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnsm_monai.explain.planes import CasePicture, SliceScores
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.scoring.contacts import structure_weights
 from gnsm_monai.scoring.decision import UNTOLD, Decision, PredictedValue
 
 __all__ = [
@@ -42,6 +43,11 @@ class StructureResult:
     predicted_dice: PredictedValue = UNTOLD
     distance: PredictedValue = UNTOLD
     contacts: float = math.nan
+
+    @property
+    def severity(self) -> float:
+        """What structures of a mask are compared by: the score times the weight of the contacts, if these are known."""
+        return float(self.anomaly * structure_weights(np.array(np.nan_to_num(self.contacts))))
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,25 @@ def test_structures_have_the_colours_that_their_references_gave_them(
     assert f".tone-0{{color:#123456}}\n.tone-1{{color:{class_hex(3)[2]}}}" in style and HOSTILE[2] not in style
 
 
+def test_of_many_structures_a_card_shows_the_worst_and_keeps_the_others_below(
+    build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
+) -> None:
+    """The contacts of the ninth weigh its low score most; one that has no score comes last."""
+    structures = [StructureResult(f"part {n}", n / 100, 0.5, 1.0, contacts=0.0) for n in range(11)]
+    structures[0] = replace(structures[0], anomaly=float("nan"))
+    structures[3] = replace(structures[3], contacts=9.0)
+    worst = replace(scored(results)[0], structures=tuple(structures))
+    page = build([worst], summarise([worst]))
+    rows = [text.strip() for text in page.texts["bdi"] if text.startswith("part ")]
+    assert rows == [f"part {n}" for n in (3, 10, 9, 8, 7, 6, 5, 4, 2, 1, 0)]
+    assert "3 more structures" in [text.strip() for text in page.texts["summary"]]
+    assert [text.strip() for text in page.texts["th"]].count("contacts") == 2 and "9.0" in page.text
+    few = replace(worst, structures=tuple(replace(entry, contacts=float("nan")) for entry in structures[:8]))
+    page = build([few], summarise([few]))
+    assert [text for text in page.texts["bdi"] if text.startswith("part ")] == [f"part {n}" for n in range(8)]
+    assert "contacts" not in page.text and "more structure" not in page.text
+
+
 def test_numbers_that_are_missing_are_left_out(
     build: Callable[..., Page], results: list[Result], summarise: Callable[..., Any]
 ) -> None:
