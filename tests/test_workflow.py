@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -16,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gnsm_monai import workflow
 from gnsm_monai.engines import NoisyLabelPrepareBatch
 from gnsm_monai.handlers import LevelLoss
+from gnsm_monai.handlers.checkpoint import KEPT_LOSSES
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
@@ -53,7 +55,9 @@ def test_predictions_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "predictions_dir: name the folder" in capsys.readouterr().err
 
 
-def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_the_kept_weights_are_validated_beside_voxels_without_context(known: bool) -> None:
+    """Once: where training has validated them, its losses are taken."""
     schedule, cpu = mixing_schedule(3), torch.device("cpu")
     network = ScoreUNet(2, 3, noise=schedule, channels=(4, 8), position_size=(8, 8))
     network.set_prior(torch.rand(3, 8, 8).softmax(0))
@@ -76,7 +80,9 @@ def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
         nn.init.normal_(net.head[-1].weight)
 
     fit: Any = SimpleNamespace(load_weights=kept)
-    found = finishing._validate_kept_weights(fit, evaluator, schedule, loss, NO_LIMIT)
+    if known:
+        setattr(evaluator.state, KEPT_LOSSES, np.arange(3))
+    found = finishing._losses_of_kept_weights(fit, evaluator, NO_LIMIT)
     losses, independent = found["val_loss"], found["no_context_loss"]
     expected, without = torch.zeros(3), torch.zeros(3)
     for case in cases:
@@ -86,7 +92,7 @@ def test_the_kept_weights_are_validated_beside_voxels_without_context() -> None:
             alone = torch.softmax(network.log_prior + schedule.log_likelihood(x, level), 1)
         picked = (alone * target["probabilities"]).sum(1).log()
         without -= picked.mean((1, 2)) / 4
-    assert losses == pytest.approx(expected.numpy(), rel=1e-5)
+    assert losses == pytest.approx(np.arange(3) if known else expected.numpy(), rel=1e-5)
     assert independent == pytest.approx(without.numpy(), rel=1e-5)
     assert losses != pytest.approx(independent, rel=0.01)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
@@ -23,9 +24,18 @@ from gnsm_monai.handlers.trainer import EndInTime
 from gnsm_monai.model.files import SETTINGS, STATISTICS_FILE, WEIGHTS
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
 
-__all__ = ["CHECKPOINT", "TrainingCheckpoint"]
+__all__ = ["CHECKPOINT", "KEPT_LOSSES", "LEVEL_LOSS", "TrainingCheckpoint", "kept_losses"]
 
-CHECKPOINT, METRIC, AVERAGED = "checkpoint.pt", "val_loss", "ema"
+CHECKPOINT, METRIC, LEVEL_LOSS, AVERAGED = "checkpoint.pt", "val_loss", "val_loss_per_level", "ema"
+
+KEPT_LOSSES = "kept_losses"
+"""Where the evaluator's state has what :func:`kept_losses` gives."""
+
+
+def kept_losses(evaluator: Evaluator) -> np.ndarray | None:
+    """Losses per level, ``(L,)``, of the weights in ``model.pt``; None where this run has validated them on no whole set."""
+    losses: np.ndarray | None = getattr(evaluator.state, KEPT_LOSSES, None)
+    return losses
 
 
 class TrainingCheckpoint:
@@ -39,7 +49,7 @@ class TrainingCheckpoint:
         save_dir: folder of the two files.
         objects: what to save besides the trainer: network (not wrapped for several GPUs), optimiser, scheduler, seed,
             and as ``ema`` the averaged network, whose weights are kept in ``model.pt``.
-        evaluator: MONAI evaluator with the metric ``val_loss``, lower = better.
+        evaluator: MONAI evaluator with the metrics ``val_loss``, lower = better, and ``val_loss_per_level``.
         interval: epochs between validations.
         patience: validations without a better metric after which training ends.
         resume: continue from ``checkpoint.pt`` where there is one. Without it, what an earlier run left in the folder
@@ -113,6 +123,8 @@ class TrainingCheckpoint:
         # A mean over fewer cases is not compared.
         if math.isfinite(value) and (self.best is None or (value < self.best and not self._in_time.cut)):
             self.best = value
+            losses = self.evaluator.state.metrics[LEVEL_LOSS]
+            setattr(self.evaluator.state, KEPT_LOSSES, None if self._in_time.cut else losses.cpu().numpy())
             self._write({"model": self.objects[AVERAGED].state_dict()}, WEIGHTS)
             self.logger.info("epoch %d: best %s so far, %.5f", engine.state.epoch, METRIC, self.best)
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from gnsm_monai.engines import ChunkedInferer
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
+from gnsm_monai.handlers.checkpoint import LEVEL_LOSS, kept_losses
 from gnsm_monai.losses import LOSSES, TableScoreMatchingLoss
 from gnsm_monai.model.files import load_weights
 from gnsm_monai.networks import ScoreMLP
@@ -150,8 +151,10 @@ def build_trainer(
 def best_network(evaluator: Evaluator, save_dir: str | Path) -> tuple[ScoreMLP, np.ndarray]:
     """The evaluator's network with the weights that were kept, in eval mode, and its validation loss per level."""
     network = load_weights(cast(ScoreMLP, evaluator.network), save_dir)  # type: ignore[attr-defined]
-    evaluator.run()
-    losses: np.ndarray = evaluator.state.metrics["val_loss_per_level"].cpu().numpy()
+    losses = kept_losses(evaluator)
+    if losses is None:
+        evaluator.run()
+        losses = evaluator.state.metrics[LEVEL_LOSS].cpu().numpy()
     return network.eval(), losses
 
 

@@ -10,11 +10,12 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from monai.engines import Evaluator
+from monai.inferers import Inferer
 from torch.utils.tensorboard import SummaryWriter
 
 from gnsm_monai.errors import exit_on_input_error
 from gnsm_monai.fitting.reference_fit import ReferenceFit
-from gnsm_monai.handlers.level_metrics import LevelLoss
+from gnsm_monai.handlers.checkpoint import LEVEL_LOSS, kept_losses
 from gnsm_monai.handlers.trainer import EndInTime
 from gnsm_monai.handlers.training_log import level_table, write_result
 from gnsm_monai.locks import unlock_folder
@@ -47,7 +48,7 @@ def finish_training(
     of the time: a part that gets less than it needs says so in a line.
     """
     idist.barrier()  # rank 0 writes the weights that all of them read now
-    losses = _validate_kept_weights(fit, evaluator, schedule, loss, limit.part("validation"))
+    losses = _losses_of_kept_weights(fit, evaluator, limit.part("validation"))
     if idist.get_rank() == 0:
         # Only the cross-entropy is an uncertainty; the published losses are not.
         weights = uncertainty_weights(losses["val_loss"]) if loss.kind == "posterior" else None
@@ -107,27 +108,36 @@ def _hyperparameters(run_settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _validate_kept_weights(
-    fit: ReferenceFit, evaluator: Evaluator, schedule: NoiseSchedule, loss: ScoreMatchingLoss, limit: TimeLimit
-) -> dict[str, np.ndarray]:
+def _losses_of_kept_weights(fit: ReferenceFit, evaluator: Evaluator, limit: TimeLimit) -> dict[str, np.ndarray]:
     """Losses per level of ``model.pt`` on held-out references, ``(L,)`` each.
 
-    ``val_loss``, and where the logits allow it ``no_context_loss``: of voxels that know nothing of each other.
+    ``val_loss``, measured again only where no validation of this run was of the kept weights; and where the logits
+    allow it ``no_context_loss``: of voxels that know nothing of each other.
     """
     network: ScoreUNet = evaluator.network  # type: ignore[attr-defined]
     fit.load_weights(network)
-
-    def independent(output: Mapping[str, Any]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        target = output["label"]
-        return network.independent_logits(target["x"], target["level"]), target
-
-    if network.posterior:
-        LevelLoss(loss, schedule.num_levels, independent, evaluator.state.device).attach(evaluator, "independent")
     in_time = EndInTime(limit).attach(evaluator)
-    evaluator.run()
+
+    def validated() -> np.ndarray:
+        evaluator.run()
+        if in_time.cut:
+            text = "validation per noise level: on %d of %d references, as time allowed"
+            logger.info(text, evaluator.state.iteration, evaluator.state.epoch_length)
+        losses: torch.Tensor = evaluator.state.metrics[LEVEL_LOSS]
+        return losses.cpu().numpy()
+
+    measured = kept_losses(evaluator)
+    losses = {"val_loss": validated() if measured is None else measured}
+    if network.posterior:
+        evaluator.inferer = _IndependentVoxels()  # type: ignore[attr-defined]
+        losses["no_context_loss"] = validated()
     in_time.detach()
-    if in_time.cut:
-        text = "validation per noise level: on %d of %d references, as time allowed"
-        logger.info(text, evaluator.state.iteration, evaluator.state.epoch_length)
-    names = {"val_loss": "val_loss_per_level", **({"no_context_loss": "independent"} if network.posterior else {})}
-    return {name: evaluator.state.metrics[metric].cpu().numpy() for name, metric in names.items()}
+    return losses
+
+
+class _IndependentVoxels(Inferer):
+    """The network's logits of voxels that know nothing of each other."""
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **_: Any) -> torch.Tensor:
+        logits: torch.Tensor = network.independent_logits(inputs, args[0])
+        return logits

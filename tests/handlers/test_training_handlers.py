@@ -14,6 +14,7 @@ from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
 from gnsm_monai.handlers import EpochSeed, GradientClip, LevelLoss, StopOnNan, TrainingCheckpoint, WarmUpEMA
+from gnsm_monai.handlers.checkpoint import kept_losses
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.time_limit import TimeLimit
@@ -130,8 +131,9 @@ class FakeEvaluator:
         self.epoch = 0
 
     @property
-    def metrics(self) -> dict[str, float]:
-        return {"val_loss": self.values[self.epoch - 1]}
+    def metrics(self) -> dict[str, float | torch.Tensor]:
+        value = self.values[self.epoch - 1]
+        return {"val_loss": value, "val_loss_per_level": torch.tensor([value, 2 * value])}
 
 
 NAN = float("nan")
@@ -166,6 +168,7 @@ def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
     engine.run()
     assert engine.state.epoch == epochs
     assert checkpoint.best == best
+    assert kept_losses(evaluator).tolist() == [best, 2 * best]  # type: ignore
     weights = torch.load(tmp_path / "model.pt", weights_only=True)["model"]["weight"].item()
     assert weights == at_epoch[values.index(best) + 1]
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["best"] == {"best": best}
@@ -216,7 +219,8 @@ class TimedEvaluator(Engine):
 
     def measured(self, engine: Engine) -> None:
         self.cases.append(engine.state.iteration)
-        engine.state.metrics["val_loss"] = 1 / len(self.cases)
+        value = 1 / len(self.cases)
+        engine.state.metrics |= {"val_loss": value, "val_loss_per_level": torch.tensor([value])}
 
     def attach(self, engine: Engine) -> None:
         """Runs after each epoch of an engine."""
@@ -267,3 +271,4 @@ def test_a_validation_that_was_cut_short_replaces_no_weights(tmp_path: Path) -> 
     engine.run()
     assert evaluator.cases == [3, 2]
     assert checkpoint.best == 1
+    assert kept_losses(evaluator).tolist() == [1]  # type: ignore

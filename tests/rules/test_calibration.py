@@ -20,6 +20,18 @@ def test_p_values_know_nothing_of_missing_scores() -> None:
     assert np.isnan(p_values(np.array([1.0]), np.array([np.nan]))).all()
 
 
+@pytest.mark.parametrize("maps", [1, 2, 5])
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_false_alarms_of_alike_maps_are_within_the_stated_bound(alpha: float, maps: int) -> None:
+    """All maps of a patient have the same score: at most ``alpha + (m - 1) / (m (K + 1))`` with K patients."""
+    rng, patients = np.random.default_rng(0), 15
+    flags = [p_values(rng.random(1), np.repeat(rng.random(patients), maps))[0] <= alpha for _ in range(8000)]
+    error = np.std(flags) / np.sqrt(len(flags))
+    assert np.mean(flags) <= alpha + (maps - 1) / (maps * (patients + 1)) + 3 * error
+    if alpha == 0.05 and maps > 1:  # the largest of 15 is 6 % of all
+        assert np.mean(flags) > alpha + error
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_false_alarms_are_no_more_frequent_than_stated(alpha: float) -> None:
     """Over many sets of references, exchangeable masks are flagged with probability alpha at most."""
