@@ -33,7 +33,7 @@ KEPT_LOSSES = "kept_losses"
 
 
 def kept_losses(evaluator: Evaluator) -> np.ndarray | None:
-    """Losses per level, ``(L,)``, of the weights in ``model.pt``; None where this run has validated them on no whole set."""
+    """Losses per level, ``(L,)``, of the weights in ``model.pt``; None unless this run validated all cases."""
     losses: np.ndarray | None = getattr(evaluator.state, KEPT_LOSSES, None)
     return losses
 
