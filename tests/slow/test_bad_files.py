@@ -1,4 +1,4 @@
-"""Twenty kinds of broken predictions among good ones: each costs a line, and the good masks keep their rows."""
+"""Many kinds of broken predictions among good ones: each costs a line, and the good masks keep their rows."""
 
 from __future__ import annotations
 
