@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,11 @@ class NoiseSchedule:
 
     def beta(self, level: Tensor) -> Tensor:
         """Label smoothing of each sample, ``(B,)``, for its ``level``, ``(B,)`` integer."""
-        return torch.tensor(self.betas, device=level.device)[level]
+        return _table(self.betas, level.device)[level]
 
     def temperature(self, level: Tensor) -> Tensor:
         """Temperature of each sample, ``(B,)``, for its ``level``, ``(B,)`` integer."""
-        return torch.tensor(self.temperatures, device=level.device)[level]
+        return _table(self.temperatures, level.device)[level]
 
     def log_alpha(self, probabilities: Tensor, level: Tensor) -> Tensor:
         """Class log-weights ``(B, K, *spatial)`` of (soft) label maps ``(B, K, *spatial)`` at ``level``, ``(B,)``."""
@@ -121,6 +122,19 @@ class NoiseSchedule:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that :func:`build_schedule` turns back into an equal schedule."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _table(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A schedule's values on a device, from where a captured CUDA graph can read them."""
+    if torch.compiler.is_compiling():  # an export keeps what it sees made; its stand-ins of tensors must not stay
+        return torch.tensor(values, device=device)
+    return _stored_table(values, device, torch.get_default_dtype())
+
+
+@cache  # without a limit: graphs read a table where it lies, so that it must stay there
+def _stored_table(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # or training could not use what scoring has stored
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def mixing_schedule(

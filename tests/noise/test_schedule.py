@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.noise import NoiseSchedule, build_schedule, mixing_schedule, relax, temperature_schedule
+from gnsm_monai.noise.schedule import _table
 
 
 def random_labels(num_classes: int, *shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -82,6 +83,15 @@ class TestMixingSchedule:
             mixing_schedule(beta_min=betas[0], beta_max=betas[1])
 
 
+class _Temperatures(torch.nn.Module):
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, level: torch.Tensor) -> torch.Tensor:
+        return self.schedule.temperature(level)
+
+
 class TestNoiseSchedule:
     def test_each_sample_gets_its_own_level(self) -> None:
         schedule = NoiseSchedule((0.1, 0.5, 0.9), (1.0, 2.0, 3.0))
@@ -92,6 +102,34 @@ class TestNoiseSchedule:
         log_alpha = schedule.log_alpha(one_hot, level)
         for i, beta in enumerate((0.9, 0.1, 0.9, 0.5)):
             torch.testing.assert_close(log_alpha[i].exp(), (1 - beta) * one_hot[i] + beta / 3)
+
+    @pytest.mark.parametrize("first", ["inference", "training", "export"])
+    def test_values_are_those_given_wherever_they_were_asked_for_first(self, first: str) -> None:
+        """Tables are stored: what inference mode or an export makes must not reach a training step."""
+        schedule = NoiseSchedule((0.1, 0.25, len(first) / 100), (1.0, 2.0, 3.0))  # values that no other test has
+        level = torch.tensor([2, 0, 1])
+        if first == "inference":
+            with torch.inference_mode():
+                assert schedule.beta(level).tolist() == pytest.approx([len(first) / 100, 0.1, 0.25])
+        if first == "export":
+            module = _Temperatures(schedule)
+            exported = torch.export.export(module, (level,)).module()
+            assert torch.equal(exported(level), module(level))
+        assert torch.equal(schedule.beta(level), torch.tensor(schedule.betas)[level])
+        assert torch.equal(schedule.temperature(level), torch.tensor(schedule.temperatures)[level])
+        weight = torch.rand(3, requires_grad=True)
+        (weight * schedule.beta(level)).sum().backward()  # saves the table's values for the gradient
+        assert weight.grad is not None and torch.equal(weight.grad, schedule.beta(level))
+        assert not schedule.beta(level).is_inference()
+
+    def test_a_value_lies_where_it_lay(self) -> None:
+        """A captured graph reads it there."""
+        tables = [_table((0.125, 0.375), torch.device("cpu")) for _ in range(2)]
+        assert tables[0].data_ptr() == tables[1].data_ptr()
+        assert _table((0.125, 0.5), torch.device("cpu")).tolist() == [0.125, 0.5]
+        schedule, level = NoiseSchedule((0.125, 0.375), (1.0, 1.0)), torch.tensor([1])
+        schedule.beta(level).zero_()  # what callers get is theirs
+        assert schedule.beta(level).item() == 0.375
 
     def test_class_weights_are_those_of_a_one_hot_map(self) -> None:
         schedule = NoiseSchedule((0.0, 0.3, 1.0), (1.0, 1.0, 1.0), floor=1e-3)
