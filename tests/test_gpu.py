@@ -19,6 +19,7 @@ from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.rules import to_array
 from gnsm_monai.scoring import Scorer, Structures
+from tests.networks.test_precision import in_bfloat16, inputs, unet
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,6 +44,22 @@ def test_statistics_are_those_of_the_cpu(dims: int, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(to_array(other.levels), to_array(own.levels), rtol=1e-4)
     np.testing.assert_allclose(other.structures, own.structures, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(other.anomaly_map, own.anomaly_map, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_bfloat16_is_close_to_float32(spatial_dims: int) -> None:
+    """By the tolerances of tests/networks/test_precision.py."""
+    net = unet(spatial_dims, 1).cuda()
+    lower, seen = in_bfloat16(net), [value.cuda() for value in inputs(net)]
+    exact, logits = net(*seen), lower(*seen)
+    said = exact - net.independent_logits(*seen[:2])
+    assert logits.dtype == torch.float32
+    assert 0 < (logits - exact).square().mean().sqrt() < 2**-5 * said.square().mean().sqrt()
+    for each in (exact, logits):
+        each.log_softmax(1)[:, 0].mean().backward()
+    for (name, own), (_, other) in zip(net.named_parameters(), lower.named_parameters(), strict=True):
+        assert own.grad is not None and other.grad is not None and other.grad.dtype == torch.float32, name
+        assert F.cosine_similarity(own.grad.flatten(), other.grad.flatten(), dim=0) > 0.99, name
 
 
 def gnsm(*arguments: Any) -> None:

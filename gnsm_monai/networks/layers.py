@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-__all__ = ["FiLM", "LevelEmbedding", "ResidualBlock", "groups_of", "plan_strides"]
+__all__ = ["FiLM", "LevelEmbedding", "ResidualBlock", "groups_of", "padded", "plan_strides"]
 
 
 class LevelEmbedding(nn.Module):
@@ -77,6 +77,17 @@ def plan_strides(spatial_size: Sequence[int], spacing: Sequence[float], num_step
         mm = [s * f for s, f in zip(mm, step, strict=True)]
         strides.append(step)
     return strides
+
+
+def padded(inputs: Tensor, strides: Sequence[Sequence[int]]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Zero padding, even on both sides, to a size that the strides divide, and the slices that undo it."""
+    padding: list[int] = []
+    crop = [slice(None), slice(None)]
+    for axis, n in enumerate(inputs.shape[2:]):
+        missing = -n % math.prod(stride[axis] for stride in strides)
+        padding = [missing // 2, missing - missing // 2, *padding]  # torch lists the last axis first
+        crop.append(slice(missing // 2, missing // 2 + n))
+    return F.pad(inputs, padding) if any(padding) else inputs, tuple(crop)
 
 
 class ResidualBlock(nn.Module):

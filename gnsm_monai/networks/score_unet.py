@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,16 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from gnsm_monai.networks.evidence import centred, evidence_scale, log_prior, surprise
-from gnsm_monai.networks.layers import LevelEmbedding, ResidualBlock, groups_of
+from gnsm_monai.networks.layers import LevelEmbedding, ResidualBlock, groups_of, padded
+from gnsm_monai.networks.precision import in_precision
 from gnsm_monai.networks.scripted import TracedNetwork
 from gnsm_monai.networks.separable import upsample
 from gnsm_monai.noise import NoiseSchedule, build_schedule
 from gnsm_monai.noise.gumbel import CLASS_DIM, expand_like
 
 __all__ = ["ScoreUNet"]
+
+LAYERS = {"stem", "inject", "encoder", "down", "middle", "up", "decoder", "head"}
 
 
 class ScoreUNet(nn.Module):
@@ -88,6 +92,8 @@ class ScoreUNet(nn.Module):
             "posterior": posterior,
         }
         """Plain values that make an equal network, for a model's settings.json."""
+        self.compute_dtype: torch.dtype | None = None
+        """What the layers compute in, by default as their parameters; evidence, prior and sums stay as they are."""
 
         mean, deviation = evidence_scale(self.schedule, num_classes)
         self.register_buffer("evidence_mean", mean, persistent=False)
@@ -142,16 +148,24 @@ class ScoreUNet(nn.Module):
             context.append(image.to(x.dtype))
         if self.position_size is not None:
             context.append(prior.expand_as(x) / 3)
-        seen, crop = self._pad(torch.cat(context, dim=CLASS_DIM))
-        where = [] if self.position_size is None else [self._pad(self._coordinates(x))[0]]
-        embedding = self.embedding(level)
+        seen, crop = padded(torch.cat(context, dim=CLASS_DIM), self.strides)
+        where = [] if self.position_size is None else [padded(self._coordinates(x), self.strides)[0]]
 
         # GroupNorm divides by the spread of a sample's features. Without an offset that would be the noise's alone, and
         # the noise-free centre of a level, a weak and clean pattern, would reach the network magnified.
         offset, rest = seen[:, : self.num_classes] + 0.5, seen[:, self.num_classes :]
         inputs = torch.cat([offset, rest, *where], dim=CLASS_DIM)
+        pooled, embedding = self._pooled(seen), self.embedding(level)
+        layers = self._layers
+        if self.compute_dtype is not None:
+            layers = partial(in_precision, self.compute_dtype, self, LAYERS, layers)
+        logits = layers(inputs, embedding, *pooled) + self._neighbourhood(pooled, embedding, seen.shape[2:])
+        logits = logits[crop]
+        return logits + evidence + prior if self.posterior else logits
+
+    def _layers(self, inputs: Tensor, embedding: Tensor, *pooled: Tensor) -> Tensor:
+        """What the layers add to the logits; everything here is in one precision."""
         h = self.stem(inputs.contiguous(memory_format=self.memory_format))
-        pooled = self._pooled(seen)
         skips: list[Tensor] = []
         for i, block in enumerate(self.encoder):
             h = h if i == 0 else self.down[i - 1](h)
@@ -162,9 +176,8 @@ class ScoreUNet(nn.Module):
             skip = skips.pop()
             h = F.interpolate(up(h), size=skip.shape[2:], mode="nearest")
             h = block(torch.cat([h, skip], dim=CLASS_DIM), embedding)
-        logits: Tensor = self.head(h) + self._neighbourhood(pooled, embedding, seen.shape[2:])
-        logits = logits[crop]
-        return logits + evidence + prior if self.posterior else logits
+        logits: Tensor = self.head(h)
+        return logits
 
     def __prepare_scriptable__(self) -> TracedNetwork:
         """What ``torch.jit.script`` compiles: the trace on a map of ``position_size`` (16 voxels per axis without)."""
@@ -233,13 +246,3 @@ class ScoreUNet(nn.Module):
             for n, usual in zip(x.shape[2:], self.position_size, strict=True)
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(x.shape[0], *[-1] * (x.ndim - 1))
-
-    def _pad(self, inputs: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
-        """Zero padding, even on both sides, to a size that the strides divide, and the slices that undo it."""
-        padding: list[int] = []
-        crop = [slice(None), slice(None)]
-        for axis, n in enumerate(inputs.shape[2:]):
-            missing = -n % math.prod(stride[axis] for stride in self.strides)
-            padding = [missing // 2, missing - missing // 2, *padding]  # torch lists the last axis first
-            crop.append(slice(missing // 2, missing // 2 + n))
-        return F.pad(inputs, padding) if any(padding) else inputs, tuple(crop)

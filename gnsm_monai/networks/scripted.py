@@ -8,11 +8,15 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from gnsm_monai.networks.precision import with_amp
+
 __all__ = ["TracedNetwork"]
 
 
 class TracedNetwork(nn.Module):
     """What ``torch.jit.script`` compiles in place of a score network: its trace, for any number of samples of one grid.
+
+    It computes in the precision of the parameters, whatever the network's ``compute_dtype``.
 
     Args:
         network: the score network.
@@ -22,10 +26,11 @@ class TracedNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, x: Tensor, level: Tensor) -> None:
         super().__init__()
+        network = with_amp(copy.deepcopy(network).cpu().eval(), False)  # a trace cannot exchange parameters
         with torch.no_grad(), warnings.catch_warnings():
             # A trace holds constants, as it should: the schedule's, and the grid's size.
             warnings.simplefilter("ignore")
-            self.traced = torch.jit.trace(copy.deepcopy(network).cpu().eval(), (x, level), check_trace=False)
+            self.traced = torch.jit.trace(network, (x, level), check_trace=False)
 
     def forward(self, x: Tensor, level: Tensor | None = None, image: Tensor | None = None) -> Tensor:
         if level is None:

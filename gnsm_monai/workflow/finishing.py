@@ -22,6 +22,7 @@ from gnsm_monai.locks import unlock_folder
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.model.bundle import write_model_bundle
 from gnsm_monai.networks import ScoreUNet
+from gnsm_monai.networks.precision import with_amp
 from gnsm_monai.noise import NoiseSchedule
 from gnsm_monai.rules.anomaly import uncertainty_weights
 from gnsm_monai.time_limit import NO_LIMIT, TimeLimit
@@ -52,6 +53,7 @@ def finish_training(
     if idist.get_rank() == 0:
         # Only the cross-entropy is an uncertainty; the published losses are not.
         weights = uncertainty_weights(losses["val_loss"]) if loss.kind == "posterior" else None
+        with_amp(fit.network, False)  # as scoring runs it, unless it is asked for less
         model, figures, settings = fit.run(weights, losses, limit)
         columns = _level_columns(schedule, fit.references.scheme.num_classes, losses, weights, figures)
         logger.info(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gnsm_monai.networks import ScoreUNet, plan_strides
 from gnsm_monai.networks.evidence import surprise
-from gnsm_monai.networks.layers import FiLM, LevelEmbedding
+from gnsm_monai.networks.layers import FiLM, LevelEmbedding, padded
 from gnsm_monai.noise import NoiseSchedule, build_schedule, mixing_schedule
 
 SMALL: dict[str, Any] = {"num_classes": 3, "channels": (8, 16, 16), "noise": mixing_schedule(4)}
@@ -61,9 +61,9 @@ class TestShapes:
         self, size: tuple[int, int], before: tuple[int, int], after: tuple[int, int]
     ) -> None:
         inputs = torch.randn(2, 3, *size)
-        padded, crop = small_unet()._pad(inputs)
-        assert torch.equal(padded, F.pad(inputs, (before[1], after[1], before[0], after[0])))
-        assert torch.equal(padded[crop], inputs)
+        maps, crop = padded(inputs, small_unet().strides)
+        assert torch.equal(maps, F.pad(inputs, (before[1], after[1], before[0], after[0])))
+        assert torch.equal(maps[crop], inputs)
 
     def test_one_channel_per_group_is_never_normalised_alone(self) -> None:
         """A group of one value would be normalised to zero, and torch refuses it."""
