@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.engines import ChunkedInferer, GraphInferer
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.noise import mixing_schedule
 from gnsm_monai.rules import to_array
@@ -57,9 +58,38 @@ def test_bfloat16_is_close_to_float32(spatial_dims: int) -> None:
     assert 0 < (logits - exact).square().mean().sqrt() < 2**-5 * said.square().mean().sqrt()
     for each in (exact, logits):
         each.log_softmax(1)[:, 0].mean().backward()
-    for (name, own), (_, other) in zip(net.named_parameters(), lower.named_parameters(), strict=True):
-        assert own.grad is not None and other.grad is not None and other.grad.dtype == torch.float32, name
-        assert F.cosine_similarity(own.grad.flatten(), other.grad.flatten(), dim=0) > 0.99, name
+    for (name, first), (_, other) in zip(net.named_parameters(), lower.named_parameters(), strict=True):
+        assert first.grad is not None and other.grad is not None and other.grad.dtype == torch.float32, name
+        assert F.cosine_similarity(first.grad.flatten(), other.grad.flatten(), dim=0) > 0.99, name
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("max_graphs", [1, 4])
+def test_a_graph_says_what_the_network_says(spatial_dims: int, dtype: torch.dtype | None, max_graphs: int) -> None:
+    """Chunks of two shapes, other inputs each time, and weights that change in between."""
+    net = unet(spatial_dims, 1).cuda().eval()
+    net.compute_dtype = dtype
+    inferer, eager = GraphInferer(3, max_graphs), ChunkedInferer(3)
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode):
+        with mode():
+            x, level, image = (value.cuda() for value in inputs(net, batch=8))
+            for _ in range(3):
+                x, image = x.roll(1, 0), image + 0.1
+                expected = eager(x, net, level, image=image)
+                torch.testing.assert_close(inferer(x, net, level, image=image), expected, rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            net.stem.weight.mul_(1.5)
+            net.head[-1].bias.add_(1)
+
+
+def test_a_case_has_the_same_statistics_by_graphs() -> None:
+    net = unet(3, 0).cuda().eval()
+    probabilities = F.one_hot(torch.randint(0, 3, (1, 9, 8, 7), device="cuda"), 3).movedim(-1, 1).float()
+    usual, graphs = Scorer(net.schedule, chunk_size=3), Scorer(net.schedule, inferer=GraphInferer(3), chunk_size=3)
+    for _ in range(2):
+        expected, measured = (to_array(scorer(net, probabilities).levels) for scorer in (usual, graphs))
+        np.testing.assert_allclose(measured, expected, rtol=1e-4)
 
 
 def gnsm(*arguments: Any) -> None:

@@ -103,6 +103,7 @@ OPTIONS = {
     "batch_size": Option(minimum=1),
     "chunk_size": Option(minimum=1),
     "condition_on_image": Option(bool),
+    "cuda_graphs": Option(bool),
     "epochs": Option(minimum=1),
     "failure_dice": Option(float, maximum=1, several=True),
     "fdr": Option(float, maximum=1, below=True, optional=True),

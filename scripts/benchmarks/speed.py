@@ -5,8 +5,8 @@
 The rival is MONAI's DiffusionModelUNet of equal width, its mandatory attention in the middle included: it scores a case
 by the norm of its output at 20 noise levels, one at a time, in fp32. Both are timed in turns in the same run. The peak
 is the best of a listed set of matrix products and convolutions in the same run, for the same numbers and threads.
-In bf16 ours computes as by the option `amp`, and the rival by autocast.
-The page has a section for each device that was measured.
+In bf16 ours computes as by the option `amp`, and the rival by autocast. On a GPU a case is also scored as by the option
+`cuda_graphs`. The page has a section for each device that was measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnsm_monai.data.constants import LABEL
-from gnsm_monai.engines import NoisyLabelPrepareBatch
+from gnsm_monai.engines import GraphInferer, NoisyLabelPrepareBatch
 from gnsm_monai.losses import ScoreMatchingLoss
 from gnsm_monai.networks import ScoreUNet
 from gnsm_monai.networks.bottleneck import BottleneckNetwork
@@ -112,7 +112,10 @@ def scoring(
     schedule, published = build_schedule("mixing"), build_schedule({"name": "temperature", "num_levels": LEVELS})
     probabilities = torch.nn.functional.one_hot(ball(size), CLASSES).movedim(-1, 0)[None].float().to(device)
     network, other = ours(schedule, size).to(device).eval(), rival(device).to(device).eval()
-    scorer, models = Scorer(schedule, chunk_size=2 if device.type == "cpu" else 16), shapes(schedule, size)
+    chunk, models = 2 if device.type == "cpu" else 16, shapes(schedule, size)
+    scorers = {"ours": Scorer(schedule, chunk_size=chunk)}
+    if device.type == "cuda":
+        scorers["ours by CUDA graphs"] = Scorer(schedule, inferer=GraphInferer(chunk), chunk_size=chunk)
 
     def rivals() -> None:
         with torch.inference_mode():
@@ -121,12 +124,17 @@ def scoring(
                 x = relax(published.log_alpha(probabilities, level), published.temperature(level), None)
                 other(x, level).square().sum().sqrt().item()
 
-    def own(dtype: str) -> None:
+    def own(scorer: Scorer, dtype: str) -> None:
         with precision(network, device, dtype):
             scorer(network, probabilities, shapes=models)
 
-    calls: dict[str, Callable[[], Any]] = {f"ours, {dtype}": partial(own, dtype) for dtype in dtypes}
-    return _timed({**calls, "DiffusionModelUNet, fp32": rivals}, device, repeats)
+    calls: dict[str, Callable[[], Any]] = {
+        f"{name}, {dtype}": partial(own, scorer, dtype) for name, scorer in scorers.items() for dtype in dtypes
+    }
+    timed = _timed({**calls, "DiffusionModelUNet, fp32": rivals}, device, repeats)
+    for name in calls:  # a graph's work is not counted
+        timed[name]["flop"] = timed[f"ours, {name.rsplit(', ', 1)[1]}"]["flop"]
+    return timed
 
 
 def shapes(schedule: NoiseSchedule, size: Sequence[int]) -> ReferenceShapes:
