@@ -187,9 +187,8 @@ def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data
     if not combined:
         return simplest
     makers = np.where(data.judges, "network", "copy") if data.makers is None else data.makers
-    patients = data.patients_of(data.sources)
     (name, worst, copies), (_, value, resampled) = (
-        steadiest({name: held_out[name] for name in group}, data.dice, makers, patients, data.seed)
+        steadiest({name: held_out[name] for name in group}, data.dice, makers, data.source_patients, data.seed)
         for group in (combined, [simplest])
     )
     return simplest if worst - value > (resampled - copies).std(ddof=1) else name
@@ -222,7 +221,7 @@ def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:
     # A regression only where there are masks of networks, of several references, to fit it to. What is fitted to
     # degraded copies, and not only compared on them, learns how copies are made: on masks of real networks it
     # ranks worse than the mean that it beats on copies (docs/benchmarks).
-    learn = data.judged_by_networks and len(np.unique(data.patients_of(data.sources[data.judges]))) > 1
+    learn = data.judged_by_networks and len(np.unique(data.source_patients[data.judges])) > 1
     names = [name for name, rule in fitted.items() if learn or not rule.learns_dice]
     # A network that sees images is there to read them: labels alone cannot tell whose mask this is. `shape` sees
     # the mask alone and is taken only if no rule that asks the network is as good.

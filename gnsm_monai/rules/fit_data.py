@@ -107,6 +107,11 @@ class FitData:
         return references if self.patients is None else self.patients[references]
 
     @cached_property
+    def source_patients(self) -> np.ndarray:
+        """Number of the patient of the reference that each failure was made from, ``(M,)``."""
+        return self.patients_of(self.sources)
+
+    @cached_property
     def judges(self) -> np.ndarray:
         """Failures that rules are compared on, ``(M,)`` bool: masks of networks alone where there are any.
 
@@ -129,8 +134,9 @@ class FitData:
         """
         if self.num_empty is None:
             nowhere = np.zeros(len(self.dice), dtype=bool)
-            patients = self.patients_of(self.sources)
-            return Compared(self.failures, self.dice, patients, self.judges, self.judges, [self.judges], nowhere)
+            return Compared(
+                self.failures, self.dice, self.source_patients, self.judges, self.judges, [self.judges], nowhere
+            )
         count = self.num_references
         right, failed = np.ones(count, dtype=bool), np.zeros(len(self.dice), dtype=bool)
         dice = np.concatenate([self.dice, np.ones(count)])

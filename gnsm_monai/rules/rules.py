@@ -195,7 +195,7 @@ class RidgeOnDice(Rule):
 
     def fair_scores(self, data: FitData) -> np.ndarray:
         met = self.flat(data.everything)
-        return DiceRegression.held_out(self.flat(data.failures), data.dice, data.patients_of(data.sources), met)
+        return DiceRegression.held_out(self.flat(data.failures), data.dice, data.source_patients, met)
 
 
 UNUSUAL_IN = (
