@@ -118,13 +118,12 @@ def _losses_of_kept_weights(fit: ReferenceFit, evaluator: Evaluator, limit: Time
     """
     network: ScoreUNet = evaluator.network  # type: ignore[attr-defined]
     fit.load_weights(network)
-    in_time = EndInTime(limit).attach(evaluator)
+    in_time, cut_at = EndInTime(limit).attach(evaluator), list[int]()
 
     def validated() -> np.ndarray:
         evaluator.run()
         if in_time.cut:
-            text = "validation per noise level: on %d of %d references, as time allowed"
-            logger.info(text, evaluator.state.iteration, evaluator.state.epoch_length)
+            cut_at.append(evaluator.state.iteration)
         losses: torch.Tensor = evaluator.state.metrics[LEVEL_LOSS]
         return losses.cpu().numpy()
 
@@ -134,6 +133,9 @@ def _losses_of_kept_weights(fit: ReferenceFit, evaluator: Evaluator, limit: Time
         evaluator.inferer = _IndependentVoxels()  # type: ignore[attr-defined]
         losses["no_context_loss"] = validated()
     in_time.detach()
+    if cut_at:
+        text = "validation per noise level: on %d of %d references, as time allowed"
+        logger.info(text, min(cut_at), evaluator.state.epoch_length)
     return losses
 
 
