@@ -23,6 +23,7 @@ from gnsm_monai.handlers.trainer import LOG_SECONDS
 from gnsm_monai.rules.fit_data import OTHER
 from gnsm_monai.rules.levels import CaseStatistics
 from gnsm_monai.rules.reading import Reading
+from gnsm_monai.rules.statistics import STATISTICS
 from gnsm_monai.scoring.reference_images import ReferenceImages, case_smoothness
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import OF_MASK, Scorer
@@ -101,13 +102,10 @@ class HeldOutScorer:
         probabilities, observed = encode_labels(label, self.references.scheme.num_classes)
         sees = self.references.image_channels > 0
         image = torch.as_tensor(placed[IMAGE])[None].to(device) if sees else None
-        nothing, shapes = np.empty(0), self.shapes.get(case)
-        if failure and self.mask_alone:
-            reading = Reading(frozenset(OF_MASK), tuple(range(self.scorer.schedule.num_levels)))
-            read = self.scorer.read(self.network, probabilities, reading, observed, image, shapes)
-            return CaseStatistics(*read, nothing, nothing, nothing)
-        statistics = self.scorer(self.network, probabilities, observed, image, shapes=shapes)
-        return replace(statistics, anomaly_map=nothing, denoised=nothing, band=nothing)
+        nothing, names = np.empty(0), OF_MASK if failure and self.mask_alone else STATISTICS
+        reading = Reading(frozenset(names), tuple(range(self.scorer.schedule.num_levels)))
+        read = self.scorer.read(self.network, probabilities, reading, observed, image, self.shapes.get(case))
+        return CaseStatistics(*read, nothing, nothing, nothing)
 
     def _placed(self, maps: Mapping[str, Any]) -> dict[str, Any]:
         """Maps on the grid on which masks are scored."""
