@@ -84,9 +84,8 @@ def plan_folds(
         raise InputError(f"{labels_dir}: {folds} folds need as many label maps, each of another patient, found {count}")
     order = np.array(list(dict.fromkeys(patient.values())), dtype=object)
     shuffled = np.random.default_rng(seed).permutation(order).tolist()
-    dealt = [
-        sorted(case for case in label_maps if patient[case] in set(shuffled[fold::folds])) for fold in range(folds)
-    ]
+    fold_of = {name: number % folds for number, name in enumerate(shuffled)}
+    dealt = [sorted(case for case in label_maps if fold_of[patient[case]] == fold) for fold in range(folds)]
     plan = {"folds": dealt, "files": [file_identity(path) for path in label_maps.values()]}
     path = Path(output) / PLAN
     if path.is_file() and load_json(path) != plan:
