@@ -65,7 +65,8 @@ def split_references(
             f"{Path(cases[0]['label']).parent}: structures are needed in at least 3 {several}, to train on, to select "
             f"the score on and to calibrate it on; found them in {filled.sum()}"
         )
-    total = np.array([max(2, round(share * count)) for share in (selection, calibration)])
+    fewest = min(2, count // 3)
+    total = np.array([max(fewest, round(share * count)) for share in (selection, calibration)])
     if len(cases) >= 2 * ENOUGH:
         total[1] = max(total[1], math.ceil(ENOUGH * count / len(cases)) - total[0])
     least = min(2, filled.sum() // 3)

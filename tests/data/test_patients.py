@@ -86,6 +86,26 @@ def test_all_maps_of_a_patient_have_one_use(seed: int, caplog: pytest.LogCapture
     assert counts == [18, 4, 8]
 
 
+def test_names_that_are_not_used_still_tell_patients_from_sites() -> None:
+    """Of nine patients an audit's training leaves out two: seven alone would be taken for sites."""
+    names = [f"heart_{n:03d}_{k}" for n in range(9) for k in range(2)]
+    cases = [{"case": name, "label": Path(f"labelsTr/{name}.png")} for name in names[4:]]
+    for how in ("auto", r"heart_\d+"):
+        assert [case["patient"] for case in with_patients(cases, how, names)] == [name[:9] for name in names[4:]]
+
+
+@pytest.mark.parametrize("maps", [3, 20])
+@pytest.mark.parametrize("patients", range(3, 12))
+def test_few_patients_have_every_use(patients: int, maps: int) -> None:
+    names = [f"p{n}_{k}" for n in range(patients) for k in range(maps)]
+    cases = [{"case": name, "label": Path(f"labelsTr/{name}.png"), "patient": name.split("_")[0]} for name in names]
+    for filled in range(3, patients + 1):
+        split = split_references(cases, structured=[n // maps < filled for n in range(len(names))])
+        uses = {(case["patient"], case["use"]) for case in split}
+        assert len(uses) == patients
+        assert {use for patient, use in uses if int(patient[1:]) < filled} == {"train", "selection", "calibration"}
+
+
 def test_half_of_the_patients_are_enough_to_flag_a_mask() -> None:
     cases = with_patients([{"case": f"p{n // 2}_{n % 2}", "label": Path(f"labelsTr/{n}.png")} for n in range(40)])
     for seed in range(5):

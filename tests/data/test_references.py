@@ -67,6 +67,14 @@ def on_grid(found: References) -> int:
 
 
 class TestMeasures:
+    def test_a_patient_is_told_by_all_names_where_some_cases_are_left_out(self, tmp_path: Path, save: Save) -> None:
+        names = [f"heart_{n:03d}_{k}" for n in range(9) for k in range(2)]
+        for seed, name in enumerate(names):
+            save(f"labelsTr/{name}.nii.gz", two_boxes(seed // 2))
+        found = read_references(tmp_path, 2, exclude=names[:4])
+        assert [case["patient"] for case in found.cases] == [name[:9] for name in names[4:]]
+        assert len({(case["patient"], case["use"]) for case in found.cases}) == 7
+
     def test_classes_presence_grid_and_splits(self, dataset: Callable[..., Path]) -> None:
         maps = [two_boxes(seed) for seed in range(12)]
         maps[3][maps[3] == 2] = 0
