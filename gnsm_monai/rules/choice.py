@@ -20,7 +20,7 @@ FALSE = "false_structures"
 BOOTSTRAPS = 200
 
 FEW = 5
-"""References below which draws of them tell no standard error."""
+"""Patients below which draws of them tell no standard error."""
 
 MIN_OF_MAKER = 10
 """Fewest failures of one maker from which a correlation is taken."""
@@ -43,13 +43,13 @@ def simplest_of_the_best(
         scores: anomaly of the failures ``(M,)`` by each rule, the simplest rule first.
         dice: of the failures, ``(M,)``.
         seed: of the bootstrap that gives the standard error of the difference.
-        groups: number of the reference that each failure was made from, ``(M,)``. The bootstrap draws references with
-            all their failures: failures of one reference are alike, and counting them as independent would make the
-            error too small. By default, and where all are of one reference, each failure is alone. Draws of fewer than
-            :data:`FEW` references scatter too little or too much by chance: the larger of both errors counts there.
+        groups: number of the patient whose reference each failure was made from, ``(M,)``. The bootstrap draws patients
+            with all their failures: failures of one patient are alike, and counting them as independent would make the
+            error too small. By default, and where all are of one patient, each failure is alone. Draws of fewer than
+            :data:`FEW` patients scatter too little or too much by chance: the larger of both errors counts there.
         parts: within which the correlation is taken, ``(M,)`` bool each; the weakest counts. By default all are one.
-        strata: number of the stratum of each, ``(M,)``: the bootstrap draws references of one stratum among
-            themselves. One stratum by default.
+        strata: number of the stratum of each, ``(M,)``: the bootstrap draws patients in each stratum apart. One
+            stratum by default.
     """
     parts = [np.ones(len(dice), dtype=bool)] if parts is None else parts
     spearman = {name: weakest_within(values, dice, parts) for name, values in scores.items()}
@@ -76,7 +76,7 @@ def steadiest(
         dice: of the failures, ``(M,)``.
         makers: of each failure, ``(M,)`` text. One with fewer than :data:`MIN_OF_MAKER` failures does not count, unless
             none has more.
-        groups: number of the reference that each failure was made from, ``(M,)``: what the bootstrap draws.
+        groups: number of the patient whose reference each failure was made from, ``(M,)``: what the bootstrap draws.
         seed: of the bootstrap.
     """
     worst = {name: float(_worst(values, dice, makers, np.ones((1, len(dice))))[0]) for name, values in scores.items()}
@@ -105,7 +105,7 @@ def _in_draws(values: np.ndarray, dice: np.ndarray, parts: Sequence[np.ndarray],
 
 
 def _resampled(groups: np.ndarray, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
-    """How often each failure is drawn, ``(BOOTSTRAPS, M)``: references with replacement, each stratum's apart."""
+    """How often each failure is drawn, ``(BOOTSTRAPS, M)``: groups with replacement, each stratum's apart."""
     rng, counts = np.random.default_rng(seed), np.zeros((BOOTSTRAPS, len(groups)))
     strata = np.zeros(len(groups)) if strata is None else strata
     for stratum in np.unique(strata):
@@ -153,22 +153,22 @@ def best_level(values: np.ndarray, dice: np.ndarray) -> int:
 
 
 def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
-    """Place of each failure, ``(M,)``, at the level that is best on failures of other references.
+    """Place of each failure, ``(M,)``, at the level that is best on failures of other patients.
 
     The place, in [0, 1], is the share of those other failures that have a lower value at that level. Places can be
-    compared where values cannot: levels differ in scale, and each reference may get another level.
+    compared where values cannot: levels differ in scale, and each patient may get another level.
 
     Args:
         values: of one statistic, ``(M, L)``.
         dice: ``(M,)``.
-        groups: number of the reference of each failure, ``(M,)``.
+        groups: number of the patient of each failure, ``(M,)``.
         judges: which failures the level is chosen on, ``(M,)`` bool.
     """
     shares = np.empty(len(dice))
     for group in np.unique(groups):
         held_out = groups == group
         others = judges & ~held_out
-        if not others.any():  # one reference alone: nobody else can choose
+        if not others.any():  # one patient alone: nobody else can choose
             others = judges
         level = best_level(values[others], dice[others])
         shares[held_out] = (

@@ -182,7 +182,7 @@ class DiceRegression:
         """Anomaly ``(N,)`` of each mask, by a regression that was fitted without its group: fair to compare.
 
         Args:
-            groups: the reference that each degraded copy was made from, ``(N,)``.
+            groups: the patient whose reference each failure was made from, ``(N,)``.
         """
         from sklearn.model_selection import GroupKFold
 
