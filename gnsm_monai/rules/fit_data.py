@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,6 +101,11 @@ class FitData:
         """``groups``, or a number of its own for each failure, which is none of a reference."""
         return self.num_references + np.arange(len(self.dice)) if self.groups is None else self.groups
 
+    @property
+    def folds(self) -> np.ndarray:
+        """Fold of each reference, ``(N,)``: all references of a patient are in one."""
+        return self.patients_of(np.arange(self.num_references)) % FOLDS
+
     def patients_of(self, references: np.ndarray) -> np.ndarray:
         """Number of the patient of references of these numbers, ``(n,)``."""
         return references if self.patients is None else self.patients[references]
@@ -154,18 +158,18 @@ class FitData:
         )
 
     def suffices(self, least: Callable[[int], int]) -> bool:
-        """Whether there are references enough for a rule that needs ``least`` of so many levels, a fold left out.
+        """Whether there are references enough for a rule that needs ``least`` of so many levels, any fold left out.
 
         Where no reference is empty, none is left out of the fit, and every rule is tried.
         """
         if self.num_empty is None:
             return True
-        left = self.num_references - math.ceil(self.num_references / FOLDS)
+        left = self.num_references - int(np.bincount(self.folds).max(initial=0))
         return max(left, 1) >= least(len(self.weights))
 
     def without(self, left_out: np.ndarray) -> FitData:
-        """The rest where some references, ``(N,)`` bool, and the failures made from them are left out."""
-        rest = ~np.isin(self.sources, np.flatnonzero(left_out))
+        """The rest where some references, ``(N,)`` bool, and all failures of their patients are left out."""
+        rest = ~np.isin(self.source_patients, self.patients_of(np.flatnonzero(left_out)))
         return replace(
             self,
             references={name: values[~left_out] for name, values in self.references.items()},

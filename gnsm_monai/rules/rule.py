@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.fit_data import FOLDS, FitData
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.statistics import statistic_named
@@ -112,8 +112,7 @@ class Rule(FittedRule):
 
     def _of_unseen_references(self, data: FitData) -> np.ndarray:
         """Anomaly of each reference, ``(N,)``, by this rule fitted to the patients of other folds."""
-        fold = data.patients_of(np.arange(data.num_references)) % FOLDS
-        scores = np.empty(data.num_references)
+        fold, scores = data.folds, np.empty(data.num_references)
         for number in np.unique(fold):
             unseen = fold == number
             others = data.without(unseen)

@@ -53,6 +53,22 @@ def test_no_failure_of_a_patient_judges_another_of_the_same(rule: str) -> None:
     assert not np.array_equal(scores[0], scores[1])
 
 
+def test_failures_of_an_empty_map_are_left_out_with_the_other_map_of_its_patient() -> None:
+    """Reference 3 is no more among those that hold structures; its failures are of the patient of reference 0."""
+    data = made(0, 4)
+    first = {name: values[:3] for name, values in data.references.items()}
+    filled = replace(data, references=first, num_empty=1, patients=np.array([0, 1, 2, 0]))
+    assert set(filled.without(np.array([True, False, False])).sources) == {1, 2}
+    assert set(filled.without(np.array([False, True, False])).sources) == {0, 2, 3}
+
+
+def test_a_rule_must_suffice_without_the_largest_fold_of_patients() -> None:
+    data = replace(made(0, 10), num_empty=2)
+    of_two = replace(data, patients=np.arange(10) // 5)
+    assert data.suffices(lambda _: 8) and not data.suffices(lambda _: 9)
+    assert of_two.suffices(lambda _: 5) and not of_two.suffices(lambda _: 6)
+
+
 @pytest.mark.parametrize("rule", ["auto", "disagreement"])
 def test_patients_of_one_reference_each_change_nothing(rule: str) -> None:
     data = made(0)
