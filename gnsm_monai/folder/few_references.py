@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from gnsm_monai.data.patients import numbered
 from gnsm_monai.errors import InputError
 from gnsm_monai.folder.consensus import COMPONENTS, MIN_GROUPS, Consensus, Fit, judge, learnt_by
 from gnsm_monai.folder.reading import FolderMask, FolderMasks, ReadOptions, read_masks
@@ -74,19 +75,28 @@ class FewReferences:
     Args:
         maps: of the references, per frame.
         copies: deformed copies of each reference, per frame.
+        patients: of each reference, which are held out together; each has its own by default.
     """
 
     maps: Sequence[Sequence[CoarseMap]]
     copies: Sequence[Sequence[Sequence[CoarseMap]]]
+    patients: Sequence[str] = ()
 
     @classmethod
-    def of(cls, references: Sequence[npt.ArrayLike], grids: Sequence[CoarseGrid], seed: int = 0) -> FewReferences:
+    def of(
+        cls,
+        references: Sequence[npt.ArrayLike],
+        grids: Sequence[CoarseGrid],
+        seed: int = 0,
+        patients: Sequence[str] = (),
+    ) -> FewReferences:
         """Of references ``(S, *spatial)``, one-hot, on grids that hold them; the seed is that of the deformations."""
         spread = spread_of(references)
         copies = [deformed(mask, np.random.default_rng([seed, i]), spread) for i, mask in enumerate(references)]
         return cls(
             [[grid.coarse(mask) for mask in references] for grid in grids],
             [[[grid.coarse(copy) for copy in some] for some in copies] for grid in grids],
+            patients,
         )
 
     def __len__(self) -> int:
@@ -111,16 +121,18 @@ class FewReferences:
 
         ``learnt`` has the masks to learn from, if these came later (:meth:`Consensus.joined_by`).
 
-        The references are dealt into folds. A mask and the references of a fold are scored by the same models, which
-        have seen none of them: the p-value is one more than the references that score as high or higher, over one more
-        than all references. NaN of fewer than :data:`MIN_CALIBRATED` references.
+        The references are dealt into folds, all of a patient into one. A mask and the references of a fold are scored
+        by the same models, which have seen none of them: the p-value is one more than the references that score as high
+        or higher, over one more than all references. NaN of fewer than :data:`MIN_CALIBRATED` references.
         """
         if len(self) < MIN_CALIBRATED:
             return np.full(len(consensus.folds), np.nan)
         learnt = learnt or consensus
         above = np.zeros(len(consensus.folds))
-        order = np.random.default_rng(seed).permutation(len(self))
-        for held_out in (order[start::FOLDS].tolist() for start in range(FOLDS)):
+        patient = numbered(self.patients or [str(i) for i in range(len(self))])
+        order = np.random.default_rng(seed).permutation(int(patient.max()) + 1)
+        for dealt in (order[start::FOLDS] for start in range(FOLDS)):
+            held_out = np.flatnonzero(np.isin(patient, dealt)).tolist()
             fit = self.fit(held_out)
             for fold in np.unique(consensus.folds).tolist():
                 taught = learnt_by(learnt.folds, learnt.usual, fold, seed)

@@ -92,6 +92,7 @@ def save_learnt(folder: Path, learnt: Learnt) -> None:
             "rounds": consensus.rounds,
             "few": None if few is None else [_shares(maps) for maps in few.maps],
             "copies": None if few is None else [[_shares(some) for some in frame] for frame in few.copies],
+            "few_patients": [] if few is None else list(few.patients),
             "images": None if learnt.images is None else _images(learnt.images),
             "results": [_short(result) for result in learnt.results],
         },
@@ -115,9 +116,15 @@ def load_learnt(folder: Path) -> Learnt:
         maps = [_uncounted(grid, stored) for grid, stored in zip(grids, record["maps"], strict=True)]
         nothing = np.zeros(len(record["folds"]))
         consensus = Consensus(grids, maps, record["folds"], record["usual"], (), nothing, record["rounds"])
-        references = few if few is None else FewReferences(
-            [_maps(stored) for stored in few], [[_maps(some) for some in frame] for frame in record["copies"]]
-        )  # fmt: skip
+        references = (
+            few
+            if few is None
+            else FewReferences(
+                [_maps(stored) for stored in few],
+                [[_maps(some) for some in frame] for frame in record["copies"]],
+                record.get("few_patients", ()),
+            )
+        )
         plain = {
             name: record[name] for name in ("scheme", "voxel_size", "seed", "groups", "patients", "digests", "settings")
         }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gnsm_monai.data.layouts import AUTO
+from gnsm_monai.data.patients import patients_of
 from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking, ranked
 from gnsm_monai.folder.apart import words_of
@@ -159,7 +160,8 @@ def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Ju
         return _Judged(consensus, np.full(len(masks.masks), np.nan), LIMITS)
     number = len(references.masks)
     grids = frames_of([*masks.one_hot, *references.one_hot])
-    few = FewReferences.of(references.one_hot, grids, seed)
+    patients = patients_of([mask.patient for mask in references.masks])
+    few = FewReferences.of(references.one_hot, grids, seed, patients)
     consensus = Consensus.of(masks.one_hot, _groups(masks), seed, grids, few.fit())
     words = P_VALUES if number >= MIN_CALIBRATED else NO_P_VALUES
     limits = FEW.format(number) + words.format(1 / (number + 1))

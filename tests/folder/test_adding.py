@@ -95,6 +95,13 @@ def test_few_references_judge_later_masks_too(first: Path, tmp_path: Path) -> No
     assert p_values["n2"] == pytest.approx(0.1) and p_values["n1"] > 0.1
 
 
+def test_patients_of_few_references_are_told_by_their_names_and_stored(first: Path, tmp_path: Path) -> None:
+    few = write(tmp_path / "few", {f"r{i // 2}_{i % 2}": usual(50 + i) for i in range(16)})
+    assert rank(tmp_path / "out", first / "masks", "--few-references", few) == 0
+    references = load_learnt(tmp_path / "out").few
+    assert references is not None and list(references.patients) == [f"r{i // 2}" for i in range(16)]
+
+
 def test_what_is_stored_is_plain_and_comes_back(first: Path, tmp_path: Path) -> None:
     assert rank(tmp_path / "out", first / "masks") == 0
     assert all(values.dtype.kind in "biufU" for values in load_arrays(tmp_path / "out" / LEARNT).values())

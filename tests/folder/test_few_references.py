@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from gnsm_monai.cli import main
-from gnsm_monai.folder.consensus import Consensus, frames_of
+from gnsm_monai.folder.consensus import Consensus, Fit, frames_of
 from gnsm_monai.folder.few_references import SHIFT, STRETCH, FewReferences, deformed, spread_of
 from gnsm_monai.folder.ranking import NO_P_VALUES
 from tests.folder.masks import blob, usual_masks, write
@@ -44,6 +45,25 @@ def test_p_values_are_ranks_among_references_that_were_not_learnt_from() -> None
     assert p_values[6] == p_values[7] == pytest.approx(1 / 12)
     assert np.median(p_values[:6]) > 0.25
     np.testing.assert_allclose(p_values * 12, np.round(p_values * 12))  # a number of references each
+
+
+def test_references_of_a_patient_are_never_learnt_from_where_one_of_them_is_compared() -> None:
+    """Of each patient two equal references; with its like among what is learnt from, a reference would score less."""
+    once, masks = usual_masks(10, seed=5), usual_masks(6, seed=6)
+    grids = frames_of([*masks, *once])
+    twice = [mask for mask in once for _ in range(2)]
+    patients = [f"p{n // 2}" for n in range(20)]
+    seen: list[set[str]] = []
+
+    class Watched(FewReferences):
+        def fit(self, without: Sequence[int] = ()) -> Fit:
+            seen.append({patients[i] for i in without} & {patients[i] for i in range(20) if i not in without})
+            return super().fit(without)
+
+    few = Watched.of(twice, grids, 0, patients)
+    p_values = few.p_values(Consensus.of(masks, range(6), 0, grids, few.fit()))
+    assert seen == [set()] * 6
+    np.testing.assert_allclose((p_values * 21 - 1) % 2, 0)  # equal references are above a mask together
 
 
 def test_good_masks_are_under_alpha_no_more_often_than_alpha_says() -> None:
