@@ -26,6 +26,7 @@ from gnsm_monai.folder.adding import add_masks
 from gnsm_monai.folder.ranking import options_without_model, rank_folders
 from gnsm_monai.model.files import SETTINGS
 from gnsm_monai.model.quick import IMPROVED, is_quick, replace_model
+from gnsm_monai.overrides import literal
 from gnsm_monai.paths import bundle_root
 from gnsm_monai.scoring.journal import PROGRESS
 from gnsm_monai.workflow import check_output_dir
@@ -213,11 +214,12 @@ def _keep_finished(model: Path, overrides: Mapping[str, Any]) -> None:
         raise InputError(f"{model}: holds a finished model; name another folder, or delete this one to train anew")
 
 
-def _prepare(config: str, bundle: str = "segmentation_qc", **overrides: Any) -> ConfigWorkflow:
+def _prepare(config: str, bundle: str = "segmentation_qc", run: str | None = None, **overrides: Any) -> ConfigWorkflow:
     """The package's own config with overrides, initialised; where torchrun started several processes, with its overlay.
 
-    Paths stay ``Path`` objects: in text, MONAI would interpret $, @, % and #.
+    ``run`` is the step to run, in place of the config's. All other values are taken as they are (:func:`literal`).
     """
+    overrides = {name: literal(value) for name, value in overrides.items()} | ({"run": run} if run else {})
     kind = "train" if config == "train.yaml" else "infer"
     names = [config]
     if num_processes() > 1:

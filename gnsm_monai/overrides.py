@@ -19,13 +19,26 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY, MERGE_KEY
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.stopping import stop_in_one_line
 
-__all__ = ["check_overrides", "check_overrides_or_exit"]
+__all__ = ["check_overrides", "check_overrides_or_exit", "literal"]
 
 _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_workflow}
 _CONTINUES = "the same command continues a ranking, and with --resume True a training"
 _NEAR = 0.6  # similarity from which one name is suggested for another; difflib's default
 _NEAR_ARGUMENT = 0.8
 _SHOWN = 12
+
+
+def literal(value: Any) -> Any:
+    """An option's value, in lists too, as an override that MONAI takes for what it is.
+
+    In text MONAI reads code, ids and macros by the signs $, @, % and #. Text that holds one, such as the name of a
+    column, becomes an expression that gives the text.
+    """
+    if isinstance(value, (list, tuple)):
+        return [literal(item) for item in value]
+    if not isinstance(value, str) or set("$@%#").isdisjoint(value):
+        return value
+    return f"$bytes.fromhex('{value.encode(errors='surrogatepass').hex()}').decode(errors='surrogatepass')"
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:

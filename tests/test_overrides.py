@@ -7,9 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
+from gnsm_monai.cli_commands import _prepare
 from gnsm_monai.errors import InputError
-from gnsm_monai.overrides import check_overrides, check_overrides_or_exit
+from gnsm_monai.overrides import check_overrides, check_overrides_or_exit, literal
 
 CONFIG = """
 epochs: 10
@@ -208,3 +210,37 @@ def test_exit_variant_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
         check_overrides_or_exit(["run", "--config_file", str(tmp_path / "a.yaml"), "--epocs", "2"])
     assert exit_info.value.code == 2
     assert capsys.readouterr().err == "error: unknown option --epocs: did you mean --epochs?\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "$1 + 1",
+        "@epochs",
+        "%epochs",
+        "a#b",
+        "50%",
+        "it's $5 @ 'x' \\ \u00e9 \udcff",
+        "plain",
+        ["$price", ("@id", 3)],
+        7,
+        Path("$x"),
+    ],
+)
+def test_a_literal_value_is_read_as_it_is(value: object) -> None:
+    """MONAI takes such text for code, an id or a macro."""
+    parser = ConfigParser({"epochs": 3, "value": literal(value)})
+    expected = ["$price", ["@id", 3]] if isinstance(value, list) else value
+    assert parser.get_parsed_content("value") == expected
+
+
+def test_text_that_begins_like_code_is_no_code_for_gnsm(tmp_path: Path) -> None:
+    """Columns whose names begin like code, an id or a macro can be named on the command line."""
+    rows = "".join(f"{'ab'[i % 2]},{'xyz'[i % 3]},{i}\n" for i in range(40))
+    (tmp_path / "table.csv").write_text("$kind,%form,@number\n" + rows)
+    workflow = _prepare(
+        "train.yaml", "tabular_anomaly", dataset_dir=tmp_path / "table.csv", model_dir=tmp_path / "model",
+        ignore_columns=["@number", "%form"],
+    )  # fmt: skip
+    assert workflow.parser.get_parsed_content("ignore_columns") == ["@number", "%form"]
+    assert workflow.parser.get_parsed_content("table").columns == ("$kind",)
