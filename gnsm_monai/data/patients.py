@@ -56,18 +56,18 @@ def patients_of(names: Sequence[str], how: str = FROM_NAMES) -> list[str]:
     return list(names)
 
 
-def with_patients(cases: Sequence[Case], how: str = FROM_NAMES, every: Sequence[str] | None = None) -> list[Case]:
+def with_patients(cases: Sequence[Case], how: str = FROM_NAMES, every: Sequence[Case] | None = None) -> list[Case]:
     """Cases with the ``patient`` of each, by :func:`patients_of`; logged where one has several.
 
     Args:
         cases: references that are used.
         how: see :func:`patients_of`.
-        every: names of all references, used or not, which tell patients from sites; by default those of ``cases``.
+        every: all references, used or not: few that are left, as by an audit's folds, could not tell patients from
+            sites. By default ``cases``.
     """
-    names = [case["case"] for case in cases]
-    every = names if every is None else every
-    patient_of = dict(zip(every, patients_of(every, how), strict=True))
-    patients = [patient_of[name] for name in names]
+    names = [case["case"] for case in (cases if every is None else every)]
+    patient_of = dict(zip(names, patients_of(names, how), strict=True))
+    patients = [patient_of[case["case"]] for case in cases]
     counts = Counter(patients)
     if len(counts) < len(cases):
         patient, count = counts.most_common(1)[0]

@@ -162,9 +162,7 @@ def read_references(
         raise InputError("condition_on_image: images are found in a data set only: give dataset_dir, not labels_dir")
     cases, images = find_references(folder, bare, layout)
     scheme = read_label_scheme(folder)
-    # By all names: few that are left, as in an audit's folds, could not tell patients from sites.
-    names = [case["case"] for case in cases]
-    cases = with_patients(_used_cases(cases, labels_dir, exclude), patients, names)
+    cases = with_patients(_used_cases(cases, labels_dir, exclude), patients, cases)
     if with_images:
         cases = _with_images(cases, images, folder)
     load = Compose(loading) if loading is not None else load_case(scheme, spatial_dims, [LABEL, IMAGE])

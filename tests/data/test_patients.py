@@ -89,9 +89,9 @@ def test_all_maps_of_a_patient_have_one_use(seed: int, caplog: pytest.LogCapture
 def test_names_that_are_not_used_still_tell_patients_from_sites() -> None:
     """Of nine patients an audit's training leaves out two: seven alone would be taken for sites."""
     names = [f"heart_{n:03d}_{k}" for n in range(9) for k in range(2)]
-    cases = [{"case": name, "label": Path(f"labelsTr/{name}.png")} for name in names[4:]]
+    every = [{"case": name, "label": Path(f"labelsTr/{name}.png")} for name in names]
     for how in ("auto", r"heart_\d+"):
-        assert [case["patient"] for case in with_patients(cases, how, names)] == [name[:9] for name in names[4:]]
+        assert [case["patient"] for case in with_patients(every[4:], how, every)] == [name[:9] for name in names[4:]]
 
 
 @pytest.mark.parametrize("maps", [3, 20])
