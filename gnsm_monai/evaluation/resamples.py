@@ -14,23 +14,10 @@ import numpy.typing as npt
 
 from gnsm_monai.rules.resampling import Floats, Ordered, correlation
 
-__all__ = ["draw_cases", "resampled_metrics"]
+__all__ = ["resampled_metrics"]
 
 MAX_VALUES = 1_000_000
 """Resamples times masks that are looked at together: 8 MB, of which some dozen arrays exist at a time."""
-
-
-def draw_cases(case: npt.NDArray[np.integer[Any]], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """How often each of ``count`` resamples draws each mask, ``(count, n)``: cases with replacement, whole.
-
-    Args:
-        case: number of the case of each mask, ``(n,)``, from 0.
-        count: resamples.
-        seed: of the drawing.
-    """
-    cases, generator = int(case.max()) + 1, np.random.default_rng(seed)
-    drawn = [np.bincount(generator.integers(0, cases, size=cases), minlength=cases) for _ in range(count)]
-    return np.stack(drawn)[:, case]
 
 
 def resampled_metrics(

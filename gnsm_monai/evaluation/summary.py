@@ -23,8 +23,9 @@ from gnsm_monai.evaluation.metrics import (
     pearson,
     spearman,
 )
-from gnsm_monai.evaluation.resamples import draw_cases, resampled_metrics
+from gnsm_monai.evaluation.resamples import resampled_metrics
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.resampling import draw_cases
 
 __all__ = ["correlation_summary", "level_correlations"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy  # its parts are imported when they are first used
 
-from gnsm_monai.rules.resampling import rank_correlations
+from gnsm_monai.rules.resampling import draw_cases, rank_correlations
 
 __all__ = [
     "FALSE", "best_level", "false_and_other", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest",
@@ -110,9 +110,7 @@ def _resampled(groups: np.ndarray, seed: int, strata: np.ndarray | None = None) 
     strata = np.zeros(len(groups)) if strata is None else strata
     for stratum in np.unique(strata):
         inside = strata == stratum
-        names, group = np.unique(groups[inside], return_inverse=True)
-        draws = rng.integers(len(names), size=(BOOTSTRAPS, len(names)))
-        counts[:, inside] = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])[:, group]
+        counts[:, inside] = draw_cases(np.unique(groups[inside], return_inverse=True)[1], BOOTSTRAPS, rng)
     return counts
 
 

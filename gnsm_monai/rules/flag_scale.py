@@ -11,6 +11,7 @@ from gnsm_monai.rules.choice import FALSE
 from gnsm_monai.rules.density import robust_scale
 from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.levels import LevelStatistics
+from gnsm_monai.rules.resampling import draw_cases
 
 __all__ = ["FlagScale"]
 
@@ -91,12 +92,8 @@ class FlagScale:
         references = fitted._deviations(scores, data.references)
         failures = fitted._deviations(failure_scores, data.failures)
         total = max(len(scores) + (data.num_empty or 0), int(data.sources.max(initial=-1)) + 1)
-        patient = data.patients_of(np.arange(total))
-        drawn_from = int(patient.max()) + 1
-        draws = np.random.default_rng(data.seed).integers(drawn_from, size=(BOOTSTRAPS, drawn_from))
-        counts = np.stack(
-            [np.bincount(draw, minlength=drawn_from)[patient] for draw in [np.arange(drawn_from), *draws]]
-        )
+        draws = draw_cases(data.patients_of(np.arange(total)), BOOTSTRAPS, data.seed)
+        counts = np.concatenate([np.ones((1, total), dtype=draws.dtype), draws])
         gains = [
             _share_beyond(references.max(0), failures.max(0), data.sources, count)
             - _share_beyond(references[0], failures[0], data.sources, count)

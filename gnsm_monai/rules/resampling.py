@@ -6,13 +6,29 @@ A resample is how often it draws each mask. Masks stay in one order then, and su
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floats", "Ordered", "correlation", "rank_correlations"]
+__all__ = ["Floats", "Ordered", "correlation", "draw_cases", "rank_correlations"]
 
 Floats = npt.NDArray[np.float64]
+
+
+def draw_cases(
+    case: npt.NDArray[np.integer[Any]], count: int, seed: int | np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """How often each of ``count`` resamples draws each mask, ``(count, n)``: cases with replacement, whole.
+
+    Args:
+        case: number of the case, or of another group, of each mask, ``(n,)``, from 0.
+        count: resamples.
+        seed: of the drawing.
+    """
+    cases = int(case.max()) + 1
+    draws = np.random.default_rng(seed).integers(cases, size=(count, cases))
+    return np.stack([np.bincount(draw, minlength=cases) for draw in draws])[:, case]
 
 
 class Ordered:

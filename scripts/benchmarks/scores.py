@@ -15,8 +15,9 @@ from methods import METHODS
 from scipy.stats import rankdata
 
 from gnsm_monai.evaluation.metrics import auroc, norm_aurc
-from gnsm_monai.evaluation.resamples import draw_cases, resampled_metrics
+from gnsm_monai.evaluation.resamples import resampled_metrics
 from gnsm_monai.files import load_json, write_atomically
+from gnsm_monai.rules.resampling import draw_cases
 
 __all__ = [
     "FAILURE_DICE",

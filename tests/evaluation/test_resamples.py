@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnsm_monai.evaluation import resamples
-from gnsm_monai.evaluation.resamples import draw_cases, resampled_metrics
+from gnsm_monai.evaluation.resamples import resampled_metrics
 from gnsm_monai.evaluation.summary import _metrics
+from gnsm_monai.rules.resampling import draw_cases
 
 LIMITS = (0.5, 0.7)
 
