@@ -87,7 +87,7 @@ class ReferenceContacts:
         neighbours = (areas[:, 1:, 1:] > small).sum(2)[surfaces > 0]
         if neighbours.mean() < MIN_NEIGHBOURS:
             return None
-        logs = np.log(areas + small)
+        logs = _logs(areas, small)
         left_out = _left_out(logs)
         of_structures = left_out[:, 1:][:, surfaces.any(0)]
         # Of few references a class's own mean and spread say little: they count half, those of all classes the rest.
@@ -105,7 +105,7 @@ class ReferenceContacts:
         values = np.asarray(areas, dtype=np.float64)
         touching = _between_classes(values)
         surface, at_edge = touching.sum(1), np.diag(values)
-        deviation = (_deviation(np.log(touching + self.small), self.centre, self.spread) - self.usual) / self.unit
+        deviation = (_deviation(_logs(touching, self.small), self.centre, self.spread) - self.usual) / self.unit
         cut = at_edge > CUT * (surface + at_edge)
         unknown = cut | (surface == 0) if cut[1:].any() else cut
         of_classes = np.where(unknown, np.minimum(deviation, 0), deviation)
@@ -114,7 +114,7 @@ class ReferenceContacts:
     def most_unusual(self, areas: np.ndarray, classes: Sequence[int]) -> UnusualContact:
         """The contact of a structure of these classes that is the most unusual one, of areas ``(K, K)`` of a mask."""
         touching, members = _between_classes(np.asarray(areas, dtype=np.float64)), list(classes)
-        distance = np.abs((np.log(touching + self.small) - self.centre) / self.spread)[members]
+        distance = np.abs((_logs(touching, self.small) - self.centre) / self.spread)[members]
         distance[:, members] = 0
         place, partner = np.unravel_index(int(distance.argmax()), distance.shape)
         pair = members[int(place)], int(partner)
@@ -153,6 +153,11 @@ def structure_weights(deviations: np.ndarray | None) -> _Floats | None:
 def _between_classes(areas: _Floats) -> _Floats:
     """Areas ``(..., K, K)`` with a diagonal of 0."""
     return areas * (1 - np.eye(areas.shape[-1]))
+
+
+def _logs(areas: _Floats, small: float) -> _Floats:
+    """Logarithms of areas that are counted from the small one: a contact that is not there has a finite one."""
+    return np.asarray(np.log(areas + small))
 
 
 def _moments(logs: _Floats) -> tuple[_Floats, _Floats]:
