@@ -34,7 +34,7 @@ def patients_of(names: Sequence[str], how: str = FROM_NAMES) -> list[str]:
     (fewer than :data:`MIN_PATIENTS`, or one of more than a quarter of the references), the next such word counts.
 
     Args:
-        names: of the references.
+        names: of the references, or of masks of several folders: equal names are of one patient.
         how: ``auto`` as above; ``each`` for a patient of its own each; else a regular expression that is looked for in
             each name: the patient is what its first group matches, or all of it where there is no group.
 
@@ -47,12 +47,12 @@ def patients_of(names: Sequence[str], how: str = FROM_NAMES) -> list[str]:
         return list(names)
     if how != FROM_NAMES:
         return _matched(names, how)
-    numbered = [list(_beginnings(name)) for name in names]
-    for depth in range(max(map(len, numbered), default=0)):
-        patients = [each[depth] if depth < len(each) else name for each, name in zip(numbered, names, strict=True)]
-        counts = Counter(patients)
-        if len(counts) >= MIN_PATIENTS and max(counts.values()) <= len(names) / 4:
-            return patients
+    beginnings = {name: list(_beginnings(name)) for name in names}
+    for depth in range(max(map(len, beginnings.values()), default=0)):
+        patient = {name: each[depth] if depth < len(each) else name for name, each in beginnings.items()}
+        counts = Counter(patient.values())
+        if len(counts) >= MIN_PATIENTS and max(counts.values()) <= len(beginnings) / 4:
+            return [patient[name] for name in names]
     return list(names)
 
 

@@ -13,6 +13,7 @@ import torch
 
 import gnsm_monai
 from gnsm_monai.data.case_names import without_folder
+from gnsm_monai.data.patients import patients_of
 from gnsm_monai.evaluation.budget import review_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
 from gnsm_monai.rules.levels import stack_levels
@@ -127,8 +128,8 @@ def _folders(results: Sequence[CaseResult]) -> dict[str, list[CaseResult]]:
 
 
 def _metrics(results: Sequence[CaseResult], failure_dice: Sequence[float], seed: int) -> dict[str, Any]:
-    """Metrics against Dice. The bootstrap draws patients, who may have masks in several folders."""
-    patients = [without_folder(result.case) for result in results]
+    """Metrics against Dice. The bootstrap draws patients, who may have several cases, and masks in several folders."""
+    patients = patients_of([without_folder(result.case) for result in results])
     scores = [result.decision.anomaly for result in results]
     dice = np.array([result.dice for result in results], dtype=np.float64)
     return correlation_summary(scores, dice, failure_dice, seed=seed, groups=patients)

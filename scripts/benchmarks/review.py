@@ -21,7 +21,7 @@ from bench import MISSING, PAGES, Benchmark, Content, table
 from methods import DATASETS, METHODS, VARIED_FIELD_OF_VIEW
 from qc_figures import save
 from scipy.stats import rankdata
-from scores import FAILURE_DICE, Scores, load_all, resamples_of_patients
+from scores import FAILURE_DICE, Scores, load_all
 
 from gnsm_monai.evaluation.budget import measured_budget
 
@@ -77,7 +77,8 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     case = np.concatenate([np.char.add(f"{part.dataset}/", part.case) for part in parts])
     dice = np.concatenate([part.dice for part in parts])
     place = np.concatenate([rankdata(part.score) / len(part.score) for part in parts])
-    return Scores(POOLED, parts[0].method, parts[0].seed, folder, case, dice, place)
+    patient = np.concatenate([np.char.add(f"{part.dataset}/", part.patient) for part in parts])
+    return Scores(POOLED, parts[0].method, parts[0].seed, folder, case, dice, place, patient=patient)
 
 
 def of_set(methods: Mapping[str, Sequence[Scores]]) -> Content:
@@ -86,7 +87,7 @@ def of_set(methods: Mapping[str, Sequence[Scores]]) -> Content:
     orders = {name: [s.score for s in seeds] for name, seeds in methods.items()}
     orders |= {RANDOM: [np.zeros_like(first.dice)], BEST: [-first.dice]}
     dice = {name: methods[name][0].dice if name in methods else first.dice for name in orders}
-    draws = resamples_of_patients(first, RESAMPLES)
+    draws = [np.repeat(np.arange(len(first.dice)), counts) for counts in first.draws(RESAMPLES)]
     return {
         "masks": len(first.dice),
         "failures": int((first.dice < FAILURE_DICE).sum()),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from methods import METHODS
 from scipy.stats import rankdata
 
+from gnsm_monai.data.patients import patients_of
 from gnsm_monai.evaluation.metrics import auroc, norm_aurc
 from gnsm_monai.evaluation.resamples import resampled_metrics
 from gnsm_monai.files import load_json, write_atomically
@@ -27,7 +28,6 @@ __all__ = [
     "load_all",
     "mean_with_interval",
     "path_of",
-    "resamples_of_patients",
 ]
 
 FAILURE_DICE = 0.7
@@ -80,6 +80,7 @@ class Scores:
         training_minutes: None where nothing is trained, or where a training was stopped and went on.
         seconds_per_case: of scoring.
         more: further results, plain data: of maps, structures, levels.
+        patient: of each mask, (n,); by default as the names of the cases tell.
     """
 
     dataset: str
@@ -92,10 +93,19 @@ class Scores:
     training_minutes: float | None = None
     seconds_per_case: float | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    patient: npt.NDArray[np.str_] = field(default_factory=lambda: np.array([], dtype=np.str_))
+
+    def __post_init__(self) -> None:
+        if not len(self.patient):
+            self.patient = np.array(patients_of(self.case.tolist()))
+
+    def draws(self, count: int) -> npt.NDArray[np.int64]:
+        """How often each of so many resamples draws each mask, ``(count, n)``: patients, each with all their masks."""
+        return draw_cases(np.unique(self.patient, return_inverse=True)[1], count, seed=0)
 
     def select(self, keep: npt.NDArray[np.bool_]) -> Scores:
         """Scores of the masks where ``keep`` (n,) is true."""
-        columns = {name: getattr(self, name)[keep] for name in ("folder", "case", "dice", "score")}
+        columns = {name: getattr(self, name)[keep] for name in ("folder", "case", "dice", "score", "patient")}
         return Scores(**{**self.__dict__, **columns})
 
     def in_folder(self, name: str) -> Scores:
@@ -165,7 +175,7 @@ def mean_with_interval(
         Per metric ``value``, ``ci95`` and ``seeds`` (the value of each); ``value`` None where it is undefined.
     """
     check_same_masks(seeds)
-    counts = draw_cases(np.unique(seeds[0].case, return_inverse=True)[1], n_bootstrap, seed=0)
+    counts = seeds[0].draws(n_bootstrap)
     each = [resampled_metrics(s.score, s.dice, counts, [FAILURE_DICE]) for s in seeds]
     figures: dict[str, dict[str, Any]] = {}
     for name in metrics:
@@ -177,16 +187,6 @@ def mean_with_interval(
         interval = np.nanquantile(draws, [0.025, 0.975]).tolist()
         figures[name] = {"value": float(np.mean(values)), "ci95": interval, "seeds": values}
     return figures
-
-
-def resamples_of_patients(scores: Scores, count: int) -> list[npt.NDArray[np.intp]]:
-    """Rows of masks, drawn ``count`` times: patients with replacement, each with all its masks."""
-    names, index = np.unique(scores.case, return_inverse=True)
-    members = [np.flatnonzero(index == p) for p in range(len(names))]
-    generator = np.random.default_rng(0)
-    return [
-        np.concatenate([members[p] for p in generator.integers(0, len(names), size=len(names))]) for _ in range(count)
-    ]
 
 
 def check_same_masks(scores: Sequence[Scores]) -> None:

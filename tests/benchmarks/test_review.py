@@ -63,3 +63,14 @@ def test_pooled_sets_are_reviewed_in_equal_shares_whatever_the_unit_of_their_sco
     assert reviews_needed(both.score, both.dice) == 6
     assert both.score[:6].tolist() == both.score[6:].tolist()
     assert len(set(both.case)) == 12
+
+
+def test_cases_of_one_patient_are_drawn_together() -> None:
+    names = np.array([f"heart_{n // 2:03d}_{n % 2}" for n in range(40)])
+    dice = np.linspace(0.1, 0.9, 40)
+    one = Scores("heart", "gnsm", 0, np.array(["x"] * 40), names, dice, -dice)
+    drawn = one.draws(20)
+    assert (drawn[:, ::2] == drawn[:, 1::2]).all() and drawn.std() > 0
+    joined = pooled({"heart": {"gnsm": [one]}, "cell": {"gnsm": [scores(-DICE, "cell")]}})["gnsm"][0]
+    assert len(set(joined.patient)) == 26
+    assert (joined.draws(20)[:, :40:2] == joined.draws(20)[:, 1:40:2]).all()

@@ -127,3 +127,8 @@ def test_patients_with_structures_are_in_every_part() -> None:
 
 def test_patients_have_numbers_in_the_order_in_which_they_come() -> None:
     assert numbered(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+
+
+def test_masks_of_several_folders_are_of_the_patients_of_one() -> None:
+    names = [f"heart_{n // 2:03d}_{n % 2}" for n in range(20)]
+    assert patients_of(names * 5) == patients_of(names) * 5

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gnsm_monai.evaluation.budget import measured_budget, predicted_budget
 from gnsm_monai.evaluation.ranking import ranking_summary
+from gnsm_monai.evaluation.summary import correlation_summary
 from gnsm_monai.scoring.result import FailedCase
 from tests.results import case_result
 
@@ -34,3 +37,14 @@ def test_where_none_is_rightly_empty_the_summary_does_not_speak_of_it() -> None:
     assert summary["soft"] == {"cases": 1, "ids": ["a"]}
     assert summary["settings"] == {"alpha": 0.1, "failure_dice": [0.7]}
     assert (summary["flagged"], summary["seconds_per_case"]) == (1, 2.5)
+
+
+def test_intervals_are_those_of_patients_with_all_their_cases() -> None:
+    rng = np.random.default_rng(0)
+    dice = rng.uniform(0.3, 0.9, 40)
+    names = [f"{folder}/heart_{n:03d}_{phase}" for folder in "ab" for n in range(10) for phase in (1, 2)]
+    score = 1 - dice + 0.3 * rng.standard_normal(40)
+    results = [case_result(name, anomaly=s, dice=d) for name, s, d in zip(names, score, dice, strict=True)]
+    patients = [name.split("_")[1] for name in names]
+    expected = correlation_summary(score, dice, (0.7,), groups=patients)
+    assert ranking_summary(results, {}, 1.0, (0.7,))["metrics"]["spearman"] == expected["spearman"]
