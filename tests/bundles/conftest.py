@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from gnsm_monai.data.phantoms import write_phantom_dataset
+from gnsm_monai.fitting import segmenter
 from gnsm_monai.paths import bundle_root
 
 CONFIGS = bundle_root("segmentation_qc") / "configs"
@@ -23,6 +25,7 @@ TINY: dict[str, Any] = {
     "steps_per_epoch": 3,
     "batch_size": 2,
     "fit::failures::copies": 2,
+    "fit::shapes::steps": 6,
     "failures": "copies",
     "anomaly_score": "misfit_knn",  # one that tells masks apart even after six steps
     "device": "cpu",
@@ -59,3 +62,10 @@ def image_model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     sees = {**TINY, "epochs": 1, "steps_per_epoch": 1, "condition_on_image": True, "spatial_dims": 2}
     run_config(TRAIN, dataset_dir=str(dataset), model_dir=str(folder), **sees)
     return folder
+
+
+@pytest.fixture
+def short_segmenter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small segmentation network learns for six steps, where how well it segments does not matter."""
+    monkeypatch.setattr(segmenter.EarlySegmenter, "train", partial(segmenter.EarlySegmenter.train, steps=(2, 4, 6)))
+    monkeypatch.setattr(segmenter, "FAIR", 4)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from monai.bundle import ConfigParser
 
 from gnsm_monai import cli
 from gnsm_monai import cli_commands as commands
+from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.loading import LoadMapsd
+from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.errors import InputError
 from gnsm_monai.files import load_json
 from gnsm_monai.model.quick import replace_model
@@ -242,6 +245,7 @@ def test_images_of_a_bare_folder_are_asked_for_in_one_line(
     assert "give dataset_dir" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("short_segmenter")
 def test_training_in_limited_time_is_complete_and_goes_on_later(
     dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,9 +321,10 @@ def test_audit_ranks_every_reference_by_a_model_that_has_not_seen_it(
 
 
 @pytest.mark.slow
-def test_demo_leaves_data_model_and_results(tmp_path: Path) -> None:
-    assert commands.demo(tmp_path, **{**TINY, "max_voxels": 4096}) == 0
-    assert len(read(tmp_path / "results" / "ranking.csv")) == 128
+def test_demo_leaves_data_model_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "write_phantom_dataset", partial(write_phantom_dataset, num_train=12, num_test=2))
+    assert commands.demo(tmp_path, **{**TINY, "max_voxels": 4096, "fit::shapes::steps": 9}) == 0
+    assert len(read(tmp_path / "results" / "ranking.csv")) == 2 * len(KINDS)
     assert (tmp_path / "model" / "settings.json").is_file()
 
 

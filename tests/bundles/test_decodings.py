@@ -36,6 +36,7 @@ def test_every_label_map_is_decoded_once(dataset: Path, tmp_path: Path, decoded:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_segmenter")
 @pytest.mark.parametrize("condition_on_image", [False, True])
 def test_every_image_is_decoded_once(
     dataset: Path, tmp_path: Path, decoded: Counter[Path], condition_on_image: bool
