@@ -9,7 +9,7 @@ import narwhals as nw
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.tabular.values import canonical, days, is_missing, widened
+from gnsm_monai.tabular.values import canonical, days, is_missing, number_of, widened
 
 __all__ = ["MISSING", "TableEncoder", "columns_of", "distinct", "is_frame"]
 
@@ -166,7 +166,7 @@ def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
         return np.asarray((column - np.datetime64("1970-01-01")) / np.timedelta64(1, "D"))
     values = [np.nan if is_missing(value) or value == "" else value for value in column.tolist()]
     try:
-        return np.array(values, dtype=object).astype(np.float64)
+        return np.array([number_of(value) for value in values], dtype=np.float64)
     except (TypeError, ValueError):
         numbers = np.array([np.nan if is_missing(value) else _number(value) for value in values])
         if strict and np.isposinf(numbers).any():
@@ -177,7 +177,7 @@ def _numbers(column: np.ndarray, strict: bool = True) -> np.ndarray:
 def _number(value: Any) -> float:
     """A number, or a date in days; infinite where it is neither."""
     try:
-        return float(value)
+        return number_of(value)
     except (TypeError, ValueError):
         date = days(str(value))
         return np.inf if date is None else date

@@ -19,7 +19,7 @@ import numpy as np
 
 from gnsm_monai.errors import InputError, exit_on_input_error
 from gnsm_monai.tabular.encoder import MISSING, columns_of, distinct
-from gnsm_monai.tabular.values import MISSING_TEXTS, canonical, days, number_spelling
+from gnsm_monai.tabular.values import MISSING_TEXTS, canonical, days, number_of, number_spelling
 
 __all__ = ["Table", "numerical_columns", "read_table", "write_demo_table"]
 
@@ -209,7 +209,7 @@ def not_numbers(values: Collection[str]) -> list[str]:
     odd = []
     for value in values:
         try:
-            number = float(value)
+            number = number_of(value)
         except ValueError:
             number = np.inf
         if not np.isfinite(number):

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING_TEXTS", "canonical", "days", "has_decimal_comma", "is_missing", "number_spelling", "widened"]
+__all__ = [
+    "MISSING_TEXTS",
+    "canonical",
+    "days",
+    "has_decimal_comma",
+    "is_missing",
+    "number_of",
+    "number_spelling",
+    "widened",
+]
 
 MISSING_TEXTS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
@@ -26,6 +35,9 @@ GAP_GROUPS = re.compile(r"-?[1-9]\d{0,2}(?:[ \u00a0\u202f'’]\d{3})+(?:[.,]\d+)
 GAP = re.compile("[ \u00a0\u202f'’]")
 ISO_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?)?")
 POINT_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
+MOST_DIGITS = 28
+"""Digits of a number that `Decimal` keeps."""
+
 TRUTH = {"true": "True", "false": "False"}
 EPOCH = datetime(1970, 1, 1)
 
@@ -33,15 +45,31 @@ EPOCH = datetime(1970, 1, 1)
 def canonical(text: str) -> str:
     """The one spelling of a category: 2.0 is 2, 2.50 and .25e+1 are 2.5, TRUE is True; all else stays as it is.
 
-    Digits that begin with a zero or a plus are an identifier, and stay as well. A date is written as ISO 8601 has it, a
-    time of day after a space, and midnight as the date alone; with an offset, it becomes universal time.
+    Digits that begin with a zero or a plus are an identifier, and stay as well. So does what no floating-point number
+    holds: ``1E+20240131`` is the name of a lot, and more than :data:`MOST_DIGITS` digits are a code. A date is written
+    as ISO 8601 has it, a time of day after a space, and midnight as the date alone; with an offset, it becomes
+    universal time.
     """
     if POINT.fullmatch(text):
-        number = Decimal(text)
-        return format(number.normalize(), "f") if number else "0"
+        digits = re.sub("[eE].*|[^0-9]", "", text)
+        if not digits.strip("0"):
+            return "0"
+        held = float(text) not in (0, np.inf, -np.inf) and len(digits) <= MOST_DIGITS
+        return format(Decimal(text).normalize(), "f") if held else text
     if (moment := _moment(text)) is not None:
         return moment.isoformat(" ").removesuffix(" 00:00:00")
     return "0" if text == "-0" else TRUTH.get(text.lower(), text)
+
+
+def number_of(value: Any) -> float:
+    """The number that a value or a text is. An underscore, to Python a sign between thousands, makes a text a name.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(value, str) and "_" in value:
+        raise ValueError(f"could not convert string to float: {value!r}")
+    return float(value)
 
 
 def days(text: str) -> float | None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas._libs.parsers import STR_NA_VALUES
 
+from gnsm_monai.errors import InputError
 from gnsm_monai.tabular import GNSMDetector, TableEncoder
 from gnsm_monai.tabular.files import read_table
 from gnsm_monai.tabular.values import MISSING_TEXTS, canonical
@@ -26,10 +27,27 @@ def test_a_number_has_one_spelling(number: Decimal) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "007", "+5", "1.2.3", "1e5", "2024-01-01", "1,5", "12345678901234567890", "truth", "5."]
+    "text",
+    [
+        *("", "a", "007", "+5", "1.2.3", "1e5", "2024-01-01", "1,5", "12345678901234567890", "truth", "5."),
+        *("1E+20240131", "3E-1234567", "7E-123456", "1E+99999999999999999999", "0.12345678901234567890123456789"),
+    ],
 )
 def test_all_else_stays_as_it_is(text: str) -> None:
     assert canonical(text) == text
+
+
+def test_zero_has_one_spelling() -> None:
+    assert {canonical(text) for text in ("0", "-0", "0.0", "-.00", "0E+99999999999999999999")} == {"0"}
+
+
+def test_an_underscore_makes_a_name() -> None:
+    names = [f"{plate}_{well}" for plate in range(1, 13) for well in range(1, 31)]
+    table = np.array([[name] for name in names], dtype=object)
+    codes = TableEncoder([]).fit(table).transform(table)[:, 0]
+    assert len(set(codes.tolist())) == len(names)
+    with pytest.raises(InputError, match=r"column 0 is to be numerical: .*'1_1'"):
+        TableEncoder([0]).fit(table)
 
 
 def test_truth_values_have_one_spelling() -> None:
