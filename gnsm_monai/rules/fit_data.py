@@ -170,12 +170,15 @@ class FitData:
     def without(self, left_out: np.ndarray) -> FitData:
         """The rest where some references, ``(N,)`` bool, and all failures of their patients are left out."""
         rest = ~np.isin(self.source_patients, self.patients_of(np.flatnonzero(left_out)))
+        before = np.append(np.cumsum(left_out), left_out.sum())  # how many lower numbers are gone
+        sources = self.sources[rest]
         return replace(
             self,
             references={name: values[~left_out] for name, values in self.references.items()},
             failures={name: values[rest] for name, values in self.failures.items()},
             dice=self.dice[rest],
-            groups=self.sources[rest],
+            groups=sources - before[np.minimum(sources, self.num_references)],
+            patients=None if self.patients is None else np.delete(self.patients, np.flatnonzero(left_out)),
             from_networks=None if self.from_networks is None else self.from_networks[rest],
             makers=None if self.makers is None else self.makers[rest],
         )
