@@ -21,6 +21,7 @@ from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
 from gnsm_monai.rules.failures import PartPredictors
 from gnsm_monai.rules.predictors import DicePredictor
+from gnsm_monai.rules.statistics import statistic_named
 from gnsm_monai.scoring.contacts import ReferenceContacts
 from gnsm_monai.scoring.reference_shapes import ReferenceShapes
 from gnsm_monai.scoring.scorer import Scorer
@@ -161,7 +162,8 @@ class ReferenceFit:
         text = "anomaly score: %s (Spearman with Dice on failures of held-out references: %s)"
         self.logger.info(text, model.rule, figures)
         if model.flag_scale is not None:
-            self.logger.info("flags: by the anomaly score or the misfit in one place, whichever is more unusual")
+            words = statistic_named(model.flag_scale.statistic).words
+            self.logger.info("flags: by the anomaly score or the %s, whichever is more unusual", words)
         return model, selection.level_figures(), settings
 
     def _contacts(self) -> dict[str, np.ndarray]:

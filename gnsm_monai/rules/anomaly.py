@@ -22,7 +22,7 @@ __all__ = ["AnomalyModel", "uncertainty_weights"]
 logger = logging.getLogger(__name__)
 
 UNFITTED = "deviation"
-"""The rule that no failure chooses anything of."""
+"""The rule that is fitted to references alone."""
 
 STEPS = 101
 """How finely the scores of empty masks are kept."""

@@ -74,8 +74,8 @@ def steadiest(
     Args:
         scores: anomaly of the failures ``(M,)`` by each rule.
         dice: of the failures, ``(M,)``.
-        makers: of each failure, ``(M,)`` text. One with fewer than :data:`MIN_OF_MAKER` failures does not count, unless
-            none has more.
+        makers: of each failure, ``(M,)`` text. One with fewer than :data:`MIN_OF_MAKER` failures does not count; where
+            all have fewer, the correlation is that of all failures together.
         groups: number of the patient whose reference each failure was made from, ``(M,)``: what the bootstrap draws.
         seed: of the bootstrap.
     """

@@ -153,6 +153,7 @@ class Doubt(Statistic):
     ``disagreement`` is never lower. A structure that may be absent counts the less, the surer that is.
     """
 
+    higher_is_worse = False
     name, words = "doubt", "doubt about the image"
     needs_images = True
 

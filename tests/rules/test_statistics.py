@@ -74,7 +74,7 @@ def test_every_statistic_has_its_own_name_words_and_meaning() -> None:
     known = [statistic_named(name) for name in STATISTICS]
     assert len({statistic.words for statistic in known}) == len(known) == 16
     assert all(type(statistic).__doc__ for statistic in known)
-    assert [statistic.name for statistic in known if not statistic.higher_is_worse] == ["uncertainty"]
+    assert [statistic.name for statistic in known if not statistic.higher_is_worse] == ["uncertainty", "doubt"]
 
 
 def test_what_a_rule_needs_follows_from_what_it_reads() -> None:
