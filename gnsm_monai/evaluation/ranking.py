@@ -17,7 +17,7 @@ from gnsm_monai.data.patients import patients_of
 from gnsm_monai.evaluation.budget import review_budget
 from gnsm_monai.evaluation.summary import correlation_summary, level_correlations
 from gnsm_monai.rules.levels import stack_levels
-from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, scored
+from gnsm_monai.scoring.result import CaseResult, FailedCase, Result, by_folder, scored
 
 __all__ = ["LEVEL_COLUMNS", "Ranking", "levels_table", "ranked", "ranking_summary"]
 
@@ -95,7 +95,7 @@ def ranking_summary(
     if measured:
         summary["metrics"] = _metrics(measured, failure_dice, seed)
         summary["metrics_per_folder"] = {
-            folder: _metrics(members, failure_dice, seed) for folder, members in _folders(measured).items()
+            folder: _metrics(members, failure_dice, seed) for folder, members in by_folder(measured).items()
         }
     return summary
 
@@ -111,20 +111,13 @@ def levels_table(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
     Args:
         results: cases with a measured Dice.
     """
-    folders = _folders(results)
+    folders = by_folder(results)
     table = []
     for name, members in {"pooled": results, **(folders if len(folders) > 1 else {})}.items():
         dice = np.array([result.dice for result in members], dtype=np.float64)
         levels = stack_levels([result.levels for result in members])
         table += [{"masks": name, **entry} for entry in level_correlations(levels, dice)]
     return table
-
-
-def _folders(results: Sequence[CaseResult]) -> dict[str, list[CaseResult]]:
-    folders: dict[str, list[CaseResult]] = {}
-    for result in results:
-        folders.setdefault(result.folder, []).append(result)
-    return folders
 
 
 def _metrics(results: Sequence[CaseResult], failure_dice: Sequence[float], seed: int) -> dict[str, Any]:
