@@ -16,8 +16,8 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.evaluation.ranking import Ranking
 from gnsm_monai.explain.sentences import joined
 from gnsm_monai.folder.apart import standing_apart, words_of
-from gnsm_monai.folder.consensus import of_masks
 from gnsm_monai.folder.images import later_with_images
+from gnsm_monai.folder.judging import of_masks
 from gnsm_monai.folder.learnt import Learnt, load_learnt
 from gnsm_monai.folder.ranking import write_ranking
 from gnsm_monai.folder.reading import FolderMasks, NothingNewError, ReadOptions, read_masks
@@ -83,7 +83,7 @@ def add_masks(
 
 def _judged(learnt: Learnt, masks: FolderMasks, options: ReadOptions) -> list[CaseResult]:
     few, seed = learnt.few, learnt.seed
-    folds = learnt.folds([mask.patient for mask in masks.masks], [mask.digest for mask in masks.masks])
+    folds = learnt.folds([mask.name for mask in masks.masks], [mask.digest for mask in masks.masks])
     consensus = learnt.consensus.joined_by(masks.one_hot, folds, seed, of_masks if few is None else few.fit())
     notes: Sequence[str] = [""] * len(folds)
     if learnt.images is not None:
@@ -105,7 +105,7 @@ def _joined(earlier: Sequence[Result], results: Sequence[Result]) -> list[Result
 def _settings(learnt: Learnt, predictions: Sequence[Path], references_dir: Path | None) -> Mapping[str, Any]:
     settings, results = learnt.settings, scored(learnt.results)
     apart = standing_apart([result.decision.anomaly for result in results])
-    itself, first = settings["folder_itself"], len(learnt.patients)
+    itself, first = settings["folder_itself"], len(learnt.names)
     folders = [*settings["predictions_dir"], *map(str, predictions)]
     added = len(results) - first
     itself = {

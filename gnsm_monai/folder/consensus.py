@@ -7,21 +7,17 @@ are is told by the scores themselves, see :mod:`gnsm_monai.folder.apart`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gnsm_monai.folder.apart import standing_apart
-from gnsm_monai.scoring.linear_shape import FRAMES, MAX_CELLS, CoarseGrid, CoarseMap, LinearShape, disagreement
+from gnsm_monai.folder.judging import Fit, FrameModels, Judgement, judge, of_masks
+from gnsm_monai.scoring.linear_shape import FRAMES, MAX_CELLS, CoarseGrid, CoarseMap
 
-__all__ = [
-    "COMPONENTS", "MIN_GROUPS", "Consensus", "Fit", "Judgement", "deal", "frames_of", "judge", "learnt_by", "of_masks",
-]  # fmt: skip
-
-COMPONENTS = (2, 5, 10, 20)
-"""Numbers of components whose answers are averaged."""
+__all__ = ["MIN_GROUPS", "Consensus", "deal", "frames_of", "learnt_by"]
 
 FOLDS, ROUNDS, MAX_LEARNT = 10, 5, 256
 """Folds of the masks, rounds of leaving out at most, and masks that a fold's models learn from at most."""
@@ -37,35 +33,6 @@ MAX_APART = 0.5
 
 _Floats = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
-
-
-Fit = Callable[[int, Sequence[CoarseMap]], Sequence[LinearShape]]
-"""Models of shape of a frame, by its number, from masks of that frame."""
-
-
-def of_masks(frame: int, learnt: Sequence[CoarseMap]) -> Sequence[LinearShape]:
-    """One model, of the masks alone: :data:`Fit` where there are no references."""
-    return [LinearShape.fit(learnt, max(COMPONENTS))]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the others say of one mask.
-
-    Args:
-        levels: score by number of components, ``(len(COMPONENTS),)``, in [0, 1].
-        structures: of each structure, ``(S,)``, in [0, 1]; NaN where neither the mask nor the others have it.
-        rebuilt: what the others make of the mask: per frame, ``(S, *cells)`` in [0, 1].
-    """
-
-    levels: _Floats
-    structures: _Floats
-    rebuilt: Sequence[npt.NDArray[np.float32]]
-
-    @property
-    def score(self) -> float:
-        """Mean over frames and components: 1 - overlap with what the others let expect; higher = worse."""
-        return float(self.levels.mean())
 
 
 @dataclass(frozen=True)
@@ -195,40 +162,17 @@ class _Learnt:
     seed: int
     fit: Fit
 
-    def models(self, fold: int) -> tuple[list[Sequence[LinearShape]], bool]:
-        """Models of a fold, per frame, and whether most of the masks that they were made from are empty."""
+    def models(self, fold: int) -> list[FrameModels]:
+        """Models of a fold, per frame."""
         learnt = learnt_by(self.folds, self.usual, fold, self.seed)
-        empty = float(np.mean([not self.maps[0][i].size.any() for i in learnt])) > 0.5
-        return [self.fit(number, [frame[i] for i in learnt]) for number, frame in enumerate(self.maps)], empty
+        return [self.fit(number, [frame[i] for i in learnt]) for number, frame in enumerate(self.maps)]
 
 
 def _judge(learnt: _Learnt, maps: Sequence[Sequence[CoarseMap]], folds: npt.NDArray[np.int64]) -> list[Judgement]:
     """Judges masks, per frame, by the models of their folds."""
     judged: dict[int, Judgement] = {}
     for fold in np.unique(folds).tolist():
-        models, mostly_empty = learnt.models(fold)
+        models = learnt.models(fold)
         for i in np.flatnonzero(folds == fold).tolist():
             judged[i] = judge(models, [frame[i] for frame in maps])
-            if not maps[0][i].size.any():  # no mask is worse, unless most of them are empty
-                judged[i] = replace(judged[i], levels=np.full(len(COMPONENTS), float(not mostly_empty)))
     return [judged[i] for i in range(len(folds))]
-
-
-def judge(models: Sequence[Sequence[LinearShape]], mask: Sequence[CoarseMap]) -> Judgement:
-    """Judgement of a mask, given in every frame, by the models of each frame."""
-    parts, rebuilt = [], []
-    for some, coarse in zip(models, mask, strict=True):
-        shapes = [LinearShape(model.mean, model.directions[:n]) for model in some for n in COMPONENTS]
-        answers = [shape.rebuilt(coarse) for shape in shapes]
-        parts.append([disagreement(coarse, answer) for answer in answers])
-        rebuilt.append(np.mean(answers, axis=0).astype(np.float32))
-    structures = np.array(parts)  # (frames, models x components, S)
-    scores = np.nan_to_num(_mean(structures, -1), nan=0.0)  # an empty mask where nothing is expected
-    levels = scores.reshape(-1, len(COMPONENTS)).mean(0)
-    return Judgement(levels, _mean(structures.reshape(-1, structures.shape[-1]), 0), rebuilt)
-
-
-def _mean(values: _Floats, axis: int) -> _Floats:
-    """Mean of what is not NaN; NaN where nothing is."""
-    count = np.isfinite(values).sum(axis)
-    return np.where(count > 0, np.nansum(values, axis) / np.maximum(count, 1), np.nan)

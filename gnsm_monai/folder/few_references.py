@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from gnsm_monai.data.patients import numbered
 from gnsm_monai.errors import InputError
-from gnsm_monai.folder.consensus import COMPONENTS, MIN_GROUPS, Consensus, Fit, judge, learnt_by
+from gnsm_monai.folder.consensus import MIN_GROUPS, Consensus, learnt_by
+from gnsm_monai.folder.judging import COMPONENTS, Fit, FrameModels, judge, mostly_empty
 from gnsm_monai.folder.reading import FolderMask, FolderMasks, ReadOptions, read_masks
 from gnsm_monai.scoring.linear_shape import CoarseGrid, CoarseMap, LinearShape
 
@@ -106,13 +107,11 @@ class FewReferences:
         """Makes models from these references, except for those of the numbers ``without``, and from masks."""
         used = [i for i in range(len(self)) if i not in set(without)]
 
-        def models(frame: int, learnt: Sequence[CoarseMap]) -> Sequence[LinearShape]:
+        def models(frame: int, learnt: Sequence[CoarseMap]) -> FrameModels:
             references = [self.maps[frame][i] for i in used]
             copies = [copy for i in used for copy in self.copies[frame][i]]
-            return [
-                LinearShape.fit([*references, *copies], max(COMPONENTS)),
-                _between(references, learnt),
-            ]
+            shapes = [LinearShape.fit([*references, *copies], max(COMPONENTS)), _between(references, learnt)]
+            return FrameModels(shapes, mostly_empty(references))
 
         return models
 
@@ -139,8 +138,7 @@ class FewReferences:
                 models = [fit(n, [frame[i] for i in taught]) for n, frame in enumerate(learnt.maps)]
                 references = np.array([judge(models, [frame[i] for frame in self.maps]).score for i in held_out])
                 for i in np.flatnonzero(consensus.folds == fold).tolist():
-                    mask = [frame[i] for frame in consensus.maps]
-                    score = judge(models, mask).score if mask[0].size.any() else np.inf
+                    score = judge(models, [frame[i] for frame in consensus.maps]).score
                     above[i] += (references >= score).sum()
         return np.asarray((1 + above) / (len(self) + 1))
 

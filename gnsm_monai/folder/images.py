@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from gnsm_monai.errors import InputError
 from gnsm_monai.folder.apart import standing_apart
-from gnsm_monai.folder.consensus import Consensus, Judgement
+from gnsm_monai.folder.consensus import Consensus
 from gnsm_monai.folder.image_reader import FoldReader, ImageRead, reader_of
 from gnsm_monai.folder.image_sampling import SampledImages, case_of, not_used, sample_images
+from gnsm_monai.folder.judging import Judgement
 from gnsm_monai.folder.reading import FolderMasks, ReadOptions
 from gnsm_monai.folder.resuming import each_once
+from gnsm_monai.scoring.linear_shape import finite_mean
 from gnsm_monai.scoring.result import FailedCase
 
 __all__ = [
@@ -209,15 +211,10 @@ def _learnt(sampled: SampledImages, consensus: Consensus, reads: _Reads) -> Lear
     both = [
         (score, read)
         for score, one, coarse in zip(consensus.scores.tolist(), reads, consensus.maps[0], strict=True)
-        if one is not None and coarse.size.any() and np.isfinite(read := _mean(one.structures))
+        if one is not None and coarse.size.any() and np.isfinite(read := float(finite_mean(one.structures)))
     ]
     ascending = np.sort(np.array(both), axis=0)
     return LearntImages(sampled, ascending[:, 0], ascending[:, 1])
-
-
-def _mean(structures: _Floats) -> float:
-    """Over what is not NaN; NaN where all is."""
-    return float(np.nanmean(structures)) if np.isfinite(structures).any() else float("nan")
 
 
 def _joined(consensus: Consensus, learnt: LearntImages, reads: _Reads) -> Consensus:
@@ -232,7 +229,7 @@ def _joined(consensus: Consensus, learnt: LearntImages, reads: _Reads) -> Consen
 def _half(judgement: Judgement, one: ImageRead | None, learnt: LearntImages) -> Judgement:
     """Half of what the masks say, half of what the image says."""
     structures = judgement.structures if one is None else one.structures
-    score = float("nan") if one is None else _mean(one.structures)
+    score = float("nan") if one is None else float(finite_mean(one.structures))
     if np.isnan(score):
         score = learnt.in_place_of(judgement.score)
     parts = np.where(np.isfinite(structures), (judgement.structures + structures) / 2, judgement.structures)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gnsm_monai.data.nnunet import LabelScheme
+from gnsm_monai.data.patients import patients_of
 from gnsm_monai.errors import InputError
 from gnsm_monai.folder.consensus import Consensus
 from gnsm_monai.folder.few_references import FewReferences
@@ -24,8 +25,8 @@ from gnsm_monai.scoring.result import CaseResult, Result
 
 __all__ = ["Learnt", "load_learnt", "save_learnt"]
 
-VERSION, VERSIONS = 2, (1, 2)
-"""Of the file as it is written, and those that are read: the first had no images."""
+VERSION, VERSIONS = 3, (1, 2, 3)
+"""Of the file as it is written, and those that are read: the first had no images, and both called names patients."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Learnt:
         voxel_size: mm per axis.
         seed: of the folds.
         groups: of each mask: those of one group never judge each other.
-        patients: of each mask.
+        names: of each mask, see :attr:`gnsm_monai.folder.reading.FolderMask.name`.
         digests: of each mask; equal where masks are.
         consensus: of the masks; its judgements hold scores alone.
         few: references; None without any.
@@ -50,7 +51,7 @@ class Learnt:
     voxel_size: Sequence[float]
     seed: int
     groups: Sequence[str]
-    patients: Sequence[str]
+    names: Sequence[str]
     digests: Sequence[str]
     consensus: Consensus
     few: FewReferences | None
@@ -58,22 +59,22 @@ class Learnt:
     settings: Mapping[str, Any]
     images: LearntImages | None = None
 
-    def folds(self, patients: Sequence[str], digests: Sequence[str]) -> np.ndarray:
-        """The fold of masks that come later, ``(N,)``: that of their patient, of an equal mask, or one by the name.
+    def folds(self, names: Sequence[str], digests: Sequence[str]) -> np.ndarray:
+        """The fold of masks that come later, ``(N,)``: that of their patient, of an equal mask, or one by the patient.
 
         A mask's score does not depend on what is added together with it.
         """
-        fold = dict(zip(self.digests, self.consensus.folds.tolist(), strict=True))
-        fold |= dict(zip(self.patients, self.consensus.folds.tolist(), strict=True))
-        number = int(self.consensus.folds.max()) + 1
+        earlier: list[int] = self.consensus.folds.tolist()
+        of_equal = dict(zip(self.digests, earlier, strict=True))
 
-        def drawn(patient: str) -> int:
+        def fold(name: str, digest: str) -> int:
+            *patients, patient = patients_of([*self.names, name])
+            of_patient = dict(zip(patients, earlier, strict=True))
             text = f"{self.seed}/{patient}".encode(errors="surrogateescape")
-            return int(hashlib.sha256(text).hexdigest(), 16) % number
+            drawn = int(hashlib.sha256(text).hexdigest(), 16) % (max(earlier) + 1)
+            return of_patient.get(patient, of_equal.get(digest, drawn))
 
-        return np.array(
-            [fold.get(p, fold.get(d, drawn(p))) for p, d in zip(patients, digests, strict=True)], dtype=np.int64
-        )
+        return np.array([fold(*one) for one in zip(names, digests, strict=True)], dtype=np.int64)
 
 
 def save_learnt(folder: Path, learnt: Learnt) -> None:
@@ -84,7 +85,7 @@ def save_learnt(folder: Path, learnt: Learnt) -> None:
         {
             "version": VERSION,
             **{name: getattr(learnt, name) for name in ("scheme", "seed", "settings")},
-            **{name: list(getattr(learnt, name)) for name in ("voxel_size", "groups", "patients", "digests")},
+            **{name: list(getattr(learnt, name)) for name in ("voxel_size", "groups", "names", "digests")},
             "grids": list(consensus.grids),
             "maps": [_counts(grid, maps) for grid, maps in zip(consensus.grids, consensus.maps, strict=True)],
             "folds": consensus.folds,
@@ -125,12 +126,11 @@ def load_learnt(folder: Path) -> Learnt:
                 record.get("few_patients", ()),
             )
         )
-        plain = {
-            name: record[name] for name in ("scheme", "voxel_size", "seed", "groups", "patients", "digests", "settings")
-        }
+        plain = {name: record[name] for name in ("scheme", "voxel_size", "seed", "groups", "digests", "settings")}
+        names = record["names" if record["version"] == VERSION else "patients"]
         results = [_long(result) for result in record["results"]]
         images = _stored_images(record["images"], consensus, record["seed"]) if record.get("images") else None
-        return Learnt(**plain, consensus=consensus, few=references, results=results, images=images)
+        return Learnt(**plain, names=names, consensus=consensus, few=references, results=results, images=images)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: is no record of a ranking: {error!r}") from error
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.folder.reading import FolderMasks
 
 __all__ = ["disagreements", "words_of"]
@@ -21,13 +22,15 @@ def disagreements(masks: FolderMasks) -> npt.NDArray[np.float64]:
     """
     cases: dict[str, list[int]] = {}
     for number, mask in enumerate(masks.masks):
-        cases.setdefault(mask.patient, []).append(number)
+        cases.setdefault(mask.name, []).append(number)
     values = np.full(len(masks.masks), np.nan)
+    scheme = masks.scheme
+    dice = partial(mean_foreground_dice, num_classes=scheme.num_classes, structure_classes=scheme.structure_classes)
     for numbers in cases.values():
-        structures = [masks.one_hot[number] for number in numbers] if len(numbers) > 1 else []
-        for i, one in enumerate(structures):
-            others = [_dice(one, other) for j, other in enumerate(structures) if j != i and other.shape == one.shape]
-            if measured := [dice for dice in others if not math.isnan(dice)]:
+        labels = [masks.masks[n].label().as_tensor()[0].numpy() for n in numbers] if len(numbers) > 1 else []
+        for i, one in enumerate(labels):
+            others = [dice(one, other) for j, other in enumerate(labels) if j != i and other.shape == one.shape]
+            if measured := [value for value in others if not math.isnan(value)]:
                 values[numbers[i]] = 1 - float(np.mean(measured))
     return values
 
@@ -39,10 +42,3 @@ def words_of(disagreement: float) -> str:
         if math.isnan(disagreement)
         else f"other models' masks of the case have a Dice of {1 - disagreement:.2f} with it"
     )
-
-
-def _dice(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    """Mean over the structures ``(S, *spatial)`` that either has; NaN where neither has any."""
-    axes: Sequence[int] = tuple(range(1, mask.ndim))
-    total = mask.sum(axes) + other.sum(axes)
-    return float((2 * (mask & other).sum(axes)[total > 0] / total[total > 0]).mean()) if total.any() else math.nan

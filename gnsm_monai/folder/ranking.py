@@ -31,7 +31,7 @@ from gnsm_monai.scoring.result import Result
 from gnsm_monai.workflow import check_output_dir
 from gnsm_monai.workflow.training import num_processes
 
-__all__ = ["LIMITS", "options_without_model", "rank_folders", "write_ranking"]
+__all__ = ["LIMITS", "groups_of", "options_without_model", "rank_folders", "write_ranking"]
 
 LIMITS = (
     "Learnt from the folder itself: no references were given. What differs from case to case is found; what every mask "
@@ -73,7 +73,7 @@ def rank_folders(
     """Ranks the masks of folders by what they have in common, and writes the results to ``output``.
 
     Args:
-        predictions: folders of masks; masks of one case in several folders never judge each other.
+        predictions: folders of masks; masks of one patient never judge each other.
         output: folder of the results.
         references_dir: to measure Dice; nothing is learnt from it.
         images_dir: images, which are read where they help (:func:`gnsm_monai.folder.images.with_images`), and shown.
@@ -89,12 +89,12 @@ def rank_folders(
     check_output_dir(output, list(predictions), references_dir, images_dir, few_references)
     start, seed = time.monotonic(), int(more.get("seed", 0))
     scheme = None if few_references is None else declared_scheme(few_references)
+    marks = read_marks(more["marks"]) if more.get("marks") is not None else {}
     with progress_in(output) as progress:
         options = ReadOptions(layout, scheme, progress=progress)
         masks = read_masks(predictions, references_dir, images_dir, options)
         references = None if few_references is None else read_references(few_references, masks, options)
-        _check(masks, predictions[0], bool(more.get("strict")))
-        marks = read_marks(more["marks"]) if more.get("marks") is not None else {}
+        _check(masks, references, predictions[0], bool(more.get("strict")))
         judged = _judge(masks, references, seed)
         images = None
         if images_dir is not None:
@@ -104,7 +104,7 @@ def rank_folders(
         notes = () if images is None else images.notes
         results: list[Result] = [*case_results(masks, judged.consensus, judged.p_values, notes), *masks.failed]
         learnt = Learnt(
-            masks.scheme, masks.voxel_size, seed, _groups(masks), [mask.patient for mask in masks.masks],
+            masks.scheme, masks.voxel_size, seed, groups_of(masks), [mask.name for mask in masks.masks],
             [mask.digest for mask in masks.masks], judged.consensus, judged.few, results,
             _settings(masks, judged, predictions, references_dir, images), None if images is None else images.learnt,
         )  # fmt: skip
@@ -156,13 +156,13 @@ class _Judged:
 
 def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Judged:
     if references is None:
-        consensus = Consensus.of(masks.one_hot, _groups(masks), seed)
+        consensus = Consensus.of(masks.one_hot, groups_of(masks), seed)
         return _Judged(consensus, np.full(len(masks.masks), np.nan), LIMITS)
     number = len(references.masks)
     grids = frames_of([*masks.one_hot, *references.one_hot])
-    patients = patients_of([mask.patient for mask in references.masks])
+    patients = patients_of([mask.name for mask in references.masks])
     few = FewReferences.of(references.one_hot, grids, seed, patients)
-    consensus = Consensus.of(masks.one_hot, _groups(masks), seed, grids, few.fit())
+    consensus = Consensus.of(masks.one_hot, groups_of(masks), seed, grids, few.fit())
     words = P_VALUES if number >= MIN_CALIBRATED else NO_P_VALUES
     limits = FEW.format(number) + words.format(1 / (number + 1))
     return _Judged(consensus, few.p_values(consensus, seed), limits, few)
@@ -171,7 +171,7 @@ def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Ju
 def _images(judged: _Judged, masks: FolderMasks, seed: int, options: ReadOptions) -> WithImages:
     """What images say, and in one line whether it counts."""
     if judged.few is None:
-        images = with_images(judged.consensus, masks, _groups(masks), seed, options)
+        images = with_images(judged.consensus, masks, groups_of(masks), seed, options)
     else:
         said = {"used": False, "read": 0, "p_value": None, "text": NOT_WITH_REFERENCES}
         images = WithImages(judged.consensus, [""] * len(masks.masks), said)
@@ -179,27 +179,28 @@ def _images(judged: _Judged, masks: FolderMasks, seed: int, options: ReadOptions
     return images
 
 
-def _check(masks: FolderMasks, folder: Path, strict: bool) -> None:
+def _check(masks: FolderMasks, references: FolderMasks | None, folder: Path, strict: bool) -> None:
     if strict and masks.failed:
         raise InputError(f"{masks.failed[0].message} (strict: no ranking is written)")
-    if (cases := len({mask.patient for mask in masks.masks})) < MIN_GROUPS:
+    if (cases := len({mask.name for mask in masks.masks})) < MIN_GROUPS:
         raise InputError(
             f"{folder}: masks of {cases} case(s) can be read: without --model each is compared with the others, which "
             f"takes {MIN_GROUPS} at least"
         )
+    if references is None and not any(np.any(mask.case["volume_ml"]) for mask in masks.masks):
+        raise InputError(f"{folder}: the masks hold no structure, only background: nothing tells them apart")
 
 
-def _groups(masks: FolderMasks) -> list[str]:
-    """Masks of one case, and masks that are equal voxel by voxel, are one group, as long as enough groups are left."""
+def groups_of(masks: FolderMasks) -> list[str]:
+    """Masks of one patient, and masks that are equal voxel by voxel, are one group, as long as enough are left."""
+    patients = patients_of([mask.name for mask in masks.masks])
     first: dict[str, str] = {}
-    group = {mask.patient: mask.patient for mask in masks.masks}
-    for mask in masks.masks:
-        same = group[first.setdefault(mask.digest, mask.patient)]
-        if same != (now := group[mask.patient]):
-            group = {patient: same if value == now else value for patient, value in group.items()}
-    if len(set(group.values())) < MIN_GROUPS:
-        return [mask.patient for mask in masks.masks]
-    return [group[mask.patient] for mask in masks.masks]
+    group = {patient: patient for patient in patients}
+    for mask, patient in zip(masks.masks, patients, strict=True):
+        same = group[first.setdefault(mask.digest, patient)]
+        if same != (now := group[patient]):
+            group = {one: same if value == now else value for one, value in group.items()}
+    return patients if len(set(group.values())) < MIN_GROUPS else [group[patient] for patient in patients]
 
 
 def _settings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,14 +54,15 @@ class FolderMask:
     image: tuple[Path, ...] = ()
 
     @property
-    def patient(self) -> str:
-        """The id without the folder: several models' masks of one case share it."""
+    def name(self) -> str:
+        """The id without the folder: several models' masks of one image share it."""
         return without_folder(self.case["case"])
 
     @property
     def digest(self) -> str:
-        """The same for masks that are equal voxel by voxel."""
-        return hashlib.sha256(self.packed.runs + repr(self.packed.shape).encode()).hexdigest()
+        """The same for masks that are equal voxel by voxel. Each empty one has its own: it is a copy of none."""
+        of_empty = b"" if np.any(self.case["volume_ml"]) else os.fsencode(self.case["case"])
+        return hashlib.sha256(self.packed.runs + repr(self.packed.shape).encode() + of_empty).hexdigest()
 
     def label(self) -> MetaTensor:
         """Class indices ``(1, *spatial)``, -1 where ignored."""
@@ -149,7 +151,7 @@ def read_masks(
         options: by default, those of :class:`ReadOptions`.
 
     Raises:
-        InputError: no masks, none that can be read, none with a structure, or folders of different labels.
+        InputError: no masks, none that can be read, or folders of different labels.
     """
     options = options or ReadOptions()
     several = folders[0] if len(folders) == 1 else list(folders)
@@ -177,8 +179,6 @@ def read_masks(
         scheme = named_scheme(measured, loaded, folders[0])
         packed = [one.indexed(scheme) for one in packed]
         measured = [m.indexed(scheme, case[LABEL]) for m, case in zip(measured, loaded, strict=True)]
-    if not any(value > 0 for m in measured for value in m.values):
-        raise InputError(f"{folders[0]}: the masks hold no structure, only background: nothing tells them apart")
     voxel_size = options.voxel_size or grid_of(measured, MAX_VOXELS)[0]
     compare = _Comparison(scheme, spatial_dims, voxel_size, {c["case"]: p for c, p in zip(loaded, packed, strict=True)})
     journal = options.journal("measured", scheme=repr(scheme), voxel_size=list(voxel_size))

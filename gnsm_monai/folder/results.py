@@ -22,7 +22,8 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.explain.reasons import explain
 from gnsm_monai.explain.sentences import joined
 from gnsm_monai.files import one_line
-from gnsm_monai.folder.consensus import Consensus, Judgement
+from gnsm_monai.folder.consensus import Consensus
+from gnsm_monai.folder.judging import Judgement
 from gnsm_monai.folder.models import disagreements, words_of
 from gnsm_monai.folder.reading import FolderMask, FolderMasks
 from gnsm_monai.networks.separable import dilate

@@ -102,12 +102,16 @@ def each_once(
 
 @contextmanager
 def progress_in(output: Path) -> Iterator[Path]:
-    """A folder in that of the results, for what is read so far. It goes at the end, and after a user's mistake."""
-    new = not output.exists()
+    """A folder in that of the results, for what is read so far.
+
+    It goes at the end. After a user's mistake there is what there was before: what an earlier run has read stays.
+    """
+    new, continued = not output.exists(), (output / PROGRESS).exists()
     try:
         yield output / PROGRESS
     except InputError:
-        shutil.rmtree(output / PROGRESS, ignore_errors=True)
+        if not continued:
+            shutil.rmtree(output / PROGRESS, ignore_errors=True)
         if new:
             with suppress(OSError):
                 output.rmdir()

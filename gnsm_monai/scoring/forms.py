@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from gnsm_monai.scoring.linear_shape import FRAMES, CoarseGrid, LinearShape
+from gnsm_monai.scoring.linear_shape import FRAMES, CoarseGrid, LinearShape, finite_mean
 
 __all__ = ["FORM_STATISTICS", "ReferenceForms", "outside_largest"]
 
@@ -110,7 +110,7 @@ class ReferenceForms:
         """Each of :data:`FORM_STATISTICS` of a mask ``(S, *spatial)``, 0 or 1: means over its structures.
 
         A structure that it lacks counts as :data:`MISSING`, or 1, if it is ``needed`` ``(S,)``, and is left out
-        otherwise; where none counts, all are 0.
+        otherwise; it has no ``parts`` in any case. Where no structure counts, the statistic is 0.
         """
         present = mask.reshape(len(mask), -1).any(1)
         lacking = np.where(needed, 1.0, np.nan)
@@ -128,7 +128,7 @@ class ReferenceForms:
             "extent": np.where(present, self.extent(extent), MISSING * lacking),
             "parts": np.array([outside_largest(structure) for structure in mask]),
         }
-        return {name: _mean(values) for name, values in each.items()}
+        return {name: float(np.nan_to_num(finite_mean(values))) for name, values in each.items()}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; :meth:`from_arrays` reads them back."""
@@ -192,8 +192,3 @@ def outside_largest(structure: np.ndarray) -> float:
         return float("nan")
     voxels = np.bincount(parts.ravel())[1:]
     return float(1 - voxels.max() / voxels.sum())
-
-
-def _mean(values: _Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else 0.0

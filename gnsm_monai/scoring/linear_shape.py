@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FRAMES", "MAX_CELLS", "CoarseGrid", "CoarseMap", "LinearShape", "disagreement"]
+__all__ = ["FRAMES", "MAX_CELLS", "CoarseGrid", "CoarseMap", "LinearShape", "disagreement", "finite_mean"]
 
 FRAMES = ("volume", "mask")
 """What the middle of the grid is: that of the field of view, or the centre of mass of all structures."""
@@ -215,3 +215,10 @@ def _reach(mask: np.ndarray, middle: _Floats) -> npt.NDArray[np.int64]:
         hit = np.flatnonzero(np.any(inside, axis=tuple(a for a in range(inside.ndim) if a != axis)))
         size.append(2 * np.ceil(max(centre - hit[0], hit[-1] - centre)) + 2)
     return np.array(size, dtype=np.int64)
+
+
+def finite_mean(values: _Floats, axis: int | None = None) -> _Floats:
+    """Mean of what is finite, along an axis or of all; NaN where nothing is."""
+    finite = np.isfinite(values)
+    count = finite.sum(axis)
+    return np.where(count > 0, np.where(finite, values, 0).sum(axis) / np.maximum(count, 1), np.nan)

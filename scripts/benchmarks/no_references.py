@@ -8,7 +8,7 @@ earlier runs have measured of the others.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from gnsm_monai.data.compare import mean_foreground_dice
 from gnsm_monai.data.datalist import find_label_maps, find_spatial_dims
 from gnsm_monai.data.degradations import KINDS, degrade
 from gnsm_monai.data.nnunet import LabelScheme, read_label_scheme
+from gnsm_monai.data.patients import patients_of
 from gnsm_monai.data.transforms import load_case
-from gnsm_monai.folder.consensus import COMPONENTS, Consensus, deal
+from gnsm_monai.folder.consensus import Consensus, deal
+from gnsm_monai.folder.judging import COMPONENTS
 from gnsm_monai.scoring.linear_shape import FRAMES, CoarseGrid, LinearShape, disagreement
 
 SETS = ("hippocampus", "heart", "blood_cell", "pancreas", "chest_xray_landmarks")
@@ -36,7 +38,8 @@ PROTOTYPE_LEFT_OUT, PROTOTYPE_ROUNDS, PROTOTYPE_COMPONENTS = 0.4, 3, 10
 METHODS = ("folder itself", "prototype", "volume", "centre of mass", "mean shape", "references")
 TITLES = ("the folder itself", "linear prototype", "volume z", "centre of mass z", "mean shape", "references")
 
-Labels = Sequence[npt.NDArray[np.integer[Any]]]
+Label = npt.NDArray[np.integer[Any]]
+Labels = Sequence[Label]
 Scores = npt.NDArray[np.float64]
 
 
@@ -49,7 +52,7 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
         read = _Reader(dataset, scheme)
         learnt = _ByReferences(read.folder(dataset / "labelsTr").values(), scheme.num_classes)
         for folder, masks, truth in _folders(options.data / name, dataset, read, scheme):
-            dice = [mean_foreground_dice(m, t, scheme.num_classes) for m, t in zip(masks, truth, strict=True)]
+            dice = [mean_foreground_dice(m, t, scheme.num_classes) for m, t in zip(masks.values(), truth, strict=True)]
             for seed in range(SEEDS):
                 rows.append(_row(name, folder, seed, masks, np.array(dice), scheme.num_classes, learnt))
             yield {"command": options.command, "rows": rows}
@@ -65,35 +68,44 @@ class _Reader:
         return {case: np.maximum(np.asarray(self.load({"label": path})["label"][0]), 0) for case, path in paths.items()}
 
 
-def _folders(data: Path, dataset: Path, read: _Reader, scheme: LabelScheme) -> Iterator[tuple[str, Labels, Labels]]:
-    """Name, masks and their references of every folder."""
+def _folders(
+    data: Path, dataset: Path, read: _Reader, scheme: LabelScheme
+) -> Iterator[tuple[str, Mapping[str, Label], Labels]]:
+    """Name, masks by case, and their references, of every folder."""
     truth = read.folder(dataset / "labelsTs")
     if (data / "predictions").is_dir():
         for folder in sorted(path for path in (data / "predictions").iterdir() if path.is_dir()):
             masks = read.folder(folder)
-            yield folder.name, list(masks.values()), [truth[case] for case in masks]
+            yield folder.name, masks, [truth[case] for case in masks]
         return
     for share in FAILED:
         rng = np.random.default_rng(0)
         damaged = set(rng.permutation(len(truth))[: round(share * len(truth))].tolist())
-        masks = [
-            degrade(label, KINDS[rng.integers(len(KINDS))], rng.uniform(0.1, 1), rng, scheme.num_classes)
+        masks = {
+            case: degrade(label, KINDS[rng.integers(len(KINDS))], rng.uniform(0.1, 1), rng, scheme.num_classes)
             if number in damaged
             else label
-            for number, label in enumerate(truth.values())
-        ]
+            for number, (case, label) in enumerate(truth.items())
+        }
         yield f"{share:.0%} damaged", masks, list(truth.values())
 
 
 def _row(
-    name: str, folder: str, seed: int, masks: Labels, dice: Scores, num_classes: int, learnt: _ByReferences
+    name: str,
+    folder: str,
+    seed: int,
+    masks: Mapping[str, Label],
+    dice: Scores,
+    num_classes: int,
+    learnt: _ByReferences,
 ) -> dict[str, Any]:
-    one_hot = [_one_hot(mask, num_classes) for mask in masks]
-    consensus = Consensus.of(one_hot, range(len(masks)), seed)
+    labels = list(masks.values())
+    one_hot = [_one_hot(mask, num_classes) for mask in labels]
+    consensus = Consensus.of(one_hot, patients_of(list(masks)), seed)
     rivals: dict[str, Callable[[], Scores]] = {
         "prototype": lambda: prototype(one_hot, seed),
-        "volume": lambda: _z_scores(VolumeZScore(), masks, num_classes),
-        "centre of mass": lambda: _z_scores(CentreOfMassZScore(), masks, num_classes),
+        "volume": lambda: _z_scores(VolumeZScore(), labels, num_classes),
+        "centre of mass": lambda: _z_scores(CentreOfMassZScore(), labels, num_classes),
         "mean shape": lambda: mean_shape(one_hot),
         "references": lambda: learnt.scores(one_hot),
     }

@@ -24,6 +24,7 @@ from gnsm_monai.folder.consensus import Consensus, frames_of
 from gnsm_monai.folder.few_references import FewReferences
 from gnsm_monai.folder.images import with_images
 from gnsm_monai.folder.models import disagreements
+from gnsm_monai.folder.ranking import groups_of
 from gnsm_monai.folder.reading import FolderMasks, ReadOptions, read_masks
 
 SETS = ("hippocampus", "heart", "pancreas", "blood_cell")
@@ -99,14 +100,14 @@ def _spearman(scores: dict[str, Scores], dice: Scores) -> dict[str, float | None
 
 
 def _images(masks: FolderMasks, seed: int) -> dict[str, Scores]:
-    itself = Consensus.of(masks.one_hot, range(len(masks.masks)), seed)
-    joined = with_images(itself, masks, [mask.patient for mask in masks.masks], seed).consensus
+    itself = Consensus.of(masks.one_hot, groups_of(masks), seed)
+    joined = with_images(itself, masks, groups_of(masks), seed).consensus
     return {"masks": itself.scores, "images": 2 * joined.scores - itself.scores, "both": joined.scores}
 
 
 def _network(masks: FolderMasks, folder: Path, dataset: Path, work: Path) -> dict[str, Scores]:
-    itself = Consensus.of(masks.one_hot, range(len(masks.masks)), 0).scores
-    network = network_scores([folder / f"{mask.patient}.nii.gz" for mask in masks.masks], dataset, work, 0)
+    itself = Consensus.of(masks.one_hot, groups_of(masks), 0).scores
+    network = network_scores([folder / f"{mask.name}.nii.gz" for mask in masks.masks], dataset, work, 0)
     return {"masks": itself, "network": network, "both": rankdata(itself) + rankdata(network)}
 
 
@@ -119,7 +120,7 @@ def _few(masks: FolderMasks, dataset: Path, seed: int) -> dict[str, Scores]:
     references = [all_of_them.one_hot[number] for number in drawn]
     grids = frames_of([*masks.one_hot, *references])
     few = FewReferences.of(references, grids, seed)
-    groups = range(len(masks.masks))
+    groups = groups_of(masks)
     itself = Consensus.of(masks.one_hot, groups, seed, grids)
     return {"masks": itself.scores, "few": Consensus.of(masks.one_hot, groups, seed, grids, few.fit()).scores}
 
@@ -131,7 +132,7 @@ def _models(name: str, dataset: Path, folders: Sequence[Path]) -> Iterator[dict[
     dice = np.array([mean_dice(mask.case["dice"]) for mask in masks.masks], dtype=np.float64)
     of_folder = np.array([mask.case["folder"] for mask in masks.masks])
     for seed in range(SEEDS):
-        scores = Consensus.of(masks.one_hot, [mask.patient for mask in masks.masks], seed).scores
+        scores = Consensus.of(masks.one_hot, groups_of(masks), seed).scores
         for folder in folders:
             some = of_folder == folder.name
             ranks = rankdata(scores[some]) + rankdata(differs[some])

@@ -74,6 +74,22 @@ def test_a_later_mask_is_judged_as_an_earlier_one_of_the_same_case_would_be(firs
     assert scores["deep/c05"] == scores["c05"]
 
 
+def test_a_later_mask_of_a_patient_is_judged_by_models_that_have_not_seen_the_patient(tmp_path: Path) -> None:
+    write(tmp_path / "masks", {f"p{i:02d}_{phase}": usual(i) for i in range(10) for phase in (1, 2)})
+    assert rank(tmp_path / "out", tmp_path / "masks") == 0
+    learnt = load_learnt(tmp_path / "out")
+    later = learnt.folds([f"p{i:02d}_3" for i in range(10)], [""] * 10)
+    assert later.tolist() == learnt.consensus.folds[::2].tolist()
+
+
+def test_a_later_mask_may_be_empty(first: Path, tmp_path: Path) -> None:
+    assert rank(tmp_path / "out", first / "masks") == 0
+    write(tmp_path / "new", {"n0": np.zeros((20, 22, 18), dtype=np.uint8)})
+    assert rank(tmp_path / "out", tmp_path / "new", "--add") == 0
+    worst = rows(tmp_path / "out")[0]
+    assert (worst["case"], float(worst["anomaly_score"])) == ("n0", 1)
+
+
 def test_the_whole_folder_may_be_named_again_and_failed_masks_are_tried_again(first: Path, tmp_path: Path) -> None:
     masks = write(tmp_path / "masks", {f"c{i}": usual(i) for i in range(5)})
     (masks / "c7.nii.gz").write_bytes(b"no mask")

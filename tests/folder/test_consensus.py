@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import norm, spearmanr
 
 from gnsm_monai.folder.apart import standing_apart
-from gnsm_monai.folder.consensus import COMPONENTS, FOLDS, Consensus, deal
+from gnsm_monai.folder.consensus import FOLDS, Consensus, deal
+from gnsm_monai.folder.judging import COMPONENTS
 from tests.folder.masks import blob, usual_masks
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from gnsm_monai.cli import main
-from gnsm_monai.folder.consensus import Consensus, Fit, frames_of
+from gnsm_monai.folder.consensus import Consensus, frames_of
 from gnsm_monai.folder.few_references import SHIFT, STRETCH, FewReferences, deformed, spread_of
+from gnsm_monai.folder.judging import Fit
 from gnsm_monai.folder.ranking import NO_P_VALUES
 from tests.folder.masks import blob, usual_masks, write
 

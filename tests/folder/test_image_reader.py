@@ -53,7 +53,7 @@ def masks(pictures: Path) -> FolderMasks:
 
 @pytest.fixture(scope="module")
 def consensus(masks: FolderMasks) -> Consensus:
-    return Consensus.of(masks.one_hot, [mask.patient for mask in masks.masks])
+    return Consensus.of(masks.one_hot, [mask.name for mask in masks.masks])
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_numbers_that_are_none_are_refused() -> None:
 
 
 def test_hues_tell_structures_that_grey_values_do_not(consensus: Consensus, masks: FolderMasks) -> None:
-    groups = [mask.patient for mask in masks.masks]
+    groups = [mask.name for mask in masks.masks]
     images = with_images(consensus, masks, groups, 0)
     assert images.said["used"] and images.said["read"] == 12
     read = 2 * images.consensus.scores - consensus.scores

@@ -109,7 +109,7 @@ def test_one_picture_in_the_place_of_all_images_is_not_used(folder: Path, tmp_pa
     noise = np.random.default_rng(0).normal(size=(20, 22, 18)).astype(np.float32)
     images = write(tmp_path / "images", {f"c{i:02d}_0000": noise for i in range(NUMBER)})
     masks = read_masks([folder / "masks"], images_dir=images)
-    groups = [mask.patient for mask in masks.masks]
+    groups = [mask.name for mask in masks.masks]
     assert not with_images(Consensus.of(masks.one_hot, groups), masks, groups, 0).said["used"]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gnsm_monai.cli import main
+from gnsm_monai.folder.learnt import load_learnt
 from gnsm_monai.folder.ranking import LIMITS
 from gnsm_monai.folder.reading import read_masks
 from tests.folder.masks import write
@@ -133,12 +134,11 @@ def test_five_equal_masks_are_ranked_alike(tmp_path: Path) -> None:
 def test_masks_without_any_structure_are_refused_and_one_among_others_is_worst(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nothing = np.zeros((20, 22, 18), dtype=np.uint8)
-    write(tmp_path / "empty", {f"c{i}": nothing for i in range(4)})
+    write(tmp_path / "empty", {f"c{i}": nothing((20, 22, 18)) for i in range(4)})
     with pytest.raises(SystemExit):
         rank(tmp_path / "out", tmp_path / "empty")
     assert "hold no structure, only background" in capsys.readouterr().err
-    write(tmp_path / "masks", {**{f"c{i}": usual(i) for i in range(4)}, "c9": nothing})
+    write(tmp_path / "masks", {**{f"c{i}": usual(i) for i in range(4)}, "c9": nothing((20, 22, 18))})
     assert rank(tmp_path / "out", tmp_path / "masks") == 0
     assert rows(tmp_path / "out")[0]["case"] == "c9"
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -204,3 +204,40 @@ def test_what_only_a_model_can_tell_is_refused(
     with pytest.raises(SystemExit):
         rank(tmp_path / "out", tmp_path / "masks", *option)
     assert f"{option[0]}: needs what only a model can tell" in capsys.readouterr().err
+
+
+def nothing(shape: tuple[int, int, int]) -> np.ndarray:
+    return np.zeros(shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_empty_masks_are_usual_where_most_are_empty_whatever_their_size(tmp_path: Path, same: bool) -> None:
+    empty = {f"e{i}": nothing((20, 22, 18) if same else (20, 22, 12 + i)) for i in range(6)}
+    write(tmp_path / "masks", {**{f"c{i}": usual(i) for i in range(4)}, **empty})
+    assert rank(tmp_path / "out", tmp_path / "masks") == 0
+    assert {row["case"][0] for row in rows(tmp_path / "out")[:4]} == {"c"}
+
+
+def test_references_say_whether_an_empty_mask_is_right(tmp_path: Path) -> None:
+    """Most masks are empty, and no reference is: score and p-value say the same."""
+    masks = {**{f"c{i}": usual(i) for i in range(3)}, **{f"e{i}": nothing((20, 22, 18)) for i in range(5)}}
+    write(tmp_path / "masks", masks)
+    write(tmp_path / "full", {f"r{i}": usual(20 + i) for i in range(9)})
+    assert rank(tmp_path / "out", tmp_path / "masks", "--few-references", tmp_path / "full") == 0
+    table = {row["case"]: (float(row["anomaly_score"]), float(row["p_value"])) for row in rows(tmp_path / "out")}
+    assert all(table[f"e{i}"] == (1, pytest.approx(0.1)) for i in range(5))
+    write(tmp_path / "mixed", {f"r{i}": usual(20 + i) if i < 3 else nothing((20, 22, 18)) for i in range(9)})
+    assert rank(tmp_path / "mixed_out", tmp_path / "masks", "--few-references", tmp_path / "mixed") == 0
+    table = {row["case"]: (float(row["anomaly_score"]), float(row["p_value"])) for row in rows(tmp_path / "mixed_out")}
+    assert all(table[f"e{i}"] == (0, 1) for i in range(5))
+
+
+def test_masks_of_one_patient_never_judge_each_other(tmp_path: Path) -> None:
+    """With another map of the same patient among the others, a mask would be told from them by none."""
+    masks = {f"p{i:02d}_{phase}": usual(i) for i in range(10) for phase in (1, 2)}
+    odd = ball((5, 5, 5), 3)
+    write(tmp_path / "masks", {**masks, "p03_1": odd, "p03_2": odd + (odd == 2)})
+    assert rank(tmp_path / "out", tmp_path / "masks") == 0
+    assert {row["case"] for row in rows(tmp_path / "out")[:2]} == {"p03_1", "p03_2"}
+    folds = load_learnt(tmp_path / "out").consensus.folds
+    assert (folds[::2] == folds[1::2]).all() and len(set(folds)) == 10

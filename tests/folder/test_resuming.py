@@ -70,3 +70,18 @@ def test_a_mistake_leaves_nothing_behind(tmp_path: Path) -> None:
         rank(tmp_path / "out", masks, "--strict")
     assert not (tmp_path / "out").exists()
     np.testing.assert_array_equal(sorted(path.name for path in tmp_path.iterdir()), ["masks"])
+
+
+def test_a_mistake_loses_nothing_that_an_earlier_run_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = write(tmp_path / "masks", {f"c{i}": usual(i) for i in range(6)})
+    decodings = Decodings(monkeypatch)
+    decodings.last = 4
+    assert rank(tmp_path / "out", masks) == 130
+    decodings.last = 1 << 30
+    with pytest.raises(SystemExit):
+        rank(tmp_path / "out", masks, "--marks", tmp_path / "none.csv")
+    with pytest.raises(SystemExit):
+        rank(tmp_path / "out", tmp_path / "masks", tmp_path / "none")
+    decodings.number = 0
+    assert rank(tmp_path / "out", masks) == 0
+    assert decodings.number == 2  # the masks that were left
