@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.choice import simplest_of_the_best, steadiest, weakest_within
-from gnsm_monai.rules.fit_data import Compared, FitData
+from gnsm_monai.rules.auto import rule_taken
+from gnsm_monai.rules.choice import weakest_within
+from gnsm_monai.rules.fit_data import FitData
 from gnsm_monai.rules.flag_scale import FlagScale
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.rule import Rule, stored_rule
-from gnsm_monai.rules.rules import RULES, Combined
+from gnsm_monai.rules.rules import RULES
 
 __all__ = ["AnomalyModel", "uncertainty_weights"]
 
 logger = logging.getLogger(__name__)
-
-UNFITTED = "deviation"
-"""The rule that is fitted to references alone."""
 
 STEPS = 101
 """How finely the scores of empty masks are kept."""
@@ -66,10 +64,7 @@ class AnomalyModel:
     def fit(cls, data: FitData, rule: str = "auto") -> AnomalyModel:
         """Fits every rule and keeps the one of that name, or for ``auto`` the one that its failures favour.
 
-        That is the one of :func:`simplest_of_the_best`, and no combination of statistics: on masks of networks these
-        rank better over all folders, and worse within most (docs/notebook.md). Where the network learnt no context from
-        labels alone, it is the combination without the network that is :func:`steadiest` over the makers of failures,
-        unless ``shape`` is steadier by more than a standard error. A rule that is asked for and needs more references
+        That is the one of :func:`gnsm_monai.rules.auto.rule_taken`. A rule that is asked for and needs more references
         than there are gives way, with a warning.
 
         Raises:
@@ -90,7 +85,7 @@ class AnomalyModel:
             logger.warning(text, rule, data.num_references)
             name = "auto"
         if name == "auto":
-            name = _choose(fitted, scores, data)
+            name = rule_taken(fitted, scores, data)
         if name not in fitted:
             raise InputError(f"anomaly_score: '{rule}' is not one of auto, {', '.join(fitted)}")
         best, worst = fitted[name], float(fitted[name].anomaly(data.everything).max())
@@ -169,65 +164,6 @@ class AnomalyModel:
         rule = stored_rule(arrays, RULES)
         scale = FlagScale.from_arrays(arrays, rule.level_weights)
         return cls(rule, float(arrays["worst"]), comparison, **empty, flag_scale=scale)
-
-
-def _choose(fitted: Mapping[str, Rule], held_out: Mapping[str, np.ndarray], data: FitData) -> str:
-    """Name of the rule that is taken without being asked for, by what each says of the masks that are compared on."""
-    names = _candidates(fitted, data)
-    combined = [name for name in names if isinstance(fitted[name], Combined)]
-    single = [name for name in names if name not in combined]
-    sees_images = any(rule.needs_images for rule in fitted.values())
-    if data.context or sees_images or data.num_empty is not None:
-        combined = []
-    if combined:
-        combined, single = ([name for name in group if not fitted[name].asks_network] for group in (combined, single))
-    if data.num_empty is not None and not sees_images:
-        single = _unfitted_or_best(single, held_out, data.compared)
-    simplest = _simplest(single, held_out, data)
-    if not combined:
-        return simplest
-    makers = np.where(data.judges, "network", "copy") if data.makers is None else data.makers
-    (name, worst, copies), (_, value, resampled) = (
-        steadiest({name: held_out[name] for name in group}, data.dice, makers, data.source_patients, data.seed)
-        for group in (combined, [simplest])
-    )
-    return simplest if worst - value > (resampled - copies).std(ddof=1) else name
-
-
-def _simplest(names: Sequence[str], held_out: Mapping[str, np.ndarray], data: FitData) -> str:
-    """The :func:`simplest_of_the_best` of these rules on the masks that judge."""
-    masks = data.compared
-    judges = masks.judges
-    parts = [part[judges] for part in masks.parts]
-    scores = {name: held_out[name][judges] for name in names}
-    return simplest_of_the_best(
-        scores, masks.dice[judges], data.seed, masks.patients[judges], parts, masks.of_empty[judges]
-    )
-
-
-def _unfitted_or_best(names: Sequence[str], held_out: Mapping[str, np.ndarray], masks: Compared) -> list[str]:
-    """Names of the two rules that are asked for where no image tells a structure, and some references have none.
-
-    Few references hold structures there, and the simplest rules, of the shape and of overlap, are blind to a structure
-    too many. :data:`UNFITTED` asks how unusual a mask is in any respect, whatever the failures are like: it is taken
-    unless the best rule is better by more than a standard error.
-    """
-    best = min(names, key=lambda name: weakest_within(held_out[name], masks.dice, masks.parts))
-    return [*(name for name in names if name == UNFITTED), best]
-
-
-def _candidates(fitted: Mapping[str, Rule], data: FitData) -> list[str]:
-    """Names of the rules that may be taken without being asked for, those to be preferred first."""
-    # A regression only where there are masks of networks, of several references, to fit it to. What is fitted to
-    # degraded copies, and not only compared on them, learns how copies are made: on masks of real networks it
-    # ranks worse than the mean that it beats on copies (docs/benchmarks).
-    learn = data.judged_by_networks and len(np.unique(data.source_patients[data.judges])) > 1
-    names = [name for name, rule in fitted.items() if learn or not rule.learns_dice]
-    # A network that sees images is there to read them: labels alone cannot tell whose mask this is. `shape` sees
-    # the mask alone and is taken only if no rule that asks the network is as good.
-    if any(rule.needs_images for rule in fitted.values()):
-        names.sort(key=lambda name: not fitted[name].asks_network)
-    return names
 
 
 def uncertainty_weights(loss: np.ndarray) -> np.ndarray:

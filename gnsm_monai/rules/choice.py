@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy  # its parts are imported when they are first used
 
+from gnsm_monai.rules.predictors import MIN_FAILURES
 from gnsm_monai.rules.resampling import draw_cases, rank_correlations
 
 __all__ = [
-    "FALSE", "best_level", "false_and_other", "level_held_out", "rank_correlation", "simplest_of_the_best", "steadiest",
-    "weakest_within",
+    "FALSE", "STRENGTHS", "best_level", "false_and_other", "level_held_out", "rank_correlation", "simplest_of_the_best",
+    "steadiest", "strength", "weakest_within",
 ]  # fmt: skip
 
 FALSE = "false_structures"
@@ -21,6 +22,13 @@ BOOTSTRAPS = 200
 
 FEW = 5
 """Patients below which draws of them tell no standard error."""
+
+STRENGTHS = (("strong", 0.8), ("fair", 0.5), ("weak", 0.2))
+"""Least size of the Spearman correlation with Dice for each word; ``none`` below.
+
+Of two failures drawn at random a share of ``1/2 + asin(2 sin(pi rho / 6)) / pi`` is in the right order where score and
+Dice are jointly normal: four of five at .8, two of three at .5, and at .2 not six of ten, where chance has five.
+"""
 
 MIN_OF_MAKER = 10
 """Fewest failures of one maker from which a correlation is taken."""
@@ -173,3 +181,10 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
             scipy.stats.percentileofscore(values[others, level], values[held_out, level], kind="mean") / 100
         )
     return shares
+
+
+def strength(spearman: float, failures: int) -> str:
+    """``strong``, ``fair``, ``weak`` or ``none`` for a correlation with Dice, -1 is best; ``unknown`` of too few."""
+    if failures < MIN_FAILURES or not np.isfinite(spearman):
+        return "unknown"
+    return next((word for word, least in STRENGTHS if spearman <= -least), "none")

@@ -158,12 +158,7 @@ class FitData:
         )
 
     def suffices(self, least: Callable[[int], int]) -> bool:
-        """Whether there are references enough for a rule that needs ``least`` of so many levels, any fold left out.
-
-        Where no reference is empty, none is left out of the fit, and every rule is tried.
-        """
-        if self.num_empty is None:
-            return True
+        """Whether there are references enough for a rule that needs ``least`` of so many levels, any fold left out."""
         left = self.num_references - int(np.bincount(self.folds).max(initial=0))
         return max(left, 1) >= least(len(self.weights))
 

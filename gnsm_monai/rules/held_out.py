@@ -9,28 +9,14 @@ import numpy as np
 
 from gnsm_monai.rules.anomaly import AnomalyModel
 from gnsm_monai.rules.calibration import Calibration
-from gnsm_monai.rules.choice import false_and_other, weakest_within
+from gnsm_monai.rules.choice import false_and_other, strength, weakest_within
 from gnsm_monai.rules.levels import stored_levels
 from gnsm_monai.rules.predictors import MIN_FAILURES, DicePredictor
 
-__all__ = ["STRENGTHS", "Basis", "HeldOut", "strength"]
-
-STRENGTHS = (("strong", 0.8), ("fair", 0.5), ("weak", 0.2))
-"""Least size of the Spearman correlation with Dice for each word; ``none`` below.
-
-Of two failures drawn at random a share of ``1/2 + asin(2 sin(pi rho / 6)) / pi`` is in the right order where score and
-Dice are jointly normal: four of five at .8, two of three at .5, and at .2 not six of ten, where chance has five.
-"""
+__all__ = ["MIN_KINDS", "Basis", "HeldOut"]
 
 MIN_KINDS = 5
 """Fewest kinds of failures from which it is told how much the error of a whole folder varies."""
-
-
-def strength(spearman: float, failures: int) -> str:
-    """``strong``, ``fair``, ``weak`` or ``none`` for a correlation with Dice, -1 is best; ``unknown`` of too few."""
-    if failures < MIN_FAILURES or not np.isfinite(spearman):
-        return "unknown"
-    return next((word for word, least in STRENGTHS if spearman <= -least), "none")
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
 from gnsm_monai.errors import InputError
-from gnsm_monai.rules.fit_data import FitData
+from gnsm_monai.rules.fit_data import FOLDS, FitData
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.reading import Reading
 from gnsm_monai.rules.statistics import statistic_named
@@ -86,8 +86,8 @@ class Rule(FittedRule):
         """This rule, fitted."""
 
     def min_references(self, num_levels: int) -> int:
-        """How many references it needs to be taken unasked where others are empty, and few may be left."""
-        return 1
+        """How many references it needs to be taken unasked, a fold left out: one has no spread to learn."""
+        return 2 if self.learns_references else 1
 
     @abstractmethod
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
@@ -99,27 +99,40 @@ class Rule(FittedRule):
 
     def reference_scores(self, data: FitData) -> np.ndarray:
         """Anomaly of the references ``(N,)``, each by a rule that was fitted to neither it nor Dice of its failures."""
-        learnt = self.learns_references or self.learns_dice
-        return self._of_unseen_references(data) if learnt else self.anomaly(data.references)
+        if not (self.learns_references or self.learns_dice):
+            return self.anomaly(data.references)
+        scores = np.empty(data.num_references)
+        for fitted, unseen, _ in self._by_folds(data):
+            scores[unseen] = fitted.anomaly(data.references)[unseen]
+        return scores
 
     def held_out(self, data: FitData) -> np.ndarray:
         """What the masks of ``data.compared`` are ranked by ``(n,)`` when rules are compared.
 
-        It is nothing that their own Dice chose, nor, for a reference, what was fitted to this reference.
+        It is nothing that their own Dice chose, nor what was fitted to a reference of their patient: a density that
+        knows the reference finds the failures that are like it usual, which are those of high Dice, whatever it
+        measures. Rules of two folds differ in scale. So a rule that learns from references gives places: the share of
+        all failures that have a lower score by the same rule.
         """
-        scores = self.fair_scores(data)
-        return np.concatenate([scores, self._of_unseen_references(data)]) if data.num_empty is not None else scores
+        if not self.learns_references:
+            scores = self.fair_scores(data)
+            return scores if data.num_empty is None else np.concatenate([scores, self.reference_scores(data)])
+        references, failures = np.empty(data.num_references), np.empty(len(data.dice))
+        for fitted, unseen, unseen_failures in self._by_folds(data):
+            right, failed = fitted.anomaly(data.references), fitted.anomaly(data.failures)
+            references[unseen] = _places(right[unseen], failed)
+            failures[unseen_failures] = _places(failed[unseen_failures], failed)
+        return failures if data.num_empty is None else np.concatenate([failures, references])
 
-    def _of_unseen_references(self, data: FitData) -> np.ndarray:
-        """Anomaly of each reference, ``(N,)``, by this rule fitted to the patients of other folds."""
-        fold, scores = data.folds, np.empty(data.num_references)
-        for number in np.unique(fold):
+    def _by_folds(self, data: FitData) -> Iterator[tuple[Self, np.ndarray, np.ndarray]]:
+        """For each fold of patients the rule fitted to all others, and which references and failures are theirs."""
+        fold, failed = data.folds, data.source_patients % FOLDS
+        for number in np.union1d(fold, failed):
             unseen = fold == number
             others = data.without(unseen)
             enough = others.num_references > 1 and len(others.dice) > 0
-            fitted = self.fit(others) if enough else self  # one other reference alone has no spread
-            scores[unseen] = fitted.anomaly({name: values[unseen] for name, values in data.references.items()})
-        return scores
+            # One other reference alone has no spread.
+            yield self.fit(others) if enough else self, unseen, failed == number
 
     def most_unusual(self, levels: LevelStatistics) -> tuple[str, float]:
         """The statistic that the score of one mask, ``(1, L)`` each, is of, and that score.
@@ -173,3 +186,9 @@ class Rule(FittedRule):
         """What it reads, ``(N, statistics * L)``."""
         features = self.select(levels)
         return features.reshape(len(features), -1)
+
+
+def _places(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Share of ``among`` that is lower than each of the scores, equal ones as halves; in [0, 1]."""
+    lower, not_higher = (np.searchsorted(np.sort(among), scores, side=side) for side in ("left", "right"))
+    return np.asarray((lower + not_higher) / (2 * len(among)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -8,7 +10,8 @@ from gnsm_monai.errors import InputError
 from gnsm_monai.rules import RULES, STATISTICS, AnomalyModel, FitData
 from gnsm_monai.rules.anomaly import uncertainty_weights
 from gnsm_monai.rules.choice import best_level, level_held_out, rank_correlation, simplest_of_the_best
-from gnsm_monai.rules.density import DiceRegression
+from gnsm_monai.rules.density import DiceRegression, NearestNeighbourDensity
+from gnsm_monai.rules.rules import DensityRule
 
 LEVELS = 4
 NAMES = [rule.name for rule in RULES]
@@ -366,15 +369,34 @@ def test_a_rule_that_blames_unseen_references_is_not_chosen(data: Data) -> None:
     assert AnomalyModel.fit(FitData(references, degraded, dice, num_empty=1)).rule == "shape"
 
 
-def test_a_reference_is_compared_by_densities_that_have_not_seen_it() -> None:
-    """Each reference has a statistic of its own kind: near itself, and far from all others."""
+class Nearest(NearestNeighbourDensity):
+    """The distance to the one nearest reference."""
+
+    @staticmethod
+    def anomaly(features: np.ndarray, fitted: Mapping[str, np.ndarray]) -> np.ndarray:
+        z = (features - fitted["mean"]) / fitted["scale"]
+        return np.asarray(np.linalg.norm(z[:, None] - fitted["points"][None], axis=2).min(1))
+
+
+def test_masks_of_a_patient_are_compared_by_densities_that_have_seen_none_of_them() -> None:
+    """Each reference has a place of its own, far from all others, and its failures are the nearer, the better.
+
+    A density that has seen the reference would follow Dice: its distance to the nearest one is what was lost. One that
+    has not knows nothing of it.
+    """
     rng = np.random.default_rng(0)
-    references, degraded = noise(10, rng), noise(40, rng)
-    references["misfit"] = 100.0 * np.eye(10)[:, :LEVELS] + 100.0 * np.arange(10)[:, None]
-    data = FitData(references, degraded, rng.random(40), np.repeat(np.arange(10), 4), num_empty=1)
-    rule = next(rule for rule in RULES if rule.name == "misfit_knn").fit(data)
-    unseen = rule.held_out(data)[40:]
-    assert (unseen > rule.anomaly(references)).all()
+    references, degraded, sources = noise(10, rng), noise(200, rng), np.repeat(np.arange(10), 20)
+    dice = rng.random(200)
+    place = 1e3 * rng.normal(size=(10, LEVELS))
+    references["misfit"] = place
+    degraded["misfit"] = place[sources] + (1 - dice[:, None]) * rng.choice([-1, 1], (200, LEVELS))
+    data = FitData(references, degraded, dice, sources, num_empty=1)
+    rule = DensityRule("nearest", ("misfit",), density=Nearest).fit(data)
+    assert rank_correlation(rule.anomaly(degraded), dice) < -0.99
+    held_out = rule.held_out(data)
+    assert abs(rank_correlation(held_out[:200], dice)) < 0.2
+    assert np.median(held_out[200:]) > 0.2  # a reference that was seen is at 0 from itself, below all failures
+    assert held_out.min() >= 0 and held_out.max() <= 1
 
 
 def test_failures_of_a_reference_that_is_left_out_are_left_out_with_it() -> None:
@@ -435,11 +457,11 @@ def test_where_no_reference_is_empty_failures_alone_choose_and_references_cannot
 
 @pytest.mark.parametrize(("count", "absent"), [(1, "misfit_knn"), (7, "misfit_knn"), (8, "misfit_gmm"), (10, "")])
 def test_rules_that_need_more_references_than_are_not_empty_are_no_candidates(count: int, absent: str) -> None:
-    """Nearest neighbours need six, a Gaussian two per level, when a fifth is left out."""
+    """Nearest neighbours need six, a Gaussian two per level, deviations two, when a fifth is left out."""
     rng = np.random.default_rng(0)
     data = FitData(noise(count, rng), noise(40, rng), rng.random(40), np.arange(40) % count, num_empty=3)
     comparison = AnomalyModel.fit(data).comparison
-    assert "deviation" in comparison
+    assert ("deviation" in comparison) == (count > 1)
     assert all((name in comparison) == (absent != name) for name in {absent} - {""})
     assert ("misfit_gmm" in comparison) == (count == 10)
 

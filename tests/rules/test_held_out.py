@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from gnsm_monai.rules.held_out import HeldOut, strength
+from gnsm_monai.rules.choice import strength
+from gnsm_monai.rules.held_out import HeldOut
 
 
 @pytest.mark.parametrize(
