@@ -79,6 +79,19 @@ def test_a_combination_is_taken_where_no_context_was_learnt_and_nowhere_else() -
     assert AnomalyModel.fit(given, "combined").rule == "combined"  # by its name
 
 
+@pytest.mark.parametrize(("least", "combined"), [(0.3, True), (0.7, False)])
+def test_a_combination_is_taken_where_no_rule_follows_dice_fairly(least: float, combined: bool) -> None:
+    """Each statistic of the mask follows Dice a little, the network's so far that the best is weak, or fair."""
+    rng = np.random.default_rng(5)
+    noisy = {name: -DICE + 0.6 * rng.normal(size=MASKS) for name in rule_named("mask", RULES).reads if name != "shape"}
+    places = np.argsort(np.argsort(DICE)) / MASKS
+    network = -least * places + np.sqrt(1 - least**2) * rng.permutation(places)
+    model = AnomalyModel.fit(data(**noisy, disagreement=network))
+    best = min(value for name, value in model.comparison.items() if not name.startswith(("mask", "combined")))
+    assert (best > -0.5) == combined == model.rule.startswith("mask")
+    assert not combined or not model.fitted.asks_network
+
+
 def test_the_shape_is_taken_where_it_is_clearly_steadier() -> None:
     given = replace(data(shape=1 - DICE), context=False)
     assert AnomalyModel.fit(given).rule == "shape"
