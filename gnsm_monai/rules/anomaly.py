@@ -73,7 +73,8 @@ class AnomalyModel:
         measured = [one for one in RULES if one.measured(data.everything)]
         asked = rule if data.num_references > 1 else ""
         usable = [one for one in measured if one.name == asked or data.suffices(one.min_references)]
-        fitted = {one.name: one.fit(data) for one in usable}
+        # A direct network's statistic is for densities alone: of too few references rather than none.
+        fitted = {one.name: one.fit(data) for one in usable or measured}
         if not fitted:
             raise InputError("anomaly_score: some statistics of the held-out references are no finite numbers")
         masks = data.compared

@@ -470,3 +470,14 @@ def test_a_density_that_is_asked_for_is_fitted_to_few_references_too() -> None:
     rng = np.random.default_rng(0)
     data = FitData(noise(2, rng), noise(40, rng), rng.random(40), np.arange(40) % 2, num_empty=3)
     assert AnomalyModel.fit(data, "misfit_gmm").rule == "misfit_gmm"
+
+
+def test_a_direct_network_has_densities_of_however_few_references() -> None:
+    """Nothing but `score_norm` is measured of it, and no rule of few references reads that."""
+    rng = np.random.default_rng(0)
+    references, degraded = (
+        {name: values if name == "score_norm" else np.full_like(values, np.nan) for name, values in one.items()}
+        for one in (noise(3, rng), noise(12, rng))
+    )
+    model = AnomalyModel.fit(FitData(references, degraded, rng.random(12), np.arange(12) % 3))
+    assert model.rule.startswith("score_norm_") and np.isfinite(model.score(degraded)).all()

@@ -94,7 +94,7 @@ def train(dataset: Path, output: Path, **overrides: Any) -> Callable[[], int]:
         **TINY,
         "epochs": 6,
         "steps_per_epoch": 4,
-        "fit::shapes::steps": 100,
+        "fit::shapes::steps": 40,
         "dataset_dir": dataset,
         **overrides,
     }
