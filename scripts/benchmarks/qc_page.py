@@ -10,10 +10,10 @@ import numpy as np
 from bench import MISSING, cell, table
 from methods import DATASETS, METHODS, OURS, VARIED_FIELD_OF_VIEW
 from qc_figures import risk_coverage, scatter
-from qc_sections import ablation, maps, trainings
+from qc_sections import ablation, best_rival, maps, summary, trainings
 from scores import METRICS, Scores, mean_with_interval
 
-__all__ = ["best_rival", "dataset_section", "draw_figures", "field_of_view_section", "page_lines"]
+__all__ = ["dataset_section", "draw_figures", "field_of_view_section", "page_lines"]
 
 INTRODUCTION = """\
 Correlations of the anomaly score with Dice: -1 is best. AURC left = 1 - norm_aurc: 0 is best. Means over the seeds of
@@ -31,7 +31,7 @@ Methods = Mapping[str, list[Scores]]
 
 def page_lines(found: Mapping[str, Methods]) -> list[str]:
     """Markdown of all data sets that have scores, below the page's title and command."""
-    lines = [*INTRODUCTION.splitlines(), ""]
+    lines = [*INTRODUCTION.splitlines(), "", *summary(found)]
     for name, methods in found.items():
         lines += dataset_section(name, methods)
     if {"hippocampus", VARIED_FIELD_OF_VIEW} <= set(found):
@@ -48,14 +48,6 @@ def draw_figures(found: Mapping[str, Methods], root: Path) -> None:
         whole = {m: seeds[0] for m, seeds in methods.items() if len(seeds[0].score) == _most_masks(methods)}
         curves = {METHODS[m].title: scores for m, scores in whole.items() if not METHODS[m].variant}
         risk_coverage(root / f"{name}-risk_coverage.png", curves)
-
-
-def best_rival(methods: Methods) -> str | None:
-    """The method with the lowest pooled Spearman among the mask-only rivals; None without one."""
-    rivals = {
-        m: _mean(s, "Spearman") for m, s in methods.items() if METHODS[m].sees == "mask" and m.split("_")[0] != OURS
-    }
-    return min(rivals, key=lambda m: rivals[m]) if rivals else None
 
 
 def dataset_section(name: str, methods: Methods) -> list[str]:

@@ -10,11 +10,13 @@ import numpy as np
 from bench import MISSING, table
 from methods import ABLATED, DATASETS, METHODS, OURS, VARIED_FIELD_OF_VIEW
 from scipy.stats import rankdata
-from scores import Scores, check_same_masks
+from scores import METRICS, Scores, check_same_masks
 
 from gnsm_monai.evaluation.metrics import spearman
 
-__all__ = ["ablation", "maps", "trainings"]
+__all__ = ["ablation", "best_rival", "maps", "mask_only_rivals", "summary", "trainings"]
+
+IMAGES = "gnsm_image"
 
 MAP_HEAD = ("AUPRC", "per mask", "chance", "pointing rate", "chance", "masks asked")
 MAP_KEYS = ("auprc", "auprc_per_mask", "error_share", "pointing_rate", "pointing_chance", "pointed")
@@ -31,7 +33,60 @@ scores with Dice (mean over trainings, -1 is best), and of the mean of their ran
 have no common scale. What that mean lacks is hardly luck in training.
 """
 
-Found = Mapping[str, Mapping[str, list[Scores]]]
+SUMMARY_TEXT = """\
+Spearman over all masks / mean over the folders of each network. The best mask-only rival of each set is that over all
+masks; the last row has the one whose mean over the sets is best, of those that were run on all of them.
+"""
+GENERATED = "phantoms"
+"""Sets of this beginning are generated, and count in no mean over sets."""
+
+Methods = Mapping[str, list[Scores]]
+Found = Mapping[str, Methods]
+
+
+def summary(found: Found) -> list[str]:
+    """One row per set of real masks: labels alone, images, and the best rival that sees the mask alone."""
+    sets = {
+        name: methods
+        for name, methods in found.items()
+        if OURS in methods and name != VARIED_FIELD_OF_VIEW and not name.startswith(GENERATED)
+    }
+    rows = []
+    for name, methods in sets.items():
+        rival = best_rival(methods)
+        title = METHODS[rival].title if rival else MISSING
+        ours = [_pooled_and_within(methods.get(method)) for method in (OURS, IMAGES, rival)]
+        rows.append([DATASETS[name], *ours, title])
+    everywhere = set.intersection(*(set(mask_only_rivals(methods)) for methods in sets.values())) if sets else set()
+    if len(sets) > 1 and everywhere:
+        means = {m: np.mean([mean_spearman(methods[m]) for methods in sets.values()]) for m in (OURS, *everywhere)}
+        best = min(everywhere, key=lambda m: means[m])
+        cells = [f"{means[OURS]:.3f}", MISSING, f"{means[best]:.3f}", METHODS[best].title]
+        rows.append([f"mean over the {len(sets)} sets", *cells])
+    head = ["set", "gnsm", "gnsm with images", "best mask-only rival", "which"]
+    return ["## All sets", "", *SUMMARY_TEXT.splitlines(), "", *table(head, rows), ""] if rows else []
+
+
+def best_rival(methods: Methods) -> str | None:
+    """The method with the lowest pooled Spearman among the mask-only rivals; None without one."""
+    rivals = mask_only_rivals(methods)
+    return min(rivals, key=lambda m: mean_spearman(methods[m])) if rivals else None
+
+
+def mask_only_rivals(methods: Methods) -> list[str]:
+    return [m for m in methods if METHODS[m].sees == "mask" and m.split("_")[0] != OURS]
+
+
+def mean_spearman(seeds: Sequence[Scores]) -> float:
+    """Over all masks of each seed."""
+    return float(np.mean([METRICS["Spearman"](s.score, s.dice) for s in seeds]))
+
+
+def _pooled_and_within(seeds: Sequence[Scores] | None) -> str:
+    if not seeds:
+        return MISSING
+    folders = [[s.in_folder(folder) for s in seeds] for folder in dict.fromkeys(map(str, seeds[0].folder))]
+    return f"{mean_spearman(seeds):.3f} / {np.mean([mean_spearman(members) for members in folders]):.3f}"
 
 
 def maps(found: Found) -> list[str]:

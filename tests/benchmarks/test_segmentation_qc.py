@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qc_page
+import qc_sections
 import segmentation_qc
 from methods import METHODS
 from scipy import stats
@@ -168,8 +169,8 @@ def test_variants_stand_in_tables_and_not_in_figures(tmp_path: Path, monkeypatch
 
 def test_best_rival_is_the_mask_only_one_with_the_lowest_spearman() -> None:
     noise = {"gnsm": 0.01, "gnsm_published": 0.01, "entropy": 0.02, "voxelwise_prior": 0.2, "volume": 2.0}
-    assert qc_page.best_rival({m: [make(m, 0, n)] for m, n in noise.items()}) == "voxelwise_prior"
-    assert qc_page.best_rival({"gnsm": [make("gnsm", 0, 0.1)]}) is None
+    assert qc_sections.best_rival({m: [make(m, 0, n)] for m, n in noise.items()}) == "voxelwise_prior"
+    assert qc_sections.best_rival({"gnsm": [make("gnsm", 0, 0.1)]}) is None
 
 
 def test_what_draws_nothing_has_one_seed_and_the_published_noise_unless_asked() -> None:
@@ -190,3 +191,26 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     segmentation_qc.run("hippocampus", [("volume", 0)], tmp_path / "none", tmp_path / "work", tmp_path)
     with pytest.raises(FileNotFoundError):
         segmentation_qc.run("hippocampus", [("volume", 1)], tmp_path / "none", tmp_path / "work", tmp_path)
+
+
+def test_the_summary_has_the_best_rival_of_each_set_and_of_all() -> None:
+    sets = {
+        "hippocampus": {"gnsm": 0.1, "gnsm_image": 0.05, "volume": 0.2, "voxelwise_prior": 0.6, "linear_shape": 0.15},
+        "chest": {"gnsm": 0.1, "volume": 3.0, "voxelwise_prior": 0.05},
+        "phantoms_2d": {"gnsm": 3.0, "volume": 3.0},
+    }
+    found = {name: {m: [make(m, 0, n, name)] for m, n in noise.items()} for name, noise in sets.items()}
+
+    def pooled(name: str, method: str) -> float:
+        (scores,) = found[name][method]
+        return stats.spearmanr(scores.score, scores.dice).statistic
+
+    lines = qc_sections.summary(found)
+    first, second, last = (line.split(" | ") for line in lines if line.startswith(("| Hippo", "| Chest", "| mean")))
+    within = [stats.spearmanr(s.score, s.dice).statistic for s in map(found["chest"]["gnsm"][0].in_folder, FOLDERS)]
+    assert second[1] == f"{pooled('chest', 'gnsm'):.3f} / {np.mean(within):.3f}" and second[2] == "–"
+    assert [first[4], second[4]] == ["linear shape, fixed grid |", "voxelwise prior |"]
+    means = {m: np.mean([pooled(name, m) for name in ("hippocampus", "chest")]) for m in sets["chest"]}
+    rival = min(("volume", "voxelwise_prior"), key=lambda m: means[m])
+    assert last[:2] == ["| mean over the 2 sets", f"{means['gnsm']:.3f}"]
+    assert last[3:] == [f"{means[rival]:.3f}", f"{METHODS[rival].title} |"]
