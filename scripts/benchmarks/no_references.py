@@ -44,6 +44,7 @@ Scores = npt.NDArray[np.float64]
 
 
 def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    command = earlier.get("command", options.command)  # of all sets, of which this may be some
     rows = [row for row in earlier.get("rows", []) if row["set"] not in options.sets]
     for name in options.sets:
         (dataset,) = (options.data / name / "nnUNet_raw").iterdir()
@@ -55,7 +56,7 @@ def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
             dice = [mean_foreground_dice(m, t, scheme.num_classes) for m, t in zip(masks.values(), truth, strict=True)]
             for seed in range(SEEDS):
                 rows.append(_row(name, folder, seed, masks, np.array(dice), scheme.num_classes, learnt))
-            yield {"command": options.command, "rows": rows}
+            yield {"command": command, "rows": sorted(rows, key=lambda row: SETS.index(row["set"]))}
 
 
 class _Reader:
