@@ -95,16 +95,17 @@ def rank_folders(
         masks = read_masks(predictions, references_dir, images_dir, options)
         references = None if few_references is None else read_references(few_references, masks, options)
         _check(masks, references, predictions[0], bool(more.get("strict")))
-        judged = _judge(masks, references, seed)
+        groups = groups_of(masks)
+        judged = _judge(masks, references, groups, seed)
         images = None
         if images_dir is not None:
-            images = _images(judged, masks, seed, options)
+            images = _images(judged, masks, groups, seed, options)
             judged = replace(judged, consensus=images.consensus)
         logger.info("%s", judged.limits)
         notes = () if images is None else images.notes
         results: list[Result] = [*case_results(masks, judged.consensus, judged.p_values, notes), *masks.failed]
         learnt = Learnt(
-            masks.scheme, masks.voxel_size, seed, groups_of(masks), [mask.name for mask in masks.masks],
+            masks.scheme, masks.voxel_size, seed, groups, [mask.name for mask in masks.masks],
             [mask.digest for mask in masks.masks], judged.consensus, judged.few, results,
             _settings(masks, judged, predictions, references_dir, images), None if images is None else images.learnt,
         )  # fmt: skip
@@ -154,24 +155,24 @@ class _Judged:
     few: FewReferences | None = None
 
 
-def _judge(masks: FolderMasks, references: FolderMasks | None, seed: int) -> _Judged:
+def _judge(masks: FolderMasks, references: FolderMasks | None, groups: Sequence[str], seed: int) -> _Judged:
     if references is None:
-        consensus = Consensus.of(masks.one_hot, groups_of(masks), seed)
+        consensus = Consensus.of(masks.one_hot, groups, seed)
         return _Judged(consensus, np.full(len(masks.masks), np.nan), LIMITS)
     number = len(references.masks)
     grids = frames_of([*masks.one_hot, *references.one_hot])
     patients = patients_of([mask.name for mask in references.masks])
     few = FewReferences.of(references.one_hot, grids, seed, patients)
-    consensus = Consensus.of(masks.one_hot, groups_of(masks), seed, grids, few.fit())
+    consensus = Consensus.of(masks.one_hot, groups, seed, grids, few.fit())
     words = P_VALUES if number >= MIN_CALIBRATED else NO_P_VALUES
     limits = FEW.format(number) + words.format(1 / (number + 1))
     return _Judged(consensus, few.p_values(consensus, seed), limits, few)
 
 
-def _images(judged: _Judged, masks: FolderMasks, seed: int, options: ReadOptions) -> WithImages:
+def _images(judged: _Judged, masks: FolderMasks, groups: Sequence[str], seed: int, options: ReadOptions) -> WithImages:
     """What images say, and in one line whether it counts."""
     if judged.few is None:
-        images = with_images(judged.consensus, masks, groups_of(masks), seed, options)
+        images = with_images(judged.consensus, masks, groups, seed, options)
     else:
         said = {"used": False, "read": 0, "p_value": None, "text": NOT_WITH_REFERENCES}
         images = WithImages(judged.consensus, [""] * len(masks.masks), said)
@@ -187,7 +188,7 @@ def _check(masks: FolderMasks, references: FolderMasks | None, folder: Path, str
             f"{folder}: masks of {cases} case(s) can be read: without --model each is compared with the others, which "
             f"takes {MIN_GROUPS} at least"
         )
-    if references is None and not any(np.any(mask.case["volume_ml"]) for mask in masks.masks):
+    if references is None and all(mask.empty for mask in masks.masks):
         raise InputError(f"{folder}: the masks hold no structure, only background: nothing tells them apart")
 
 

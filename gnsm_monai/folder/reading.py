@@ -59,9 +59,14 @@ class FolderMask:
         return without_folder(self.case["case"])
 
     @property
+    def empty(self) -> bool:
+        """Whether it holds no structure."""
+        return not np.any(self.case["volume_ml"])
+
+    @property
     def digest(self) -> str:
         """The same for masks that are equal voxel by voxel. Each empty one has its own: it is a copy of none."""
-        of_empty = b"" if np.any(self.case["volume_ml"]) else os.fsencode(self.case["case"])
+        of_empty = os.fsencode(self.case["case"]) if self.empty else b""
         return hashlib.sha256(self.packed.runs + repr(self.packed.shape).encode() + of_empty).hexdigest()
 
     def label(self) -> MetaTensor:

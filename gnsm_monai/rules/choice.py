@@ -11,8 +11,8 @@ from gnsm_monai.rules.predictors import MIN_FAILURES
 from gnsm_monai.rules.resampling import draw_cases, rank_correlations
 
 __all__ = [
-    "FALSE", "STRENGTHS", "best_level", "false_and_other", "level_held_out", "rank_correlation", "simplest_of_the_best",
-    "steadiest", "strength", "weakest_within",
+    "FALSE", "STRENGTHS", "best_level", "false_and_other", "level_held_out", "places", "rank_correlation",
+    "simplest_of_the_best", "steadiest", "strength", "weakest_within",
 ]  # fmt: skip
 
 FALSE = "false_structures"
@@ -177,10 +177,13 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
         if not others.any():  # one patient alone: nobody else can choose
             others = judges
         level = best_level(values[others], dice[others])
-        shares[held_out] = (
-            scipy.stats.percentileofscore(values[others, level], values[held_out, level], kind="mean") / 100
-        )
+        shares[held_out] = places(values[held_out, level], values[others, level])
     return shares
+
+
+def places(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Share of ``among`` that is lower than each of the scores, equal ones as halves; in [0, 1]."""
+    return np.asarray(scipy.stats.percentileofscore(among, scores, kind="mean") / 100)
 
 
 def strength(spearman: float, failures: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 
 from gnsm_monai.errors import InputError
+from gnsm_monai.rules.choice import places
 from gnsm_monai.rules.fit_data import FOLDS, FitData
 from gnsm_monai.rules.levels import LevelStatistics
 from gnsm_monai.rules.reading import Reading
@@ -120,8 +121,8 @@ class Rule(FittedRule):
         references, failures = np.empty(data.num_references), np.empty(len(data.dice))
         for fitted, unseen, unseen_failures in self._by_folds(data):
             right, failed = fitted.anomaly(data.references), fitted.anomaly(data.failures)
-            references[unseen] = _places(right[unseen], failed)
-            failures[unseen_failures] = _places(failed[unseen_failures], failed)
+            references[unseen] = places(right[unseen], failed)
+            failures[unseen_failures] = places(failed[unseen_failures], failed)
         return failures if data.num_empty is None else np.concatenate([failures, references])
 
     def _by_folds(self, data: FitData) -> Iterator[tuple[Self, np.ndarray, np.ndarray]]:
@@ -186,9 +187,3 @@ class Rule(FittedRule):
         """What it reads, ``(N, statistics * L)``."""
         features = self.select(levels)
         return features.reshape(len(features), -1)
-
-
-def _places(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Share of ``among`` that is lower than each of the scores, equal ones as halves; in [0, 1]."""
-    lower, not_higher = (np.searchsorted(np.sort(among), scores, side=side) for side in ("left", "right"))
-    return np.asarray((lower + not_higher) / (2 * len(among)))

@@ -10,7 +10,7 @@ import numpy as np
 from bench import MISSING, cell, table
 from methods import DATASETS, METHODS, OURS, VARIED_FIELD_OF_VIEW
 from qc_figures import risk_coverage, scatter
-from qc_sections import ablation, best_rival, maps, summary, trainings
+from qc_sections import ablation, best_rival, maps, mean_spearman, summary, trainings
 from scores import METRICS, Scores, mean_with_interval
 
 __all__ = ["dataset_section", "draw_figures", "field_of_view_section", "page_lines"]
@@ -81,10 +81,7 @@ def field_of_view_section(fixed: Methods, varied: Methods) -> list[str]:
     for method in fixed:
         pairs = [_common(a, b) for a in fixed[method] for b in varied.get(method, []) if a.seed == b.seed]
         if pairs:
-            before, after = (
-                float(np.mean([METRICS["Spearman"](s.score, s.dice) for s in side]))
-                for side in zip(*pairs, strict=True)
-            )
+            before, after = (mean_spearman(side) for side in zip(*pairs, strict=True))
             masks = len(pairs[0][0].score)
             rows.append(
                 [METHODS[method].title, len(pairs), masks, *(f"{v:.3f}" for v in (before, after, after - before))]
@@ -136,13 +133,9 @@ def _patients(methods: Methods) -> set[str]:
     return {str(case) for seeds in methods.values() for case in seeds[0].case}
 
 
-def _mean(seeds: Sequence[Scores], metric: str) -> float:
-    return float(np.mean([METRICS[metric](s.score, s.dice) for s in seeds]))
-
-
 def _in_folder(seeds: Sequence[Scores], folder: str) -> str:
     own = [s.in_folder(folder) for s in seeds]
-    return MISSING if len(own[0].score) < 3 else f"{_mean(own, 'Spearman'):.3f}"
+    return MISSING if len(own[0].score) < 3 else f"{mean_spearman(own):.3f}"
 
 
 def _common(a: Scores, b: Scores) -> tuple[Scores, Scores]:

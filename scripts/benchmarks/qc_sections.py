@@ -14,7 +14,7 @@ from scores import METRICS, Scores, check_same_masks
 
 from gnsm_monai.evaluation.metrics import spearman
 
-__all__ = ["ablation", "best_rival", "maps", "mask_only_rivals", "summary", "trainings"]
+__all__ = ["ablation", "best_rival", "maps", "mask_only_rivals", "mean_spearman", "summary", "trainings"]
 
 IMAGES = "gnsm_image"
 
