@@ -21,7 +21,9 @@ QUICK: dict[str, Any] = {
     "max_voxels": 6000,
     "noise": {"name": "mixing", "num_levels": 3},
     "network_def::channels": [8, 16],
+    "failures": "copies",  # a small network that fails would train longer than the bundle's own
     "fit::failures::copies": 1,
+    "fit::failures::calibration_copies": 1,
     "device": "cpu",
 }
 """Overrides that make training a matter of seconds; a bundle is given those that its config knows."""
