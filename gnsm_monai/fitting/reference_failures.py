@@ -108,7 +108,7 @@ class ReferenceFailures:
             maps: its maps, of :meth:`References.maps_of`.
             number: of the reference among those of its use.
             plan: which failures.
-            share: of them, in (0, 1], where time does not allow all; at least one of each sort is made.
+            share: of them, in (0, 1], maps of other references apart; at least one of each sort is made.
         """
         blind = not self.references.never_empty and not self.references.image_channels
         for failure in self._made(case, maps, number, plan, share):
@@ -149,7 +149,7 @@ class ReferenceFailures:
                 label, kind, rng, self.references.scheme.num_classes, self.references.voxel_size
             )
             yield self._failure(kind, _with(maps, worse), label)
-        for other in self._others(case, number, plan) if share == 1 else ():
+        for other in self._others(case, number, plan) if plan.others else ():
             yield self._failure(OTHER, _with(maps, other), label)
         if plan.empty:
             yield self._failure("empty", _with(maps, np.where(label == IGNORE_INDEX, label, 0)), label)

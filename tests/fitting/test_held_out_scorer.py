@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from gnsm_monai.data.constants import LABEL
+from gnsm_monai.data.degradations import KINDS
 from gnsm_monai.data.phantoms import write_phantom_dataset
 from gnsm_monai.data.references import References, read_references
 from gnsm_monai.data.transforms import FitToGridd, encode_labels
+from gnsm_monai.fitting import held_out_scorer
 from gnsm_monai.fitting.held_out_scorer import LEAST, HeldOutScorer
 from gnsm_monai.fitting.reference_failures import ReferenceFailures
 from gnsm_monai.fitting.reference_statistics import ReferenceStatistics
@@ -58,6 +60,19 @@ def test_without_a_limit_all_is_scored_in_order(references: References, monkeypa
     cases = [case["case"] for case in references.used_for("calibration")]
     assert statistics.cases == cases and list(dict.fromkeys(order)) == cases
     assert failures_of(statistics).tolist() == [COPIES + 1] + [COPIES] * (len(cases) - 1)  # one empty mask
+
+
+def test_many_references_fail_in_fewer_ways_each_of_all_kinds_in_turn(
+    references: References, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cases = references.used_for("calibration")
+    monkeypatch.setattr(held_out_scorer, "MOST", 2 * len(cases))
+    with caplog.at_level("INFO", logger="gnsm_monai"):
+        statistics, *_ = scored(references, None, monkeypatch)
+    assert statistics.cases == [case["case"] for case in cases]
+    assert failures_of(statistics).tolist() == [2 + 1] + [2] * (len(cases) - 1)
+    assert set(statistics.kinds) == {*KINDS, "empty"}
+    assert "time allowed no more" not in caplog.text
 
 
 @pytest.mark.parametrize("mask_alone", [False, True])
