@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy  # its parts are imported when they are first used
@@ -12,7 +12,7 @@ from gnsm_monai.rules.resampling import draw_cases, rank_correlations
 
 __all__ = [
     "FALSE", "STRENGTHS", "best_level", "false_and_other", "level_held_out", "places", "rank_correlation",
-    "simplest_of_the_best", "steadiest", "strength", "weakest_within",
+    "simplest_of_the_best", "steadiest", "strength", "weakest_level", "weakest_within",
 ]  # fmt: skip
 
 FALSE = "false_structures"
@@ -158,8 +158,22 @@ def best_level(values: np.ndarray, dice: np.ndarray) -> int:
     return int(np.argmin([rank_correlation(level, dice) for level in values.T]))
 
 
-def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, judges: np.ndarray) -> np.ndarray:
-    """Place of each failure, ``(M,)``, at the level that is best on failures of other patients.
+def weakest_level(values: np.ndarray, dice: np.ndarray, groups: np.ndarray) -> int:
+    """The level of the weakest noise at which ``(M, L)`` values follow Dice as well as at the best level.
+
+    That is the first of :func:`simplest_of_the_best`: failures must tell levels apart to leave it.
+    """
+    return int(simplest_of_the_best({str(level): column for level, column in enumerate(values.T)}, dice, groups=groups))
+
+
+def level_held_out(
+    values: np.ndarray,
+    dice: np.ndarray,
+    groups: np.ndarray,
+    judges: np.ndarray,
+    choose: Callable[[np.ndarray, np.ndarray, np.ndarray], int],
+) -> np.ndarray:
+    """Place of each failure, ``(M,)``, at the level that is chosen on failures of other patients.
 
     The place, in [0, 1], is the share of those other failures that have a lower value at that level. Places can be
     compared where values cannot: levels differ in scale, and each patient may get another level.
@@ -169,6 +183,7 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
         dice: ``(M,)``.
         groups: number of the patient of each failure, ``(M,)``.
         judges: which failures the level is chosen on, ``(M,)`` bool.
+        choose: gives the level, of the values, Dice and patients of such failures.
     """
     shares = np.empty(len(dice))
     for group in np.unique(groups):
@@ -176,7 +191,7 @@ def level_held_out(values: np.ndarray, dice: np.ndarray, groups: np.ndarray, jud
         others = judges & ~held_out
         if not others.any():  # one patient alone: nobody else can choose
             others = judges
-        level = best_level(values[others], dice[others])
+        level = choose(values[others], dice[others], groups[others])
         shares[held_out] = places(values[held_out, level], values[others, level])
     return shares
 

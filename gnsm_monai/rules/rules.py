@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gnsm_monai.rules.choice import best_level, level_held_out
+from gnsm_monai.rules.choice import best_level, level_held_out, weakest_level
 from gnsm_monai.rules.density import (
     Density,
     DiceRegression,
@@ -43,6 +43,10 @@ class BestLevel(Rule):
     If it asks the network, structures and maps are asked at that level alone, too.
     """
 
+    def chosen_level(self, values: np.ndarray, dice: np.ndarray, patients: np.ndarray) -> int:
+        """That of ``(M, L)`` values, by Dice and patient ``(M,)`` of the failures."""
+        return best_level(values, dice)
+
     @property
     def level_weights(self) -> np.ndarray:
         if not self.asks_network:
@@ -54,7 +58,8 @@ class BestLevel(Rule):
         return np.asarray(np.arange(len(self.weights)) == int(self.arrays["level"]))
 
     def fit(self, data: FitData) -> Self:
-        level = best_level(self.flat(data.failures)[data.judges], data.dice[data.judges])
+        judges = data.judges
+        level = self.chosen_level(self.flat(data.failures)[judges], data.dice[judges], data.source_patients[judges])
         return replace(self, weights=data.weights, arrays={"level": np.array(level)})
 
     def anomaly(self, levels: LevelStatistics) -> np.ndarray:
@@ -62,7 +67,18 @@ class BestLevel(Rule):
 
     def held_out(self, data: FitData) -> np.ndarray:
         masks = data.compared
-        return level_held_out(self.flat(masks.levels), masks.dice, masks.patients, masks.failures)
+        return level_held_out(self.flat(masks.levels), masks.dice, masks.patients, masks.failures, self.chosen_level)
+
+
+class WeakestLevel(BestLevel):
+    """A statistic of the mask alone at the weakest noise at which it follows Dice on the failures clearly no worse.
+
+    Strong noise hides most of the mask, and leaves how far it is from the average. Crude failures are told by that as
+    well as by the mask itself; failures of a good network are not.
+    """
+
+    def chosen_level(self, values: np.ndarray, dice: np.ndarray, patients: np.ndarray) -> int:
+        return weakest_level(values, dice, patients)
 
 
 class EqualLevels(Rule):
@@ -209,7 +225,7 @@ RULES: tuple[Rule, ...] = (
     CombinedTails("combined_tails", (*OF_MASK, "disagreement")),
     Combined("mask", OF_MASK),
     CombinedTails("mask_tails", OF_MASK),
-    BestLevel("shape", ("shape",)),
+    WeakestLevel("shape", ("shape",)),
     EqualLevels("disagreement_equal", ("disagreement",)),
     BeyondDoubt("disagreement_beyond_doubt", ("disagreement", "doubt")),
     BestLevel("disagreement_level", ("disagreement",)),

@@ -131,9 +131,23 @@ def test_levels_of_other_scales_are_compared_by_places() -> None:
     judges = np.ones(60, dtype=bool)
     chosen = {best_level(values[groups != g], dice[groups != g]) for g in range(6)}
     assert chosen == {0, 1}
-    places = level_held_out(values, dice, groups, judges)
+    places = level_held_out(values, dice, groups, judges, lambda values, dice, groups: best_level(values, dice))
     assert 0 <= places.min() <= places.max() <= 1
     assert rank_correlation(places, dice) < -0.9
+
+
+@pytest.mark.parametrize(("clear", "level"), [(False, 0), (True, 2)])
+def test_the_shape_is_asked_at_stronger_noise_only_where_failures_clearly_tell(clear: bool, level: int) -> None:
+    """Level 2 follows Dice best: by chance among equal levels, or clearly."""
+    rng = np.random.default_rng(0)
+    dice, groups = rng.random(120), np.repeat(np.arange(12), 10)
+    degraded = noise(120, rng)
+    degraded["shape"] = (1 - dice)[:, None] + 0.4 * rng.normal(size=degraded["shape"].shape)
+    if clear:
+        degraded["shape"][:, 2] = 1 - dice
+    assert int(np.argmin([rank_correlation(values, dice) for values in degraded["shape"].T])) == 2
+    model = AnomalyModel.fit(FitData(noise(20, rng), degraded, dice, groups), "shape")
+    assert int(model.fitted.arrays["level"]) == level
 
 
 def test_failures_of_one_reference_alone_choose_the_level_and_no_regression() -> None:
