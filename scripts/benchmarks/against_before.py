@@ -73,10 +73,12 @@ class Task:
 
 
 def measure(options: argparse.Namespace, earlier: Content) -> Iterator[Content]:
+    tasks = earlier.get("tasks", {})
+    every = argparse.Namespace(**{**vars(options), "tasks": list(dict.fromkeys([*tasks, *options.tasks]))})
     content: Content = {
-        "command": options.command,
+        "command": BENCHMARK.command(every),  # of all tasks of the page, of which these may be some
         "setting": f"torch {torch.__version__}, {os.cpu_count()} cores shared with other work",
-        "tasks": earlier.get("tasks", {}),
+        "tasks": tasks,
     }
     options.work = options.work.absolute()
     environment(options.work)

@@ -39,7 +39,8 @@ def test_versions_take_turns_and_a_run_that_was_stopped_continues(monkeypatch: p
 
     monkeypatch.setattr(against_before, "run", run)
     monkeypatch.setattr(against_before, "environment", lambda work: work)
-    options = argparse.Namespace(command="", tasks=["help"], repeats=3, work=Path("work"))
+    given = {"data": Path("data"), "work": Path("work"), "model": None, "repeats": 3, "count": 1000}
+    options = argparse.Namespace(tasks=["help"], **given)
     earlier: dict[str, Any] = {}
     for content in against_before.measure(options, {}):
         earlier = content
@@ -48,3 +49,5 @@ def test_versions_take_turns_and_a_run_that_was_stopped_continues(monkeypatch: p
     *_, content = against_before.measure(options, earlier)
     assert done == [BEFORE, AFTER] * 3
     assert [r["version"] for r in content["tasks"]["help"]["runs"]] == done
+    *_, content = against_before.measure(argparse.Namespace(tasks=["rank_two"], **given), content)
+    assert "--tasks help rank_two" in content["command"]  # all of the page, of which a sitting measures some
