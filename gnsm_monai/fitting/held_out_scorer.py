@@ -140,7 +140,7 @@ class _ScoredUse:
         self.cases = in_order(scorer.references.used_for(use), limit, self.made.seed)
         self.maps = scorer.references.maps_of(self.cases)
         self.plan = replace(self.made.plans[use], others=others)
-        self.part = min(1, MOST / max(1, len(self.cases) * self.made.most(self.plan)))
+        self.part = MOST / max(MOST, len(self.cases) * self.made.most(self.plan))
         self.references: list[CaseStatistics] = []
         self.failures: list[ScoredFailure] = []
         self.others: list[ScoredFailure] = []
